@@ -1,0 +1,79 @@
+"""Sphinx settings; build with ``sphinx-build -W --keep-going docs docs/_build/html``."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version as installed
+
+project = "semiclip"
+author = "The semiclip developers"
+project_copyright = f"2025, {author}"
+version = release = installed("semiclip")
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx_autodoc_typehints",  # after napoleon, whose sections it fills with the types of the signature
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+
+html_theme = "sphinx_book_theme"
+html_title = "semiclip"
+html_theme_options = {
+    "repository_url": "https://github.com/semiclip/semiclip",
+    "use_repository_button": True,
+    "path_to_docs": "docs",
+}
+
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"  # a cache would keep outputs of older code: it looks at the notebook alone
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # sphinx_autodoc_typehints writes them
+napoleon_google_docstring = False
+napoleon_use_ivar = True  # a list of attributes, not an entry for each
+napoleon_use_rtype = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+def public_module(module: str) -> str:
+    """Drop private parts, so that a type is linked where its package shows it."""
+    public = module.split("._")[0]
+    return "pandas" if public.startswith("pandas.core") else public
+
+
+typehints_fixup_module_name = public_module
+suppress_warnings = ["config.cache"]  # the function above cannot be pickled, so that pages are always rebuilt
+
+nitpicky = True
+# only the names of other packages: they resolve through the inventories below, which need a network. Names of this
+# package must always resolve.
+nitpick_ignore_regex = [
+    (
+        "py:.*",
+        r"(anndata|collections|lightning|matplotlib|mudata|numpy|pandas|pathlib|scanpy|scipy|scvi|sklearn|torch|typing)\..*",
+    ),
+    ("py:.*", r"bool|bytes|complex|dict|float|int|list|None|object|set|str|tuple|type"),
+]
+if "READTHEDOCS" in os.environ:
+    intersphinx_mapping = {
+        "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+        "matplotlib": ("https://matplotlib.org/stable/", None),
+        "mudata": ("https://mudata.readthedocs.io/en/latest/", None),
+        "numpy": ("https://numpy.org/doc/stable/", None),
+        "pandas": ("https://pandas.pydata.org/docs/", None),
+        "python": ("https://docs.python.org/3/", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy/", None),
+        "scvi": ("https://docs.scvi-tools.org/en/stable/", None),
+        "torch": ("https://docs.pytorch.org/docs/stable/", None),
+    }

@@ -1,0 +1,27 @@
+"""Distil microscopy into transcriptomic embeddings from weakly paired data.
+
+The rooms load on first use, so that ``import semiclip`` stays light: ``pp`` prepares representations, ``tl`` trains and
+evaluates, ``pl`` draws, ``model`` holds the scvi-tools model, ``metrics`` works on plain arrays, ``datasets`` downloads
+and simulates.
+"""
+
+import logging
+from importlib import import_module
+from importlib.metadata import version
+from types import ModuleType
+
+__all__ = ["datasets", "metrics", "model", "pl", "pp", "tl"]
+__version__ = version("semiclip")
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,29 @@
+"""Writes results and the parameters that made them, in types that h5ad, h5mu and zarr can hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+
+def storable(value: Any) -> Any:
+    """Turn a parameter into what the file formats hold: no tuple, no None, no object."""
+    if isinstance(value, bool | int | float | str | np.ndarray | np.generic):
+        return value
+    if isinstance(value, dict):
+        return {str(key).replace("/", "_"): storable(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    return type(value).__name__
+
+
+def record(adata: AnnData, key: str, params: Mapping[str, Any], **results: Any) -> None:
+    """Keep ``params`` and ``results`` in ``uns["semiclip"][key]``, replacing an earlier run under the same key."""
+    entry = {"params": storable(dict(params)), **results}
+    adata.uns["semiclip"] = {**adata.uns.get("semiclip", {}), key: entry}

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace, device
+
+from semiclip._checks import some
+from semiclip.correction._steps import Affine, fit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    Array = Any  # a NumPy array or a torch tensor
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 1 << 16  # rows transformed at a time, so that temporaries stay small beside the embedding
+
+
+class Recipe(NamedTuple):
+    """What is fitted on the controls of each batch, then on all controls pooled, then on each batch again."""
+
+    before: tuple[str, ...] = ()
+    pooled: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+RECIPES: dict[tuple[str, str], Recipe] = {
+    ("center", "clean"): Recipe(before=("center",)),
+    ("center", "public"): Recipe(before=("center",)),
+    ("center_scale", "clean"): Recipe(before=("center", "scale")),
+    ("center_scale", "public"): Recipe(before=("center", "scale")),
+    ("tvn", "clean"): Recipe(before=("center",), pooled=("scale", "whiten"), after=("coral",)),
+    ("tvn", "public"): Recipe(pooled=("center", "scale", "whiten_pca"), after=("coral",)),
+}
+
+
+def correct(
+    x: Array,
+    batch: np.ndarray,
+    control: np.ndarray,
+    *,
+    method: Literal["center", "center_scale", "tvn"] = "tvn",
+    profile: Literal["clean", "public"] = "clean",
+    ridge: float = 0.0,
+    coral_reg: float | None = 0.5,
+    fallback: Literal["raise", "pooled"] = "raise",
+    batch_names: Sequence[object] | None = None,
+) -> Array:
+    """Correct an embedding for batch effects, with the controls as the reference (paper Appendix C).
+
+    ``center`` subtracts the control mean of each batch and ``center_scale`` also divides by the control standard
+    deviation (population). ``tvn`` is Typical Variation Normalisation in one of two profiles: ``clean`` centres each
+    batch, then scales and whitens (ZCA) on all controls, then aligns each batch's covariance (CORAL); ``public`` is
+    what EFAAR_benchmarking computes: centre, scale and PCA-whiten on all controls, then CORAL without removing the
+    batches' means, so that a batch offset survives. Use ``public`` only to compare with published numbers.
+
+    Parameters
+    ----------
+    x
+        Embedding, shape (n, d); NumPy array or torch tensor.
+    batch
+        Integer batch code of each row, shape (n,).
+    control
+        Mask of the control rows, shape (n,).
+    method, profile
+        The correction, see above.
+    ridge
+        Added to the eigenvalues before whitening. 0 gives control covariance exactly I.
+    coral_reg
+        Added to each batch's control covariance in the CORAL step; ``None`` leaves that step out.
+    fallback
+        What happens to a batch with fewer than two controls: an error, or the pooled controls of all batches.
+    batch_names
+        Names of the batches by code, for messages.
+
+    Returns
+    -------
+    The corrected embedding as a new array of the type and precision of ``x``, shape (n, d). In the ``public``
+    profile directions without control variance are left out, so it may have fewer columns.
+
+    Raises
+    ------
+    ValueError
+        If a method or profile is unknown, or a batch has fewer than two controls.
+
+    References
+    ----------
+    Bendidi et al., ICML 2025, Appendix C, DOI 10.48550/arXiv.2505.21317; Ando et al. 2017, DOI 10.1101/161422.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> x, batch = rng.normal(size=(60, 3)), np.repeat([0, 1], 30)
+    >>> control = np.arange(60) % 2 == 0
+    >>> corrected = correct(x + 5 * batch[:, None], batch, control, method="center")
+    >>> bool(np.abs(corrected[control & (batch == 1)].mean(axis=0)).max() < 1e-12)
+    True
+    """
+    if (method, profile) not in RECIPES:
+        msg = f"no correction method={method!r} with profile={profile!r}; there are {some(RECIPES, 10)}"
+        raise ValueError(msg)
+    recipe = RECIPES[method, profile]
+    options = {"whiten": {"ridge": ridge}, "whiten_pca": {"ridge": ridge}, "coral": {"reg": coral_reg or 0.0}}
+    after = recipe.after if coral_reg is not None else ()
+
+    xp = array_namespace(x)
+    pools = _control_rows(batch, control, fallback, batch_names)
+    references = [_take(xp, x, rows) for rows in pools]
+    chains = [fit(recipe.before, reference) for reference in references]
+    references = [chain(xp.astype(reference, xp.float64)) for chain, reference in zip(chains, references, strict=True)]
+    if recipe.pooled:
+        pooled = fit(recipe.pooled, xp.concat(references), **options)
+        chains = [chain.then(pooled) for chain in chains]
+        references = [pooled(reference) for reference in references]
+    if after:
+        chains = [
+            chain.then(fit(after, reference, **options)) for chain, reference in zip(chains, references, strict=True)
+        ]
+    return _apply(xp, x, batch, chains)
+
+
+def _apply(xp: Any, x: Array, batch: np.ndarray, chains: list[Affine]) -> Array:
+    width = x.shape[1] if chains[0].weight is None else chains[0].weight.shape[-1]
+    out = xp.empty((x.shape[0], width), dtype=x.dtype, device=device(x))
+    for code, rows in _blocks(batch, len(chains)):
+        index = xp.asarray(rows, device=device(x))
+        out[index] = chains[code](x[index])
+    return out
+
+
+def _blocks(batch: np.ndarray, n_batches: int) -> Iterator[tuple[int, np.ndarray]]:
+    order = np.argsort(batch, kind="stable")
+    ends = np.cumsum(np.bincount(batch, minlength=n_batches))
+    for code, rows in enumerate(np.split(order, ends[:-1])):
+        for start in range(0, rows.size, BLOCK):
+            yield code, rows[start : start + BLOCK]
+
+
+def _take(xp: Any, x: Array, rows: np.ndarray) -> Array:
+    return x[xp.asarray(rows, device=device(x))]
+
+
+def _control_rows(
+    batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None
+) -> list[np.ndarray]:
+    """Return the reference rows of each batch."""
+    n_batches = int(batch.max()) + 1
+    all_rows = np.flatnonzero(control)
+    order = all_rows[np.argsort(batch[all_rows], kind="stable")]
+    counts = np.bincount(batch[all_rows], minlength=n_batches)
+    pools = np.split(order, np.cumsum(counts)[:-1])
+    if short := [code for code in range(n_batches) if counts[code] < 2]:
+        named = some(f"{code if names is None else names[code]} ({counts[code]})" for code in short)
+        if fallback != "pooled" or all_rows.size < 2:
+            msg = (
+                f"{len(short)} batch(es) have fewer than two controls: {named}. Mark their controls, drop these "
+                'batches, or correct them with the controls of all batches by fallback="pooled"'
+            )
+            raise ValueError(msg)
+        logger.warning("the pooled controls of all batches serve for %d batch(es): %s", len(short), named)
+        pools = [all_rows if counts[code] < 2 else rows for code, rows in enumerate(pools)]
+    return pools

@@ -1,0 +1,160 @@
+"""The steps that every correction is made of, each fitted on controls alone.
+
+NumPy arrays and torch tensors both work, on any device: the arithmetic is written against the array API.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Array = Any  # a NumPy array or a torch tensor
+
+logger = logging.getLogger(__name__)
+EPS = float(np.finfo(np.float64).eps)
+
+
+class Affine(NamedTuple):
+    """The map ``x ↦ (x − shift) · weight``, with ``None`` for a part that does nothing.
+
+    ``shift`` has shape (d,); ``weight`` has shape (d,) for a scale of each feature or (d, k) for a matrix.
+    """
+
+    shift: Array | None = None
+    weight: Array | None = None
+
+    def __call__(self, x: Array) -> Array:
+        """Apply to rows ``x`` of shape (n, d), in the precision of ``x``; doing nothing returns ``x`` itself."""
+        xp = array_namespace(x)
+        if self.shift is not None:
+            x = x - xp.astype(self.shift, x.dtype)
+        if self.weight is not None:
+            weight = xp.astype(self.weight, x.dtype)
+            x = x * weight if weight.ndim == 1 else x @ weight
+        return x
+
+    def then(self, step: Affine) -> Affine:
+        """Return this map followed by ``step`` as one map, so that rows are multiplied once."""
+        if step.shift is not None:
+            if self.weight is not None:
+                msg = "centring comes before scaling and whitening"
+                raise ValueError(msg)
+            return Affine(step.shift if self.shift is None else self.shift + step.shift, step.weight)
+        if self.weight is None or step.weight is None:
+            return Affine(self.shift, self.weight if step.weight is None else step.weight)
+        if self.weight.ndim == 2 and step.weight.ndim == 2:
+            return Affine(self.shift, self.weight @ step.weight)
+        left = self.weight[:, None] if self.weight.ndim < step.weight.ndim else self.weight
+        return Affine(self.shift, left * step.weight)
+
+
+def center(controls: Array) -> Affine:
+    """Subtract the control mean (paper C.1)."""
+    xp = array_namespace(controls)
+    return Affine(shift=xp.mean(controls, axis=0))
+
+
+def scale(controls: Array) -> Affine:
+    """Divide by the population standard deviation of the controls (paper C.2); a constant feature keeps its scale."""
+    xp = array_namespace(controls)
+    m = controls.shape[0]
+    mean = xp.mean(controls, axis=0)
+    variance = xp.mean((controls - mean) ** 2, axis=0)
+    # a variance within rounding error of zero is zero, by the bound that scikit-learn uses
+    constant = variance <= m * EPS * variance + (m * EPS * mean) ** 2
+    return Affine(weight=1 / xp.sqrt(xp.where(constant, xp.ones_like(variance), variance)))
+
+
+def whiten(controls: Array, *, ridge: float = 0.0) -> Affine:
+    """Turn the control covariance into the identity without rotating it, ZCA (paper C.3).
+
+    The covariance is that of the centred controls, but no mean is subtracted: centring is a step of its own.
+    With ``ridge`` η an eigenvalue λ becomes λ/(λ+η). Without it, directions in which the controls do not vary
+    are dropped (mapped to zero), since nothing is known of their scale.
+    """
+    vectors, factors = _inverse_roots(controls, ridge)
+    return Affine(weight=(vectors * factors) @ vectors.T)
+
+
+def whiten_pca(controls: Array, *, ridge: float = 0.0) -> Affine:
+    """Whiten by rotating to the principal components of the controls, as EFAAR_benchmarking does.
+
+    Directions in which the controls do not vary are left out, so the result may have fewer dimensions.
+    """
+    vectors, factors = _inverse_roots(controls, ridge)
+    keep = factors > 0
+    return Affine(weight=(vectors * factors)[:, keep])
+
+
+def coral(controls: Array, *, reg: float = 0.5) -> Affine:
+    """Multiply by ``(cov + reg·I)^(-1/2)``, covariance with ddof 1, as EFAAR_benchmarking does within each batch."""
+    vectors, values, xp = _spectrum(controls, ddof=1)
+    return Affine(weight=(vectors / xp.sqrt(values + reg)) @ vectors.T)
+
+
+def _spectrum(controls: Array, *, ddof: int) -> tuple[Array, Array, Any]:
+    xp = array_namespace(controls)
+    centred = controls - xp.mean(controls, axis=0)
+    values, vectors = xp.linalg.eigh(centred.T @ centred / (controls.shape[0] - ddof))
+    return vectors, xp.where(values > 0, values, xp.zeros_like(values)), xp
+
+
+def _inverse_roots(controls: Array, ridge: float) -> tuple[Array, Array]:
+    vectors, values, xp = _spectrum(controls, ddof=0)
+    m, d = controls.shape
+    # below this floor an eigenvalue is rounding error, and dividing by its root would let noise swallow every cosine
+    informed = values > max(m, d) * EPS * xp.max(values)
+    if ridge == 0 and not xp.all(informed):
+        logger.info("whitening keeps %d of %d directions: %d controls do not vary in the others", informed.sum(), d, m)
+    usable = informed | (ridge > 0)
+    factors = 1 / xp.sqrt(xp.where(usable, values + ridge, xp.ones_like(values)))
+    return vectors, xp.where(usable, factors, xp.zeros_like(factors))
+
+
+STEPS: dict[str, Callable[..., Affine]] = {
+    "center": center,
+    "scale": scale,
+    "whiten": whiten,
+    "whiten_pca": whiten_pca,
+    "coral": coral,
+}
+
+
+def fit(steps: Sequence[str], controls: Array, **options: dict[str, float]) -> Affine:
+    """Fit steps one after the other, each on the controls as the steps before it left them.
+
+    Parameters
+    ----------
+    steps
+        Names of :data:`STEPS`, in order; none gives the identity.
+    controls
+        Control rows, shape (m, d), m ≥ 2; fitted in float64 whatever their precision.
+    **options
+        Keyword arguments of a step by its name, such as ``whiten={"ridge": 0.5}``.
+
+    Returns
+    -------
+    The composed map.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> controls = np.array([[0.0, 1.0], [2.0, 5.0]])
+    >>> fit(("center", "scale"), controls)(controls)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    """
+    xp = array_namespace(controls)
+    controls = xp.astype(controls, xp.float64)
+    chain = Affine()
+    for name in steps:
+        step = STEPS[name](controls, **options.get(name, {}))
+        controls = step(controls)
+        chain = chain.then(step)
+    return chain

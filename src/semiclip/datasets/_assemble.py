@@ -1,0 +1,65 @@
+"""Brings published tables into AnnData and MuData in a form that every supported version can store."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def read_r(path: Path) -> Any:
+    """Read an .rda file (a dictionary of its objects) or an .rds file (its object)."""
+    import rdata
+
+    read = rdata.read_rds if path.suffix == ".rds" else rdata.read_rda
+    # GCT is the class of the L1000 tables; its slots, as attributes, are all that is needed of it
+    return read(path, constructor_dict={**rdata.conversion.DEFAULT_CLASS_MAP, "GCT": lambda slots, _: slots})
+
+
+def annotated(values: Any, *, obs: Mapping[str, Any], obs_names: Any, var_names: Any) -> AnnData:
+    """Make an AnnData with float32 ``X``, plain string names and text columns as categories."""
+    from anndata import AnnData
+
+    names = pd.Index(_plain(obs_names))
+    columns = {key: _plain(column) for key, column in obs.items()}
+    frame = pd.DataFrame(
+        {key: pd.Categorical(column) if column.dtype.kind == "U" else column for key, column in columns.items()},
+        index=names,
+    )
+    var = pd.DataFrame(index=pd.Index(_plain(var_names)))
+    with _inner_deprecations_ignored():
+        return AnnData(np.asarray(values, dtype=np.float32), obs=frame, var=var)
+
+
+def modalities(**mods: AnnData) -> MuData:
+    """Make a MuData whose modalities alone hold the columns of ``obs``."""
+    import mudata
+
+    # before 0.4 mudata copied the columns to mdata.obs, and warned that it would stop to
+    options = mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
+    with options, _inner_deprecations_ignored():
+        return mudata.MuData(mods)
+
+
+@contextmanager
+def _inner_deprecations_ignored() -> Iterator[None]:
+    """Ignore what pandas tells anndata and mudata: with pandas 3.1, making either object uses deprecated options."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(anndata|mudata)\b")
+        yield
+
+
+def _plain(column: Any) -> np.ndarray:
+    """Turn text of whatever kind (R's, pandas') into NumPy strings; leave numbers and truth values as they are."""
+    array = np.asarray(column)
+    return array.astype(str) if array.dtype.kind in "OSTU" else array

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from semiclip._checks import some
+from semiclip.datasets._assemble import annotated, modalities
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+N_PRIVATE = 10  # dimensions of the variation that each modality keeps to itself
+N_STATES = 6  # dimensions of the cells' state, which has nothing to do with the perturbation
+LIBRARY_SIZE, LIBRARY_SD, INVERSE_DISPERSION = 2000.0, 0.3, 5.0
+
+
+class Study(NamedTuple):
+    """A simulated weakly paired study and its truth, as :func:`simulate` returns it."""
+
+    mdata: MuData
+    """Compounds at several doses for training: ``rna`` (counts) and ``image`` (``obsm["X_image"]``)."""
+    knockouts: MuData
+    """Unseen gene knockouts in new batches, with the same two modalities; ``obs["pathway"]`` is the truth."""
+    relationships: pd.DataFrame
+    """Pairs of knocked-out genes that share a pathway: ``database``, ``gene_a``, ``gene_b``."""
+
+
+class Difficulty(NamedTuple):
+    """How strong the shared signal is beside what hides it."""
+
+    shared: float  # activity of a pathway under a perturbation
+    private: float  # expression changes that the images do not show
+    image_noise: float  # noise of an image embedding
+
+
+DIFFICULTIES = {
+    "easy": Difficulty(shared=4.0, private=0.5, image_noise=1.6),
+    "medium": Difficulty(shared=4.0, private=0.8, image_noise=1.6),
+    "hard": Difficulty(shared=3.0, private=1.2, image_noise=3.2),
+}
+
+
+def simulate(
+    *,
+    n_compounds: int = 300,
+    doses: tuple[float, ...] = (0.1, 1.0, 10.0),
+    n_knockouts: int = 150,
+    n_pathways: int = 30,
+    n_genes: int = 600,
+    n_image_features: int = 128,
+    n_batches: int = 12,
+    n_knockout_batches: int = 4,
+    n_controls: int = 24,
+    difficulty: Literal["easy", "medium", "hard"] = "medium",
+    rng: int | np.random.Generator | None = 0,
+) -> Study:
+    r"""Simulate a weakly paired study with known truth.
+
+    Each perturbation :math:`p` moves pathways by :math:`a_p \in \mathbb{R}^P`, which both modalities show, and has
+    effects of its own in each: :math:`f_p, g_p \sim N(0, I)`.
+
+    * A compound moves one to three random pathways, each by :math:`s\,(\pm 1 + 0.5\,\epsilon)`; dose :math:`c`
+      multiplies :math:`a_p, f_p, g_p` by :math:`c / (c + e_p)` with :math:`\log e_p \sim N(0, 1)`.
+    * A knockout moves one pathway by :math:`s\,U(0.5, 1.5)` and all others by :math:`0.1\,\epsilon`. Knockouts of one
+      pathway are the known relationships.
+    * Counts: :math:`x_{ij} \sim \mathrm{NB}(\ell_i\,\mathrm{softmax}_j(\eta_i), \theta)`,
+      :math:`\eta_i = \beta + \sigma_b (L^\top a_p + v\,M^\top f_p + 0.5\,K^\top u_i) + \delta_b`, where
+      :math:`\beta \sim N(0, 1)`, sparse standard normal loadings :math:`L` (10 % of the genes), :math:`M` and
+      :math:`K` (20 %), cell state :math:`u_i \sim N(0, I)`, library size
+      :math:`\log \ell_i \sim N(\log 2000, 0.3^2)` and inverse dispersion :math:`\theta = 5`.
+    * Image embeddings: :math:`t_i = \sigma_b (V^\top a_p + 0.5\,U^\top g_p + \tau\,\epsilon) + \delta_b` with standard
+      normal :math:`V`, :math:`U`.
+    * Batches: scale :math:`\log \sigma_b \sim N(0, 0.2^2)`; offset :math:`\delta_b \sim N(0, 0.5^2)` for expression,
+      :math:`N(0, 2^2)` for images. Modalities never share a batch, nor do compounds and knockouts.
+      Every batch has controls, for which :math:`a = f = g = 0`.
+
+    Difficulty sets :math:`(s, v, \tau)`: easy (4, 0.5, 1.6), medium (4, 0.8, 1.6), hard (3, 1.2, 3.2). Expression is
+    noisier than images at each: it is counted, and it carries the private effects and the cells' state.
+    There are 4 expression and 3 image samples of each compound and dose, and 6 of each knockout.
+
+    Parameters
+    ----------
+    n_compounds, doses
+        Training perturbations; each compound is given at each dose (µM).
+    n_knockouts, n_pathways
+        Knocked-out genes, spread evenly over the pathways.
+    n_genes, n_image_features
+        Variables of the two modalities.
+    n_batches, n_knockout_batches, n_controls
+        Batches of each modality, and control samples in each.
+    difficulty
+        How hard the known relationships are to see.
+    rng
+        Seed or generator.
+
+    Returns
+    -------
+    The study. ``obs`` has ``perturbation`` (``"control"`` for controls), ``dose`` (µM, 0 for controls and knockouts),
+    ``batch`` and, for knockouts, ``pathway``.
+
+    Raises
+    ------
+    ValueError
+        If a size is too small for its part, or the difficulty unknown.
+
+    Examples
+    --------
+    >>> study = simulate(n_compounds=20, n_knockouts=24, n_pathways=6, n_genes=50, n_image_features=8)
+    >>> study.mdata["rna"].n_obs, study.mdata["image"].obsm["X_image"].shape[1], len(study.relationships)
+    (528, 8, 36)
+    """
+    from mudata import MuData
+
+    _check_sizes(n_compounds, doses, n_knockouts, n_pathways, n_genes, n_image_features, n_batches, n_knockout_batches)
+    if n_controls < 2:
+        msg = f"n_controls={n_controls}, but batch correction needs at least 2 controls in every batch"
+        raise ValueError(msg)
+    if difficulty not in DIFFICULTIES:
+        msg = f"difficulty={difficulty!r} is not one of {some(DIFFICULTIES)}"
+        raise ValueError(msg)
+    level, rng = DIFFICULTIES[difficulty], np.random.default_rng(rng)
+    world = _World(rng, n_pathways, n_genes, n_image_features, level)
+
+    compounds = _name("compound", n_compounds)
+    response = np.asarray(doses) / (np.asarray(doses) + np.exp(rng.normal(size=(n_compounds, 1))))
+    treated = pd.DataFrame({"perturbation": np.repeat(compounds, len(doses)), "dose": np.tile(doses, n_compounds)})
+    activity = _expand(_compound_activity(rng, n_compounds, n_pathways, level.shared), response)
+    private = [_expand(rng.normal(size=(n_compounds, N_PRIVATE)), response) for _ in range(2)]
+    train = {
+        "rna": world.expression(
+            "rna", _design(rng, treated, "rna_batch", n_batches, 4, n_controls), activity, private[0]
+        ),
+        "image": world.images(
+            "image", _design(rng, treated, "image_batch", n_batches, 3, n_controls), activity, private[1]
+        ),
+    }
+
+    pathway = np.arange(n_knockouts) % n_pathways
+    genes = _name("gene", n_genes)[:n_knockouts]
+    treated = pd.DataFrame({"perturbation": genes, "dose": 0.0, "pathway": _name("pathway", n_pathways)[pathway]})
+    activity = 0.1 * rng.normal(size=(n_knockouts, n_pathways))
+    activity[np.arange(n_knockouts), pathway] += level.shared * rng.uniform(0.5, 1.5, n_knockouts)
+    private = [rng.normal(size=(n_knockouts, N_PRIVATE)) for _ in range(2)]
+    test = {
+        "rna": world.expression(
+            "ko_rna", _design(rng, treated, "ko_rna_batch", n_knockout_batches, 6, n_controls), activity, private[0]
+        ),
+        "image": world.images(
+            "ko_image", _design(rng, treated, "ko_image_batch", n_knockout_batches, 6, n_controls), activity, private[1]
+        ),
+    }
+    first, second = np.triu_indices(n_knockouts, 1)
+    together = pathway[first] == pathway[second]
+    pairs = {"database": "pathways", "gene_a": genes[first[together]], "gene_b": genes[second[together]]}
+    return Study(modalities(**train), modalities(**test), pd.DataFrame(pairs))
+
+
+def _check_sizes(
+    n_compounds: int,
+    doses: tuple[float, ...],
+    n_knockouts: int,
+    n_pathways: int,
+    n_genes: int,
+    n_features: int,
+    n_batches: int,
+    n_ko_batches: int,
+) -> None:
+    if min(n_compounds, len(doses), n_features, n_batches, n_ko_batches) < 1 or min(doses) <= 0:
+        msg = "n_compounds, n_image_features and the numbers of batches must be at least 1, and doses positive"
+        raise ValueError(msg)
+    if not 3 <= n_pathways <= n_knockouts // 2 or n_knockouts > n_genes:
+        msg = (
+            f"n_pathways={n_pathways}, n_knockouts={n_knockouts}, n_genes={n_genes}: at least 3 pathways, two knockouts "
+            "in each and no more knockouts than genes are needed"
+        )
+        raise ValueError(msg)
+
+
+def _name(stem: str, n: int) -> np.ndarray:
+    return np.array([f"{stem}_{i:0{len(str(n - 1))}d}" for i in range(n)])
+
+
+def _expand(effects: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Multiply each compound's effects, shape (n, k), by its response to each dose, shape (n, d): shape (n·d, k)."""
+    return (effects[:, None, :] * response[:, :, None]).reshape(-1, effects.shape[1])
+
+
+def _compound_activity(rng: np.random.Generator, n_compounds: int, n_pathways: int, shared: float) -> np.ndarray:
+    size = (n_compounds, n_pathways)
+    moved = rng.random(size).argsort(axis=1) < rng.integers(1, 4, (n_compounds, 1))
+    return shared * moved * (rng.choice([-1.0, 1.0], size) + 0.5 * rng.normal(size=size))
+
+
+def _design(
+    rng: np.random.Generator, treated: pd.DataFrame, stem: str, n_batches: int, replicates: int, n_controls: int
+) -> pd.DataFrame:
+    """Give every sample a batch; column ``effect`` is its row of the effects, -1 for controls."""
+    n_treated = len(treated) * replicates
+    samples = treated.iloc[np.tile(np.arange(len(treated)), replicates)].assign(
+        effect=np.tile(np.arange(len(treated)), replicates), batch=rng.permutation(np.arange(n_treated) % n_batches)
+    )
+    controls = pd.DataFrame(
+        {"perturbation": "control", "dose": 0.0, "effect": -1, "batch": np.repeat(np.arange(n_batches), n_controls)}
+    )
+    if "pathway" in treated:
+        controls["pathway"] = "none"
+    design = pd.concat([samples, controls], ignore_index=True)
+    return design.assign(batch_name=_name(stem, n_batches)[design["batch"]])
+
+
+class _World:
+    """The loadings that compounds and knockouts share: one biology, measured twice."""
+
+    def __init__(
+        self, rng: np.random.Generator, n_pathways: int, n_genes: int, n_features: int, level: Difficulty
+    ) -> None:
+        self.rng, self.level = rng, level
+        self.base = rng.normal(size=n_genes)
+        self.pathway_genes, self.private_genes, self.state_genes = (
+            rng.normal(size=(k, n_genes)) * (rng.random((k, n_genes)) < density)
+            for k, density in ((n_pathways, 0.1), (N_PRIVATE, 0.2), (N_STATES, 0.2))
+        )
+        self.pathway_features = rng.normal(size=(n_pathways, n_features))
+        self.private_features = rng.normal(size=(N_PRIVATE, n_features))
+
+    def expression(self, stem: str, design: pd.DataFrame, activity: np.ndarray, private: np.ndarray) -> AnnData:
+        rng, n = self.rng, len(design)
+        effects = activity @ self.pathway_genes + self.level.private * private @ self.private_genes
+        change = _effect_of(design, effects) + 0.5 * rng.normal(size=(n, N_STATES)) @ self.state_genes
+        logits = self.base + self._in_batches(design, change, 0.5)
+        rate = np.exp(logits - logits.max(axis=1, keepdims=True))
+        library = LIBRARY_SIZE * np.exp(rng.normal(0, LIBRARY_SD, (n, 1)))
+        mean = library * rate / rate.sum(axis=1, keepdims=True)
+        counts = rng.poisson(rng.gamma(INVERSE_DISPERSION, mean / INVERSE_DISPERSION))
+        return _annotate(counts, _name("gene", len(self.base)), design, stem)
+
+    def images(self, stem: str, design: pd.DataFrame, activity: np.ndarray, private: np.ndarray) -> AnnData:
+        effects = activity @ self.pathway_features + 0.5 * private @ self.private_features
+        change = _effect_of(design, effects)
+        change += self.level.image_noise * self.rng.normal(size=change.shape)
+        embedding = self._in_batches(design, change, 2.0).astype(np.float32)
+        adata = _annotate(embedding, _name("feature", embedding.shape[1]), design, stem)
+        adata.obsm["X_image"] = embedding
+        return adata
+
+    def _in_batches(self, design: pd.DataFrame, change: np.ndarray, offset_sd: float) -> np.ndarray:
+        n_batches = design["batch"].max() + 1
+        scale = np.exp(self.rng.normal(0, 0.2, (n_batches, 1)))
+        offset = self.rng.normal(0, offset_sd, (n_batches, change.shape[1]))
+        return change * scale[design["batch"]] + offset[design["batch"]]
+
+
+def _effect_of(design: pd.DataFrame, effects: np.ndarray) -> np.ndarray:
+    codes = design["effect"].to_numpy()
+    return effects[codes] * (codes >= 0)[:, None]
+
+
+def _annotate(values: np.ndarray, variables: np.ndarray, design: pd.DataFrame, stem: str) -> AnnData:
+    obs = design.drop(columns=["effect", "batch"]).rename(columns={"batch_name": "batch"})
+    return annotated(values, obs=dict(obs.items()), obs_names=_name(stem, len(obs)), var_names=variables)

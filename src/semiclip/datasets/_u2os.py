@@ -1,0 +1,162 @@
+"""The small real set: U2OS cells under compounds (both modalities) and under overexpression (expression alone)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._assemble import annotated, modalities, read_r
+from ._registry import fetch
+from ._replicates import reproducible
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+
+def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
+    """L1000 expression and Cell Painting morphology of 162 compounds in U2OS: the small real paired set.
+
+    Each modality holds one consensus profile per compound, so a row of one modality has exactly one partner in the
+    other, under the same observation name. The published data have **no controls, no plates and no doses**: pass
+    ``control=None`` and ``batch_key=None`` wherever these are asked for. All rows are then one batch, a correction is
+    fitted on all of them instead of on controls, and pairing is by ``perturbation`` alone.
+
+    Parameters
+    ----------
+    clip
+        Values beyond ± ``clip`` are set to it (morphology reaches from -50 to 59); ``None`` leaves them as published.
+
+    Returns
+    -------
+    A MuData with
+
+    ``rna``
+        162 × 978 expression values of landmark genes; ``var_names`` are gene symbols.
+    ``image``
+        162 × 812 CellProfiler features.
+
+    Both have float32 ``X`` and ``obs["perturbation"]``, the BRD identifier of the compound.
+
+    Raises
+    ------
+    ValueError
+        If ``clip`` is not positive, or a file has a wrong checksum.
+    OSError
+        If a file is neither in ``SEMICLIP_DATA_DIR`` nor can be downloaded.
+
+    Notes
+    -----
+    Published with CMEA (Nassiri and McCall, 2018), GPL-2. The file spells HLA-DMA and HLA-DRA with a dot; here they
+    have their symbols, so that the 978 genes are those of :func:`u2os_orfs`, though in another order:
+    ``orfs[:, mdata["rna"].var_names]`` brings the columns into line.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> mdata = scl.datasets.u2os_compounds()  # doctest: +SKIP
+    >>> mdata["rna"].shape, mdata["image"].shape  # doctest: +SKIP
+    ((162, 978), (162, 812))
+    """
+    limit = _limit(clip)
+    tables = {
+        "rna": read_r(fetch("Transcriptomic_Profile.rda"))["Transcriptomic_Profile"],
+        "image": read_r(fetch("Cell_Morphology_Profile.rda"))["Cell_Morphology_Profile"],
+    }
+    # R turns a hyphen in a column name into a dot, and no landmark gene has a dot of its own
+    tables["rna"].columns = tables["rna"].columns.str.replace(".", "-", regex=False)
+    return modalities(
+        **{
+            name: annotated(
+                table.to_numpy().clip(-limit, limit),
+                obs={"perturbation": table.index},
+                obs_names=table.index,
+                var_names=table.columns,
+            )
+            for name, table in tables.items()
+        }
+    )
+
+
+def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator = 0) -> AnnData:
+    """L1000 expression of U2OS cells that overexpress one of 189 genes: the real out-of-distribution genetic set.
+
+    The cell line and the 978 genes are those of :func:`u2os_compounds`. The signal is weak: of the 318 constructs with
+    replicates about 80 are marked as reproducible, and 16 would be by chance.
+
+    Parameters
+    ----------
+    clip
+        Values beyond ± ``clip`` are set to it; ``None`` leaves them as published.
+    rng
+        Seed or generator of the null that decides about ``reproducible``.
+
+    Returns
+    -------
+    An AnnData of 1,092 wells × 978 genes (z-scores, float32) with gene symbols as ``var_names`` and in ``obs``
+
+    ``perturbation``
+        Symbol of the overexpressed gene as published (one construct says MEK1, another name of MAP2K1);
+        ``"control"`` for vector controls and untreated wells.
+    ``batch``
+        Plate (three, of 54 to 60 controls each).
+    ``reproducible``
+        Whether the well belongs to a construct whose replicates, on different plates, correlate across genes (mean
+        Pearson correlation of the pairs, on the values returned) above the 95 % quantile of the same mean over random
+        sets of as many treated wells of different constructs on different plates. Never true for controls.
+    ``construct``, ``pert_type``, ``pert_mfc_desc``, ``allele``, ``well``
+        As published: identifier of the construct; ``trt_oe``, ``ctl_vector`` or ``ctl_untrt``; gene, vector (EGFP,
+        LACZ, LUCIFERASE) or ``UnTrt``; gene with its mutation, if any; position on the plate. Replicates of a construct
+        share the position, so a positional effect counts as agreement.
+
+    Raises
+    ------
+    ValueError
+        If ``clip`` is not positive, or the file has a wrong checksum.
+    OSError
+        If the file is neither in ``SEMICLIP_DATA_DIR`` nor can be downloaded.
+
+    Notes
+    -----
+    Source: Rohban et al., eLife 2017, 10.7554/eLife.24060; BSD-3-Clause.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> adata = scl.datasets.u2os_orfs()  # doctest: +SKIP
+    >>> adata[adata.obs["reproducible"]].obs["perturbation"].nunique()  # doctest: +SKIP
+    67
+    """
+    limit = _limit(clip)
+    table = read_r(fetch("TA.OE005_U2OS_72H_ZSPCQNORM_n1092x978.rds"))
+    wells, values = table.cdesc, table.mat.to_numpy().T.clip(-limit, limit)
+    treated = (wells["pert_type"] == "trt_oe").to_numpy(dtype=bool)
+    construct, plate = (wells[key].to_numpy(dtype=str) for key in ("pert_id", "det_plate"))
+    marked = np.zeros(len(wells), dtype=bool)
+    marked[treated] = reproducible(values[treated], construct[treated], plate[treated], rng=rng)
+    return annotated(
+        values,
+        obs={
+            "perturbation": wells["pert_mfc_desc"].where(treated, "control"),
+            "batch": plate,
+            "reproducible": marked,
+            "construct": construct,
+            "pert_type": wells["pert_type"],
+            "pert_mfc_desc": wells["pert_mfc_desc"],
+            "allele": wells["x_genesymbol_mutation"],
+            "well": wells["det_well"],
+        },
+        obs_names=wells.index,
+        var_names=table.rdesc["pr_gene_symbol"],
+    )
+
+
+def _limit(clip: float | None) -> float:
+    """Return the largest absolute value to keep."""
+    if clip is None:
+        return np.inf
+    if not clip > 0:
+        msg = f"clip={clip} must be positive; pass clip=None to leave the values as published"
+        raise ValueError(msg)
+    return clip

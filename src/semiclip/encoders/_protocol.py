@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from semiclip._checks import some
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Anything that can embed the observations of an AnnData."""
+
+    def encode(self, adata: AnnData) -> np.ndarray:
+        """Return an embedding of shape (n_obs, d); ``adata`` is not changed."""
+        ...
+
+
+def align(adata: AnnData, layer: str | None, genes: pd.Index) -> np.ndarray:
+    """Return counts (``X`` or a layer, dense or sparse) with the columns in the order of ``genes``."""
+    if missing := genes.difference(adata.var_names).tolist():
+        msg = (
+            f"{len(missing)} of the {len(genes)} genes that the encoder was fitted on are not in var_names: "
+            f"{some(missing)}; fit it on the genes that both data sets have"
+        )
+        raise ValueError(msg)
+    values = counts(adata, layer)
+    return values if adata.var_names.equals(genes) else values[:, adata.var_names.get_indexer(genes)]
+
+
+def counts(adata: AnnData, layer: str | None) -> np.ndarray:
+    """Return ``X`` or a layer."""
+    if not adata.var_names.is_unique:
+        repeated = adata.var_names[adata.var_names.duplicated()].unique()
+        msg = f"var_names repeat: {some(repeated)}; call adata.var_names_make_unique() first"
+        raise ValueError(msg)
+    if layer is not None and layer not in adata.layers:
+        msg = f"layer={layer!r} is not in layers, which has {some(adata.layers) or 'nothing'}"
+        raise KeyError(msg)
+    values = adata.X if layer is None else adata.layers[layer]
+    if values is None:
+        msg = "adata has no X to encode; name the layer that holds the counts"
+        raise ValueError(msg)
+    return values

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from semiclip._checks import column, some
+from semiclip._seed import seeded
+from semiclip.encoders._protocol import align, counts
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+BATCH = "batch"
+
+
+class SCVIEncoder:
+    """The posterior mean of scVI's latent space, through scvi-tools.
+
+    The decoder is told the batch, the encoder is not (``encode_covariates=False``): that removes batch effects in
+    training and lets the encoder embed samples of batches it has never seen.
+
+    Parameters
+    ----------
+    n_latent
+        Dimensions of the embedding.
+    batch_key
+        ``obs`` column of the batches, for training only.
+    layer
+        Layer that holds the raw counts, ``X`` by default.
+    max_epochs
+        Training epochs; ``None`` is scvi-tools' rule, which depends on the number of samples.
+    rng
+        Seed of training.
+    model_kwargs, train_kwargs
+        Further arguments of :class:`scvi.model.SCVI` and its ``train``.
+
+    References
+    ----------
+    Lopez et al. 2018, DOI 10.1038/s41592-018-0229-2.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> counts = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
+    >>> encoder = scl.encoders.SCVIEncoder(n_latent=8, batch_key="batch", max_epochs=1)
+    >>> encoder.fit(counts).encode(counts).shape  # doctest: +SKIP
+    (348, 8)
+    """
+
+    def __init__(
+        self,
+        *,
+        n_latent: int = 64,
+        batch_key: str | None = None,
+        layer: str | None = None,
+        max_epochs: int | None = None,
+        rng: int | np.random.Generator | None = 0,
+        model_kwargs: dict[str, Any] | None = None,
+        train_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.n_latent, self.batch_key, self.layer, self.max_epochs, self.rng = n_latent, batch_key, layer, max_epochs, rng
+        self.model_kwargs, self.train_kwargs = model_kwargs or {}, train_kwargs or {}
+
+    def fit(self, adata: AnnData) -> SCVIEncoder:
+        """Train scVI on the counts of ``adata``; returns the encoder itself."""
+        from scvi.model import SCVI
+
+        batch = None if self.batch_key is None else column(adata, self.batch_key, "batch_key").astype(str).to_numpy()
+        private = _private(counts(adata, self.layer), adata, "all" if batch is None else batch)
+        SCVI.setup_anndata(private, batch_key=BATCH)
+        with seeded(self.rng):
+            self.model_ = SCVI(private, n_latent=self.n_latent, **self.model_kwargs)
+            self.model_.train(self.max_epochs, **self.train_kwargs)
+        self.batch_, self.genes_ = private.obs[BATCH].iloc[0], adata.var_names.copy()
+        return self
+
+    def encode(self, adata: AnnData) -> np.ndarray:
+        """Return the posterior mean of each sample, float32 of shape (n_obs, n_latent)."""
+        if not hasattr(self, "model_"):
+            msg = "this encoder is not fitted; call .fit(adata) on the training data first"
+            raise RuntimeError(msg)
+        private = _private(align(adata, self.layer, self.genes_), adata, self.batch_)
+        latent = self.model_.get_latent_representation(private)
+        self.model_.deregister_manager()  # scvi-tools would keep the samples in memory
+        return latent.astype(np.float32, copy=False)
+
+
+def _private(values: np.ndarray, adata: AnnData, batch: Any) -> AnnData:
+    """Hold the counts in an object of our own, so that scvi-tools writes nothing into the user's."""
+    from anndata import AnnData
+
+    data = values.data if sparse.issparse(values) else np.asarray(values)
+    wrong = ~np.isfinite(data) | (data < 0) | (data != np.round(data))
+    if wrong.any():
+        rows = np.unique(sparse.find(values)[0] if sparse.issparse(values) else np.nonzero(wrong)[0])
+        msg = (
+            f"scVI models raw counts, but expression is negative, fractional or not finite in {len(rows)} row(s): "
+            f"{some(adata.obs_names[rows])}; name the layer that holds the counts, or use the PCA encoder"
+        )
+        raise ValueError(msg)
+    obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
+    return AnnData(values, obs=obs)

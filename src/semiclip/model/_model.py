@@ -1,0 +1,414 @@
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
+import torch
+from mudata import MuData
+from scvi.data._manager import AnnDataManagerValidationCheck
+from scvi.model.base import BaseModelClass
+from scvi.train import TrainRunner
+from scvi.utils import setup_anndata_dsp
+from scvi.utils._docstrings import devices_dsp
+
+from semiclip._checks import batches, column, controls, modality, nonempty, representation
+from semiclip._pairing import Pairing, pair_rows, pair_rows_in_place
+from semiclip.correction import correct
+from semiclip.model._data import PairedDataModule, PairedTensors
+from semiclip.model._fields import STUDENT, TEACHER, Manager, MuDataRepresentationField, RepresentationField
+from semiclip.model._module import FEW_KEYS, SemiClipModule
+from semiclip.model._plan import DistillationPlan, KeepBest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+
+Correction = Literal["center", "center_scale", "tvn"]
+BLOCK = 1 << 14  # rows embedded at a time
+
+
+class SemiClip(BaseModelClass):
+    """Semi-Clipped: a frozen teacher embedding teaches an adapter on a frozen student embedding with the CLIP loss.
+
+    Parameters
+    ----------
+    adata
+        MuData or AnnData registered with :meth:`setup_mudata` or :meth:`setup_anndata`.
+    registry
+        Registry of a saved model; scvi-tools passes it when it loads one without data.
+    n_hidden
+        Hidden widths of the adapter, between the student's and the teacher's. ``"auto"`` is (512, 1024) as in the paper,
+        or none (a linear adapter) when fewer than 500 keys pair, since hidden layers then fit the keys by heart.
+    temperature, symmetric, duplicates
+        The loss, see :class:`semiclip.objectives.Clip`.
+    student_correction, teacher_correction
+        Correction on controls of each representation, see :func:`semiclip.correction.correct`; ``None`` for none.
+    profile, ridge, fallback
+        How both are corrected.
+
+    References
+    ----------
+    Bendidi et al., ICML 2025, section 3, DOI 10.48550/arXiv.2505.21317.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8)
+    >>> scl.model.SemiClip.setup_mudata(
+    ...     study.mdata,
+    ...     student_rep="X_pca",
+    ...     teacher_rep="X_image",
+    ...     pair_on=["perturbation", "dose"],
+    ...     perturbation_key="perturbation",
+    ...     control="control",
+    ...     batch_key="batch",
+    ... )
+    >>> model = scl.model.SemiClip(study.mdata)
+    >>> model.train(max_epochs=2, accelerator="cpu", enable_progress_bar=False)
+    >>> model.get_latent_representation().shape
+    (528, 128)
+    """
+
+    _module_cls = SemiClipModule
+    _data_splitter_cls = PairedDataModule
+    _training_plan_cls = DistillationPlan
+    _train_runner_cls = TrainRunner
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        registry: dict[str, Any] | None = None,
+        *,
+        n_hidden: Sequence[int] | Literal["auto"] = "auto",
+        temperature: float = 0.1,
+        symmetric: bool = False,
+        duplicates: Literal["negative", "mask", "multi_positive"] = "negative",
+        student_correction: Correction | None = "tvn",
+        teacher_correction: Correction | None = "tvn",
+        profile: Literal["clean", "public"] = "clean",
+        ridge: float = 0.0,
+        fallback: Literal["raise", "pooled"] = "raise",
+    ) -> None:
+        super().__init__(adata, registry)
+        if isinstance(n_hidden, str):
+            n_hidden = () if self._pairing().n_keys < FEW_KEYS else (512, 1024)
+        n_hidden = list(n_hidden)
+        self._correction = {"profile": profile, "ridge": ridge, "fallback": fallback}
+        self._methods = {STUDENT: student_correction, TEACHER: teacher_correction}
+        self.module = self._module_cls(
+            self.summary_stats[f"n_{STUDENT}"],
+            n_hidden,
+            self.summary_stats[f"n_{TEACHER}"],
+            temperature=temperature,
+            symmetric=symmetric,
+            duplicates=duplicates,
+        )
+        if self.adata is not None:
+            self.var_names_ = self.get_var_names()
+        widths = [layer.in_features for layer in self.module.adapter[::2]] + [self.summary_stats[f"n_{TEACHER}"]]
+        self._model_summary_string = (
+            f"SemiClip model with adapter {' → '.join(map(str, widths))}, temperature: {temperature}, "
+            f"student correction: {student_correction}, teacher correction: {teacher_correction}."
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    @setup_anndata_dsp.dedent
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        student_rep: str,
+        teacher_rep: str,
+        pair_on: str | Sequence[str],
+        perturbation_key: str | None = None,
+        control: str | Sequence[str] | None = None,
+        batch_key: str | None = None,
+        split_key: str | None = None,
+        modalities: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """%(summary_mdata)s.
+
+        The two modalities need not share observations: they are paired by key.
+
+        Parameters
+        ----------
+        %(param_mdata)s
+        student_rep, teacher_rep
+            Embeddings in ``obsm`` of the student and the teacher modality.
+        pair_on
+            ``obs`` columns that make the key, in both modalities.
+        perturbation_key, control
+            ``obs`` column and label(s) of the controls in both modalities; controls are the reference of the
+            correction and are never paired. ``control=None`` is for data without controls: every row of a batch is
+            then its reference.
+        batch_key
+            ``obs`` column of the batches in both modalities; ``None`` makes each modality one batch.
+        split_key
+            ``obs`` column of the student whose groups (such as experiments) are never split between training and
+            validation; ``perturbation_key`` if ``None``, and the pairing key without one.
+        modalities
+            Names of the ``student`` and ``teacher`` modality, ``{"student": "rna", "teacher": "image"}`` by default.
+        **kwargs
+            Passed to scvi-tools when a setup is transferred.
+        """
+        modalities = {STUDENT: "rna", TEACHER: "image", **(modalities or {})}
+        pair_on = [pair_on] if isinstance(pair_on, str) else list(pair_on)
+        setup_method_args = cls._get_setup_method_args(**locals())
+        keys = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+        student = modality(mdata, modalities[STUDENT])
+        _check_columns(student, split_key=split_key, **keys)
+        if modalities[TEACHER] in mdata.mod or kwargs.get("source_registry") is None:
+            teacher = modality(mdata, modalities[TEACHER])
+            _check_columns(teacher, **keys)
+            pair_rows(student, teacher, pair_on=pair_on, perturbation_key=perturbation_key, control=control)
+        fields = [
+            MuDataRepresentationField(STUDENT, student_rep, mod_key=modalities[STUDENT], mod_required=True),
+            MuDataRepresentationField(
+                TEACHER, teacher_rep, required=False, mod_key=modalities[TEACHER], mod_required=True
+            ),
+        ]
+        cls._register(mdata, fields, setup_method_args, **kwargs)
+
+    @classmethod
+    @setup_anndata_dsp.dedent
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        student_rep: str,
+        teacher_rep: str,
+        perturbation_key: str | None = None,
+        control: str | Sequence[str] | None = None,
+        batch_key: str | None = None,
+        split_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """%(summary)s.
+
+        For strong pairing: both embeddings were measured on the same samples, and every treated row is its own pair.
+
+        Parameters
+        ----------
+        %(param_adata)s
+        student_rep, teacher_rep
+            Embeddings in ``obsm``.
+        perturbation_key, control, batch_key, split_key
+            ``obs`` columns and label(s), as in :meth:`setup_mudata`.
+        **kwargs
+            Passed to scvi-tools when a setup is transferred.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        keys = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+        _check_columns(nonempty(adata), split_key=split_key, **keys)
+        fields = [
+            RepresentationField(STUDENT, student_rep),
+            RepresentationField(TEACHER, teacher_rep, required=False),
+        ]
+        cls._register(adata, fields, setup_method_args, **kwargs)
+
+    @classmethod
+    def _register(cls, adata: AnnData | MuData, fields: list[Any], setup_method_args: dict[str, Any], **kwargs: Any) -> None:
+        # the modalities have different observations: that is the normal case here
+        checks = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
+        manager = Manager(fields, setup_method_args, validation_checks=checks)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    @devices_dsp.dedent
+    def train(
+        self,
+        max_epochs: int = 150,
+        *,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        batch_size: int = 1024,
+        early_stopping: bool = False,
+        monitor: str = "validation_loss",
+        select: Literal["last", "best"] = "last",
+        plan_kwargs: dict[str, Any] | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the adapter; ``history`` then has the curves.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the paired student samples; each meets a new random partner every time.
+        %(param_accelerator)s
+        %(param_devices)s
+        train_size, validation_size
+            Fractions of the groups (``split_key``) for training and validation; the rest is left as a test set.
+            ``validation_size=None`` takes what ``train_size`` leaves.
+        batch_size
+            Rows of a mini-batch, all of them if there are fewer; every other row is a negative.
+        early_stopping
+            Stop when ``monitor`` no longer improves; ``early_stopping_patience`` and the like are trainer arguments.
+        monitor
+            A curve of ``history`` on validation: ``validation_loss``, ``validation_mean_rank_percentile`` or
+            ``validation_recall_at_1``, ``_5``, ``_10``.
+        select
+            Keep the weights of the last epoch, as the paper does, or of the ``"best"`` epoch by ``monitor``.
+        plan_kwargs
+            Arguments of the training plan: ``optimizer``, ``lr``, ``momentum``, ``weight_decay``, ``schedule``,
+            ``min_lr``.
+        datasplitter_kwargs
+            ``external_indexing=[train, validation]`` gives the split as rows of the student.
+        **trainer_kwargs
+            Arguments of :class:`scvi.train.Trainer`, such as ``enable_progress_bar=False`` or ``callbacks``.
+
+        Raises
+        ------
+        ValueError
+            If a batch has too few controls, there is nothing to contrast or to validate on.
+        """
+        if self.adata is None:
+            msg = "the model was loaded without data; load it with SemiClip.load(folder, mdata) to train it further"
+            raise ValueError(msg)
+        tensors, groups = self._training_data()
+        seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
+        splitter_kwargs = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
+        data = self._data_splitter_cls(
+            tensors, groups, **{**splitter_kwargs, "seed": seed, **(datasplitter_kwargs or {})}
+        )
+        plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **(plan_kwargs or {}))
+        mode = "max" if "recall" in monitor else "min"
+        if (early_stopping or select == "best") and data.n_val == 0:
+            msg = "early stopping and select='best' need validation samples; lower train_size"
+            raise ValueError(msg)
+        callbacks = [*trainer_kwargs.pop("callbacks", [])]
+        if select == "best":
+            callbacks.append(KeepBest(monitor, mode))
+        defaults = {
+            "early_stopping": early_stopping,
+            "early_stopping_monitor": monitor,
+            "early_stopping_mode": mode,
+            "check_val_every_n_epoch": 1 if data.n_val else None,
+            "log_every_n_steps": min(10, data.n_batches),
+        }
+        runner = self._train_runner_cls(
+            self, plan, data, max_epochs, accelerator, devices, callbacks=callbacks, **{**defaults, **trainer_kwargs}
+        )
+        runner()
+        self.trainer = None  # it holds the training data and the optimiser's state
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
+        batch_size: int | None = None,
+    ) -> np.ndarray:
+        """Embed samples in the teacher's space, from the student representation alone.
+
+        The correction is fitted on the query's own controls, so its batches may be new and need no extra step.
+
+        Parameters
+        ----------
+        adata
+            Samples with ``student_rep`` and the ``obs`` columns of the setup: a MuData with the student modality, or
+            that modality's AnnData; the training data if ``None``. It is only read.
+        indices
+            Rows to return; the correction is fitted on all controls either way.
+        batch_size
+            Rows embedded at a time.
+
+        Returns
+        -------
+        Embedding, float32 of shape (n_obs or len(indices), D).
+
+        Raises
+        ------
+        RuntimeError
+            If the model is not trained.
+        KeyError, ValueError
+            If the query lacks a column, has another width, NaN or too few controls in a batch.
+        """
+        self._check_if_trained(warn=False)
+        if adata is None:
+            if self.adata is None:
+                msg = "the model was loaded without data; pass the samples to embed"
+                raise ValueError(msg)
+            adata = self._validate_anndata(None)
+        # a query is read here and not registered: scvi-tools would ask for the teacher and keep the query in memory
+        student = self._modality(adata, STUDENT)
+        corrected = self._corrected(student, STUDENT)
+        if corrected.shape[1] != self.summary_stats[f"n_{STUDENT}"]:
+            msg = (
+                f"obsm[{self._setup['student_rep']!r}] of the query has {corrected.shape[1]} dimensions, but the model "
+                f"was set up with {self.summary_stats[f'n_{STUDENT}']}; encode the query with the same encoder"
+            )
+            raise ValueError(msg)
+        rows = corrected if indices is None else corrected[np.asarray(indices)]
+        step, device = batch_size or BLOCK, self.module.device
+        out = np.empty((len(rows), self.summary_stats[f"n_{TEACHER}"]), dtype=np.float32)
+        self.module.eval()
+        with torch.inference_mode():
+            for start in range(0, len(rows), step):
+                block = torch.as_tensor(np.ascontiguousarray(rows[start : start + step]), dtype=torch.float32)
+                out[start : start + step] = self.module(block.to(device)).cpu().numpy()
+        return out
+
+    def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own
+        """Return the variable names of the training data, also of a model that was loaded without it."""
+        return self.var_names_ if self.adata is None else super().get_var_names(legacy_mudata_format)
+
+    @property
+    def _setup(self) -> dict[str, Any]:
+        return self.registry_["setup_args"]
+
+    def _modality(self, adata: AnnData | MuData, side: str) -> AnnData:
+        names = self._setup.get("modalities") or {}
+        if isinstance(adata, MuData):
+            return modality(adata, names.get(side, "rna"))
+        return nonempty(adata)
+
+    def _pairing(self) -> Pairing:
+        keys = {name: self._setup[name] for name in ("perturbation_key", "control")}
+        if "pair_on" not in self._setup:
+            return pair_rows_in_place(self.adata, **keys)
+        student, teacher = (self._modality(self.adata, side) for side in (STUDENT, TEACHER))
+        return pair_rows(student, teacher, pair_on=self._setup["pair_on"], **keys)
+
+    def _corrected(self, adata: AnnData, side: str) -> np.ndarray:
+        values = representation(adata, self._setup[f"{side}_rep"], f"{side}_rep")
+        codes, names = batches(adata, self._setup["batch_key"])
+        control = self._setup["control"]
+        mask = controls(adata, self._setup["perturbation_key"], control) | (control is None)
+        if self._methods[side] is None:
+            return values
+        return correct(values, codes, mask, method=self._methods[side], batch_names=names.tolist(), **self._correction)
+
+    def _training_data(self) -> tuple[PairedTensors, np.ndarray]:
+        student, teacher = (self._modality(self.adata, side) for side in (STUDENT, TEACHER))
+        pairing = self._pairing()
+        tensors = PairedTensors.from_arrays(
+            self._corrected(student, STUDENT), self._corrected(teacher, TEACHER), pairing.student, pairing.teacher
+        )
+        group_key = self._setup["split_key"] or self._setup["perturbation_key"]
+        groups = pairing.student if group_key is None else column(student, group_key, "split_key").astype(str).to_numpy()
+        return tensors, groups
+
+
+def _check_columns(
+    adata: AnnData,
+    *,
+    perturbation_key: str | None,
+    control: str | Sequence[str] | None,
+    batch_key: str | None,
+    split_key: str | None = None,
+) -> None:
+    batches(adata, batch_key)
+    controls(adata, perturbation_key, control)
+    for name, key in (("perturbation_key", perturbation_key), ("split_key", split_key)):
+        if key is not None:
+            column(adata, key, name)

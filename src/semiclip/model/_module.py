@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from semiclip.objectives import Clip
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+FEW_KEYS = 500  # with fewer pairing keys hidden layers overfit: see n_hidden of SemiClip
+
+
+def adapter(widths: Sequence[int]) -> nn.Sequential:
+    """Linear maps of the given widths with ReLU between them (paper A.2)."""
+    layers: list[nn.Module] = []
+    for n_in, n_out in pairwise(widths):
+        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class SemiClipModule(nn.Module):
+    """The student adapter and its objective; the teacher has no part in it, since it is frozen.
+
+    Parameters
+    ----------
+    n_input, n_hidden, n_output
+        Widths of the adapter.
+    **objective_kwargs
+        Arguments of :class:`semiclip.objectives.Clip`.
+    """
+
+    def __init__(self, n_input: int, n_hidden: Sequence[int], n_output: int, **objective_kwargs: Any) -> None:
+        super().__init__()
+        self.adapter = adapter([n_input, *n_hidden, n_output])
+        self.objective = Clip(**objective_kwargs)
+
+    def forward(self, student: Tensor) -> Tensor:
+        """Embed student rows (n, n_input) in the teacher's space (n, n_output)."""
+        return self.adapter(student)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
+    def on_load(self, model: Any, **kwargs: Any) -> None:
+        """Do nothing: scvi-tools calls this on every module that it loads."""

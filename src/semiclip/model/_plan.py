@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning import Callback, LightningModule
+
+from semiclip.metrics import retrieval
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from semiclip.model._data import MiniBatch, PairedTensors
+    from semiclip.model._module import SemiClipModule
+
+
+class DistillationPlan(LightningModule):
+    """Optimises the adapter and watches loss and cross-modal retrieval on held-out groups.
+
+    Parameters
+    ----------
+    module
+        Adapter and objective.
+    max_epochs
+        Length of the cosine schedule.
+    optimizer
+        ``"sgd"`` or ``"adamw"``.
+    lr, momentum, weight_decay
+        Of the optimiser; AdamW has no momentum.
+    schedule, min_lr
+        ``"cosine"`` anneals once per epoch from ``lr`` to ``min_lr``; ``"constant"`` does not.
+    """
+
+    def __init__(
+        self,
+        module: SemiClipModule,
+        *,
+        max_epochs: int,
+        optimizer: Literal["sgd", "adamw"] = "sgd",
+        lr: float = 0.03,
+        momentum: float = 0.95,
+        weight_decay: float = 1e-4,
+        schedule: Literal["cosine", "constant"] = "cosine",
+        min_lr: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        for name, value, known in (("optimizer", optimizer, ("sgd", "adamw")), ("schedule", schedule, ("cosine", "constant"))):
+            if value not in known:
+                msg = f"{name}={value!r} is not one of {', '.join(known)}"
+                raise ValueError(msg)
+        self.module, self.max_epochs, self.optimizer = module, max_epochs, optimizer
+        self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.schedule, self.min_lr = schedule, min_lr
+        self._embedded: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    @property
+    def data(self) -> PairedTensors:
+        """The tensors on the training device."""
+        return self.trainer.datamodule.tensors  # type: ignore[attr-defined]
+
+    def view(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return what the adapter sees of these student rows in training: the one place for augmentation."""
+        return self.data.student[rows]
+
+    def training_step(self, batch: MiniBatch, batch_idx: int) -> torch.Tensor:
+        """Contrast the student's view of a mini-batch with the teacher."""
+        embedded = self.module(self.view(batch.student))
+        loss = self.module.objective(embedded, self.data.teacher[batch.teacher], batch.key)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(embedded), prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: MiniBatch, batch_idx: int) -> None:
+        """Do the same on held-out groups, without augmentation."""
+        embedded = self.module(self.data.student[batch.student])
+        loss = self.module.objective(embedded, self.data.teacher[batch.teacher], batch.key)
+        self.log("validation_loss", loss, on_step=False, on_epoch=True, batch_size=len(embedded), prog_bar=True)
+        self._embedded.append((embedded, batch.key))
+
+    def on_validation_epoch_end(self) -> None:
+        """Rank each held-out sample's key among all held-out keys by the teacher's centroids."""
+        embedded, keys = (torch.cat(parts) for parts in zip(*self._embedded, strict=True))
+        self._embedded.clear()
+        held_out, target = torch.unique(keys, return_inverse=True)
+        if len(held_out) < 2:
+            return
+        scores = retrieval(embedded, self.data.centroids(held_out), target)
+        self.log_dict({f"validation_{name}": value for name, value in scores.items()})
+
+    def configure_optimizers(self) -> Any:
+        """Build optimiser and schedule."""
+        parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "sgd":
+            optimizer = torch.optim.SGD(parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        else:
+            optimizer = torch.optim.AdamW(parameters, self.lr, weight_decay=self.weight_decay)
+        if self.schedule == "constant":
+            return optimizer
+        annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_epochs, eta_min=self.min_lr)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": annealing, "interval": "epoch"}}
+
+
+class KeepBest(Callback):
+    """Gives the module the weights of its best validation epoch when training ends."""
+
+    def __init__(self, monitor: str, mode: Literal["min", "max"]) -> None:
+        self.monitor, self.sign = monitor, 1 if mode == "min" else -1
+        self.best, self.weights = float("inf"), None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Copy the weights if they are the best so far."""
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(name for name in trainer.callback_metrics if name.startswith("validation"))
+            msg = f"monitor={self.monitor!r} is not logged; there is {known}"
+            raise ValueError(msg)
+        value = self.sign * float(trainer.callback_metrics[self.monitor])
+        if value < self.best:
+            self.best, self.weights = value, deepcopy(pl_module.module.state_dict())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring the best weights back."""
+        if self.weights is not None:
+            pl_module.module.load_state_dict(self.weights)

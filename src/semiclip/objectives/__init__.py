@@ -1,0 +1,7 @@
+"""Training objectives, one file each: modules that take paired embeddings and return a scalar loss."""
+
+from semiclip.objectives._clip import Clip
+
+OBJECTIVES: dict[str, type[Clip]] = {"clip": Clip}
+
+__all__ = ["OBJECTIVES", "Clip"]

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import nn
+from torch.nn.functional import log_softmax, normalize
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Duplicates = Literal["negative", "mask", "multi_positive"]
+
+
+class Clip(nn.Module):
+    r"""The contrastive loss of CLIP, from student to teacher unless ``symmetric`` (paper Algorithm 1).
+
+    With :math:`s_{ij} = \cos(h_i, t_j) / \tau` it is the mean over rows of
+    :math:`-s_{ii} + \log \sum_j \exp s_{ij}`. The paper prints a sum, which would only rescale the learning rate.
+
+    Parameters
+    ----------
+    temperature
+        :math:`\tau`, fixed.
+    symmetric
+        Average with the same loss from teacher to student.
+    duplicates
+        What another row of a mini-batch with the same key is: a ``"negative"`` like any other (as in the paper), left
+        out of the sum (``"mask"``), or one of several equally right answers (``"multi_positive"``).
+
+    References
+    ----------
+    Radford et al. 2021, DOI 10.48550/arXiv.2103.00020; Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.
+
+    Examples
+    --------
+    >>> import torch
+    >>> round(Clip()(torch.eye(4), torch.eye(4)).item(), 7)
+    0.0001362
+    """
+
+    def __init__(
+        self, *, temperature: float = 0.1, symmetric: bool = False, duplicates: Duplicates = "negative"
+    ) -> None:
+        super().__init__()
+        if temperature <= 0:
+            msg = f"temperature={temperature} must be positive"
+            raise ValueError(msg)
+        if duplicates not in get_args(Duplicates):
+            msg = f"duplicates={duplicates!r} is not one of {', '.join(get_args(Duplicates))}"
+            raise ValueError(msg)
+        self.temperature, self.symmetric, self.duplicates = temperature, symmetric, duplicates
+
+    def forward(self, student: Tensor, teacher: Tensor, key: Tensor | None = None) -> Tensor:
+        """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, d) that have keys (B,)."""
+        scores = normalize(student, dim=1) @ normalize(teacher, dim=1).T / self.temperature
+        same = None
+        if self.duplicates != "negative":
+            if key is None:
+                msg = f'duplicates="{self.duplicates}" needs the key of each row'
+                raise ValueError(msg)
+            same = key[:, None] == key[None, :]
+        loss = self._one_way(scores, same)
+        return (loss + self._one_way(scores.T, same)) / 2 if self.symmetric else loss
+
+    def _one_way(self, scores: Tensor, same: Tensor | None) -> Tensor:
+        if same is None:
+            return -log_softmax(scores, dim=1).diagonal().mean()
+        if self.duplicates == "mask":
+            others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+            return -log_softmax(scores.masked_fill(others, -torch.inf), dim=1).diagonal().mean()
+        log_probability = log_softmax(scores, dim=1).masked_fill(~same, 0)
+        return -(log_probability.sum(dim=1) / same.sum(dim=1)).mean()

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from semiclip._checks import some
+from semiclip.pl._style import CHANCE, OKABE_ITO, bare, legend_on_top, new_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+RANK, RECALL = "validation_mean_rank_percentile", "validation_recall_at_"
+
+
+def history(
+    model_or_history: Any | Mapping[str, pd.DataFrame], *, ax: Sequence[Axes] | np.ndarray | None = None
+) -> np.ndarray:
+    """Draw how training went: the loss, and how well the validation pairs find each other.
+
+    Parameters
+    ----------
+    model_or_history
+        A trained model, or its ``history``: tables indexed by epoch, one per quantity.
+    ax
+        Two axes to draw on; by default a new figure.
+
+    Returns
+    -------
+    The two axes. Left: ``train_loss`` and ``validation_loss``. Right: the mean rank percentile of the right image
+    among all validation images (0 is best, 0.5, dashed, is chance) and recall at k; without validation it says so.
+
+    Raises
+    ------
+    ValueError
+        If the model is not trained, or ``ax`` does not hold two axes.
+    KeyError
+        If there is no training loss.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> losses = pd.DataFrame({"train_loss": [3.0, 2.0, 1.5]}, index=pd.RangeIndex(3, name="epoch"))
+    >>> left, right = scl.pl.history({"train_loss": losses})
+    >>> left.get_xlabel(), left.get_ylabel()
+    ('Epoch', 'Loss')
+    """
+    tables = getattr(model_or_history, "history", model_or_history)
+    if tables is None:
+        msg = "the model has no history, since it is not trained; call .train() first"
+        raise ValueError(msg)
+    curves = {name: _curve(table) for name, table in tables.items()}
+    if "train_loss" not in curves:
+        msg = f"the history has no 'train_loss', only {some(curves) or 'nothing'}; draw the history of a SemiClip model"
+        raise KeyError(msg)
+    axes = new_axes(2, size=(8.4, 3.4)) if ax is None else list(np.asarray(ax, dtype=object).ravel())
+    if len(axes) != 2:
+        msg = f"ax holds {len(axes)} axes; two are needed, such as plt.subplots(1, 2)[1]"
+        raise ValueError(msg)
+    left, right = axes
+
+    names = {"train_loss": "training", "validation_loss": "validation"}
+    losses = {label: curves[name] for name, label in names.items() if name in curves}
+    legend_on_top(left, _lines(left, losses, OKABE_ITO))
+    left.set_ylabel("Loss")
+
+    measures = {"rank percentile": curves[RANK]} if RANK in curves else {}
+    ks = sorted(int(name.removeprefix(RECALL)) for name in curves if name.startswith(RECALL))
+    measures |= {f"recall at {k}": curves[f"{RECALL}{k}"] for k in ks}
+    if not measures:
+        right.text(0.5, 0.5, "no validation", transform=right.transAxes, ha="center", va="center", color="0.35")
+        right.set_axis_off()
+        return np.array(axes, dtype=object)
+    lines = _lines(right, measures, OKABE_ITO[2:])
+    if RANK in curves:
+        lines.insert(1, right.axhline(0.5, label="its chance", **CHANCE))
+    right.set_ylabel("Retrieval in validation")
+    right.set_ylim(0, 1)
+    right.set_yticks(np.linspace(0, 1, 6))
+    legend_on_top(right, lines)
+    return np.array(axes, dtype=object)
+
+
+def _curve(table: pd.DataFrame) -> pd.Series:
+    """Return the values by epoch; epochs without one, and the object type that loggers leave, are gone."""
+    return pd.to_numeric(table.iloc[:, 0], errors="coerce").dropna()
+
+
+def _lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str]) -> list[Line2D]:
+    from matplotlib.ticker import MaxNLocator
+
+    lines = []
+    for (label, curve), colour in zip(curves.items(), colours, strict=False):
+        # a single epoch is a point, which a line would not show
+        lines += ax.plot(curve.index, curve, label=label, color=colour, marker="o" if len(curve) == 1 else None)
+    ax.set_xlabel("Epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    bare(ax)
+    return lines

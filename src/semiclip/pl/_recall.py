@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semiclip._checks import some
+from semiclip.pl._style import CHANCE, bare, colours, legend_on_top, new_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+COLUMNS = ("representation", "key", "value", "error", "chance", "n_pairs")
+
+
+def recall(
+    table: pd.DataFrame, *, ax: Axes | None = None, palette: Sequence[str] | Mapping[str, str] | None = None
+) -> Axes:
+    """Draw relationship recall per database and on average, one bar per representation.
+
+    Error bars are standard errors; the dashed line is what a map that knows nothing recalls.
+
+    Parameters
+    ----------
+    table
+        What :func:`semiclip.tl.recall` returns.
+    ax
+        Where to draw; by default a new figure.
+    palette
+        Colours of the representations, in their order in the table or by name.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    KeyError
+        If a column is missing, or ``palette`` lacks a representation.
+    ValueError
+        If the table is empty, a representation has several values for one database, or there are too few colours.
+
+    Notes
+    -----
+    A database without a pair in the map is left out.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> table = pd.DataFrame(
+    ...     {
+    ...         "representation": ["X_scvi", "X_semiclip"],
+    ...         "key": "mean",
+    ...         "value": [0.2, 0.3],
+    ...         "error": 0.02,
+    ...         "chance": 0.1,
+    ...         "n_pairs": 400,
+    ...     }
+    ... )
+    >>> ax = scl.pl.recall(table)
+    >>> [round(float(bar.get_height()), 2) for bar in ax.patches]
+    [0.2, 0.3]
+    """
+    if absent := [name for name in COLUMNS if name not in table]:
+        msg = f"the table has no column {some(absent)}; draw what scl.tl.recall returns"
+        raise KeyError(msg)
+    table = table[table["n_pairs"] > 0]
+    if table.empty:
+        msg = "the table has no row with an annotated pair, so there is nothing to draw"
+        raise ValueError(msg)
+    if (repeated := table.duplicated(["representation", "key"])).any():
+        where = table.loc[repeated, ["representation", "key"]].agg(" of ".join, axis=1).unique()
+        msg = f"the table has several values for {some(where)}; average them first, or give each run its own name"
+        raise ValueError(msg)
+    keys, names = list(table["key"].unique()), list(table["representation"].unique())
+    palette = colours(names, palette)
+
+    ax = new_axes(size=(6.4, 4.0))[0] if ax is None else ax
+    width, bars = 0.8 / len(names), []
+    for i, name in enumerate(names):
+        rows = table[table["representation"] == name].set_index("key").reindex(keys)
+        drawn = ax.bar(
+            np.arange(len(keys)) + (i - (len(names) - 1) / 2) * width,
+            rows["value"],
+            width,
+            yerr=rows["error"],
+            color=palette[name],
+            error_kw={"elinewidth": 1, "ecolor": "0.2"},
+            label=name,
+        )
+        bars.append(drawn)
+    lines = [ax.axhline(chance, label="chance", **CHANCE) for chance in table["chance"].unique()]
+    ax.set_xticks(np.arange(len(keys)), keys, rotation=30, ha="right", rotation_mode="anchor")
+    ax.set_ylabel("Known relationships\nrecalled")
+    ax.yaxis.set_major_formatter("{x:.0%}")
+    ax.set_ylim(bottom=0)
+    bare(ax)
+    legend_on_top(ax, [*bars, *lines])
+    return ax

@@ -1,0 +1,58 @@
+"""What all pictures share: colours that colour-blind readers tell apart, and axes made only when none are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from semiclip._checks import some
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.container import Container
+
+# Okabe and Ito, https://jfly.uni-koeln.de/color/, darkest and most distinct first; yellow is too light for thin lines
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
+
+
+def colours(names: Sequence[str], palette: Sequence[str] | Mapping[str, str] | None = None) -> dict[str, str]:
+    """Give each name its colour, by name from a mapping or in order from a sequence."""
+    if isinstance(palette, Mapping):
+        if absent := [name for name in names if name not in palette]:
+            msg = f"palette has no colour for {some(absent)}; add them, or pass a sequence of colours"
+            raise KeyError(msg)
+        return {name: palette[name] for name in names}
+    available = OKABE_ITO if palette is None else palette
+    if len(names) > len(available):
+        msg = f"{len(names)} names ({some(names)}) but {len(available)} colours; pass more as palette=, or draw fewer"
+        raise ValueError(msg)
+    return dict(zip(names, available, strict=False))
+
+
+def new_axes(n: int = 1, *, size: tuple[float, float]) -> list[Axes]:
+    """Make a figure with ``n`` axes beside each other, ``size`` in inches; its layout leaves room for all labels."""
+    from matplotlib import pyplot as plt
+
+    _, axes = plt.subplots(1, n, figsize=size, layout="constrained", squeeze=False)
+    return list(axes[0])
+
+
+def legend_on_top(ax: Axes, handles: Sequence[Artist | Container]) -> None:
+    """Write a legend inside, in two columns, where it hides nothing: the upper limit of y makes room for its rows."""
+    rows = (len(handles) + 1) // 2
+    box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
+    share = min(0.6, (0.18 * rows + 0.1) / box.height)  # inches of small print
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(bottom, bottom + (top - bottom) / (1 - share))
+    spacing = {"borderaxespad": 0.2, "handlelength": 1.4, "columnspacing": 1.2}
+    legend = ax.legend(handles=handles, loc="upper left", ncols=2, frameon=False, fontsize="small", **spacing)
+    legend.set_in_layout(False)  # a wide legend does not squeeze the axes
+
+
+def bare(ax: Axes) -> None:
+    """Leave only the two spines that carry scales."""
+    ax.spines[["top", "right"]].set_visible(False)

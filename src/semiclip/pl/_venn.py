@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from semiclip._checks import some
+from semiclip.pl._style import OKABE_ITO, new_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
+
+    from matplotlib.axes import Axes
+
+
+def venn(
+    sets: pd.DataFrame | Mapping[str, Iterable[Hashable]],
+    *,
+    ax: Axes | None = None,
+    labels: Sequence[str] | None = None,
+) -> Axes:
+    """Draw two or three sets as circles whose areas and overlaps are in proportion to the counts.
+
+    Parameters
+    ----------
+    sets
+        What :func:`semiclip.tl.relationship_sets` returns, with a boolean column per set, or a mapping of names to
+        sets.
+    ax
+        Where to draw; by default a new figure.
+    labels
+        Names to write instead of those of ``sets``, in the same order.
+
+    Returns
+    -------
+    The axes. Each circle is labelled with its name and size, each region with its count.
+
+    Raises
+    ------
+    ValueError
+        If there are not two or three sets, all are empty, or there is not one label per set.
+
+    Notes
+    -----
+    Three circles cannot show every combination of counts, so their overlaps are approximate; the written counts are
+    exact. Where no circles come close, or a set is empty, the circles are equal and marked "not to scale".
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> ax = scl.pl.venn({"unimodal": {1, 2, 3}, "distilled": {2, 3, 4, 5}})
+    >>> [text.get_text() for text in ax.texts if text.get_text().isdigit()]
+    ['1', '2', '2']
+    """
+    if isinstance(sets, pd.DataFrame):
+        members = {str(name): set(sets.index[flags]) for name, flags in sets.select_dtypes(bool).items()}
+    else:
+        members = {name: set(items) for name, items in sets.items()}
+    if len(members) not in (2, 3):
+        msg = f"a Venn diagram shows 2 or 3 sets, not {len(members)} ({some(members) or 'none'}); choose 2 or 3 of them"
+        raise ValueError(msg)
+    names = list(members) if labels is None else list(labels)
+    if len(names) != len(members):
+        msg = f"{len(names)} labels for {len(members)} sets ({some(members)}); pass one label per set"
+        raise ValueError(msg)
+    if not any(members.values()):
+        msg = f"the sets {some(members)} are all empty, so there is nothing to draw"
+        raise ValueError(msg)
+    ax = new_axes(size=(4.8, 4.4))[0] if ax is None else ax
+    titles = [f"{name}\n{len(items):,}" for name, items in zip(names, members.values(), strict=True)]
+    _draw(list(members.values()), titles, ax)
+    return ax
+
+
+def _draw(members: list[set[Hashable]], titles: list[str], ax: Axes) -> None:
+    import matplotlib_venn
+    from matplotlib_venn._region import VennRegionException
+    from matplotlib_venn.layout import venn2, venn3
+
+    draw, layout = {2: (matplotlib_venn.venn2, venn2), 3: (matplotlib_venn.venn3, venn3)}[len(members)]
+    options = {"set_colors": OKABE_ITO[: len(members)], "alpha": 0.5, "ax": ax, "subset_label_formatter": "{:,}".format}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            draw(members, titles, **options)
+    except (UserWarning, VennRegionException):
+        # no circles have these areas, or a set is empty: equal circles with every region, and no pretence of scale
+        sizes = (1,) * (2 ** len(members) - 1)
+        ax.clear()
+        draw(members, titles, layout_algorithm=layout.DefaultLayoutAlgorithm(fixed_subset_sizes=sizes), **options)
+        ax.text(0, 0, "not to scale", transform=ax.transAxes, color="0.35", fontsize="small")
+    for text in ax.texts:
+        text.set_multialignment("center")

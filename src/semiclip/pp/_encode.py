@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semiclip._checks import finite_rows, nonempty, some, writable
+from semiclip._record import record
+from semiclip.encoders import ENCODERS, Encoder
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def encode(
+    adata: AnnData, *, encoder: str | Encoder = "scvi", key_added: str | None = None, **encoder_kwargs: Any
+) -> Encoder:
+    """Embed expression with an encoder that stays frozen afterwards.
+
+    Parameters
+    ----------
+    adata
+        Expression; raw counts for ``"scvi"``.
+    encoder
+        ``"scvi"`` or ``"pca"`` to fit one on ``adata``, or an encoder that is ready: one that an earlier call returned,
+        or any object with ``encode(adata) -> array of shape (n_obs, d)``.
+    key_added
+        Where in ``obsm`` the embedding goes, ``"X_scvi"`` or ``"X_pca"`` by default; needed for your own encoder.
+    **encoder_kwargs
+        Arguments of :class:`~semiclip.encoders.SCVIEncoder` or :class:`~semiclip.encoders.PCAEncoder`.
+
+    Returns
+    -------
+    The fitted encoder, with which to embed other data in the same space. ``obsm[key_added]`` holds the embedding,
+    float32 of shape (n_obs, d), and ``uns["semiclip"][key_added]["params"]`` how it was made.
+
+    Raises
+    ------
+    ValueError
+        If the encoder is unknown, genes that it needs are missing or its embedding is not finite.
+    TypeError
+        If the object has no ``encode``, or arguments are given for an encoder that is already fitted.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=10)
+    >>> encoder = scl.pp.encode(study.knockouts["rna"], encoder=encoder)
+    >>> study.knockouts["rna"].obsm["X_pca"].shape
+    (216, 10)
+    """
+    if isinstance(encoder, str) and encoder not in ENCODERS:
+        msg = f"encoder={encoder!r} is not one of {some(ENCODERS)}; for embeddings made elsewhere write them to obsm"
+        raise ValueError(msg)
+    if not isinstance(encoder, str | Encoder):
+        msg = f"encoder is a {type(encoder).__name__} without encode(adata); pass one of {some(ENCODERS)} or such an object"
+        raise TypeError(msg)
+    if encoder_kwargs and not isinstance(encoder, str):
+        msg = f"the encoder is already fitted, so {some(encoder_kwargs)} would have no effect"
+        raise TypeError(msg)
+    names = {kind: name for name, kind in ENCODERS.items()}
+    name = encoder if isinstance(encoder, str) else names.get(type(encoder))  # type: ignore[call-overload]
+    if key_added is None and name is None:
+        msg = f"key_added= is needed for an encoder of type {type(encoder).__name__}"
+        raise ValueError(msg)
+    key_added = key_added or f"X_{name}"
+    writable(nonempty(adata), key_added)
+    fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
+    embedding = np.asarray(fitted.encode(adata))
+    if embedding.ndim != 2 or len(embedding) != adata.n_obs:
+        msg = f"the encoder returned shape {embedding.shape} for {adata.n_obs} observations; (n_obs, d) is needed"
+        raise ValueError(msg)
+    finite_rows(embedding, adata.obs_names, "the embedding")
+    adata.obsm[key_added] = embedding.astype(np.float32, copy=False)
+    record(adata, key_added, {"encoder": name or type(encoder).__name__, **encoder_kwargs})
+    return fitted

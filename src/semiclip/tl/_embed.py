@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from semiclip._checks import modality, nonempty, writable
+from semiclip._record import record
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+    from semiclip.model import SemiClip
+
+
+def embed(
+    adata: AnnData | MuData, model: SemiClip, *, key_added: str = "X_semiclip", copy: bool = False
+) -> AnnData | MuData | None:
+    """Embed transcriptomic samples with a trained model; no images are needed.
+
+    Parameters
+    ----------
+    adata
+        Samples with the model's student representation and ``obs`` columns: an AnnData, or a MuData with the student
+        modality. Its batches are corrected with their own controls.
+    model
+        A trained model.
+    key_added
+        Where in ``obsm`` of the student modality the embedding goes.
+    copy
+        Return a copy with the embedding instead of writing into ``adata``.
+
+    Returns
+    -------
+    ``None``, or the copy. ``obsm[key_added]`` is float32 of shape (n_obs, D).
+
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+    KeyError, ValueError
+        If the samples do not fit the model, see :meth:`semiclip.model.SemiClip.get_latent_representation`.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8)
+    >>> model = scl.tl.semiclip(
+    ...     study.mdata,
+    ...     student_rep="X_pca",
+    ...     teacher_rep="X_image",
+    ...     pair_on=["perturbation", "dose"],
+    ...     perturbation_key="perturbation",
+    ...     control="control",
+    ...     batch_key="batch",
+    ...     max_epochs=2,
+    ...     enable_progress_bar=False,
+    ... )
+    >>> knockouts = study.knockouts["rna"]
+    >>> encoder = scl.pp.encode(knockouts, encoder=encoder)
+    >>> scl.tl.embed(knockouts, model)
+    >>> knockouts.obsm["X_semiclip"].shape
+    (216, 128)
+    """
+    from mudata import MuData
+
+    names = model.registry["setup_args"].get("modalities") or {}
+    student = names.get("student", "rna")
+    source = modality(adata, student) if isinstance(adata, MuData) else nonempty(adata)
+    writable(source, key_added, copy=copy)
+    embedding = model.get_latent_representation(adata)
+    result = adata.copy() if copy else adata
+    target = result.mod[student] if isinstance(result, MuData) else result
+    target.obsm[key_added] = embedding
+    record(target, key_added, {"model": "SemiClip", **model.registry["setup_args"], **model.init_params_["non_kwargs"]})
+    return result if copy else None

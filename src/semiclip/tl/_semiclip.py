@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from semiclip._checks import modality, writable
+from semiclip._seed import seeded
+from semiclip.tl._embed import embed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from mudata import MuData
+
+    from semiclip.model import SemiClip
+
+
+def semiclip(
+    mdata: MuData,
+    *,
+    student_rep: str,
+    teacher_rep: str,
+    pair_on: str | Sequence[str],
+    perturbation_key: str | None = None,
+    control: str | Sequence[str] | None = None,
+    batch_key: str | None = None,
+    split_key: str | None = None,
+    modalities: Mapping[str, str] | None = None,
+    key_added: str = "X_semiclip",
+    max_epochs: int = 150,
+    rng: int | np.random.Generator | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    **train_kwargs: Any,
+) -> SemiClip:
+    """Distil the teacher modality into the student modality: set up, train and embed in one call.
+
+    Parameters
+    ----------
+    mdata
+        Two modalities that share perturbation labels but no cells, each with an embedding in ``obsm``.
+    student_rep, teacher_rep, pair_on, perturbation_key, control, batch_key, split_key, modalities
+        What the columns mean, see :meth:`semiclip.model.SemiClip.setup_mudata`.
+    key_added
+        Where in ``obsm`` of the student modality the distilled embedding goes.
+    max_epochs
+        Training epochs.
+    rng
+        Seed of weights, split and pairing; ``None`` follows ``scvi.settings.seed``.
+    model_kwargs
+        Further arguments of :class:`semiclip.model.SemiClip`, such as ``n_hidden`` or ``temperature``.
+    **train_kwargs
+        Further arguments of :meth:`semiclip.model.SemiClip.train`, such as ``batch_size`` or ``plan_kwargs``.
+
+    Returns
+    -------
+    The trained model, with which :func:`semiclip.tl.embed` embeds other data. ``obsm[key_added]`` of the student
+    modality is float32 of shape (n_obs, D).
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        If the data are not as described; nothing is written then.
+
+    References
+    ----------
+    Bendidi et al., ICML 2025, section 3, DOI 10.48550/arXiv.2505.21317.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> mdata = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40).mdata
+    >>> encoder = scl.pp.encode(mdata["rna"], encoder="pca", n_components=8)
+    >>> model = scl.tl.semiclip(
+    ...     mdata,
+    ...     student_rep="X_pca",
+    ...     teacher_rep="X_image",
+    ...     pair_on=["perturbation", "dose"],
+    ...     perturbation_key="perturbation",
+    ...     control="control",
+    ...     batch_key="batch",
+    ...     max_epochs=2,
+    ...     rng=0,
+    ...     enable_progress_bar=False,
+    ... )
+    >>> mdata["rna"].obsm["X_semiclip"].shape
+    (528, 128)
+    """
+    from semiclip.model import SemiClip
+
+    student = {"student": "rna", **(modalities or {})}["student"]
+    writable(modality(mdata, student), key_added)
+    SemiClip.setup_mudata(
+        mdata,
+        student_rep=student_rep,
+        teacher_rep=teacher_rep,
+        pair_on=pair_on,
+        perturbation_key=perturbation_key,
+        control=control,
+        batch_key=batch_key,
+        split_key=split_key,
+        modalities=modalities,
+    )
+    with seeded(rng):
+        model = SemiClip(mdata, **(model_kwargs or {}))
+        model.train(max_epochs, **train_kwargs)
+    embed(mdata, model, key_added=key_added)
+    return model

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+
+from semiclip.metrics import _retrieval, retrieval
+
+
+def naive(query, candidates, target, ks):
+    """One query at a time; ties by going through every order of the tied candidates' places."""
+    ranks, hits = [], {k: [] for k in ks}
+    for q, right in zip(query, target, strict=True):
+        cosine = [round(float(q @ c / (np.linalg.norm(q) * np.linalg.norm(c))), 9) for c in candidates]
+        better = sum(value > cosine[right] for value in cosine)
+        tied = sum(value == cosine[right] for value in cosine)
+        places = range(better, better + tied)
+        ranks.append(np.mean(places))
+        for k in ks:
+            hits[k].append(np.mean([place < k for place in places]))
+    result = {"mean_rank_percentile": np.mean(ranks) / (len(candidates) - 1)}
+    return result | {f"recall_at_{k}": np.mean(hits[k]) for k in ks}
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-6)])
+def test_equals_the_naive_loop_with_ties_and_over_blocks(kind, dtype, tolerance, monkeypatch):
+    monkeypatch.setattr(_retrieval, "BLOCK", 100)
+    rng = np.random.default_rng(0)
+    candidates = rng.integers(-1, 2, size=(21, 3)) + 0.5
+    query = rng.integers(-1, 2, size=(50, 3)) + 0.5
+    target = rng.integers(0, 21, size=50)
+    found = retrieval(kind(query.astype(dtype)), kind(candidates.astype(dtype)), kind(target), ks=(1, 3, 30))
+    assert found == pytest.approx(naive(query, candidates, target, (1, 3, 30)), abs=tolerance)
+    assert all(type(value) is float for value in found.values())
+
+
+def test_best_and_worst():
+    x = np.random.default_rng(0).normal(size=(30, 8))
+    assert retrieval(x, x, np.arange(30)) == {
+        "mean_rank_percentile": 0.0,
+        "recall_at_1": 1.0,
+        "recall_at_5": 1.0,
+        "recall_at_10": 1.0,
+    }
+    worst = retrieval(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [0.5, 1.0], [-1.0, 0.0]]), np.array([2]), ks=(1,))
+    assert worst == {"mean_rank_percentile": 1.0, "recall_at_1": 0.0}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_a_constant_embedding_is_exactly_at_chance(dtype, value):
+    x = np.full((40, 50), value, dtype=dtype)
+    assert retrieval(x, x, np.arange(40), ks=(1, 10)) == pytest.approx(
+        {"mean_rank_percentile": 0.5, "recall_at_1": 1 / 40, "recall_at_10": 10 / 40}
+    )
+
+
+def test_a_random_embedding_is_near_chance():
+    rng = np.random.default_rng(0)
+    found = retrieval(rng.normal(size=(900, 20)), rng.normal(size=(100, 20)), rng.integers(0, 100, 900))
+    assert found["mean_rank_percentile"] == pytest.approx(0.5, abs=3 / np.sqrt(12 * 900))
+    assert found["recall_at_10"] == pytest.approx(0.1, abs=3 * np.sqrt(0.09 / 900))
+
+
+def test_scale_does_not_matter_but_direction_does():
+    rng = np.random.default_rng(0)
+    query, candidates, target = rng.normal(size=(20, 4)), rng.normal(size=(10, 4)), rng.integers(0, 10, 20)
+    once = retrieval(query, candidates, target)
+    assert retrieval(3 * query, candidates * rng.uniform(0.1, 9, size=(10, 1)), target) == once
+    assert retrieval(-query, candidates, target)["mean_rank_percentile"] == pytest.approx(
+        1 - once["mean_rank_percentile"]
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_single(dtype):
+    x = torch.tensor(np.random.default_rng(0).normal(size=(30, 8))).to(dtype)
+    assert retrieval(x, x, torch.arange(30)) == retrieval(x.float(), x.float(), torch.arange(30))
+
+
+def test_mixed_precision_and_gradients_are_fine():
+    x = torch.eye(4, requires_grad=True)
+    assert retrieval(x, torch.eye(4, dtype=torch.float64), np.arange(4), ks=(1,))["recall_at_1"] == 1
+    assert x.grad is None
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"query": np.ones((3, 4))}, ValueError, r"query has shape \(3, 4\) and candidates \(5, 2\); both need rows"),
+        ({"query": np.ones(2)}, ValueError, r"query has shape \(2,\)"),
+        ({"query": np.ones((0, 2)), "target": np.zeros(0, int)}, ValueError, "0 queries and 5 candidates"),
+        ({"candidates": np.ones((1, 2))}, ValueError, "3 queries and 1 candidates; ranking needs at least 1 and 2"),
+        ({"target": np.array([0.0, 1.0, 2.0])}, TypeError, "target holds float64, not integers"),
+        ({"target": np.array([0, 1])}, ValueError, r"target has shape \(2,\) for 3 queries"),
+        ({"target": np.array([0, 1, 5])}, ValueError, "target runs from 0 to 5, but candidates has rows 0 to 4"),
+        ({"target": np.array([0, -1, 4])}, ValueError, "target runs from -1 to 4"),
+        ({"ks": (1, 0)}, ValueError, r"ks=\(1, 0\) has 0"),
+        ({"query": np.full((3, 2), np.nan)}, ValueError, "query holds NaN or infinite values"),
+        ({"candidates": np.full((5, 2), np.inf)}, ValueError, "candidates holds NaN or infinite values"),
+    ],
+)
+def test_refuses(change, error, message):
+    arguments = {"query": np.ones((3, 2)), "candidates": np.ones((5, 2)), "target": np.array([0, 1, 2]), "ks": (1,)}
+    arguments |= change
+    with pytest.raises(error, match=message):
+        retrieval(arguments["query"], arguments["candidates"], arguments["target"], ks=arguments["ks"])
