@@ -59,7 +59,7 @@ def column(adata: AnnData, key: str, parameter: str) -> pd.Series:
         raise KeyError(msg)
     values = adata.obs[key]
     if missing := adata.obs_names[values.isna()].tolist():
-        msg = f"obs[{key!r}] ({parameter}) has no value for {len(missing)} observation(s): {some(missing)}; fill or drop them"
+        msg = f"obs[{key!r}] ({parameter}) has no value in {len(missing)} row(s): {some(missing)}; fill or drop them"
         raise ValueError(msg)
     return values
 
@@ -103,7 +103,8 @@ def representation(adata: AnnData, use_rep: str, parameter: str = "use_rep") -> 
     float32 and float64 keep their width, anything else becomes float32; a dense array is not copied.
     """
     if use_rep != "X" and use_rep not in adata.obsm:
-        msg = f"{parameter}={use_rep!r} is not in obsm, which has {some(adata.obsm) or 'nothing'}; make it with scl.pp.encode"
+        there = some(adata.obsm) or "nothing"
+        msg = f"{parameter}={use_rep!r} is not in obsm, which has {there}; make it with scl.pp.encode"
         raise KeyError(msg)
     values = adata.X if use_rep == "X" else adata.obsm[use_rep]
     where = "X" if use_rep == "X" else f"obsm[{use_rep!r}]"

@@ -51,7 +51,7 @@ def pair_rows(
     """
     keys = [pair_on] if isinstance(pair_on, str) else list(pair_on)
     if not keys:
-        msg = "pair_on names no column; name the obs columns that both modalities share, such as ['perturbation', 'dose']"
+        msg = "pair_on names no column; name obs columns that both modalities have, such as ['perturbation', 'dose']"
         raise ValueError(msg)
     frames = [pd.DataFrame({key: _canonical(adata, key) for key in keys}) for adata in (student, teacher)]
     for key in keys:
@@ -69,13 +69,13 @@ def pair_rows(
         examples = [some(frame.drop_duplicates().astype(str).agg(" | ".join, axis=1), 3) for frame in rows]
         msg = f"the modalities share no key on {keys}: the student has {examples[0]}; the teacher has {examples[1]}"
         raise ValueError(msg)
-    counts = counts[shared.to_numpy()], counts[~shared.to_numpy()]
-    index = pd.MultiIndex.from_frame(counts[0].index.to_frame(index=False)[keys])
+    with_partner, without = counts[shared.to_numpy()], counts[~shared.to_numpy()]
+    index = pd.MultiIndex.from_frame(with_partner.index.to_frame(index=False)[keys])
     codes = [
         np.where(mask, index.get_indexer(pd.MultiIndex.from_frame(frame)), -1)
         for frame, mask in zip(frames, treated, strict=True)
     ]
-    return Pairing(codes[0], codes[1], pd.concat(counts).reset_index().rename_axis(columns=None))
+    return Pairing(codes[0], codes[1], pd.concat([with_partner, without]).reset_index().rename_axis(columns=None))
 
 
 def pair_rows_in_place(adata: AnnData, perturbation_key: str | None, control: str | Sequence[str] | None) -> Pairing:

@@ -113,7 +113,10 @@ def correct(
     chains = [fit(recipe.before, reference) for reference in references]
     references = [chain(xp.astype(reference, xp.float64)) for chain, reference in zip(chains, references, strict=True)]
     if recipe.pooled:
-        pooled = fit(recipe.pooled, xp.concat(references), **options)
+        everything = xp.concat(references)
+        pooled = fit(recipe.pooled, everything, **options)
+        if ridge == 0:
+            _report_rank(xp, pooled.weight, len(everything))
         chains = [chain.then(pooled) for chain in chains]
         references = [pooled(reference) for reference in references]
     if after:
@@ -123,8 +126,15 @@ def correct(
     return _apply(xp, x, batch, chains)
 
 
+def _report_rank(xp: Any, whitening: Array, n_controls: int) -> None:
+    d, rank = whitening.shape[0], int(xp.linalg.matrix_rank(whitening))
+    if rank < d:
+        logger.info("whitening keeps %d of %d directions: %d controls do not vary in the others", rank, d, n_controls)
+
+
 def _apply(xp: Any, x: Array, batch: np.ndarray, chains: list[Affine]) -> Array:
-    width = x.shape[1] if chains[0].weight is None else chains[0].weight.shape[-1]
+    weight = chains[0].weight
+    width = x.shape[1] if weight is None else weight.shape[-1]
     out = xp.empty((x.shape[0], width), dtype=x.dtype, device=device(x))
     for code, rows in _blocks(batch, len(chains)):
         index = xp.asarray(rows, device=device(x))

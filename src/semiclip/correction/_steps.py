@@ -5,18 +5,16 @@ NumPy arrays and torch tensors both work, on any device: the arithmetic is writt
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     Array = Any  # a NumPy array or a torch tensor
 
-logger = logging.getLogger(__name__)
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -78,8 +76,8 @@ def whiten(controls: Array, *, ridge: float = 0.0) -> Affine:
     With ``ridge`` η an eigenvalue λ becomes λ/(λ+η). Without it, directions in which the controls do not vary
     are dropped (mapped to zero), since nothing is known of their scale.
     """
-    vectors, factors = _inverse_roots(controls, ridge)
-    return Affine(weight=(vectors * factors) @ vectors.T)
+    vectors, values = _spectrum(controls, ddof=0)
+    return Affine(weight=_symmetric(vectors, _inverse_root(values, ridge), ridge**-0.5 if ridge else 0.0))
 
 
 def whiten_pca(controls: Array, *, ridge: float = 0.0) -> Affine:
@@ -87,34 +85,40 @@ def whiten_pca(controls: Array, *, ridge: float = 0.0) -> Affine:
 
     Directions in which the controls do not vary are left out, so the result may have fewer dimensions.
     """
-    vectors, factors = _inverse_roots(controls, ridge)
-    keep = factors > 0
-    return Affine(weight=(vectors * factors)[:, keep])
+    vectors, values = _spectrum(controls, ddof=0)
+    return Affine(weight=vectors * _inverse_root(values, ridge))
 
 
 def coral(controls: Array, *, reg: float = 0.5) -> Affine:
     """Multiply by ``(cov + reg·I)^(-1/2)``, covariance with ddof 1, as EFAAR_benchmarking does within each batch."""
-    vectors, values, xp = _spectrum(controls, ddof=1)
-    return Affine(weight=(vectors / xp.sqrt(values + reg)) @ vectors.T)
+    vectors, values = _spectrum(controls, ddof=1)
+    return Affine(weight=_symmetric(vectors, _inverse_root(values, reg), reg**-0.5))
 
 
-def _spectrum(controls: Array, *, ddof: int) -> tuple[Array, Array, Any]:
+def _spectrum(controls: Array, *, ddof: int) -> tuple[Array, Array]:
+    """Return the eigenvectors (d, k) and eigenvalues (k,) of the covariance that are more than rounding error."""
     xp = array_namespace(controls)
-    centred = controls - xp.mean(controls, axis=0)
-    values, vectors = xp.linalg.eigh(centred.T @ centred / (controls.shape[0] - ddof))
-    return vectors, xp.where(values > 0, values, xp.zeros_like(values)), xp
-
-
-def _inverse_roots(controls: Array, ridge: float) -> tuple[Array, Array]:
-    vectors, values, xp = _spectrum(controls, ddof=0)
     m, d = controls.shape
-    # below this floor an eigenvalue is rounding error, and dividing by its root would let noise swallow every cosine
+    centred = controls - xp.mean(controls, axis=0)
+    if m > d:
+        values, vectors = xp.linalg.eigh(centred.T @ centred / (m - ddof))
+    else:  # the covariance has no more directions than there are controls
+        _, roots, rows = xp.linalg.svd(centred, full_matrices=False)
+        values, vectors = roots**2 / (m - ddof), rows.T
+    # dividing by the root of rounding error would let noise swallow every cosine
     informed = values > max(m, d) * EPS * xp.max(values)
-    if ridge == 0 and not xp.all(informed):
-        logger.info("whitening keeps %d of %d directions: %d controls do not vary in the others", informed.sum(), d, m)
-    usable = informed | (ridge > 0)
-    factors = 1 / xp.sqrt(xp.where(usable, values + ridge, xp.ones_like(values)))
-    return vectors, xp.where(usable, factors, xp.zeros_like(factors))
+    return vectors[:, informed], values[informed]
+
+
+def _inverse_root(values: Array, ridge: float) -> Array:
+    return 1 / array_namespace(values).sqrt(values + ridge)
+
+
+def _symmetric(vectors: Array, factors: Array, rest: float) -> Array:
+    """Return the matrix that multiplies the directions ``vectors`` by ``factors`` and all others by ``rest``."""
+    xp = array_namespace(vectors)
+    identity = xp.eye(vectors.shape[0], dtype=vectors.dtype, device=device(vectors))
+    return (vectors * (factors - rest)) @ vectors.T + rest * identity
 
 
 STEPS: dict[str, Callable[..., Affine]] = {

@@ -45,10 +45,19 @@ def modalities(**mods: AnnData) -> MuData:
     """Make a MuData whose modalities alone hold the columns of ``obs``."""
     import mudata
 
+    with quietly():
+        return mudata.MuData(mods)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Make or write a MuData without the warnings that concern nobody but its own developers."""
+    import mudata
+
     # before 0.4 mudata copied the columns to mdata.obs, and warned that it would stop to
     options = mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
     with options, _inner_deprecations_ignored():
-        return mudata.MuData(mods)
+        yield
 
 
 @contextmanager

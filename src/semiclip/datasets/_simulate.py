@@ -37,9 +37,9 @@ class Difficulty(NamedTuple):
 
 
 DIFFICULTIES = {
-    "easy": Difficulty(shared=4.0, private=0.5, image_noise=1.6),
-    "medium": Difficulty(shared=4.0, private=0.8, image_noise=1.6),
-    "hard": Difficulty(shared=3.0, private=1.2, image_noise=3.2),
+    "easy": Difficulty(shared=4.0, private=0.5, image_noise=2.4),
+    "medium": Difficulty(shared=3.5, private=1.0, image_noise=3.2),
+    "hard": Difficulty(shared=3.0, private=1.2, image_noise=4.0),
 }
 
 
@@ -52,8 +52,8 @@ def simulate(
     n_genes: int = 600,
     n_image_features: int = 128,
     n_batches: int = 12,
-    n_knockout_batches: int = 4,
-    n_controls: int = 24,
+    n_knockout_batches: int = 6,
+    n_controls: int = 32,
     difficulty: Literal["easy", "medium", "hard"] = "medium",
     rng: int | np.random.Generator | None = 0,
 ) -> Study:
@@ -77,7 +77,7 @@ def simulate(
       :math:`N(0, 2^2)` for images. Modalities never share a batch, nor do compounds and knockouts.
       Every batch has controls, for which :math:`a = f = g = 0`.
 
-    Difficulty sets :math:`(s, v, \tau)`: easy (4, 0.5, 1.6), medium (4, 0.8, 1.6), hard (3, 1.2, 3.2). Expression is
+    Difficulty sets :math:`(s, v, \tau)`: easy (4, 0.5, 2.4), medium (3.5, 1, 3.2), hard (3, 1.2, 4). Expression is
     noisier than images at each: it is counted, and it carries the private effects and the cells' state.
     There are 4 expression and 3 image samples of each compound and dose, and 6 of each knockout.
 
@@ -112,8 +112,6 @@ def simulate(
     >>> study.mdata["rna"].n_obs, study.mdata["image"].obsm["X_image"].shape[1], len(study.relationships)
     (528, 8, 36)
     """
-    from mudata import MuData
-
     _check_sizes(n_compounds, doses, n_knockouts, n_pathways, n_genes, n_image_features, n_batches, n_knockout_batches)
     if n_controls < 2:
         msg = f"n_controls={n_controls}, but batch correction needs at least 2 controls in every batch"
@@ -173,8 +171,8 @@ def _check_sizes(
         raise ValueError(msg)
     if not 3 <= n_pathways <= n_knockouts // 2 or n_knockouts > n_genes:
         msg = (
-            f"n_pathways={n_pathways}, n_knockouts={n_knockouts}, n_genes={n_genes}: at least 3 pathways, two knockouts "
-            "in each and no more knockouts than genes are needed"
+            f"n_pathways={n_pathways}, n_knockouts={n_knockouts}, n_genes={n_genes}: at least 3 pathways, two "
+            "knockouts in each and no more knockouts than genes are needed"
         )
         raise ValueError(msg)
 
@@ -217,7 +215,8 @@ class _World:
     def __init__(
         self, rng: np.random.Generator, n_pathways: int, n_genes: int, n_features: int, level: Difficulty
     ) -> None:
-        self.rng, self.level = rng, level
+        # counting has a stream of its own: how much of it is used depends on the rates, and nothing else shall
+        self.rng, self.counting, self.level = rng, rng.spawn(1)[0], level
         self.base = rng.normal(size=n_genes)
         self.pathway_genes, self.private_genes, self.state_genes = (
             rng.normal(size=(k, n_genes)) * (rng.random((k, n_genes)) < density)
@@ -234,7 +233,8 @@ class _World:
         rate = np.exp(logits - logits.max(axis=1, keepdims=True))
         library = LIBRARY_SIZE * np.exp(rng.normal(0, LIBRARY_SD, (n, 1)))
         mean = library * rate / rate.sum(axis=1, keepdims=True)
-        counts = rng.poisson(rng.gamma(INVERSE_DISPERSION, mean / INVERSE_DISPERSION))
+        rate = self.counting.gamma(INVERSE_DISPERSION, mean / INVERSE_DISPERSION)
+        counts = self.counting.poisson(rate)
         return _annotate(counts, _name("gene", len(self.base)), design, stem)
 
     def images(self, stem: str, design: pd.DataFrame, activity: np.ndarray, private: np.ndarray) -> AnnData:
@@ -260,4 +260,6 @@ def _effect_of(design: pd.DataFrame, effects: np.ndarray) -> np.ndarray:
 
 def _annotate(values: np.ndarray, variables: np.ndarray, design: pd.DataFrame, stem: str) -> AnnData:
     obs = design.drop(columns=["effect", "batch"]).rename(columns={"batch_name": "batch"})
-    return annotated(values, obs=dict(obs.items()), obs_names=_name(stem, len(obs)), var_names=variables)
+    return annotated(
+        values, obs={str(name): obs[name] for name in obs}, obs_names=_name(stem, len(obs)), var_names=variables
+    )

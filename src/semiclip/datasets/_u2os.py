@@ -35,7 +35,7 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
     ``rna``
         162 × 978 expression values of landmark genes; ``var_names`` are gene symbols.
     ``image``
-        162 × 812 CellProfiler features.
+        162 × 812 CellProfiler features, which are also in ``obsm["X_image"]`` as a teacher representation.
 
     Both have float32 ``X`` and ``obs["perturbation"]``, the BRD identifier of the compound.
 
@@ -66,17 +66,17 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
     }
     # R turns a hyphen in a column name into a dot, and no landmark gene has a dot of its own
     tables["rna"].columns = tables["rna"].columns.str.replace(".", "-", regex=False)
-    return modalities(
-        **{
-            name: annotated(
-                table.to_numpy().clip(-limit, limit),
-                obs={"perturbation": table.index},
-                obs_names=table.index,
-                var_names=table.columns,
-            )
-            for name, table in tables.items()
-        }
-    )
+    mods = {
+        name: annotated(
+            table.to_numpy().clip(-limit, limit),
+            obs={"perturbation": table.index},
+            obs_names=table.index,
+            var_names=table.columns,
+        )
+        for name, table in tables.items()
+    }
+    mods["image"].obsm["X_image"] = np.asarray(mods["image"].X)
+    return modalities(**mods)
 
 
 def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator = 0) -> AnnData:

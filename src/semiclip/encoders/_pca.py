@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
-from semiclip._checks import finite_rows
-from semiclip.encoders._protocol import align, counts
+from semiclip._checks import some
+from semiclip.encoders._protocol import align, counts, rows_where
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -70,14 +70,19 @@ class PCAEncoder:
         values = self._prepare(align(adata, self.layer, self.genes_), adata)
         return self.model_.transform(values).astype(np.float32, copy=False)
 
-    def _prepare(self, values: np.ndarray, adata: AnnData) -> np.ndarray:
+    def _prepare(self, values: Any, adata: AnnData) -> Any:
         from sklearn.preprocessing import normalize
 
-        finite_rows(values.data.reshape(-1, 1) if sparse.issparse(values) else values, adata.obs_names, "the expression")
+        if (rows := rows_where(values, lambda x: ~np.isfinite(x))).size:
+            msg = f"expression is NaN or infinite in {len(rows)} row(s): {some(adata.obs_names[rows])}; drop them first"
+            raise ValueError(msg)
         if not self.normalize:
             return values
-        if values.min() < 0:
-            msg = "expression has negative values, so it is not counts; pass normalize=False if it is already normalised"
+        if (rows := rows_where(values, lambda x: x < 0)).size:
+            msg = (
+                f"expression is negative in {len(rows)} row(s): {some(adata.obs_names[rows])}, so it is not counts; "
+                "pass normalize=False if it is normalised already"
+            )
             raise ValueError(msg)
         scaled = normalize(values, norm="l1", copy=True) * TARGET_SUM
-        return scaled.log1p() if sparse.issparse(scaled) else np.log1p(scaled, out=scaled)
+        return scaled.log1p() if sparse.issparse(values) else np.log1p(scaled, out=scaled)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from scipy import sparse
 
 from semiclip._checks import some
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Callable
+
     import pandas as pd
     from anndata import AnnData
 
@@ -19,7 +23,7 @@ class Encoder(Protocol):
         ...
 
 
-def align(adata: AnnData, layer: str | None, genes: pd.Index) -> np.ndarray:
+def align(adata: AnnData, layer: str | None, genes: pd.Index) -> Any:
     """Return counts (``X`` or a layer, dense or sparse) with the columns in the order of ``genes``."""
     if missing := genes.difference(adata.var_names).tolist():
         msg = (
@@ -31,7 +35,7 @@ def align(adata: AnnData, layer: str | None, genes: pd.Index) -> np.ndarray:
     return values if adata.var_names.equals(genes) else values[:, adata.var_names.get_indexer(genes)]
 
 
-def counts(adata: AnnData, layer: str | None) -> np.ndarray:
+def counts(adata: AnnData, layer: str | None) -> Any:
     """Return ``X`` or a layer."""
     if not adata.var_names.is_unique:
         repeated = adata.var_names[adata.var_names.duplicated()].unique()
@@ -45,3 +49,11 @@ def counts(adata: AnnData, layer: str | None) -> np.ndarray:
         msg = "adata has no X to encode; name the layer that holds the counts"
         raise ValueError(msg)
     return values
+
+
+def rows_where(values: Any, wrong: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the rows of a dense or sparse matrix that hold a value of which ``wrong`` is true."""
+    if sparse.issparse(values):
+        entries = values.tocoo()
+        return np.unique(entries.row[wrong(entries.data)])
+    return np.flatnonzero(wrong(np.asarray(values)).any(axis=1))

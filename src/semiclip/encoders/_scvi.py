@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from semiclip._checks import column, some
 from semiclip._seed import seeded
-from semiclip.encoders._protocol import align, counts
+from semiclip.encoders._protocol import align, counts, rows_where
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -61,7 +60,13 @@ class SCVIEncoder:
         model_kwargs: dict[str, Any] | None = None,
         train_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        self.n_latent, self.batch_key, self.layer, self.max_epochs, self.rng = n_latent, batch_key, layer, max_epochs, rng
+        self.n_latent, self.batch_key, self.layer, self.max_epochs, self.rng = (
+            n_latent,
+            batch_key,
+            layer,
+            max_epochs,
+            rng,
+        )
         self.model_kwargs, self.train_kwargs = model_kwargs or {}, train_kwargs or {}
 
     def fit(self, adata: AnnData) -> SCVIEncoder:
@@ -88,14 +93,12 @@ class SCVIEncoder:
         return latent.astype(np.float32, copy=False)
 
 
-def _private(values: np.ndarray, adata: AnnData, batch: Any) -> AnnData:
+def _private(values: Any, adata: AnnData, batch: Any) -> AnnData:
     """Hold the counts in an object of our own, so that scvi-tools writes nothing into the user's."""
     from anndata import AnnData
 
-    data = values.data if sparse.issparse(values) else np.asarray(values)
-    wrong = ~np.isfinite(data) | (data < 0) | (data != np.round(data))
-    if wrong.any():
-        rows = np.unique(sparse.find(values)[0] if sparse.issparse(values) else np.nonzero(wrong)[0])
+    rows = rows_where(values, lambda x: ~np.isfinite(x) | (x < 0) | (x != np.round(x)))
+    if rows.size:
         msg = (
             f"scVI models raw counts, but expression is negative, fractional or not finite in {len(rows)} row(s): "
             f"{some(adata.obs_names[rows])}; name the layer that holds the counts, or use the PCA encoder"

@@ -135,7 +135,9 @@ class PairedDataModule(LightningDataModule):
         """Move the data to the training device."""
         device = self.trainer.strategy.root_device  # type: ignore[union-attr]
         self.tensors = self.tensors.to(device)
-        self._train_rows, self._val_rows = (torch.as_tensor(idx, device=device) for idx in (self.train_idx, self.val_idx))
+        self._train_rows, self._val_rows = (
+            torch.as_tensor(idx, device=device) for idx in (self.train_idx, self.val_idx)
+        )
 
     def train_dataloader(self) -> MiniBatches:
         """Draw shuffled rows and, for each, a new partner every epoch."""
@@ -174,7 +176,9 @@ def split_groups(
 
     validation_size = 1 - train_size if validation_size is None else validation_size
     if not 0 < train_size <= 1 or not 0 <= validation_size <= 1 or train_size + validation_size > 1 + 1e-9:
-        msg = f"train_size={train_size} and validation_size={validation_size} must be fractions that add up to 1 at most"
+        msg = (
+            f"train_size={train_size} and validation_size={validation_size} must be fractions that add up to 1 at most"
+        )
         raise ValueError(msg)
     none = rows[:0]
     if validation_size < 1e-9:

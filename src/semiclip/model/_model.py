@@ -1,34 +1,33 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
 import torch
-from mudata import MuData
+from scvi.data._constants import _SETUP_ARGS_KEY
 from scvi.data._manager import AnnDataManagerValidationCheck
 from scvi.model.base import BaseModelClass
 from scvi.train import TrainRunner
 from scvi.utils import setup_anndata_dsp
 from scvi.utils._docstrings import devices_dsp
 
-from semiclip._checks import batches, column, controls, modality, nonempty, representation
-from semiclip._pairing import Pairing, pair_rows, pair_rows_in_place
-from semiclip.correction import correct
-from semiclip.model._data import PairedDataModule, PairedTensors
+from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER, Manager, MuDataRepresentationField, RepresentationField
 from semiclip.model._module import FEW_KEYS, SemiClipModule
 from semiclip.model._plan import DistillationPlan, KeepBest
+from semiclip.model._setup import MODALITIES, Method, Setup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
+    from mudata import MuData
 
 logger = logging.getLogger(__name__)
 
-Correction = Literal["center", "center_scale", "tvn"]
 BLOCK = 1 << 14  # rows embedded at a time
 
 
@@ -42,14 +41,15 @@ class SemiClip(BaseModelClass):
     registry
         Registry of a saved model; scvi-tools passes it when it loads one without data.
     n_hidden
-        Hidden widths of the adapter, between the student's and the teacher's. ``"auto"`` is (512, 1024) as in the paper,
-        or none (a linear adapter) when fewer than 500 keys pair, since hidden layers then fit the keys by heart.
+        Hidden widths of the adapter, between the student's and the teacher's. ``"auto"`` is (512, 1024) as in the
+        paper, or none (a linear adapter) when fewer than 500 keys pair, since hidden layers then fit them by heart.
     temperature, symmetric, duplicates
         The loss, see :class:`semiclip.objectives.Clip`.
     student_correction, teacher_correction
         Correction on controls of each representation, see :func:`semiclip.correction.correct`; ``None`` for none.
     profile, ridge, fallback
-        How both are corrected.
+        How both are corrected. A ridge keeps whitening from blowing up directions in which controls hardly vary: with
+        0.5 none grows by more than 1.41, while 0 makes the control covariance exactly I.
 
     References
     ----------
@@ -89,18 +89,18 @@ class SemiClip(BaseModelClass):
         temperature: float = 0.1,
         symmetric: bool = False,
         duplicates: Literal["negative", "mask", "multi_positive"] = "negative",
-        student_correction: Correction | None = "tvn",
-        teacher_correction: Correction | None = "tvn",
+        student_correction: Method | None = "tvn",
+        teacher_correction: Method | None = "tvn",
         profile: Literal["clean", "public"] = "clean",
-        ridge: float = 0.0,
+        ridge: float = 0.5,
         fallback: Literal["raise", "pooled"] = "raise",
     ) -> None:
         super().__init__(adata, registry)
         if isinstance(n_hidden, str):
-            n_hidden = () if self._pairing().n_keys < FEW_KEYS else (512, 1024)
+            n_hidden = () if self._setup.pairing(adata).n_keys < FEW_KEYS else (512, 1024)
         n_hidden = list(n_hidden)
-        self._correction = {"profile": profile, "ridge": ridge, "fallback": fallback}
-        self._methods = {STUDENT: student_correction, TEACHER: teacher_correction}
+        self._correction: dict[str, Any] = {"profile": profile, "ridge": ridge, "fallback": fallback}
+        self._methods: dict[str, Method | None] = {STUDENT: student_correction, TEACHER: teacher_correction}
         self.module = self._module_cls(
             self.summary_stats[f"n_{STUDENT}"],
             n_hidden,
@@ -111,7 +111,7 @@ class SemiClip(BaseModelClass):
         )
         if self.adata is not None:
             self.var_names_ = self.get_var_names()
-        widths = [layer.in_features for layer in self.module.adapter[::2]] + [self.summary_stats[f"n_{TEACHER}"]]
+        widths = [self.summary_stats[f"n_{STUDENT}"], *n_hidden, self.summary_stats[f"n_{TEACHER}"]]
         self._model_summary_string = (
             f"SemiClip model with adapter {' → '.join(map(str, widths))}, temperature: {temperature}, "
             f"student correction: {student_correction}, teacher correction: {teacher_correction}."
@@ -159,16 +159,14 @@ class SemiClip(BaseModelClass):
         **kwargs
             Passed to scvi-tools when a setup is transferred.
         """
-        modalities = {STUDENT: "rna", TEACHER: "image", **(modalities or {})}
+        modalities = {**MODALITIES, **(modalities or {})}
         pair_on = [pair_on] if isinstance(pair_on, str) else list(pair_on)
         setup_method_args = cls._get_setup_method_args(**locals())
-        keys = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-        student = modality(mdata, modalities[STUDENT])
-        _check_columns(student, split_key=split_key, **keys)
+        setup = Setup(**setup_method_args[_SETUP_ARGS_KEY])
+        setup.check(mdata, STUDENT)
         if modalities[TEACHER] in mdata.mod or kwargs.get("source_registry") is None:
-            teacher = modality(mdata, modalities[TEACHER])
-            _check_columns(teacher, **keys)
-            pair_rows(student, teacher, pair_on=pair_on, perturbation_key=perturbation_key, control=control)
+            setup.check(mdata, TEACHER)
+            setup.pairing(mdata)
         fields = [
             MuDataRepresentationField(STUDENT, student_rep, mod_key=modalities[STUDENT], mod_required=True),
             MuDataRepresentationField(
@@ -206,8 +204,7 @@ class SemiClip(BaseModelClass):
             Passed to scvi-tools when a setup is transferred.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        keys = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-        _check_columns(nonempty(adata), split_key=split_key, **keys)
+        Setup(**setup_method_args[_SETUP_ARGS_KEY]).check(adata, STUDENT)
         fields = [
             RepresentationField(STUDENT, student_rep),
             RepresentationField(TEACHER, teacher_rep, required=False),
@@ -215,7 +212,9 @@ class SemiClip(BaseModelClass):
         cls._register(adata, fields, setup_method_args, **kwargs)
 
     @classmethod
-    def _register(cls, adata: AnnData | MuData, fields: list[Any], setup_method_args: dict[str, Any], **kwargs: Any) -> None:
+    def _register(
+        cls, adata: AnnData | MuData, fields: list[Any], setup_method_args: dict[str, Any], **kwargs: Any
+    ) -> None:
         # the modalities have different observations: that is the normal case here
         checks = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
         manager = Manager(fields, setup_method_args, validation_checks=checks)
@@ -275,14 +274,15 @@ class SemiClip(BaseModelClass):
         if self.adata is None:
             msg = "the model was loaded without data; load it with SemiClip.load(folder, mdata) to train it further"
             raise ValueError(msg)
-        tensors, groups = self._training_data()
+        tensors = self._setup.tensors(self.adata, self._methods, **self._correction)
+        groups = self._setup.groups(self.adata, tensors.key.numpy())
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         splitter_kwargs = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
         data = self._data_splitter_cls(
             tensors, groups, **{**splitter_kwargs, "seed": seed, **(datasplitter_kwargs or {})}
         )
         plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **(plan_kwargs or {}))
-        mode = "max" if "recall" in monitor else "min"
+        mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
         if (early_stopping or select == "best") and data.n_val == 0:
             msg = "early stopping and select='best' need validation samples; lower train_size"
             raise ValueError(msg)
@@ -307,6 +307,10 @@ class SemiClip(BaseModelClass):
         adata: AnnData | MuData | None = None,
         indices: Sequence[int] | np.ndarray | None = None,
         batch_size: int | None = None,
+        *,
+        perturbation_key: str | None = None,
+        control: str | Sequence[str] | None = None,
+        batch_key: str | None = None,
     ) -> np.ndarray:
         """Embed samples in the teacher's space, from the student representation alone.
 
@@ -321,6 +325,8 @@ class SemiClip(BaseModelClass):
             Rows to return; the correction is fitted on all controls either way.
         batch_size
             Rows embedded at a time.
+        perturbation_key, control, batch_key
+            What the query's ``obs`` calls them, where that differs from the setup.
 
         Returns
         -------
@@ -340,11 +346,12 @@ class SemiClip(BaseModelClass):
                 raise ValueError(msg)
             adata = self._validate_anndata(None)
         # a query is read here and not registered: scvi-tools would ask for the teacher and keep the query in memory
-        student = self._modality(adata, STUDENT)
-        corrected = self._corrected(student, STUDENT)
+        own = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+        setup = replace(self._setup, **{name: key for name, key in own.items() if key is not None})  # type: ignore[arg-type]
+        corrected = setup.corrected(adata, STUDENT, self._methods[STUDENT], **self._correction)
         if corrected.shape[1] != self.summary_stats[f"n_{STUDENT}"]:
             msg = (
-                f"obsm[{self._setup['student_rep']!r}] of the query has {corrected.shape[1]} dimensions, but the model "
+                f"obsm[{setup.student_rep!r}] of the query has {corrected.shape[1]} dimensions, but the model "
                 f"was set up with {self.summary_stats[f'n_{STUDENT}']}; encode the query with the same encoder"
             )
             raise ValueError(msg)
@@ -363,52 +370,5 @@ class SemiClip(BaseModelClass):
         return self.var_names_ if self.adata is None else super().get_var_names(legacy_mudata_format)
 
     @property
-    def _setup(self) -> dict[str, Any]:
-        return self.registry_["setup_args"]
-
-    def _modality(self, adata: AnnData | MuData, side: str) -> AnnData:
-        names = self._setup.get("modalities") or {}
-        if isinstance(adata, MuData):
-            return modality(adata, names.get(side, "rna"))
-        return nonempty(adata)
-
-    def _pairing(self) -> Pairing:
-        keys = {name: self._setup[name] for name in ("perturbation_key", "control")}
-        if "pair_on" not in self._setup:
-            return pair_rows_in_place(self.adata, **keys)
-        student, teacher = (self._modality(self.adata, side) for side in (STUDENT, TEACHER))
-        return pair_rows(student, teacher, pair_on=self._setup["pair_on"], **keys)
-
-    def _corrected(self, adata: AnnData, side: str) -> np.ndarray:
-        values = representation(adata, self._setup[f"{side}_rep"], f"{side}_rep")
-        codes, names = batches(adata, self._setup["batch_key"])
-        control = self._setup["control"]
-        mask = controls(adata, self._setup["perturbation_key"], control) | (control is None)
-        if self._methods[side] is None:
-            return values
-        return correct(values, codes, mask, method=self._methods[side], batch_names=names.tolist(), **self._correction)
-
-    def _training_data(self) -> tuple[PairedTensors, np.ndarray]:
-        student, teacher = (self._modality(self.adata, side) for side in (STUDENT, TEACHER))
-        pairing = self._pairing()
-        tensors = PairedTensors.from_arrays(
-            self._corrected(student, STUDENT), self._corrected(teacher, TEACHER), pairing.student, pairing.teacher
-        )
-        group_key = self._setup["split_key"] or self._setup["perturbation_key"]
-        groups = pairing.student if group_key is None else column(student, group_key, "split_key").astype(str).to_numpy()
-        return tensors, groups
-
-
-def _check_columns(
-    adata: AnnData,
-    *,
-    perturbation_key: str | None,
-    control: str | Sequence[str] | None,
-    batch_key: str | None,
-    split_key: str | None = None,
-) -> None:
-    batches(adata, batch_key)
-    controls(adata, perturbation_key, control)
-    for name, key in (("perturbation_key", perturbation_key), ("split_key", split_key)):
-        if key is not None:
-            column(adata, key, name)
+    def _setup(self) -> Setup:
+        return Setup(**self.registry_[_SETUP_ARGS_KEY])

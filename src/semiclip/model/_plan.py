@@ -45,7 +45,8 @@ class DistillationPlan(LightningModule):
         min_lr: float = 1e-6,
     ) -> None:
         super().__init__()
-        for name, value, known in (("optimizer", optimizer, ("sgd", "adamw")), ("schedule", schedule, ("cosine", "constant"))):
+        choices = {"optimizer": (optimizer, ("sgd", "adamw")), "schedule": (schedule, ("cosine", "constant"))}
+        for name, (value, known) in choices.items():
             if value not in known:
                 msg = f"{name}={value!r} is not one of {', '.join(known)}"
                 raise ValueError(msg)
@@ -106,9 +107,10 @@ class KeepBest(Callback):
 
     def __init__(self, monitor: str, mode: Literal["min", "max"]) -> None:
         self.monitor, self.sign = monitor, 1 if mode == "min" else -1
-        self.best, self.weights = float("inf"), None
+        self.best = float("inf")
+        self.weights: dict[str, torch.Tensor] | None = None
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: DistillationPlan) -> None:  # type: ignore[override]
         """Copy the weights if they are the best so far."""
         if self.monitor not in trainer.callback_metrics:
             known = ", ".join(name for name in trainer.callback_metrics if name.startswith("validation"))
@@ -118,7 +120,7 @@ class KeepBest(Callback):
         if value < self.best:
             self.best, self.weights = value, deepcopy(pl_module.module.state_dict())
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: DistillationPlan) -> None:  # type: ignore[override]
         """Bring the best weights back."""
         if self.weights is not None:
             pl_module.module.load_state_dict(self.weights)

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from semiclip._checks import some
 from semiclip.pl._style import CHANCE, OKABE_ITO, bare, legend_on_top, new_axes
@@ -11,6 +10,7 @@ from semiclip.pl._style import CHANCE, OKABE_ITO, bare, legend_on_top, new_axes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
@@ -71,7 +71,7 @@ def history(
 
     measures = {"rank percentile": curves[RANK]} if RANK in curves else {}
     ks = sorted(int(name.removeprefix(RECALL)) for name in curves if name.startswith(RECALL))
-    measures |= {f"recall at {k}": curves[f"{RECALL}{k}"] for k in ks}
+    measures |= {f"recall@{k}": curves[f"{RECALL}{k}"] for k in ks}
     if not measures:
         right.text(0.5, 0.5, "no validation", transform=right.transAxes, ha="center", va="center", color="0.35")
         right.set_axis_off()
@@ -88,7 +88,7 @@ def history(
 
 def _curve(table: pd.DataFrame) -> pd.Series:
     """Return the values by epoch; epochs without one, and the object type that loggers leave, are gone."""
-    return pd.to_numeric(table.iloc[:, 0], errors="coerce").dropna()
+    return table.iloc[:, 0].astype(float).dropna()
 
 
 def _lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str]) -> list[Line2D]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semiclip._checks import some
-from semiclip.pl._style import CHANCE, bare, colours, legend_on_top, new_axes
+from semiclip.pl._style import CHANCE, bare, colours, legend_on_top, name_groups, new_axes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,8 +94,8 @@ def recall(
         )
         bars.append(drawn)
     lines = [ax.axhline(chance, label="chance", **CHANCE) for chance in table["chance"].unique()]
-    ax.set_xticks(np.arange(len(keys)), keys, rotation=30, ha="right", rotation_mode="anchor")
-    ax.set_ylabel("Known relationships\nrecalled")
+    name_groups(ax, keys)
+    ax.set_ylabel("Known relationships recalled", loc="top")
     ax.yaxis.set_major_formatter("{x:.0%}")
     ax.set_ylim(bottom=0)
     bare(ax)

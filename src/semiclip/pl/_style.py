@@ -41,14 +41,28 @@ def new_axes(n: int = 1, *, size: tuple[float, float]) -> list[Axes]:
     return list(axes[0])
 
 
+def inches(ax: Axes) -> tuple[float, float]:
+    """Return width and height of the area inside the axes."""
+    box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
+    return box.width, box.height
+
+
+def name_groups(ax: Axes, names: Sequence[str]) -> None:
+    """Write names under the places 0, 1, …, slanted if they would run into each other."""
+    ax.set_xticks(range(len(names)), names)
+    if max(map(len, names)) * 0.09 > inches(ax)[0] / len(names):  # inches per letter
+        ax.tick_params("x", rotation=30)
+        for label in ax.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+
+
 def legend_on_top(ax: Axes, handles: Sequence[Artist | Container]) -> None:
     """Write a legend inside, in two columns, where it hides nothing: the upper limit of y makes room for its rows."""
     rows = (len(handles) + 1) // 2
-    box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
-    share = min(0.6, (0.18 * rows + 0.1) / box.height)  # inches of small print
+    share = min(0.6, (0.18 * rows + 0.1) / inches(ax)[1])  # inches of small print
     bottom, top = ax.get_ylim()
     ax.set_ylim(bottom, bottom + (top - bottom) / (1 - share))
-    spacing = {"borderaxespad": 0.2, "handlelength": 1.4, "columnspacing": 1.2}
+    spacing = {"borderaxespad": 0.2, "handlelength": 1.3, "columnspacing": 1}
     legend = ax.legend(handles=handles, loc="upper left", ncols=2, frameon=False, fontsize="small", **spacing)
     legend.set_in_layout(False)  # a wide legend does not squeeze the axes
 

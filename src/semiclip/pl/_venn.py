@@ -83,12 +83,12 @@ def _draw(members: list[set[Hashable]], titles: list[str], ax: Axes) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
-            draw(members, titles, **options)
+            diagram = draw(members, titles, **options)
     except (UserWarning, VennRegionException):
         # no circles have these areas, or a set is empty: equal circles with every region, and no pretence of scale
         sizes = (1,) * (2 ** len(members) - 1)
-        ax.clear()
-        draw(members, titles, layout_algorithm=layout.DefaultLayoutAlgorithm(fixed_subset_sizes=sizes), **options)
+        equal = layout.DefaultLayoutAlgorithm(fixed_subset_sizes=sizes)
+        diagram = draw(members, titles, layout_algorithm=equal, **options)
         ax.text(0, 0, "not to scale", transform=ax.transAxes, color="0.35", fontsize="small")
-    for text in ax.texts:
-        text.set_multialignment("center")
+    for title in diagram.set_labels:
+        title.set_multialignment("center")

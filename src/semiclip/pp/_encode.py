@@ -54,13 +54,13 @@ def encode(
         msg = f"encoder={encoder!r} is not one of {some(ENCODERS)}; for embeddings made elsewhere write them to obsm"
         raise ValueError(msg)
     if not isinstance(encoder, str | Encoder):
-        msg = f"encoder is a {type(encoder).__name__} without encode(adata); pass one of {some(ENCODERS)} or such an object"
+        msg = f"encoder is a {type(encoder).__name__} without encode(adata); pass such an object, or {some(ENCODERS)}"
         raise TypeError(msg)
     if encoder_kwargs and not isinstance(encoder, str):
         msg = f"the encoder is already fitted, so {some(encoder_kwargs)} would have no effect"
         raise TypeError(msg)
-    names = {kind: name for name, kind in ENCODERS.items()}
-    name = encoder if isinstance(encoder, str) else names.get(type(encoder))  # type: ignore[call-overload]
+    names: dict[type, str] = {kind: name for name, kind in ENCODERS.items()}
+    name = encoder if isinstance(encoder, str) else names.get(type(encoder))
     if key_added is None and name is None:
         msg = f"key_added= is needed for an encoder of type {type(encoder).__name__}"
         raise ValueError(msg)

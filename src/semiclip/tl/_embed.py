@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from semiclip._checks import modality, nonempty, writable
 from semiclip._record import record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from mudata import MuData
 
@@ -13,7 +15,14 @@ if TYPE_CHECKING:
 
 
 def embed(
-    adata: AnnData | MuData, model: SemiClip, *, key_added: str = "X_semiclip", copy: bool = False
+    adata: AnnData | MuData,
+    model: SemiClip,
+    *,
+    perturbation_key: str | None = None,
+    control: str | Sequence[str] | None = None,
+    batch_key: str | None = None,
+    key_added: str = "X_semiclip",
+    copy: bool = False,
 ) -> AnnData | MuData | None:
     """Embed transcriptomic samples with a trained model; no images are needed.
 
@@ -24,6 +33,8 @@ def embed(
         modality. Its batches are corrected with their own controls.
     model
         A trained model.
+    perturbation_key, control, batch_key
+        What the samples' ``obs`` calls them, where that differs from the model's setup.
     key_added
         Where in ``obsm`` of the student modality the embedding goes.
     copy
@@ -68,9 +79,11 @@ def embed(
     student = names.get("student", "rna")
     source = modality(adata, student) if isinstance(adata, MuData) else nonempty(adata)
     writable(source, key_added, copy=copy)
-    embedding = model.get_latent_representation(adata)
+    own: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+    embedding = model.get_latent_representation(adata, **own)
     result = adata.copy() if copy else adata
     target = result.mod[student] if isinstance(result, MuData) else result
     target.obsm[key_added] = embedding
-    record(target, key_added, {"model": "SemiClip", **model.registry["setup_args"], **model.init_params_["non_kwargs"]})
+    keys = {**model.registry["setup_args"], **{name: key for name, key in own.items() if key is not None}}
+    record(target, key_added, {"model": "SemiClip", **keys, **model.init_params_["non_kwargs"]})
     return result if copy else None

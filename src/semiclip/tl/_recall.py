@@ -27,6 +27,7 @@ def recall(
     relationships: pd.DataFrame | None = None,
     method: Literal["center", "center_scale", "tvn"] | None = "tvn",
     profile: Literal["clean", "public"] = "clean",
+    fallback: Literal["raise", "pooled"] = "raise",
     thresholds: tuple[float, float] = (0.05, 0.95),
     n_permutations: int = 0,
     rng: int | np.random.Generator | None = None,
@@ -53,7 +54,7 @@ def recall(
     relationships
         Annotated pairs, columns ``gene_a``, ``gene_b`` and, optionally, ``database``. By default the five databases
         of ``scl.datasets.relationships()``.
-    method, profile
+    method, profile, fallback
         Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is.
     thresholds, n_permutations, rng
         As in :func:`semiclip.metrics.relationship_recall`. With an integer ``rng`` all representations meet the
@@ -97,7 +98,8 @@ def recall(
     0          X_pca  relationships   0.55       20
     1          X_pca           mean   0.55       20
     """
-    maps = _maps(adata, use_rep, perturbation_key, control, batch_key, method, profile)
+    how = {"method": method, "profile": profile, "fallback": fallback}
+    maps = _maps(adata, use_rep, perturbation_key, control, batch_key, how)
     known = datasets.relationships() if relationships is None else relationships
     tables = []
     for name, embedding, genes in maps:
@@ -119,13 +121,14 @@ def relationship_sets(
     relationships: pd.DataFrame | None = None,
     method: Literal["center", "center_scale", "tvn"] | None = "tvn",
     profile: Literal["clean", "public"] = "clean",
+    fallback: Literal["raise", "pooled"] = "raise",
     thresholds: tuple[float, float] = (0.05, 0.95),
 ) -> pd.DataFrame:
     """Say of each annotated gene pair which representations recall it, over all databases together.
 
     Parameters
     ----------
-    adata, use_rep, perturbation_key, control, batch_key, relationships, method, profile, thresholds
+    adata, use_rep, perturbation_key, control, batch_key, relationships, method, profile, fallback, thresholds
         As in :func:`recall`.
 
     Returns
@@ -159,7 +162,8 @@ def relationship_sets(
       gene_a gene_b databases  X_pca
     0    G00    G01       A;B  False
     """
-    maps = _maps(adata, use_rep, perturbation_key, control, batch_key, method, profile)
+    how = {"method": method, "profile": profile, "fallback": fallback}
+    maps = _maps(adata, use_rep, perturbation_key, control, batch_key, how)
     known = datasets.relationships() if relationships is None else relationships
     recalled = {}
     for name, embedding, genes in maps:
@@ -177,8 +181,7 @@ def _maps(
     perturbation_key: str,
     control: str | Sequence[str] | None,
     batch_key: str | None,
-    method: Any,
-    profile: Any,
+    how: dict[str, Any],
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Return each representation's name, its mean per perturbation without the controls, and the perturbations."""
     keys = [use_rep] if isinstance(use_rep, str) else list(dict.fromkeys(use_rep))
@@ -194,7 +197,7 @@ def _maps(
     kept[codes[is_control]] = False
     maps = []
     for key, x in {key: representation(adata, key) for key in keys}.items():
-        if method is not None:
-            x = correct(x, batch, reference, method=method, profile=profile, batch_names=list(batch_names))
+        if how["method"] is not None:
+            x = correct(x, batch, reference, batch_names=list(batch_names), **how)
         maps.append((key, metrics.group_mean(x, codes, len(labels))[kept], labels[kept]))
     return maps

@@ -1,0 +1,88 @@
+"""What the setup says of the columns, and the reading of data by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from mudata import MuData
+
+from semiclip._checks import batches, column, controls, modality, nonempty, representation
+from semiclip._pairing import Pairing, pair_rows, pair_rows_in_place
+from semiclip.correction import correct
+from semiclip.model._data import PairedTensors
+from semiclip.model._fields import STUDENT, TEACHER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from anndata import AnnData
+
+Method = Literal["center", "center_scale", "tvn"]
+MODALITIES = {STUDENT: "rna", TEACHER: "image"}
+
+
+@dataclass
+class Setup:
+    """The keys of a setup."""
+
+    student_rep: str
+    teacher_rep: str
+    perturbation_key: str | None
+    control: str | Sequence[str] | None
+    batch_key: str | None
+    split_key: str | None
+    pair_on: Sequence[str] | None = None
+    modalities: Mapping[str, str] | None = None
+
+    def side(self, adata: AnnData | MuData, side: str) -> AnnData:
+        """Return the student's or the teacher's observations."""
+        if isinstance(adata, MuData):
+            return modality(adata, {**MODALITIES, **(self.modalities or {})}[side])
+        return nonempty(adata)
+
+    def check(self, adata: AnnData | MuData, side: str) -> None:
+        """Look at every column of a side, so that what is wrong is said before anything is computed."""
+        observed = self.side(adata, side)
+        batches(observed, self.batch_key)
+        controls(observed, self.perturbation_key, self.control)
+        if self.perturbation_key is not None:
+            column(observed, self.perturbation_key, "perturbation_key")
+        if side == STUDENT and self.split_key is not None:
+            column(observed, self.split_key, "split_key")
+
+    def pairing(self, adata: AnnData | MuData) -> Pairing:
+        """Pair by key, or row by row in an AnnData that holds both representations."""
+        if self.pair_on is None:
+            return pair_rows_in_place(self.side(adata, STUDENT), self.perturbation_key, self.control)
+        return pair_rows(
+            self.side(adata, STUDENT),
+            self.side(adata, TEACHER),
+            pair_on=self.pair_on,
+            perturbation_key=self.perturbation_key,
+            control=self.control,
+        )
+
+    def corrected(self, adata: AnnData | MuData, side: str, method: Method | None, **how: Any) -> np.ndarray:
+        """Return a side's representation, corrected on its own controls."""
+        observed = self.side(adata, side)
+        values = representation(observed, getattr(self, f"{side}_rep"), f"{side}_rep")
+        codes, names = batches(observed, self.batch_key)
+        reference = controls(observed, self.perturbation_key, self.control) | (self.control is None)
+        if method is None:
+            return values
+        return correct(values, codes, reference, method=method, batch_names=names.tolist(), **how)
+
+    def tensors(self, adata: AnnData | MuData, methods: Mapping[str, Method | None], **how: Any) -> PairedTensors:
+        """Return both corrected representations with their pair index."""
+        student, teacher = (self.corrected(adata, side, methods[side], **how) for side in (STUDENT, TEACHER))
+        pairing = self.pairing(adata)
+        return PairedTensors.from_arrays(student, teacher, pairing.student, pairing.teacher)
+
+    def groups(self, adata: AnnData | MuData, key: np.ndarray) -> np.ndarray:
+        """Return the group of each student row that a split must not tear apart."""
+        group_key = self.split_key or self.perturbation_key
+        if group_key is None:
+            return key
+        return column(self.side(adata, STUDENT), group_key, "split_key").astype(str).to_numpy()
