@@ -1,8 +1,8 @@
 """Distil microscopy into transcriptomic embeddings from weakly paired data.
 
 The rooms load on first use, so that ``import semiclip`` stays light: ``pp`` prepares representations, ``tl`` trains and
-evaluates, ``pl`` draws, ``model`` holds the scvi-tools model, ``metrics`` works on plain arrays, ``datasets`` downloads
-and simulates.
+evaluates, ``pl`` draws, ``model`` holds the scvi-tools model, ``datasets`` downloads and simulates. Below them,
+``correction`` and ``metrics`` work on plain arrays, and ``encoders`` and ``objectives`` are what a model is made of.
 """
 
 import logging
@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
 
-__all__ = ["datasets", "metrics", "model", "pl", "pp", "tl"]
+__all__ = ["correction", "datasets", "encoders", "metrics", "model", "objectives", "pl", "pp", "tl"]
 __version__ = version("semiclip")
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("the real data are L1000 z-scores, not counts: scVI cannot encode them, use --encoder pca")
     if args.epochs < 1:
         parser.error("--epochs must be at least 1")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    _quiet_lightning()
     args.out.mkdir(parents=True, exist_ok=True)
     (_real if args.real else _simulated)(args, count(1))
     print(f"written to {args.out.resolve()}: {', '.join(sorted(path.name for path in args.out.iterdir()))}")
@@ -63,7 +63,7 @@ def _simulated(args: argparse.Namespace, step: count[int]) -> None:
     _say(step, f"encode the counts ({args.encoder})")
     settings: dict[str, dict[str, Any]] = {
         "pca": {"n_components": 64},
-        "scvi": {"n_latent": 64, "batch_key": "batch", "max_epochs": 80},
+        "scvi": {"n_latent": 64, "batch_key": "batch", "max_epochs": 80, "train_kwargs": {"batch_size": 512}},
     }
     encoder = scl.pp.encode(rna, encoder=args.encoder, rng=args.seed, **settings[args.encoder])
     scl.pp.encode(knockouts, encoder=encoder)
@@ -125,6 +125,12 @@ def _real(args: argparse.Namespace, step: count[int]) -> None:
     _draw(args.out, model, subset, sets)
     subset.to_csv(args.out / "recall_reproducible.csv", index=False)
     _write(args.out, model, table, {"compounds": compounds, "orfs": modalities(rna=orfs)})
+
+
+def _quiet_lightning() -> None:
+    import lightning.pytorch  # noqa: F401  # sets its logger's level when it is imported
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
 def _recall(adata: AnnData, rep: str, how: dict[str, Any], seed: int) -> pd.DataFrame:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -116,7 +115,7 @@ def representation(adata: AnnData, use_rep: str, parameter: str = "use_rep") -> 
         raise TypeError(msg)
     if isinstance(values, pd.DataFrame):
         values = values.to_numpy()
-    elif sparse.issparse(values):
+    elif hasattr(values, "toarray"):
         values = values.toarray()
     array = np.asarray(values)
     if array.dtype not in (np.float32, np.float64):

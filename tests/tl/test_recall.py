@@ -179,9 +179,7 @@ def test_refuses_values_and_labels_that_are_missing(adata, known):
     with pytest.raises(ValueError, match=r"obsm\['signal'\] holds NaN or infinite values in 1 row\(s\): well3"):
         recall(adata, use_rep="signal", relationships=known, **KEYS)
     adata.obs.loc["well5", "gene"] = np.nan
-    with pytest.raises(
-        ValueError, match=r"obs\['gene'\] \(perturbation_key\) has no value for 1 observation\(s\): well5"
-    ):
+    with pytest.raises(ValueError, match=r"obs\['gene'\] \(perturbation_key\) has no value in 1 row\(s\): well5"):
         recall(adata, use_rep="noise", relationships=known, **KEYS)
 
 

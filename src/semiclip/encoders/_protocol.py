@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from scipy import sparse
 
 from semiclip._checks import some
 
@@ -53,7 +52,7 @@ def counts(adata: AnnData, layer: str | None) -> Any:
 
 def rows_where(values: Any, wrong: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the rows of a dense or sparse matrix that hold a value of which ``wrong`` is true."""
-    if sparse.issparse(values):
+    if hasattr(values, "tocoo"):
         entries = values.tocoo()
-        return np.unique(entries.row[wrong(entries.data)])
+        return np.unique(entries.coords[0][wrong(entries.data)])
     return np.flatnonzero(wrong(np.asarray(values)).any(axis=1))

@@ -190,7 +190,7 @@ def split_groups(
             "the setup or train with train_size=1.0"
         )
         raise ValueError(msg)
-    n_validation = max(1, round(validation_size * n_groups))
+    n_validation = min(max(1, round(validation_size * n_groups)), n_groups - 1)
     n_train = min(max(1, round(train_size * n_groups)), n_groups - n_validation)
     splitter = GroupShuffleSplit(1, train_size=n_train, test_size=n_validation, random_state=seed % 2**32)
     train, validation = next(splitter.split(rows, groups=groups))

@@ -299,6 +299,7 @@ class SemiClip(BaseModelClass):
         runner = self._train_runner_cls(
             self, plan, data, max_epochs, accelerator, devices, callbacks=callbacks, **{**defaults, **trainer_kwargs}
         )
+        self.module.train()  # a loaded model is in evaluation mode
         runner()
         self.trainer = None  # it holds the training data and the optimiser's state
 

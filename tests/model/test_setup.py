@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import anndata
+import mudata
+import numpy as np
+import pytest
+import torch
+
+from semiclip.correction import correct
+from semiclip.model import SemiClip
+
+
+def test_one_mini_batch_of_distinct_keys_is_learned_by_heart(quiet):
+    rng = np.random.default_rng(0)
+    mods = {}
+    for name, width in {"rna": 32, "image": 24}.items():
+        mods[name] = anndata.AnnData(np.zeros((40, 1), dtype=np.float32))
+        mods[name].obs_names = [f"{name}{i}" for i in range(40)]
+        mods[name].var_names = [name]
+        mods[name].obs["key"] = [f"k{i}" for i in range(40)]
+        mods[name].obsm["X_emb"] = rng.normal(size=(40, width)).astype(np.float32)
+    mdata = mudata.MuData(mods)
+    SemiClip.setup_mudata(mdata, student_rep="X_emb", teacher_rep="X_emb", pair_on="key")
+    model = SemiClip(mdata, n_hidden=[128])
+    model.train(200, train_size=1.0, plan_kwargs={"lr": 0.1}, **quiet)
+    assert float(model.history["train_loss"].iloc[-1, 0]) < 0.1
+
+    # teacher rows that are all alike leave nothing to tell keys apart: the loss cannot fall below log B
+    mdata["image"].obsm["X_emb"] = np.ones((40, 24), dtype=np.float32)
+    SemiClip.setup_mudata(mdata, student_rep="X_emb", teacher_rep="X_emb", pair_on="key")
+    flat = SemiClip(mdata, n_hidden=[16], teacher_correction=None)
+    flat.train(5, train_size=1.0, **quiet)
+    np.testing.assert_allclose(flat.history["train_loss"].to_numpy(float), np.log(40), rtol=1e-5)
+
+
+def test_the_network_sees_corrected_representations(untrained, mdata):
+    tensors = untrained._setup.tensors(mdata, untrained._methods, **untrained._correction)
+    rna, image = mdata["rna"], mdata["image"]
+    for adata, key, seen in ((rna, "X_pca", tensors.student), (image, "X_image", tensors.teacher)):
+        batch = adata.obs["batch"].cat.codes.to_numpy()
+        control = (adata.obs["perturbation"] == "control").to_numpy()
+        expected = correct(adata.obsm[key], batch, control, method="tvn", profile="clean", ridge=0.5)
+        if seen is tensors.student:
+            np.testing.assert_allclose(seen.numpy(), expected, atol=1e-6)
+        else:  # the teacher's rows are sorted by key, without controls
+            assert len(seen) == (~control).sum()
+            order = np.lexsort(expected[~control].T)
+            np.testing.assert_allclose(seen.numpy()[np.lexsort(seen.numpy().T)], expected[~control][order], atol=1e-6)
+
+
+def test_strong_pairing_in_one_anndata(quiet):
+    rng = np.random.default_rng(0)
+    adata = anndata.AnnData(np.zeros((60, 1), dtype=np.float32))
+    adata.obs["perturbation"] = ["control"] * 20 + [f"p{i % 10}" for i in range(40)]
+    adata.obsm["X_rna"], adata.obsm["X_image"] = rng.normal(size=(60, 6)), rng.normal(size=(60, 5))
+    SemiClip.setup_anndata(
+        adata, student_rep="X_rna", teacher_rep="X_image", perturbation_key="perturbation", control="control"
+    )
+    model = SemiClip(adata)
+    tensors = model._setup.tensors(adata, model._methods, **model._correction)
+    rows = torch.arange(20, 60)
+    drawn = tensors.pair(rows, torch.Generator())
+    assert drawn.teacher.tolist() == list(range(40))
+    model.train(2, **quiet)
+    assert not set(adata.obs["perturbation"].iloc[model.train_indices]) & set(
+        adata.obs["perturbation"].iloc[model.validation_indices]
+    )
+    del adata.obsm["X_image"]
+    assert model.get_latent_representation(adata).shape == (60, 5)
+
+
+def test_data_without_controls_are_their_own_reference(mdata, setup, quiet):
+    setup |= {"control": None, "batch_key": None}
+    mdata = mudata.MuData({name: mod[mod.obs["perturbation"] != "control"].copy() for name, mod in mdata.mod.items()})
+    SemiClip.setup_mudata(mdata, **setup)
+    model = SemiClip(mdata, student_correction="center", teacher_correction=None)
+    seen = model._setup.tensors(mdata, model._methods, **model._correction)
+    x = mdata["rna"].obsm["X_pca"]
+    np.testing.assert_allclose(seen.student.numpy(), x - x.mean(axis=0), atol=1e-5)
+    model.train(1, **quiet)
+    assert model.is_trained
+
+
+def _without_controls_in_a_batch(mdata):
+    rna = mdata["rna"]
+    first = rna.obs["batch"].cat.categories[0]
+    kept = ~((rna.obs["batch"] == first) & (rna.obs["perturbation"] == "control"))
+    return mudata.MuData({"rna": rna[kept.to_numpy()].copy(), "image": mdata["image"].copy()}), first
+
+
+def test_a_batch_without_controls_is_refused_before_training_and_can_fall_back(mdata, setup, quiet):
+    mdata, first = _without_controls_in_a_batch(mdata)
+    SemiClip.setup_mudata(mdata, **setup)
+    model = SemiClip(mdata)
+    with pytest.raises(ValueError, match=rf'1 batch\(es\) have fewer than two controls: {first} \(0\).*"pooled"'):
+        model.train(1, **quiet)
+    assert not model.is_trained
+    pooled = SemiClip(mdata, fallback="pooled")
+    pooled.train(1, **quiet)
+    assert pooled.is_trained
+
+
+def _rename(mdata):
+    mdata["image"].obs["perturbation"] = "x" + mdata["image"].obs["perturbation"].astype(str)
+    mdata["image"].obs.loc[mdata["image"].obs["perturbation"] == "xcontrol", "perturbation"] = "control"
+
+
+def _drop_images(mdata):
+    del mdata.mod["image"]
+
+
+def _forget_dose(mdata):
+    mdata["rna"].obs.loc[mdata["rna"].obs_names[:2], "dose"] = np.nan
+
+
+def _repeat_names(mdata):
+    mdata["rna"].obs_names = ["same"] * mdata["rna"].n_obs
+
+
+def _text_dose(mdata):
+    mdata["image"].obs["dose"] = mdata["image"].obs["dose"].astype(str)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "changes", "error", "message"),
+    [
+        (None, {"student_rep": "X_scvi"}, KeyError, r"student_rep='X_scvi' is not in obsm, which has X_pca"),
+        (None, {"teacher_rep": "X_dino"}, KeyError, r"teacher_rep='X_dino' is not in obsm, which has X_image"),
+        (None, {"batch_key": "plate"}, KeyError, r"batch_key='plate' is not a column of obs"),
+        (None, {"perturbation_key": "drug"}, KeyError, r"perturbation_key='drug' is not a column"),
+        (None, {"split_key": "screen"}, KeyError, r"split_key='screen' is not a column"),
+        (None, {"pair_on": ["smiles"]}, KeyError, r"pair_on='smiles' is not a column"),
+        (None, {"pair_on": []}, ValueError, r"pair_on names no column"),
+        (None, {"control": "DMSO"}, ValueError, r"control label\(s\) DMSO match no row of obs\['perturbation'\]"),
+        (None, {"perturbation_key": None}, ValueError, r"control='control' needs perturbation_key="),
+        (None, {"modalities": {"teacher": "cells"}}, KeyError, r"no modality 'cells', only rna, image"),
+        (_rename, {}, ValueError, r"the modalities share no key on \['perturbation', 'dose'\]: the student has"),
+        (_drop_images, {}, KeyError, r"no modality 'image', only rna"),
+        (_forget_dose, {}, ValueError, r"obs\['dose'\] \(pair_on\) has no value in 2 row\(s\): rna_000, rna_001"),
+        (_repeat_names, {}, ValueError, r"modality 'rna' repeats observation names: same"),
+        (_text_dose, {}, TypeError, r"obs\['dose'\] is numeric in one modality and text in the other"),
+    ],
+)
+def test_what_does_not_fit_is_said_and_nothing_is_written(mdata, setup, spoil, changes, error, message):
+    if spoil is not None:
+        spoil(mdata)
+    with pytest.raises(error, match=message):
+        SemiClip.setup_mudata(mdata, **(setup | changes))
+    assert not mdata.uns
+    assert "_scvi_uuid" not in mdata["rna"].uns
+
+
+def test_an_empty_modality(mdata, setup):
+    empty = mudata.MuData({"rna": mdata["rna"].copy(), "image": mdata["image"][:0].copy()})
+    with pytest.raises(ValueError, match="modality 'image' has no observations"):
+        SemiClip.setup_mudata(empty, **setup)
