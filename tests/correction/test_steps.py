@@ -29,9 +29,8 @@ def naive(name, controls, ridge=0.0, reg=0.5):
     if name == "scale":
         return lambda x: x / controls.std(axis=0)
     if name == "coral":
-        root = fractional_matrix_power(covariance(controls, ddof=1) + reg * np.eye(controls.shape[1]), -0.5)
-        return lambda x: x @ root
-    values, vectors = np.linalg.eigh(covariance(controls))
+        ridge = reg
+    values, vectors = np.linalg.eigh(covariance(controls, ddof=int(name == "coral")))
     whiten = vectors / np.sqrt(values + ridge)
     return lambda x: x @ (whiten if name == "whiten_pca" else whiten @ vectors.T)
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import nn
-from torch.nn.functional import log_softmax, normalize
+from torch.nn.functional import cross_entropy, normalize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,20 +54,17 @@ class Clip(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, key: Tensor | None = None) -> Tensor:
         """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, d) that have keys (B,)."""
         scores = normalize(student, dim=1) @ normalize(teacher, dim=1).T / self.temperature
-        same = None
+        target: Tensor = torch.arange(len(scores), device=scores.device)
         if self.duplicates != "negative":
             if key is None:
                 msg = f'duplicates="{self.duplicates}" needs the key of each row'
                 raise ValueError(msg)
             same = key[:, None] == key[None, :]
-        loss = self._one_way(scores, same)
-        return (loss + self._one_way(scores.T, same)) / 2 if self.symmetric else loss
-
-    def _one_way(self, scores: Tensor, same: Tensor | None) -> Tensor:
-        if same is None:
-            return -log_softmax(scores, dim=1).diagonal().mean()
-        if self.duplicates == "mask":
-            others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
-            return -log_softmax(scores.masked_fill(others, -torch.inf), dim=1).diagonal().mean()
-        log_probability = log_softmax(scores, dim=1).masked_fill(~same, 0)
-        return -(log_probability.sum(dim=1) / same.sum(dim=1)).mean()
+            if self.duplicates == "mask":
+                others = same & (target[:, None] != target[None, :])
+                scores = scores.masked_fill(others, -torch.inf)
+            else:
+                target = same / same.sum(dim=1, keepdim=True, dtype=scores.dtype)
+        loss = cross_entropy(scores, target)
+        # the target is the same from teacher to student, since having one key is mutual
+        return (loss + cross_entropy(scores.T, target)) / 2 if self.symmetric else loss
