@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib.metadata import version as installed
+from typing import Any
+
+from numpy.typing import ArrayLike
+from sphinx.ext.napoleon import NumpyDocstring
 
 project = "semiclip"
 author = "The semiclip developers"
@@ -52,8 +57,24 @@ def public_module(module: str) -> str:
     return "pandas" if public.startswith("pandas.core") else public
 
 
+def name_of_alias(annotation: Any, config: Any) -> str | None:
+    """Write ``ArrayLike`` instead of the long union that it stands for."""
+    return ":py:data:`~numpy.typing.ArrayLike`" if annotation == ArrayLike else None
+
+
+def returns_in_prose(self: NumpyDocstring, section: str) -> list[str]:
+    """Take what a function returns for sentences; napoleon would take every line of them for a type."""
+    lines = self._dedent(self._consume_to_next_section())
+    if lines[0] == ":":  # where sphinx_autodoc_typehints says that there is no type here
+        lines = lines[1:]
+    return self._format_block(":returns: ", [*lines, ""])
+
+
 typehints_fixup_module_name = public_module
-suppress_warnings = ["config.cache"]  # the function above cannot be pickled, so that pages are always rebuilt
+typehints_formatter = name_of_alias
+NumpyDocstring._parse_returns_section = returns_in_prose
+warnings.filterwarnings("ignore", message=".*_RstSnippetParser")  # sphinx-autodoc-typehints, on its way to Sphinx 10
+suppress_warnings = ["config.cache"]  # the functions above cannot be pickled, so that pages are always rebuilt
 
 nitpicky = True
 # only the names of other packages: they resolve through the inventories below, which need a network. Names of this
@@ -63,7 +84,7 @@ nitpick_ignore_regex = [
         "py:.*",
         r"(anndata|collections|lightning|matplotlib|mudata|numpy|pandas|pathlib|scanpy|scipy|scvi|sklearn|torch|typing)\..*",
     ),
-    ("py:.*", r"bool|bytes|complex|dict|float|int|list|None|object|set|str|tuple|type"),
+    ("py:.*", r"bool|bytes|complex|dict|Ellipsis|float|int|list|None|object|set|str|tuple|type"),
 ]
 if "READTHEDOCS" in os.environ:
     intersphinx_mapping = {

@@ -52,7 +52,7 @@ class TestModality:
         with pytest.raises(ValueError, match="modality 'rna' has no observations"):
             _checks.modality(modalities(rna=empty), "rna")
 
-    @pytest.mark.filterwarnings("ignore:Observation names are not unique:UserWarning")
+    @pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")
     def test_repeated_names(self):
         adata = make()
         adata.obs_names = ["a", "b", "a", "c", "b", "d"]

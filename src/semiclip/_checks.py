@@ -85,7 +85,10 @@ def controls(adata: AnnData, perturbation_key: str | None, control: str | Sequen
         msg = f"control={control!r} needs perturbation_key=, the obs column that holds this label"
         raise ValueError(msg)
     labels = column(adata, perturbation_key, "perturbation_key")
-    wanted = [control] if isinstance(control, str) else list(control)
+    wanted = [control] if isinstance(control, str) or np.ndim(control) == 0 else list(control)
+    if not wanted:
+        msg = "control names no label; pass the label(s), or control=None for data without controls"
+        raise ValueError(msg)
     if absent := [label for label in wanted if not (labels == label).any()]:
         counts = labels.value_counts()
         msg = (

@@ -7,7 +7,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 
 from semiclip._checks import some
-from semiclip.correction._steps import Affine, fit
+from semiclip.correction._steps import Affine, fit, magnitude
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,7 +84,9 @@ def correct(
     Raises
     ------
     ValueError
-        If a method or profile is unknown, or a batch has fewer than two controls.
+        If shapes do not agree, a choice is unknown, a batch has fewer than two controls, or no control varies.
+    TypeError
+        If ``x`` does not hold floating-point values.
 
     References
     ----------
@@ -100,21 +102,29 @@ def correct(
     >>> bool(np.abs(corrected[control & (batch == 1)].mean(axis=0)).max() < 1e-12)
     True
     """
+    _check(x, batch, control, ridge, coral_reg, fallback)
     if (method, profile) not in RECIPES:
         msg = f"no correction method={method!r} with profile={profile!r}; there are {some(RECIPES, 10)}"
         raise ValueError(msg)
     recipe = RECIPES[method, profile]
-    options = {"whiten": {"ridge": ridge}, "whiten_pca": {"ridge": ridge}, "coral": {"reg": coral_reg or 0.0}}
+    options: dict[str, dict[str, Any]] = {
+        "whiten": {"ridge": ridge},
+        "whiten_pca": {"ridge": ridge},
+        "coral": {"reg": coral_reg},
+    }
     after = recipe.after if coral_reg is not None else ()
 
     xp = array_namespace(x)
-    pools = _control_rows(batch, control, fallback, batch_names)
+    pools, short = _control_rows(batch, control, fallback, batch_names)
     references = [_take(xp, x, rows) for rows in pools]
+    size = magnitude(xp.astype(xp.concat(references), xp.float64))
     chains = [fit(recipe.before, reference) for reference in references]
     references = [chain(xp.astype(reference, xp.float64)) for chain, reference in zip(chains, references, strict=True)]
     if recipe.pooled:
-        everything = xp.concat(references)
-        pooled = fit(recipe.pooled, everything, **options)
+        # no control is seen twice, nor centred on those of another batch
+        own = [reference for code, reference in enumerate(references) if code not in short]
+        everything = xp.concat(own) if own else references[0]
+        pooled = fit(recipe.pooled, everything, scale={"magnitude": size}, **options)
         if ridge == 0:
             _report_rank(xp, pooled.weight, len(everything))
         chains = [chain.then(pooled) for chain in chains]
@@ -156,15 +166,16 @@ def _take(xp: Any, x: Array, rows: np.ndarray) -> Array:
 
 def _control_rows(
     batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None
-) -> list[np.ndarray]:
-    """Return the reference rows of each batch."""
+) -> tuple[list[np.ndarray], set[int]]:
+    """Return the reference rows of each batch, and the batches that borrow them."""
     n_batches = int(batch.max()) + 1
     all_rows = np.flatnonzero(control)
     order = all_rows[np.argsort(batch[all_rows], kind="stable")]
     counts = np.bincount(batch[all_rows], minlength=n_batches)
     pools = np.split(order, np.cumsum(counts)[:-1])
-    if short := [code for code in range(n_batches) if counts[code] < 2]:
-        named = some(f"{code if names is None else names[code]} ({counts[code]})" for code in short)
+    short = {code for code in range(n_batches) if counts[code] < 2}
+    if short:
+        named = some(f"{code if names is None else names[code]} ({counts[code]})" for code in sorted(short))
         if fallback != "pooled" or all_rows.size < 2:
             msg = (
                 f"{len(short)} batch(es) have fewer than two controls: {named}. Mark their controls, drop these "
@@ -172,5 +183,26 @@ def _control_rows(
             )
             raise ValueError(msg)
         logger.warning("the pooled controls of all batches serve for %d batch(es): %s", len(short), named)
-        pools = [all_rows if counts[code] < 2 else rows for code, rows in enumerate(pools)]
-    return pools
+        pools = [all_rows if code in short else rows for code, rows in enumerate(pools)]
+    return pools, short
+
+
+def _check(
+    x: Array, batch: np.ndarray, control: np.ndarray, ridge: float, coral_reg: float | None, fallback: str
+) -> None:
+    if x.ndim != 2 or not x.shape[:1] == batch.shape == control.shape:
+        shapes = f"{tuple(x.shape)}, {batch.shape} and {control.shape}"
+        msg = f"x of shape (n, d) needs batch and control of shape (n,), not {shapes}"
+        raise ValueError(msg)
+    if not array_namespace(x).isdtype(x.dtype, "real floating"):
+        msg = f"x holds {x.dtype}, not floating-point values; convert it with astype"
+        raise TypeError(msg)
+    if ridge < 0:
+        msg = f"ridge={ridge} must not be negative"
+        raise ValueError(msg)
+    if coral_reg is not None and coral_reg <= 0:
+        msg = f"coral_reg={coral_reg} must be positive; coral_reg=None leaves CORAL out"
+        raise ValueError(msg)
+    if fallback not in ("raise", "pooled"):
+        msg = f"fallback={fallback!r} is not one of raise, pooled"
+        raise ValueError(msg)

@@ -54,18 +54,21 @@ class Affine(NamedTuple):
 
 def center(controls: Array) -> Affine:
     """Subtract the control mean (paper C.1)."""
-    xp = array_namespace(controls)
-    return Affine(shift=xp.mean(controls, axis=0))
+    return Affine(shift=_mean(controls))
 
 
-def scale(controls: Array) -> Affine:
-    """Divide by the population standard deviation of the controls (paper C.2); a constant feature keeps its scale."""
+def scale(controls: Array, *, magnitude: Array | None = None) -> Affine:
+    """Divide by the population standard deviation of the controls (paper C.2); a constant feature keeps its scale.
+
+    ``magnitude``, shape (d,), is how large the values were before anything was subtracted from them.
+    """
     xp = array_namespace(controls)
     m = controls.shape[0]
-    mean = xp.mean(controls, axis=0)
+    mean = _mean(controls)
     variance = xp.mean((controls - mean) ** 2, axis=0)
     # a variance within rounding error of zero is zero, by the bound that scikit-learn uses
-    constant = variance <= m * EPS * variance + (m * EPS * mean) ** 2
+    size = xp.abs(mean) if magnitude is None else magnitude
+    constant = variance <= m * EPS * variance + (m * EPS * size) ** 2
     return Affine(weight=1 / xp.sqrt(xp.where(constant, xp.ones_like(variance), variance)))
 
 
@@ -95,11 +98,17 @@ def coral(controls: Array, *, reg: float = 0.5) -> Affine:
     return Affine(weight=_symmetric(vectors, _inverse_root(values, reg), reg**-0.5))
 
 
+def _mean(controls: Array) -> Array:
+    # relative to the first row, so that a constant feature has exactly its value as mean and nothing is left of it
+    first = controls[0, :]
+    return first + array_namespace(controls).mean(controls - first, axis=0)
+
+
 def _spectrum(controls: Array, *, ddof: int) -> tuple[Array, Array]:
     """Return the eigenvectors (d, k) and eigenvalues (k,) of the covariance that are more than rounding error."""
     xp = array_namespace(controls)
     m, d = controls.shape
-    centred = controls - xp.mean(controls, axis=0)
+    centred = controls - _mean(controls)
     if m > d:
         values, vectors = xp.linalg.eigh(centred.T @ centred / (m - ddof))
     else:  # the covariance has no more directions than there are controls
@@ -107,6 +116,9 @@ def _spectrum(controls: Array, *, ddof: int) -> tuple[Array, Array]:
         values, vectors = roots**2 / (m - ddof), rows.T
     # dividing by the root of rounding error would let noise swallow every cosine
     informed = values > max(m, d) * EPS * xp.max(values)
+    if not xp.any(informed):
+        msg = f"the {m} controls do not vary, so nothing can be whitened by them; use method='center'"
+        raise ValueError(msg)
     return vectors[:, informed], values[informed]
 
 
@@ -121,6 +133,12 @@ def _symmetric(vectors: Array, factors: Array, rest: float) -> Array:
     return (vectors * (factors - rest)) @ vectors.T + rest * identity
 
 
+def magnitude(controls: Array) -> Array:
+    """Return the largest absolute value of each feature, shape (d,)."""
+    xp = array_namespace(controls)
+    return xp.max(xp.abs(controls), axis=0)
+
+
 STEPS: dict[str, Callable[..., Affine]] = {
     "center": center,
     "scale": scale,
@@ -130,7 +148,7 @@ STEPS: dict[str, Callable[..., Affine]] = {
 }
 
 
-def fit(steps: Sequence[str], controls: Array, **options: dict[str, float]) -> Affine:
+def fit(steps: Sequence[str], controls: Array, **options: dict[str, Any]) -> Affine:
     """Fit steps one after the other, each on the controls as the steps before it left them.
 
     Parameters
@@ -156,6 +174,7 @@ def fit(steps: Sequence[str], controls: Array, **options: dict[str, float]) -> A
     """
     xp = array_namespace(controls)
     controls = xp.astype(controls, xp.float64)
+    options = {"scale": {"magnitude": magnitude(controls)}, **options}
     chain = Affine()
     for name in steps:
         step = STEPS[name](controls, **options.get(name, {}))

@@ -35,7 +35,7 @@ class PCAEncoder:
     >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
     >>> encoder = scl.encoders.PCAEncoder(n_components=10).fit(study.mdata["rna"])
     >>> encoder.encode(study.knockouts["rna"]).shape
-    (216, 10)
+    (312, 10)
     """
 
     def __init__(

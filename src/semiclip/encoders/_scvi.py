@@ -46,7 +46,7 @@ class SCVIEncoder:
     >>> counts = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
     >>> encoder = scl.encoders.SCVIEncoder(n_latent=8, batch_key="batch", max_epochs=1)
     >>> encoder.fit(counts).encode(counts).shape  # doctest: +SKIP
-    (348, 8)
+    (444, 8)
     """
 
     def __init__(

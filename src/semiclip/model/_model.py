@@ -72,7 +72,7 @@ class SemiClip(BaseModelClass):
     >>> model = scl.model.SemiClip(study.mdata)
     >>> model.train(max_epochs=2, accelerator="cpu", enable_progress_bar=False)
     >>> model.get_latent_representation().shape
-    (528, 128)
+    (624, 128)
     """
 
     _module_cls = SemiClipModule

@@ -43,7 +43,7 @@ class Clip(nn.Module):
         self, *, temperature: float = 0.1, symmetric: bool = False, duplicates: Duplicates = "negative"
     ) -> None:
         super().__init__()
-        if temperature <= 0:
+        if not temperature > 0:  # so that NaN is refused too
             msg = f"temperature={temperature} must be positive"
             raise ValueError(msg)
         if duplicates not in get_args(Duplicates):

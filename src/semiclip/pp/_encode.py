@@ -48,7 +48,7 @@ def encode(
     >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=10)
     >>> encoder = scl.pp.encode(study.knockouts["rna"], encoder=encoder)
     >>> study.knockouts["rna"].obsm["X_pca"].shape
-    (216, 10)
+    (312, 10)
     """
     if isinstance(encoder, str) and encoder not in ENCODERS:
         msg = f"encoder={encoder!r} is not one of {some(ENCODERS)}; for embeddings made elsewhere write them to obsm"

@@ -76,7 +76,7 @@ def pea_correct(
     ...     images, use_rep="X_image", perturbation_key="perturbation", control="control", batch_key="batch"
     ... )
     >>> images.obsm["X_image_tvn"].shape
-    (333, 128)
+    (429, 128)
     """
     params = {name: value for name, value in locals().items() if name not in ("adata", "copy")}
     key_added = key_added or f"{use_rep}_{method}"

@@ -71,7 +71,7 @@ def embed(
     >>> encoder = scl.pp.encode(knockouts, encoder=encoder)
     >>> scl.tl.embed(knockouts, model)
     >>> knockouts.obsm["X_semiclip"].shape
-    (216, 128)
+    (312, 128)
     """
     from mudata import MuData
 

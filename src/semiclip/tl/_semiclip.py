@@ -83,7 +83,7 @@ def semiclip(
     ...     enable_progress_bar=False,
     ... )
     >>> mdata["rna"].obsm["X_semiclip"].shape
-    (528, 128)
+    (624, 128)
     """
     from semiclip.model import SemiClip
 

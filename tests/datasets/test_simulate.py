@@ -1,0 +1,280 @@
+import re
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import semiclip as scl
+from semiclip.datasets._simulate import DIFFICULTIES
+
+SMALL = {"n_compounds": 12, "n_knockouts": 24, "n_pathways": 6, "n_genes": 50, "n_image_features": 16}
+FEW = SMALL | {"n_batches": 4, "n_knockout_batches": 3, "n_controls": 10}
+KEYS = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+
+
+@pytest.fixture(scope="module")
+def study():
+    return scl.datasets.simulate(**FEW)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The default study."""
+    return scl.datasets.simulate()
+
+
+def parts(study):
+    return {
+        (name, modality): adata
+        for name, mdata in (("mdata", study.mdata), ("knockouts", study.knockouts))
+        for modality, adata in mdata.mod.items()
+    }
+
+
+def test_shapes(study):
+    shapes = {key: adata.shape for key, adata in parts(study).items()}
+    assert shapes == {
+        ("mdata", "rna"): (12 * 3 * 4 + 4 * 10, 50),
+        ("mdata", "image"): (12 * 3 * 3 + 4 * 10, 16),
+        ("knockouts", "rna"): (24 * 6 + 3 * 10, 50),
+        ("knockouts", "image"): (24 * 6 + 3 * 10, 16),
+    }
+    for (_, modality), adata in parts(study).items():
+        assert adata.X.dtype == np.float32
+        assert np.isfinite(adata.X).all()
+        assert list(adata.obsm) == (["X_image"] if modality == "image" else [])
+        if modality == "image":
+            assert adata.obsm["X_image"].dtype == np.float32
+            np.testing.assert_array_equal(adata.obsm["X_image"], adata.X)
+
+
+def test_default_sizes(whole):
+    assert {key: adata.shape for key, adata in parts(whole).items()} == {
+        ("mdata", "rna"): (300 * 3 * 4 + 12 * 32, 600),
+        ("mdata", "image"): (300 * 3 * 3 + 12 * 32, 128),
+        ("knockouts", "rna"): (150 * 6 + 6 * 32, 600),
+        ("knockouts", "image"): (150 * 6 + 6 * 32, 128),
+    }
+    assert len(whole.relationships) == 30 * 10
+
+
+def test_each_compound_at_each_dose_and_each_knockout(study):
+    for (name, modality), adata in parts(study).items():
+        obs = adata.obs[adata.obs["perturbation"] != "control"]
+        counts = obs.groupby(["perturbation", "dose"], observed=True).size()
+        assert set(counts) == {6 if name == "knockouts" else {"rna": 4, "image": 3}[modality]}
+        if name == "mdata":
+            assert set(counts.index) == {(f"compound_{i:02}", dose) for i in range(12) for dose in (0.1, 1.0, 10.0)}
+        else:
+            assert set(counts.index) == {(f"gene_{i:02}", 0.0) for i in range(24)}
+            assert set(obs["perturbation"]) <= set(study.knockouts["rna"].var_names)
+        assert (adata.obs.loc[adata.obs["perturbation"] == "control", "dose"] == 0).all()
+        assert list(obs) == ["perturbation", "dose", *(["pathway"] if name == "knockouts" else []), "batch"]
+
+
+def test_doses_are_those_asked_for():
+    study = scl.datasets.simulate(**SMALL, doses=(0.5,))
+    assert set(study.mdata["rna"].obs["dose"]) == {0.0, 0.5}
+    assert study.mdata["image"].n_obs == 12 * 3 + 12 * 32
+
+
+def test_names_are_unique_everywhere(study):
+    names = pd.Index(np.concatenate([adata.obs_names for adata in parts(study).values()]))
+    assert names.is_unique
+
+
+def test_every_batch_has_its_controls_and_is_nobody_elses(study):
+    batches = {}
+    for key, adata in parts(study).items():
+        control = adata.obs["perturbation"] == "control"
+        assert set(control.groupby(adata.obs["batch"], observed=False).sum()) == {10}
+        sizes = adata.obs["batch"][~control].value_counts()
+        assert sizes.max() - sizes.min() <= 1
+        batches[key] = set(adata.obs["batch"])
+        assert len(batches[key]) == (4 if key[0] == "mdata" else 3)
+    for one, other in combinations(batches.values(), 2):
+        assert not one & other
+
+
+def test_relationships_are_the_pairs_of_genes_that_share_a_pathway(study):
+    assert list(study.relationships) == ["database", "gene_a", "gene_b"]
+    tables = [
+        adata.obs.groupby("perturbation", observed=True)["pathway"].unique().map(lambda names: names.tolist())
+        for adata in study.knockouts.mod.values()
+    ]
+    pd.testing.assert_series_equal(tables[0], tables[1])
+    assert tables[0].pop("control") == ["none"]
+    pathway = {gene: name for gene, (name,) in tables[0].items()}
+    assert len(set(pathway.values())) == 6
+    expected = {frozenset(pair) for pair in combinations(pathway, 2) if pathway[pair[0]] == pathway[pair[1]]}
+    pairs = list(zip(study.relationships["gene_a"], study.relationships["gene_b"], strict=True))
+    assert len(pairs) == len(expected) == 36
+    assert {frozenset(pair) for pair in pairs} == expected
+    assert "pathway" not in study.mdata["rna"].obs
+
+
+def test_pathways_of_unequal_size():
+    study = scl.datasets.simulate(**SMALL | {"n_knockouts": 20})
+    sizes = study.knockouts["rna"].obs.groupby("pathway", observed=True)["perturbation"].nunique().drop("none")
+    assert sorted(sizes) == [3, 3, 3, 3, 4, 4]
+    assert len(study.relationships) == 4 * 3 + 2 * 6
+
+
+def test_the_same_seed_gives_the_same_study(study):
+    state = np.random.get_state()[1].copy()
+    again = scl.datasets.simulate(**FEW, rng=0)
+    drawn = scl.datasets.simulate(**FEW, rng=np.random.default_rng(0))
+    other = scl.datasets.simulate(**FEW, rng=1)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    for key, adata in parts(study).items():
+        for same in (again, drawn):
+            np.testing.assert_array_equal(parts(same)[key].X, adata.X)
+            pd.testing.assert_frame_equal(parts(same)[key].obs, adata.obs)
+        assert (parts(other)[key].X != adata.X).mean() > 0.3
+        assert (parts(other)[key].obs["batch"] != adata.obs["batch"]).any()
+    pd.testing.assert_frame_equal(again.relationships, study.relationships)
+
+
+def test_a_generator_moves_on():
+    rng = np.random.default_rng(0)
+    first, second = (scl.datasets.simulate(**FEW, rng=rng).mdata["image"].X for _ in range(2))
+    assert (first != second).all()
+
+
+def test_studies_of_one_seed_differ_in_their_difficulty_alone():
+    """Difficulty turns the same study up or down: the design and the noise stay."""
+    easy, hard = (scl.datasets.simulate(**FEW, difficulty=level) for level in ("easy", "hard"))
+    for key, adata in parts(easy).items():
+        pd.testing.assert_frame_equal(parts(hard)[key].obs, adata.obs)
+        assert (parts(hard)[key].X != adata.X).any()
+
+
+def test_counts_are_counts_of_about_two_thousand(whole):
+    for name in ("mdata", "knockouts"):
+        adata = getattr(whole, name)["rna"]
+        assert (adata.X >= 0).all()
+        np.testing.assert_array_equal(adata.X, np.round(adata.X))
+        totals = adata.X.sum(axis=1, dtype=float)
+        assert np.median(totals) == pytest.approx(2000, rel=0.03)
+        assert totals.mean() == pytest.approx(2000 * np.exp(0.3**2 / 2), rel=0.03)
+        assert 0.3 < np.log(totals).std() < 0.4  # that of the library size, and that of the counting
+
+
+def test_counts_scatter_more_than_poisson(whole):
+    """The variance of a negative binomial is the mean plus a fifth of its square, and cells differ in state as well."""
+    adata = whole.mdata["rna"]
+    controls = adata[(adata.obs["perturbation"] == "control") & (adata.obs["batch"] == "rna_batch_00")].X
+    mean, variance = controls.mean(axis=0, dtype=float), controls.var(axis=0, dtype=float, ddof=1)
+    frequent = mean > 10
+    assert frequent.sum() > 20
+    excess = (variance - mean)[frequent] / mean[frequent] ** 2
+    assert 0.2 < np.median(excess) < 0.8
+
+
+def control_means(adata, values):
+    control = (adata.obs["perturbation"] == "control").to_numpy()
+    return pd.DataFrame(values[control]).groupby(adata.obs["batch"].to_numpy()[control]).mean().to_numpy()
+
+
+def test_batches_have_offsets_and_scales_of_their_own(whole):
+    for mdata in (whole.mdata, whole.knockouts):
+        image = mdata["image"]
+        means = control_means(image, image.X.astype(float))
+        # offsets have standard deviation 2, beside which a mean of 32 controls is exact to about 0.6
+        assert means.std(axis=0, ddof=1).mean() == pytest.approx(np.hypot(2, 3.2 / np.sqrt(32)), rel=0.15)
+        control = (image.obs["perturbation"] == "control").to_numpy()
+        spread = pd.DataFrame(image.X[control]).groupby(image.obs["batch"].to_numpy()[control]).std().mean(axis=1)
+        assert np.log(spread / 3.2).std() == pytest.approx(0.2, abs=0.1)
+
+        rna = mdata["rna"]
+        logs = np.log1p(1e4 * rna.X / rna.X.sum(axis=1, keepdims=True))
+        between = control_means(rna, logs).std(axis=0)
+        within = logs[(rna.obs["perturbation"] == "control").to_numpy()].std(axis=0) / np.sqrt(32)
+        assert (between > within).mean() > 0.9
+
+
+def test_effects_grow_with_the_dose(whole):
+    image = whole.mdata["image"].copy()
+    scl.pp.pea_correct(image, use_rep="X_image", **KEYS, method="center")
+    strength = np.linalg.norm(image.obsm["X_image_center"], axis=1)
+    mean = pd.Series(strength).groupby(image.obs["dose"].to_numpy()).mean()
+    assert list(mean.index) == [0.0, 0.1, 1.0, 10.0]
+    assert mean.is_monotonic_increasing
+    assert mean[10.0] > 1.2 * mean[0.0]
+
+
+@pytest.fixture(scope="module")
+def recalls(whole):
+    """Recall of the known relationships by seed and difficulty, of expression and of images."""
+    rows = []
+    for difficulty in DIFFICULTIES:
+        for seed in range(3):
+            default = difficulty == "medium" and seed == 0
+            study = whole if default else scl.datasets.simulate(difficulty=difficulty, rng=seed)
+            rna, image = study.knockouts["rna"].copy(), study.knockouts["image"]
+            encoder = scl.encoders.PCAEncoder(n_components=64).fit(study.mdata["rna"])
+            rna.obsm["X_pca"] = encoder.encode(rna)
+            for name, adata, key in (("rna", rna, "X_pca"), ("image", image, "X_image")):
+                table = scl.tl.recall(adata, use_rep=key, relationships=study.relationships, **KEYS)
+                rows.append((difficulty, seed, name, table.set_index("key").loc["mean", "value"]))
+    return pd.DataFrame(rows, columns=["difficulty", "seed", "modality", "recall"])
+
+
+def test_medium_leaves_room(recalls):
+    medium = recalls.query("difficulty == 'medium' and modality == 'rna'")["recall"]
+    assert len(medium) == 3
+    assert medium.between(0.25, 0.55).all()
+
+
+def test_difficulties_are_in_order(recalls):
+    for _, part in recalls.groupby("modality"):
+        mean = part.groupby("difficulty")["recall"].mean()
+        assert mean["easy"] > mean["medium"] > mean["hard"] > 0.13
+
+
+def test_expression_is_noisier_than_images(recalls):
+    wide = recalls.pivot_table(index=["difficulty", "seed"], columns="modality", values="recall")
+    assert (wide["rna"] < wide["image"] - 0.2).all()
+
+
+def test_survives_a_file(study, through_h5mu):
+    for mdata in (study.mdata, study.knockouts):
+        back = through_h5mu(mdata)
+        assert list(back.mod) == ["rna", "image"]
+        for name, adata in mdata.mod.items():
+            pd.testing.assert_frame_equal(back[name].obs, adata.obs, check_categorical=False)
+            np.testing.assert_array_equal(back[name].X, adata.X)
+            for key in adata.obsm:
+                np.testing.assert_array_equal(back[name].obsm[key], adata.obsm[key])
+
+
+def test_the_smallest_study():
+    sizes = {"n_compounds": 1, "n_knockouts": 6, "n_pathways": 3, "n_genes": 6, "n_image_features": 1}
+    study = scl.datasets.simulate(**sizes, n_batches=1, n_knockout_batches=1, n_controls=2, doses=(1.0,))
+    assert study.mdata["rna"].shape == (6, 6)
+    assert study.knockouts["image"].shape == (38, 1)
+    assert len(study.relationships) == 3
+    assert set(study.mdata["rna"].obs["batch"]) == {"rna_batch_0"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *(
+            ({name: 0}, "n_compounds, n_image_features and the numbers of batches must be at least 1, and doses positive")
+            for name in ("n_compounds", "n_image_features", "n_batches", "n_knockout_batches")
+        ),
+        ({"doses": ()}, "must be at least 1, and doses positive"),
+        ({"doses": (1.0, 0.0)}, "must be at least 1, and doses positive"),
+        ({"doses": (1.0, -1.0)}, "must be at least 1, and doses positive"),
+        ({"n_pathways": 2}, "n_pathways=2, n_knockouts=24, n_genes=50: at least 3 pathways, two knockouts in each"),
+        ({"n_pathways": 13}, "n_pathways=13, n_knockouts=24, n_genes=50: at least 3 pathways, two knockouts in each"),
+        ({"n_genes": 23}, "n_pathways=6, n_knockouts=24, n_genes=23: .* no more knockouts than genes are needed"),
+        ({"n_controls": 1}, "n_controls=1, but batch correction needs at least 2 controls in every batch"),
+        ({"difficulty": "extreme"}, "difficulty='extreme' is not one of easy, medium, hard"),
+    ],
+)
+def test_refuses(change, message):
+    with pytest.raises(ValueError, match=message if ".*" in message else re.escape(message)):
+        scl.datasets.simulate(**FEW | change)

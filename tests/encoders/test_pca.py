@@ -1,0 +1,142 @@
+import re
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from semiclip.encoders import PCAEncoder
+
+
+def make(seed=0, n=60, convert=np.asarray, dtype=np.float32):
+    """Counts of unequal depth with an empty sample."""
+    rng = np.random.default_rng(seed)
+    rate = np.exp(rng.normal(size=(n, 3)) @ np.random.default_rng(9).normal(size=(3, 20)))
+    values = rng.poisson(rng.uniform(0.5, 4, (n, 1)) * rate).astype(dtype)
+    values[4] = 0
+    index = [f"cell{i}" for i in range(n)]
+    genes = pd.DataFrame(index=[f"gene{i}" for i in range(20)])
+    return anndata.AnnData(convert(values), obs=pd.DataFrame(index=index), var=genes)
+
+
+def log_normalised(values):
+    totals = values.astype(float).sum(axis=1, keepdims=True)
+    return np.log1p(1e4 * values / np.where(totals == 0, 1, totals))
+
+
+def test_is_scikit_learns_pca_of_log_normalised_counts():
+    train, new = make(), make(1)
+    encoder = PCAEncoder(n_components=5)
+    assert encoder.fit(train) is encoder
+    expected = PCA(5).fit(log_normalised(train.X))
+    for adata in (train, new):
+        out = encoder.encode(adata)
+        assert out.dtype == np.float32
+        np.testing.assert_allclose(out, expected.transform(log_normalised(adata.X)), rtol=1e-3, atol=1e-3)
+
+
+def test_values_that_are_normalised_already():
+    rng = np.random.default_rng(0)
+    adata = anndata.AnnData(rng.normal(size=(30, 8)))
+    before = adata.X.copy()
+    out = PCAEncoder(n_components=4, normalize=False).fit(adata).encode(adata)
+    np.testing.assert_allclose(out, PCA(4).fit_transform(adata.X), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(adata.X, before)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("convert", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+def test_sparse_and_dense_agree(convert, normalize):
+    out = []
+    for make_as in (np.asarray, convert):
+        adata = make(convert=make_as, dtype=np.float64)
+        out.append(PCAEncoder(n_components=5, normalize=normalize).fit(adata).encode(adata))
+    np.testing.assert_allclose(out[0], out[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.float64])
+def test_counts_of_any_type(dtype):
+    out = PCAEncoder(n_components=5).fit(make()).encode(make())
+    other = make(dtype=dtype)
+    np.testing.assert_allclose(PCAEncoder(n_components=5).fit(other).encode(other), out, rtol=1e-3, atol=1e-3)
+    assert other.X.dtype == dtype
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
+def test_leaves_the_data_alone_and_takes_views(convert):
+    adata = make(convert=convert)
+    adata.layers["counts"] = adata.X.copy()
+    before = adata.copy()
+    view = adata[10:50]
+    encoder = PCAEncoder(n_components=5, layer="counts").fit(view)
+    out = encoder.encode(view)
+    assert view.is_view
+    np.testing.assert_array_equal(out, PCAEncoder(n_components=5).fit(view.copy()).encode(view.copy()))
+    for values, old in ((adata.X, before.X), (adata.layers["counts"], before.layers["counts"])):
+        assert not np.abs(values - old).sum()
+    assert not adata.obsm
+    assert not adata.uns
+
+
+def test_genes_are_matched_by_name():
+    train, new = make(), make(1)
+    encoder = PCAEncoder(n_components=5).fit(train)
+    out = encoder.encode(new)
+    order = np.random.default_rng(0).permutation(20)
+    np.testing.assert_allclose(encoder.encode(new[:, order].copy()), out, rtol=1e-3, atol=1e-4)
+    more = anndata.concat([new, anndata.AnnData(np.ones((60, 1)), obs=new.obs)], axis=1)
+    np.testing.assert_allclose(encoder.encode(more), out, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="1 of the 20 genes .* are not in var_names: gene7; fit it on"):
+        encoder.encode(new[:, new.var_names != "gene7"].copy())
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
+def test_the_same_seed_gives_the_same_components(convert):
+    adata = make(convert=convert)
+    first, second = (PCAEncoder(n_components=3, rng=4).fit(adata).encode(adata) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    drawn = PCAEncoder(n_components=3, rng=np.random.default_rng(4)).fit(adata).encode(adata)
+    np.testing.assert_array_equal(drawn, first)
+
+
+@pytest.mark.parametrize(
+    ("convert", "n_components", "most"),
+    [(np.asarray, 0, 20), (np.asarray, 21, 20), (sparse.csr_matrix, 20, 19), (sparse.csr_matrix, 0, 19)],
+)
+def test_refuses_a_number_of_components(convert, n_components, most):
+    message = f"n_components={n_components}, but 60 samples of 20 genes have 1 to {most}"
+    with pytest.raises(ValueError, match=message):
+        PCAEncoder(n_components=n_components).fit(make(convert=convert))
+    assert PCAEncoder(n_components=most).fit(make(convert=convert)).encode(make()).shape == (60, most)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (-1, "expression is negative in 2 row(s): cell2, cell9, so it is not counts; pass normalize=False if"),
+        (np.nan, "expression is NaN or infinite in 2 row(s): cell2, cell9; drop them first"),
+        (np.inf, "expression is NaN or infinite in 2 row(s): cell2, cell9; drop them first"),
+    ],
+)
+def test_refuses_values_and_names_their_rows(convert, bad, message):
+    values = make().X
+    values[[2, 9], [1, 3]] = bad
+    adata = make()
+    encoder = PCAEncoder(n_components=5).fit(adata)
+    adata.X = convert(values)
+    for call in (PCAEncoder(n_components=5).fit, encoder.encode):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call(adata)
+
+
+def test_refuses_to_encode_unfitted():
+    with pytest.raises(RuntimeError, match=r"this encoder is not fitted; call \.fit\(adata\) on the training data first"):
+        PCAEncoder().encode(make())
+    failing = PCAEncoder(n_components=99)
+    with pytest.raises(ValueError, match="n_components=99"):
+        failing.fit(make())
+    with pytest.raises(RuntimeError, match="not fitted"):
+        failing.encode(make())

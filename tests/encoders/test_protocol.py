@@ -1,0 +1,102 @@
+import re
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from semiclip.encoders import ENCODERS, Encoder, PCAEncoder, SCVIEncoder
+from semiclip.encoders._protocol import align, counts, rows_where
+
+VALUES = np.arange(12.0).reshape(3, 4)
+
+
+def make(values=VALUES, genes="abcd"):
+    return anndata.AnnData(values, var=pd.DataFrame(index=list(genes)))
+
+
+def dense(values):
+    return values.toarray() if sparse.issparse(values) else np.asarray(values)
+
+
+def test_the_encoders_keep_to_the_protocol():
+    assert isinstance(PCAEncoder(), Encoder)
+    assert isinstance(SCVIEncoder(), Encoder)
+    assert not isinstance(object(), Encoder)
+    assert ENCODERS == {"pca": PCAEncoder, "scvi": SCVIEncoder}
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+def test_genes_come_in_the_order_asked_for(convert):
+    adata = make(convert(VALUES))
+    np.testing.assert_array_equal(dense(align(adata, None, pd.Index(list("abcd")))), VALUES)
+    np.testing.assert_array_equal(dense(align(adata, None, pd.Index(list("dbca")))), VALUES[:, [3, 1, 2, 0]])
+    np.testing.assert_array_equal(dense(align(adata, None, pd.Index(list("db")))), VALUES[:, [3, 1]])
+    np.testing.assert_array_equal(dense(align(adata[[2, 0]], None, pd.Index(list("db")))), VALUES[[2, 0]][:, [3, 1]])
+
+
+def test_takes_a_layer():
+    adata = make()
+    adata.layers["counts"] = 2 * VALUES
+    np.testing.assert_array_equal(counts(adata, "counts"), 2 * VALUES)
+    np.testing.assert_array_equal(align(adata, "counts", pd.Index(["c"])), 2 * VALUES[:, [2]])
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+def test_rows_where(convert):
+    values = VALUES.copy()
+    values[0, 3] = values[2, 1] = values[2, 2] = -1
+    assert rows_where(convert(values), lambda x: x < 0).tolist() == [0, 2]
+    assert rows_where(convert(values), lambda x: x > 99).tolist() == []
+    values[1, 0] = np.nan
+    assert rows_where(convert(values), np.isnan).tolist() == [1]
+
+
+def refuses(error, message, function, *arguments):
+    with pytest.raises(error, match=re.escape(message)):
+        function(*arguments)
+
+
+def test_missing_genes_are_named():
+    message = (
+        "6 of the 7 genes that the encoder was fitted on are not in var_names: "
+        "p, q, r, s, t, … (6 in all); fit it on the genes that both data sets have"
+    )
+    refuses(ValueError, message, align, make(), None, pd.Index(list("qprstua")))
+
+
+@pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")
+def test_repeated_genes_are_named():
+    adata = make()
+    adata.var_names = list("abba")
+    message = "var_names repeat: b, a; call adata.var_names_make_unique() first"
+    refuses(ValueError, message, counts, adata, None)
+    refuses(ValueError, message, align, adata, None, pd.Index(["a"]))
+
+
+def test_missing_values_and_layers():
+    adata = make()
+    refuses(KeyError, "layer='counts' is not in layers, which has nothing", counts, adata, "counts")
+    adata.layers["raw"] = VALUES
+    refuses(KeyError, "layer='counts' is not in layers, which has raw", counts, adata, "counts")
+    bare = anndata.AnnData(obs=adata.obs, var=adata.var)
+    refuses(ValueError, "adata has no X to encode; name the layer that holds the counts", counts, bare, None)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
+def test_values_in_a_file(convert, tmp_path):
+    make(convert(VALUES)).write_h5ad(tmp_path / "stored.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "stored.h5ad", backed="r")
+    refuses(TypeError, "X is not in memory; load it with adata = adata.to_memory()", counts, backed, None)
+    np.testing.assert_array_equal(dense(counts(backed.to_memory(), None)), VALUES)
+    backed.file.close()
+
+
+def test_lazy_values():
+    array = pytest.importorskip("dask.array")
+    adata = make()
+    adata.layers["lazy"] = array.from_array(VALUES)
+    message = "layers['lazy'] is not in memory; load it with adata = adata.to_memory()"
+    refuses(TypeError, message, counts, adata, "lazy")
+    np.testing.assert_array_equal(counts(adata.to_memory(), "lazy"), VALUES)

@@ -1,0 +1,175 @@
+import re
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+from semiclip.encoders import SCVIEncoder
+
+GENES = [f"gene{i}" for i in range(15)]
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
+
+
+def make(seed=0, n=50, convert=np.asarray, dtype=np.float32, plates="ab"):
+    rng = np.random.default_rng(seed)
+    values = rng.poisson(rng.uniform(1, 9, 15), size=(n, 15)).astype(dtype)
+    obs = pd.DataFrame({"plate": np.array(list(plates))[np.arange(n) % len(plates)]})
+    obs.index = [f"cell{i}" for i in range(n)]
+    return anndata.AnnData(convert(values), obs=obs, var=pd.DataFrame(index=GENES))
+
+
+def encoder(**keywords):
+    keywords = {"n_latent": 4, "batch_key": "plate", "max_epochs": 1, "train_kwargs": QUIET} | keywords
+    return SCVIEncoder(**keywords)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return encoder().fit(make())
+
+
+def test_embeds(fitted):
+    adata = make()
+    out = fitted.encode(adata)
+    assert out.shape == (50, 4)
+    assert out.dtype == np.float32
+    assert np.isfinite(out).all()
+    assert np.ptp(out, axis=0).min() > 1e-3
+    expected = fitted.model_.get_latent_representation()  # of what it was trained on
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_the_same_seed_gives_the_same_embedding_to_a_bit(fitted):
+    out = fitted.encode(make())
+    torch.rand(5)
+    np.testing.assert_array_equal(encoder().fit(make()).encode(make()), out)
+    assert np.abs(encoder(rng=1).fit(make()).encode(make()) - out).max() > 1e-3
+
+
+def test_a_generator_moves_on():
+    rng = np.random.default_rng(0)
+    first, second = (encoder(rng=rng).fit(make()).encode(make()) for _ in range(2))
+    assert np.abs(first - second).max() > 1e-3
+    again = encoder(rng=np.random.default_rng(0)).fit(make()).encode(make())
+    np.testing.assert_array_equal(again, first)
+
+
+def test_trains_on_all_samples_unless_told_otherwise(fitted):
+    assert len(fitted.model_.train_indices) == 50
+    part = encoder(train_kwargs=QUIET | {"train_size": 0.8}).fit(make())
+    assert len(part.model_.train_indices) == 40
+
+
+def test_the_random_state_of_torch_is_left_alone(fitted):
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    encoder().fit(make()).encode(make())
+    fitted.encode(make())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_embeds_batches_that_it_has_never_seen(fitted):
+    adata = make()
+    out = fitted.encode(adata)
+    adata.obs["plate"] = "new"
+    np.testing.assert_array_equal(fitted.encode(adata), out)
+    del adata.obs["plate"]
+    np.testing.assert_array_equal(fitted.encode(adata), out)
+
+
+def test_each_sample_is_embedded_for_itself(fitted):
+    adata = make()
+    out = fitted.encode(adata)
+    rows = [30, 2, 17]
+    np.testing.assert_allclose(fitted.encode(adata[rows].copy()), out[rows], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+def test_counts_of_any_kind_and_views(fitted, convert, dtype):
+    adata = make(convert=convert, dtype=dtype)
+    np.testing.assert_allclose(fitted.encode(adata), fitted.encode(make()), atol=1e-6)
+    view = adata[10:30]
+    np.testing.assert_allclose(fitted.encode(view), fitted.encode(make())[10:30], atol=1e-6)
+    assert view.is_view
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_array])
+def test_trains_on_views(convert):
+    view = make(convert=convert)[5:45]
+    assert encoder().fit(view).encode(view).shape == (40, 4)
+    assert view.is_view
+
+
+def test_genes_are_matched_by_name(fitted):
+    adata = make()
+    out = fitted.encode(adata)
+    np.testing.assert_allclose(fitted.encode(adata[:, GENES[::-1]].copy()), out, atol=1e-6)
+    with pytest.raises(ValueError, match="1 of the 15 genes .* are not in var_names: gene7; fit it on"):
+        fitted.encode(adata[:, adata.var_names != "gene7"].copy())
+
+
+def test_takes_a_layer(fitted):
+    adata = make()
+    adata.layers["counts"], adata.X = adata.X.copy(), np.log1p(adata.X)
+    layered = encoder(layer="counts").fit(adata)
+    np.testing.assert_array_equal(layered.encode(adata), fitted.encode(make()))
+
+
+def test_writes_nothing_into_the_data(fitted):
+    adata = make()
+    before = adata.copy()
+    encoder().fit(adata)
+    fitted.encode(adata)
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    pd.testing.assert_frame_equal(adata.var, before.var)
+    assert not adata.uns
+    assert not adata.obsm
+    np.testing.assert_array_equal(adata.X, before.X)
+
+
+def test_does_not_hold_on_to_what_it_encoded(fitted):
+    fitted.encode(make(1))
+    assert len(fitted.model_._per_instance_manager_store[fitted.model_.id]) == 1
+
+
+def test_without_a_batch_key():
+    adata = make()
+    del adata.obs["plate"]
+    assert encoder(batch_key=None).fit(adata).encode(adata).shape == (50, 4)
+
+
+def test_arguments_reach_scvi():
+    model = encoder(model_kwargs={"n_hidden": 7, "gene_likelihood": "nb"}).fit(make()).model_
+    assert model.module.gene_likelihood == "nb"
+    assert model.module.z_encoder.mean_encoder.in_features == 7
+    assert len(model.history["train_loss"]) == 1
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+@pytest.mark.parametrize("bad", [-1, 0.5, np.nan, np.inf])
+def test_refuses_what_is_not_counts_and_names_the_rows(fitted, convert, bad):
+    adata = make()
+    adata.X[[2, 9], [1, 3]] = bad
+    adata.X = convert(adata.X)
+    message = (
+        "scVI models raw counts, but expression is negative, fractional or not finite in 2 row(s): cell2, cell9; "
+        "name the layer that holds the counts, or use the PCA encoder"
+    )
+    for call in (encoder().fit, fitted.encode):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call(adata)
+
+
+def test_refuses(fitted):
+    with pytest.raises(RuntimeError, match=r"this encoder is not fitted; call \.fit\(adata\) on the training data first"):
+        encoder().encode(make())
+    with pytest.raises(KeyError, match="batch_key='run' is not a column of obs, which has plate"):
+        encoder(batch_key="run").fit(make())
+    adata = make()
+    adata.obs.loc["cell3", "plate"] = None
+    with pytest.raises(ValueError, match=re.escape("obs['plate'] (batch_key) has no value in 1 row(s): cell3")):
+        encoder().fit(adata)
