@@ -90,7 +90,7 @@ class TestColumn:
 
     @pytest.mark.parametrize("kind", ["object", "float", "category", "string", "Int64"])
     def test_missing_values(self, kind):
-        values = ["1", None, "1", "2", None, "2"] if kind in ("object", "category", "string") else [1, None, 1, 2, None, 2]
+        values = [1, None, 1, 2, None, 2] if kind in ("float", "Int64") else ["1", None, "1", "2", None, "2"]
         adata = make(plate=pd.Series(values, dtype=kind).array)
         text = "obs['plate'] (batch_key) has no value in 2 row(s): cell1, cell4; fill or drop them"
         with pytest.raises(ValueError, match=message(text)):

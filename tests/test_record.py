@@ -46,7 +46,6 @@ def test_keeps_other_entries_and_replaces_its_own():
     assert before == {"X_a": {"params": {"use_rep": "X"}}}  # a shallow copy of the object still has this one
 
 
-@pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")  # anndata 0.12
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_what_is_recorded_can_be_stored(suffix, tmp_path):
     adata = anndata.AnnData(np.eye(2))

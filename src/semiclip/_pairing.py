@@ -10,11 +10,22 @@ import pandas as pd
 from semiclip._checks import column, controls, some
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
 SIGNIFICANT_DIGITS = 6  # doses that agree to this many digits are one dose
+
+
+ROLES = {"student": "rna", "teacher": "image"}  # the roles, and the modalities that play them by default
+
+
+def roles(modalities: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the modality of each role."""
+    if wrong := set(modalities or {}) - set(ROLES):
+        msg = f"modalities names {some(sorted(wrong))}, but the roles are student and teacher"
+        raise ValueError(msg)
+    return {**ROLES, **(modalities or {})}
 
 
 class Pairing(NamedTuple):
@@ -66,8 +77,8 @@ def pair_rows(
     counts = table.unstack("modality", fill_value=0).reindex(columns=["n_student", "n_teacher"], fill_value=0)
     shared = (counts > 0).all(axis=1)
     if not shared.any():
-        examples = [some(frame.drop_duplicates().astype(str).agg(" | ".join, axis=1), 3) for frame in rows]
-        msg = f"the modalities share no key on {keys}: the student has {examples[0]}; the teacher has {examples[1]}"
+        student_has, teacher_has = (_examples(frame) for frame in rows)
+        msg = f"the modalities share no key on {keys}: the student has {student_has}; the teacher has {teacher_has}"
         raise ValueError(msg)
     with_partner, without = counts[shared.to_numpy()], counts[~shared.to_numpy()]
     index = pd.MultiIndex.from_frame(with_partner.index.to_frame(index=False)[keys])
@@ -86,12 +97,22 @@ def pair_rows_in_place(adata: AnnData, perturbation_key: str | None, control: st
     return Pairing(codes, codes, counts)
 
 
+def _examples(keys: pd.DataFrame) -> str:
+    if keys.empty:
+        return "controls alone"
+    return some(keys.drop_duplicates().astype(str).agg(" | ".join, axis=1), 3)
+
+
 def _canonical(adata: AnnData, key: str) -> np.ndarray:
     """Return a key column as text or as floats rounded to their significant digits."""
     values = column(adata, key, "pair_on").to_numpy()
     if values.dtype.kind not in "iuf":
         return values.astype(str).astype(object)
     values = values.astype(np.float64)
+    if np.isinf(values).any():
+        infinite = adata.obs_names[np.isinf(values)]
+        msg = f"obs[{key!r}] (pair_on) is infinite in {len(infinite)} row(s): {some(infinite)}; mend or drop them"
+        raise ValueError(msg)
     size = np.where(values == 0, 1.0, np.abs(values))
     factor = 10.0 ** (SIGNIFICANT_DIGITS - 1 - np.floor(np.log10(size)))
     return np.round(values * factor) / factor + 0.0  # + 0.0 makes -0.0 the same key as 0.0

@@ -175,6 +175,16 @@ def test_fewer_controls_than_dimensions_stay_finite_and_tell_rows_apart(profile,
         assert np.median(np.abs(cosine_similarity(out[~control]))) < (0.99 if rank == 20 else 0.8)
 
 
+@pytest.mark.parametrize("profile", ["clean", "public"])
+def test_the_units_of_the_features_drop_no_direction(profile, caplog):
+    rng = np.random.default_rng(0)
+    x, control = rng.normal(size=(100, 5)) * 10.0 ** np.array([-9, -4, 0, 4, 9]), np.arange(100) < 50
+    with caplog.at_level(logging.INFO, logger="semiclip"):
+        out = correct(x, np.zeros(100, dtype=int), control, profile=profile, coral_reg=None)[control]
+    assert not caplog.records
+    np.testing.assert_allclose(np.cov(out, rowvar=False, ddof=0), np.eye(5), atol=1e-9)
+
+
 def test_few_controls_give_both_profiles_the_same_cosines():
     rng = np.random.default_rng(0)
     x, control = rng.normal(size=(60, 20)), np.arange(60) < 8

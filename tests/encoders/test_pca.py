@@ -133,7 +133,7 @@ def test_refuses_values_and_names_their_rows(convert, bad, message):
 
 
 def test_refuses_to_encode_unfitted():
-    with pytest.raises(RuntimeError, match=r"this encoder is not fitted; call \.fit\(adata\) on the training data first"):
+    with pytest.raises(RuntimeError, match=r"this encoder is not fitted; call \.fit\(adata\) on the training data"):
         PCAEncoder().encode(make())
     failing = PCAEncoder(n_components=99)
     with pytest.raises(ValueError, match="n_components=99"):

@@ -165,7 +165,7 @@ def test_refuses_what_is_not_counts_and_names_the_rows(fitted, convert, bad):
 
 
 def test_refuses(fitted):
-    with pytest.raises(RuntimeError, match=r"this encoder is not fitted; call \.fit\(adata\) on the training data first"):
+    with pytest.raises(RuntimeError, match=r"this encoder is not fitted; call \.fit\(adata\) on the training data"):
         encoder().encode(make())
     with pytest.raises(KeyError, match="batch_key='run' is not a column of obs, which has plate"):
         encoder(batch_key="run").fit(make())

@@ -101,7 +101,6 @@ def test_arguments_reach_the_encoder(adata, monkeypatch):
     assert adata.uns["semiclip"]["X_scvi"]["params"] == expected
 
 
-@pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")  # anndata 0.12
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
     scl.pp.encode(adata, encoder="pca", n_components=3, layer=None, rng=np.random.default_rng(0))
@@ -115,10 +114,10 @@ def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"encoder": "umap"}, ValueError, "encoder='umap' is not one of pca, scvi; for embeddings made elsewhere write"),
-        ({"encoder": object()}, TypeError, "encoder is a object without encode(adata); pass such an object, or pca, scvi"),
+        ({"encoder": "umap"}, ValueError, "encoder='umap' is not one of pca, scvi; for embeddings made elsewhere"),
+        ({"encoder": object()}, TypeError, "encoder is a object without encode(adata); pass such an object, or pca"),
         ({"encoder": PCAEncoder}, TypeError, "encoder is a type without encode(adata)"),
-        ({"encoder": Sums(), "n_latent": 8}, TypeError, "the encoder is already fitted, so n_latent would have no effect"),
+        ({"encoder": Sums(), "n_latent": 8}, TypeError, "the encoder is already fitted, so n_latent would have no"),
         ({"encoder": Sums()}, ValueError, "key_added= is needed for an encoder of type Sums"),
         ({"encoder": PCAEncoder()}, RuntimeError, "this encoder is not fitted; call .fit(adata) on the training data"),
         ({"encoder": SCVIEncoder()}, RuntimeError, "this encoder is not fitted; call .fit(adata) on the training data"),
@@ -128,7 +127,7 @@ def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
         ({"encoder": "pca", "key_added": "X/pca"}, ValueError, "key_added='X/pca' contains '/'"),
         ({"encoder": Failing(), "key_added": "X_own"}, RuntimeError, "no weights"),
         *(
-            ({"encoder": Sums(change), "key_added": "X_own"}, ValueError, f"the encoder returned shape {shape} for 40 obs")
+            ({"encoder": Sums(change), "key_added": "X_own"}, ValueError, f"the encoder returned shape {shape} for 40")
             for change, shape in [
                 (lambda x: x[:-1], "(39, 2)"),
                 (lambda x: x[:, 0], "(40,)"),
@@ -139,7 +138,7 @@ def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
         ),
         *(
             (
-                {"encoder": Sums(lambda x, bad=bad: np.where(np.arange(40)[:, None] < 2, bad, x)), "key_added": "X_own"},
+                {"encoder": Sums(lambda x, bad=bad: np.vstack([[[bad, 1], [1, bad]], x[2:]])), "key_added": "X_own"},
                 ValueError,
                 "the embedding holds NaN or infinite values in 2 row(s): cell0, cell1;",
             )

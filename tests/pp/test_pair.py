@@ -46,7 +46,8 @@ def test_reports_each_key_and_the_totals(mdata, caplog):
         "teacher_dropped": 1,
     }
     assert caplog.messages == [
-        "pairing on ['drug', 'dose']: shared_keys 2, student_kept 3, student_dropped 3, teacher_kept 3, teacher_dropped 1"
+        "pairing on ['drug', 'dose']: shared_keys 2, student_kept 3, student_dropped 3, "
+        "teacher_kept 3, teacher_dropped 1"
     ]
 
 
@@ -54,9 +55,7 @@ def test_the_totals_add_up_on_a_whole_study():
     mdata = scl.datasets.simulate(**SIZES).mdata
     keep = mdata["rna"].obs["perturbation"] != "compound_3"
     mdata = modalities(rna=mdata["rna"][keep].copy(), image=mdata["image"])
-    report = scl.pp.pair(
-        mdata, pair_on=["perturbation", "dose"], perturbation_key="perturbation", control="control"
-    )
+    report = scl.pp.pair(mdata, pair_on=["perturbation", "dose"], perturbation_key="perturbation", control="control")
     summary = report.attrs["summary"]
     for side, name in (("student", "rna"), ("teacher", "image")):
         treated = (mdata[name].obs["perturbation"] != "control").sum()
@@ -102,7 +101,8 @@ def test_refuses(mdata):
     rna, image = mdata["rna"], mdata["image"]
     refuses(KeyError, "the MuData has no modality 'image', only rna", modalities(rna=rna))
     refuses(KeyError, "no modality 'protein', only rna, image", mdata, modalities={"student": "protein"})
-    refuses(ValueError, "modalities names pupil, but the roles are student and teacher", mdata, modalities={"pupil": "rna"})
+    pupil = {"pupil": "rna"}
+    refuses(ValueError, "modalities names pupil, but the roles are student and teacher", mdata, modalities=pupil)
     refuses(ValueError, "modality 'image' has no observations", modalities(rna=rna, image=image[:0].copy()))
     twice = make("rna", ["a", "dmso"])
     twice.obs_names = ["x", "x"]

@@ -136,7 +136,6 @@ def test_a_view_can_be_copied_but_not_written_to(adata):
     np.testing.assert_array_equal(out.obsm["X_image_tvn"], subset.obsm["X_image_tvn"])
 
 
-@pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")  # anndata 0.12
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
     scl.pp.pea_correct(adata, **KEYS, coral_reg=None)
@@ -168,7 +167,7 @@ def test_pooled_controls_stand_in_and_it_is_logged(adata, caplog):
     ("change", "error", "message"),
     [
         ({"use_rep": "X_none"}, KeyError, "use_rep='X_none' is not in obsm, which has X_image; make it with"),
-        ({"perturbation_key": "guide"}, KeyError, "perturbation_key='guide' is not a column of obs, which has gene, plate"),
+        ({"perturbation_key": "guide"}, KeyError, "perturbation_key='guide' is not a column of obs, which has gene"),
         ({"perturbation_key": None}, ValueError, "control=['EGFP', 'LACZ'] needs perturbation_key="),
         ({"batch_key": "run"}, KeyError, "batch_key='run' is not a column of obs"),
         ({"control": "DMSO"}, ValueError, "control label(s) DMSO match no row of obs['gene']"),
@@ -214,7 +213,7 @@ def broken(adata, what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("nan", "obsm['X_image'] holds NaN or infinite values in 2 row(s): well3, well7; drop or mend these rows first"),
+        ("nan", "obsm['X_image'] holds NaN or infinite values in 2 row(s): well3, well7; drop or mend"),
         ("inf", "obsm['X_image'] holds NaN or infinite values in 1 row(s): well3;"),
         ("too large", "the corrected embedding holds NaN or infinite values in 1 row(s): well5;"),
         ("one-dimensional", "obsm['X_image'] has shape (60, 0)"),

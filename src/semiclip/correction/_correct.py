@@ -124,9 +124,11 @@ def correct(
         # no control is seen twice, nor centred on those of another batch
         own = [reference for code, reference in enumerate(references) if code not in short]
         everything = xp.concat(own) if own else references[0]
-        pooled = fit(recipe.pooled, everything, scale={"magnitude": size}, **options)
+        pooled = fit(recipe.pooled[:-1], everything, scale={"magnitude": size})
+        whitening = fit(recipe.pooled[-1:], pooled(everything), **options)
         if ridge == 0:
-            _report_rank(xp, pooled.weight, len(everything))
+            _report_rank(xp, whitening.weight, len(everything))
+        pooled = pooled.then(whitening)
         chains = [chain.then(pooled) for chain in chains]
         references = [pooled(reference) for reference in references]
     if after:

@@ -53,8 +53,11 @@ class PCAEncoder:
         from sklearn.decomposition import PCA
 
         values = self._prepare(counts(adata, self.layer), adata)
-        if not 1 <= self.n_components <= min(values.shape):
-            msg = f"n_components={self.n_components} does not fit {values.shape[0]} samples of {values.shape[1]} genes"
+        # the solver for sparse values finds all components but one
+        most = min(values.shape) - sparse.issparse(values)
+        if not 1 <= self.n_components <= most:
+            size = f"{values.shape[0]} samples of {values.shape[1]} genes"
+            msg = f"n_components={self.n_components}, but {size} have 1 to {most}"
             raise ValueError(msg)
         seed = int(np.random.default_rng(self.rng).integers(2**31))
         solver = "arpack" if sparse.issparse(values) else "auto"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+from scipy import sparse
 
 from semiclip._checks import some
 
@@ -47,6 +48,10 @@ def counts(adata: AnnData, layer: str | None) -> Any:
     if values is None:
         msg = "adata has no X to encode; name the layer that holds the counts"
         raise ValueError(msg)
+    if not isinstance(values, np.ndarray) and not sparse.issparse(values):
+        where = "X" if layer is None else f"layers[{layer!r}]"
+        msg = f"{where} is not in memory; load it with adata = adata.to_memory()"
+        raise TypeError(msg)
     return values
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from semiclip._checks import column, some
 from semiclip._seed import seeded
@@ -78,7 +79,9 @@ class SCVIEncoder:
         SCVI.setup_anndata(private, batch_key=BATCH)
         with seeded(self.rng):
             self.model_ = SCVI(private, n_latent=self.n_latent, **self.model_kwargs)
-            self.model_.train(self.max_epochs, **self.train_kwargs)
+            # all samples in order: scvi-tools would hold some out unused, and draw them from a seed of its own
+            split = {"train_size": 1.0, "shuffle_set_split": False}
+            self.model_.train(self.max_epochs, **{**split, **self.train_kwargs})
         self.batch_, self.genes_ = private.obs[BATCH].iloc[0], adata.var_names.copy()
         return self
 
@@ -88,7 +91,8 @@ class SCVIEncoder:
             msg = "this encoder is not fitted; call .fit(adata) on the training data first"
             raise RuntimeError(msg)
         private = _private(align(adata, self.layer, self.genes_), adata, self.batch_)
-        latent = self.model_.get_latent_representation(private)
+        with seeded(0):  # scvi-tools draws from the posterior even where only its mean is asked for
+            latent = self.model_.get_latent_representation(private)
         self.model_.deregister_manager()  # scvi-tools would keep the samples in memory
         return latent.astype(np.float32, copy=False)
 
@@ -105,4 +109,6 @@ def _private(values: Any, adata: AnnData, batch: Any) -> AnnData:
         )
         raise ValueError(msg)
     obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
-    return AnnData(values, obs=obs)
+    # scvi-tools takes float32, dense or as a csr matrix
+    values = sparse.csr_matrix(values) if hasattr(values, "tocsr") else np.asarray(values)
+    return AnnData(values.astype(np.float32), obs=obs)

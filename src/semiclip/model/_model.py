@@ -14,11 +14,12 @@ from scvi.train import TrainRunner
 from scvi.utils import setup_anndata_dsp
 from scvi.utils._docstrings import devices_dsp
 
+from semiclip._pairing import roles
 from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER, Manager, MuDataRepresentationField, RepresentationField
 from semiclip.model._module import FEW_KEYS, SemiClipModule
 from semiclip.model._plan import DistillationPlan, KeepBest
-from semiclip.model._setup import MODALITIES, Method, Setup
+from semiclip.model._setup import Method, Setup
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,7 +160,7 @@ class SemiClip(BaseModelClass):
         **kwargs
             Passed to scvi-tools when a setup is transferred.
         """
-        modalities = {**MODALITIES, **(modalities or {})}
+        modalities = roles(modalities)
         pair_on = [pair_on] if isinstance(pair_on, str) else list(pair_on)
         setup_method_args = cls._get_setup_method_args(**locals())
         setup = Setup(**setup_method_args[_SETUP_ARGS_KEY])

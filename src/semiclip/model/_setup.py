@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mudata import MuData
 
 from semiclip._checks import batches, column, controls, modality, nonempty, representation
-from semiclip._pairing import Pairing, pair_rows, pair_rows_in_place
+from semiclip._pairing import Pairing, pair_rows, pair_rows_in_place, roles
 from semiclip.correction import correct
 from semiclip.model._data import PairedTensors
 from semiclip.model._fields import STUDENT, TEACHER
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 Method = Literal["center", "center_scale", "tvn"]
-MODALITIES = {STUDENT: "rna", TEACHER: "image"}
 
 
 @dataclass
@@ -39,7 +38,7 @@ class Setup:
     def side(self, adata: AnnData | MuData, side: str) -> AnnData:
         """Return the student's or the teacher's observations."""
         if isinstance(adata, MuData):
-            return modality(adata, {**MODALITIES, **(self.modalities or {})}[side])
+            return modality(adata, roles(self.modalities)[side])
         return nonempty(adata)
 
     def check(self, adata: AnnData | MuData, side: str) -> None:

@@ -53,7 +53,7 @@ def encode(
     if isinstance(encoder, str) and encoder not in ENCODERS:
         msg = f"encoder={encoder!r} is not one of {some(ENCODERS)}; for embeddings made elsewhere write them to obsm"
         raise ValueError(msg)
-    if not isinstance(encoder, str | Encoder):
+    if not isinstance(encoder, str | Encoder) or isinstance(encoder, type):
         msg = f"encoder is a {type(encoder).__name__} without encode(adata); pass such an object, or {some(ENCODERS)}"
         raise TypeError(msg)
     if encoder_kwargs and not isinstance(encoder, str):
@@ -68,10 +68,12 @@ def encode(
     writable(nonempty(adata), key_added)
     fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
     embedding = np.asarray(fitted.encode(adata))
-    if embedding.ndim != 2 or len(embedding) != adata.n_obs:
+    if embedding.ndim != 2 or len(embedding) != adata.n_obs or embedding.shape[1] == 0:
         msg = f"the encoder returned shape {embedding.shape} for {adata.n_obs} observations; (n_obs, d) is needed"
         raise ValueError(msg)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is named next
+        embedding = embedding.astype(np.float32, copy=False)
     finite_rows(embedding, adata.obs_names, "the embedding")
-    adata.obsm[key_added] = embedding.astype(np.float32, copy=False)
+    adata.obsm[key_added] = embedding
     record(adata, key_added, {"encoder": name or type(encoder).__name__, **encoder_kwargs})
     return fitted

@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from semiclip._checks import modality
-from semiclip._pairing import pair_rows
+from semiclip._pairing import pair_rows, roles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ def pair(
     >>> int(report["shared"].sum()), report.attrs["summary"]["student_kept"]
     (15, 60)
     """
-    names = {"student": "rna", "teacher": "image", **(modalities or {})}
+    names = roles(modalities)
     pairing = pair_rows(
         modality(mdata, names["student"]),
         modality(mdata, names["teacher"]),

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from semiclip._checks import batches, controls, nonempty, representation, writable
+from semiclip._checks import batches, controls, finite_rows, nonempty, representation, writable
 from semiclip._record import record
 from semiclip.correction import correct
 
@@ -94,7 +94,10 @@ def pea_correct(
         fallback=fallback,
         batch_names=names.tolist(),
     )
+    with np.errstate(over="ignore"):  # what float32 cannot hold is named next
+        corrected = corrected.astype(np.float32, copy=False)
+    finite_rows(corrected, adata.obs_names, "the corrected embedding")
     target = adata.copy() if copy else adata
-    target.obsm[key_added] = corrected.astype(np.float32, copy=False)
+    target.obsm[key_added] = corrected
     record(target, key_added, params)
     return target if copy else None

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from semiclip._checks import modality, nonempty, writable
+from semiclip._pairing import roles
 from semiclip._record import record
 
 if TYPE_CHECKING:
@@ -75,8 +76,7 @@ def embed(
     """
     from mudata import MuData
 
-    names = model.registry["setup_args"].get("modalities") or {}
-    student = names.get("student", "rna")
+    student = roles(model.registry["setup_args"].get("modalities"))["student"]
     source = modality(adata, student) if isinstance(adata, MuData) else nonempty(adata)
     writable(source, key_added, copy=copy)
     own: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from semiclip._checks import modality, writable
+from semiclip._pairing import roles
 from semiclip._seed import seeded
 from semiclip.tl._embed import embed
 
@@ -87,8 +88,7 @@ def semiclip(
     """
     from semiclip.model import SemiClip
 
-    student = {"student": "rna", **(modalities or {})}["student"]
-    writable(modality(mdata, student), key_added)
+    writable(modality(mdata, roles(modalities)["student"]), key_added)
     SemiClip.setup_mudata(
         mdata,
         student_rep=student_rep,
