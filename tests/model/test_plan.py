@@ -90,7 +90,7 @@ def test_the_best_epoch_is_kept_on_request(mdata, setup, quiet):
 
 
 def test_early_stopping_watches_the_validation_loss(untrained, quiet, capsys):
-    untrained.train(60, early_stopping=True, early_stopping_patience=2, plan_kwargs={"lr": 1e-12}, **quiet)
+    untrained.train(60, early_stopping=True, early_stopping_patience=2, early_stopping_min_delta=100, **quiet)
     assert len(untrained.history["validation_loss"]) == 3
     assert "validation_loss" in capsys.readouterr().out
 
@@ -101,6 +101,8 @@ def test_early_stopping_on_recall_looks_for_the_largest(untrained, quiet):
 
 
 def test_selection_needs_validation_and_a_curve_that_exists(untrained, quiet):
+    with pytest.raises(ValueError, match="select=.first. is not one of last, best"):
+        untrained.train(1, select="first", **quiet)
     with pytest.raises(ValueError, match="need validation samples; lower train_size"):
         untrained.train(1, train_size=1.0, select="best", **quiet)
     with pytest.raises(ValueError, match="monitor='validation_elbo' is not logged; there is validation_"):

@@ -47,8 +47,10 @@ class SemiClip(BaseModelClass):
     temperature, symmetric, duplicates
         The loss, see :class:`semiclip.objectives.Clip`.
     student_correction, teacher_correction
-        Correction on controls of each representation, see :func:`semiclip.correction.correct`; ``None`` for none.
-    profile, ridge, fallback
+        Correction on controls of each representation, see :func:`semiclip.correction.correct`; ``None`` for none. The
+        profile is always ``clean``: the principal components of ``public`` turn with every set of controls, so that a
+        network could not read a query by them.
+    ridge, fallback
         How both are corrected. A ridge keeps whitening from blowing up directions in which controls hardly vary: with
         0.5 none grows by more than 1.41, while 0 makes the control covariance exactly I.
 
@@ -92,7 +94,6 @@ class SemiClip(BaseModelClass):
         duplicates: Literal["negative", "mask", "multi_positive"] = "negative",
         student_correction: Method | None = "tvn",
         teacher_correction: Method | None = "tvn",
-        profile: Literal["clean", "public"] = "clean",
         ridge: float = 0.5,
         fallback: Literal["raise", "pooled"] = "raise",
     ) -> None:
@@ -100,7 +101,7 @@ class SemiClip(BaseModelClass):
         if isinstance(n_hidden, str):
             n_hidden = () if self._setup.pairing(adata).n_keys < FEW_KEYS else (512, 1024)
         n_hidden = list(n_hidden)
-        self._correction: dict[str, Any] = {"profile": profile, "ridge": ridge, "fallback": fallback}
+        self._correction: dict[str, Any] = {"ridge": ridge, "fallback": fallback}
         self._methods: dict[str, Method | None] = {STUDENT: student_correction, TEACHER: teacher_correction}
         self.module = self._module_cls(
             self.summary_stats[f"n_{STUDENT}"],
@@ -272,6 +273,9 @@ class SemiClip(BaseModelClass):
         ValueError
             If a batch has too few controls, there is nothing to contrast or to validate on.
         """
+        if select not in ("last", "best"):
+            msg = f"select={select!r} is not one of last, best"
+            raise ValueError(msg)
         if self.adata is None:
             msg = "the model was loaded without data; load it with SemiClip.load(folder, mdata) to train it further"
             raise ValueError(msg)
