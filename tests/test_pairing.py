@@ -149,6 +149,18 @@ def test_controls_are_never_paired():
     assert without.n_keys == 3
 
 
+def test_a_control_is_not_paired_even_if_its_key_is_shared():
+    adata = make(drug=["dmso", "a", "dmso"], dose=[1.0, 1.0, 2.0])
+    pairing = pair_rows(adata, adata, **KEYS | {"pair_on": "dose"})
+    assert pairing.student.tolist() == pairing.teacher.tolist() == [-1, 0, -1]
+    assert pairing.counts["n_student"].tolist() == [1]
+
+
+def test_zero_is_reported_without_a_sign():
+    pairing = pair_rows(make(dose=[-0.0]), make(dose=[-0.0]), pair_on="dose", perturbation_key=None, control=None)
+    assert not np.signbit(pairing.counts["dose"]).any()
+
+
 def test_nothing_is_changed():
     student, teacher = from_rows([("a", 1), ("dmso", 0)]), from_rows([("a", 1.0000000001), ("dmso", 0)])
     before = [adata.obs.copy() for adata in (student, teacher)]

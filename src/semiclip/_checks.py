@@ -23,6 +23,9 @@ def some(items: Iterable[object], limit: int = 5) -> str:
 
 def modality(mdata: MuData, name: str) -> AnnData:
     """Return one modality, which must exist and hold observations."""
+    if not hasattr(mdata, "mod"):
+        msg = f"a MuData with the modality {name!r} is needed, not {type(mdata).__name__}"
+        raise TypeError(msg)
     if name not in mdata.mod:
         msg = f"the MuData has no modality {name!r}, only {some(mdata.mod)}; name yours with modalities={{...}}"
         raise KeyError(msg)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 SIGNIFICANT_DIGITS = 6  # doses that agree to this many digits are one dose
+SIDE = "side of the pair"  # a name that no column has
 
 
 ROLES = {"student": "rna", "teacher": "image"}  # the roles, and the modalities that play them by default
@@ -60,7 +61,7 @@ def pair_rows(
     TypeError
         If a key column is numeric in one modality and text in the other.
     """
-    keys = [pair_on] if isinstance(pair_on, str) else list(pair_on)
+    keys = [pair_on] if isinstance(pair_on, str) else list(dict.fromkeys(pair_on))
     if not keys:
         msg = "pair_on names no column; name obs columns that both modalities have, such as ['perturbation', 'dose']"
         raise ValueError(msg)
@@ -73,8 +74,8 @@ def pair_rows(
     treated = [~controls(adata, perturbation_key, control) for adata in (student, teacher)]
     rows = [frame[mask] for frame, mask in zip(frames, treated, strict=True)]
 
-    table = pd.concat(rows, keys=["n_student", "n_teacher"], names=["modality"]).groupby([*keys, "modality"]).size()
-    counts = table.unstack("modality", fill_value=0).reindex(columns=["n_student", "n_teacher"], fill_value=0)
+    table = pd.concat(rows, keys=["n_student", "n_teacher"], names=[SIDE]).groupby([*keys, SIDE]).size()
+    counts = table.unstack(SIDE, fill_value=0).reindex(columns=["n_student", "n_teacher"], fill_value=0)
     shared = (counts > 0).all(axis=1)
     if not shared.any():
         student_has, teacher_has = (_examples(frame) for frame in rows)

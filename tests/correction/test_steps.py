@@ -163,6 +163,12 @@ def test_the_composed_map_is_the_steps_one_after_the_other(steps, seed):
     np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-7)
 
 
+def test_two_shifts_add_up():
+    first, second = Affine(shift=np.array([1.0, 2.0])), Affine(shift=np.array([0.5, 0.0]), weight=np.array([2.0, 1.0]))
+    np.testing.assert_array_equal(first.then(second)(np.zeros((1, 2))), [[-3, -2]])
+    np.testing.assert_array_equal(Affine().then(second)(np.zeros((1, 2))), [[-1, 0]])
+
+
 def test_each_step_sees_the_controls_that_the_steps_before_it_left():
     controls, rows = correlated(60, 5), correlated(9, 5, seed=1)
     twice = fit(("scale", "coral", "scale"), controls)

@@ -99,6 +99,7 @@ def test_refuses(mdata):
             scl.pp.pair(mdata, **KEYS | change)
 
     rna, image = mdata["rna"], mdata["image"]
+    refuses(TypeError, "a MuData with the modality 'rna' is needed, not AnnData", rna)
     refuses(KeyError, "the MuData has no modality 'image', only rna", modalities(rna=rna))
     refuses(KeyError, "no modality 'protein', only rna, image", mdata, modalities={"student": "protein"})
     pupil = {"pupil": "rna"}

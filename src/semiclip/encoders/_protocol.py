@@ -42,7 +42,8 @@ def counts(adata: AnnData, layer: str | None) -> Any:
         msg = f"var_names repeat: {some(repeated)}; call adata.var_names_make_unique() first"
         raise ValueError(msg)
     if layer is not None and layer not in adata.layers:
-        msg = f"layer={layer!r} is not in layers, which has {some(adata.layers) or 'nothing'}"
+        names = [name for name in adata.layers if name is not None]  # where anndata 0.13 keeps X
+        msg = f"layer={layer!r} is not in layers, which has {some(names) or 'nothing'}"
         raise KeyError(msg)
     values = adata.X if layer is None else adata.layers[layer]
     if values is None:

@@ -111,4 +111,4 @@ def _private(values: Any, adata: AnnData, batch: Any) -> AnnData:
     obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
     # scvi-tools takes float32, dense or as a csr matrix
     values = sparse.csr_matrix(values) if hasattr(values, "tocsr") else np.asarray(values)
-    return AnnData(values.astype(np.float32), obs=obs)
+    return AnnData(values.astype(np.float32, copy=False), obs=obs)
