@@ -77,7 +77,7 @@ def test_a_database_without_pairs_is_left_out(table):
     table.loc[empty, ["value", "error"]] = np.nan
     table.loc[empty, "n_pairs"] = 0
     ax = pl.recall(table)
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["CORUM", "mean"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["CORUM"]
     assert len(ax.patches) == 4
 
 

@@ -23,8 +23,11 @@ class Recipe(NamedTuple):
     """What is fitted on the controls of each batch, then on all controls pooled, then on each batch again."""
 
     before: tuple[str, ...] = ()
+    """Steps fitted on the controls of each batch."""
     pooled: tuple[str, ...] = ()
+    """Steps fitted on all controls, as the steps before left them."""
     after: tuple[str, ...] = ()
+    """Steps fitted on the controls of each batch once more."""
 
 
 RECIPES: dict[tuple[str, str], Recipe] = {

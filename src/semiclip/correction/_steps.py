@@ -19,13 +19,12 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 class Affine(NamedTuple):
-    """The map ``x ↦ (x − shift) · weight``, with ``None`` for a part that does nothing.
-
-    ``shift`` has shape (d,); ``weight`` has shape (d,) for a scale of each feature or (d, k) for a matrix.
-    """
+    """The map ``x ↦ (x − shift) · weight``, with ``None`` for a part that does nothing."""
 
     shift: Array | None = None
+    """Shape (d,)."""
     weight: Array | None = None
+    """Shape (d,) for a scale of each feature, or (d, k) for a matrix."""
 
     def __call__(self, x: Array) -> Array:
         """Apply to rows ``x`` of shape (n, d), in the precision of ``x``; doing nothing returns ``x`` itself."""

@@ -21,11 +21,11 @@ class Study(NamedTuple):
     """A simulated weakly paired study and its truth, as :func:`simulate` returns it."""
 
     mdata: MuData
-    """Compounds at several doses for training: ``rna`` (counts) and ``image`` (``obsm["X_image"]``)."""
+    """Compounds at several doses for training, as ``rna`` (counts) and ``image`` (``obsm["X_image"]``)."""
     knockouts: MuData
     """Unseen gene knockouts in new batches, with the same two modalities; ``obs["pathway"]`` is the truth."""
     relationships: pd.DataFrame
-    """Pairs of knocked-out genes that share a pathway: ``database``, ``gene_a``, ``gene_b``."""
+    """Pairs of knocked-out genes that share a pathway, with columns ``database``, ``gene_a``, ``gene_b``."""
 
 
 class Difficulty(NamedTuple):

@@ -45,8 +45,9 @@ class SCVIEncoder:
     --------
     >>> import semiclip as scl
     >>> counts = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
-    >>> encoder = scl.encoders.SCVIEncoder(n_latent=8, batch_key="batch", max_epochs=1)
-    >>> encoder.fit(counts).encode(counts).shape  # doctest: +SKIP
+    >>> quiet = {"enable_progress_bar": False, "log_every_n_steps": 1}
+    >>> encoder = scl.encoders.SCVIEncoder(n_latent=8, batch_key="batch", max_epochs=1, train_kwargs=quiet)
+    >>> encoder.fit(counts).encode(counts).shape
     (444, 8)
     """
 

@@ -50,9 +50,11 @@ class SemiClip(BaseModelClass):
         Correction on controls of each representation, see :func:`semiclip.correction.correct`; ``None`` for none. The
         profile is always ``clean``: the principal components of ``public`` turn with every set of controls, so that a
         network could not read a query by them.
-    ridge, fallback
-        How both are corrected. A ridge keeps whitening from blowing up directions in which controls hardly vary: with
-        0.5 none grows by more than 1.41, while 0 makes the control covariance exactly I.
+    ridge
+        Keeps whitening from blowing up directions in which controls hardly vary: with 0.5 none grows by more than
+        1.41, while 0 makes the control covariance exactly I.
+    fallback
+        What happens to a batch with fewer than two controls: an error, or the pooled controls of all batches.
 
     References
     ----------

@@ -2,6 +2,4 @@
 
 from semiclip.objectives._clip import Clip
 
-OBJECTIVES: dict[str, type[Clip]] = {"clip": Clip}
-
-__all__ = ["OBJECTIVES", "Clip"]
+__all__ = ["Clip"]

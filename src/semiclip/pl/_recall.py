@@ -45,7 +45,7 @@ def recall(
 
     Notes
     -----
-    A database without a pair in the map is left out.
+    A database without a pair in the map is left out, and so is the mean of a single database.
 
     Examples
     --------
@@ -76,6 +76,8 @@ def recall(
         where = table.loc[repeated, ["representation", "key"]].agg(" of ".join, axis=1).unique()
         msg = f"the table has several values for {some(where)}; average them first, or give each run its own name"
         raise ValueError(msg)
+    if table["key"].nunique() == 2:
+        table = table[table["key"] != "mean"]
     keys, names = list(table["key"].unique()), list(table["representation"].unique())
     palette = colours(names, palette)
 
@@ -100,4 +102,6 @@ def recall(
     ax.set_ylim(bottom=0)
     bare(ax)
     legend_on_top(ax, [*bars, *lines])
+    ticks, top = ax.get_yticks(), ax.get_ylim()[1]
+    ax.set_yticks(ticks[(ticks >= 0) & (ticks <= min(top, 1))])  # the legend's room is no share of anything
     return ax

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -80,15 +82,17 @@ def _draw(members: list[set[Hashable]], titles: list[str], ax: Axes) -> None:
 
     draw, layout = {2: (matplotlib_venn.venn2, venn2), 3: (matplotlib_venn.venn3, venn3)}[len(members)]
     options = {"set_colors": OKABE_ITO[: len(members)], "alpha": 0.5, "ax": ax, "subset_label_formatter": "{:,}".format}
-    try:
-        with warnings.catch_warnings():
+    diagram = None
+    # the labels of nested circles would lie on top of each other
+    if not any(one <= other for one, other in permutations(members, 2)):
+        with warnings.catch_warnings(), suppress(UserWarning, VennRegionException):  # no circles have these areas
             warnings.simplefilter("error", UserWarning)
             diagram = draw(members, titles, **options)
-    except (UserWarning, VennRegionException):
-        # no circles have these areas, or a set is empty: equal circles with every region, and no pretence of scale
+    if diagram is None:  # equal circles with every region, and no pretence of scale
         sizes = (1,) * (2 ** len(members) - 1)
         equal = layout.DefaultLayoutAlgorithm(fixed_subset_sizes=sizes)
         diagram = draw(members, titles, layout_algorithm=equal, **options)
-        ax.text(0, 0, "not to scale", transform=ax.transAxes, color="0.35", fontsize="small")
+        side = "top" if len(members) == 2 else "bottom"  # where no title stands
+        ax.annotate("not to scale", (0, side == "top"), xycoords="axes fraction", va=side, color="0.35", size="small")
     for title in diagram.set_labels:
         title.set_multialignment("center")
