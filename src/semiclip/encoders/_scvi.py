@@ -92,6 +92,8 @@ class SCVIEncoder:
             msg = "this encoder is not fitted; call .fit(adata) on the training data first"
             raise RuntimeError(msg)
         private = _private(align(adata, self.layer, self.genes_), adata, self.batch_)
+        # registered here, since scvi-tools would print a line about doing it
+        self.model_._register_manager_for_instance(self.model_.adata_manager.transfer_fields(private))
         with seeded(0):  # scvi-tools draws from the posterior even where only its mean is asked for
             latent = self.model_.get_latent_representation(private)
         self.model_.deregister_manager()  # scvi-tools would keep the samples in memory
