@@ -3,14 +3,18 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+import semiclip as scl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mudata import MuData
+
+    from semiclip.datasets import Study
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +38,39 @@ def through_h5mu(tmp_path: Path) -> Callable[[MuData], MuData]:
             return mudata.read_h5mu(tmp_path / "stored.h5mu")
 
     return through
+
+
+@pytest.fixture(scope="session")
+def small_study() -> Study:
+    """A study with encoded counts, small enough to train on in a moment; copy what a test writes to."""
+    study = scl.datasets.simulate(
+        n_compounds=24, n_knockouts=24, n_pathways=6, n_genes=60, n_image_features=16, n_batches=3, n_controls=12
+    )
+    encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8)
+    scl.pp.encode(study.knockouts["rna"], encoder=encoder)
+    return study
+
+
+@pytest.fixture
+def mdata(small_study: Study) -> MuData:
+    """The compounds of the small study."""
+    return small_study.mdata.copy()
+
+
+@pytest.fixture
+def setup() -> dict[str, Any]:
+    """What the columns of the small study mean."""
+    return {
+        "student_rep": "X_pca",
+        "teacher_rep": "X_image",
+        "pair_on": ["perturbation", "dose"],
+        "perturbation_key": "perturbation",
+        "control": "control",
+        "batch_key": "batch",
+    }
+
+
+@pytest.fixture
+def quiet() -> dict[str, Any]:
+    """Arguments of training that keep it on the CPU and silent."""
+    return {"accelerator": "cpu", "enable_progress_bar": False}

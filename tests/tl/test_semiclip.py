@@ -6,39 +6,19 @@ import torch
 
 import semiclip as scl
 
-SETUP = {
-    "student_rep": "X_pca",
-    "teacher_rep": "X_image",
-    "pair_on": ["perturbation", "dose"],
-    "perturbation_key": "perturbation",
-    "control": "control",
-    "batch_key": "batch",
-}
-QUIET = {"max_epochs": 2, "accelerator": "cpu", "enable_progress_bar": False}
 
-
-@pytest.fixture(scope="module")
-def _study():
-    study = scl.datasets.simulate(
-        n_compounds=24, n_knockouts=24, n_pathways=6, n_genes=60, n_image_features=16, n_batches=3, n_controls=12
-    )
-    encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8)
-    scl.pp.encode(study.knockouts["rna"], encoder=encoder)
-    return study
+@pytest.fixture
+def knockouts(small_study):
+    return small_study.knockouts.copy()
 
 
 @pytest.fixture
-def mdata(_study):
-    return _study.mdata.copy()
+def arguments(setup, quiet):
+    return setup | quiet | {"max_epochs": 2}
 
 
-@pytest.fixture
-def knockouts(_study):
-    return _study.knockouts.copy()
-
-
-def test_one_call_sets_up_trains_and_writes_the_embedding(mdata, through_h5mu):
-    model = scl.tl.semiclip(mdata, **SETUP, rng=0, **QUIET)
+def test_one_call_sets_up_trains_and_writes_the_embedding(mdata, arguments, through_h5mu):
+    model = scl.tl.semiclip(mdata, **arguments, rng=0)
     written = mdata["rna"].obsm["X_semiclip"]
     assert written.dtype == np.float32
     np.testing.assert_array_equal(written, model.get_latent_representation())
@@ -53,9 +33,9 @@ def test_one_call_sets_up_trains_and_writes_the_embedding(mdata, through_h5mu):
     assert again["rna"].uns["semiclip"]["X_semiclip"]["params"]["student_correction"] == "tvn"
 
 
-def test_rng_decides_everything_and_leaves_torch_alone(mdata):
+def test_rng_decides_everything_and_leaves_torch_alone(mdata, arguments):
     def run(rng):
-        scl.tl.semiclip(mdata, **SETUP, rng=rng, model_kwargs={"n_hidden": [8]}, **QUIET)
+        scl.tl.semiclip(mdata, **arguments, rng=rng, model_kwargs={"n_hidden": [8]})
         return mdata["rna"].obsm["X_semiclip"]
 
     torch.manual_seed(0)
@@ -66,8 +46,8 @@ def test_rng_decides_everything_and_leaves_torch_alone(mdata):
     assert np.abs(run(1) - first).max() > 1e-3
 
 
-def test_embed_writes_into_the_student_modality_or_a_copy(mdata, knockouts, tmp_path):
-    model = scl.tl.semiclip(mdata, **SETUP, rng=0, **QUIET)
+def test_embed_writes_into_the_student_modality_or_a_copy(mdata, knockouts, arguments, tmp_path):
+    model = scl.tl.semiclip(mdata, **arguments, rng=0)
     copied = scl.tl.embed(knockouts, model, key_added="X_new", copy=True)
     assert "X_new" not in knockouts["rna"].obsm
     assert "semiclip" not in knockouts["rna"].uns or "X_new" not in knockouts["rna"].uns["semiclip"]
@@ -87,15 +67,15 @@ def test_embed_writes_into_the_student_modality_or_a_copy(mdata, knockouts, tmp_
         ({"modalities": {"student": "protein"}}, KeyError),
     ],
 )
-def test_a_call_that_fails_writes_no_embedding(mdata, changes, error):
+def test_a_call_that_fails_writes_no_embedding(mdata, arguments, changes, error):
     with pytest.raises(error):
-        scl.tl.semiclip(mdata, **(SETUP | QUIET | changes))
+        scl.tl.semiclip(mdata, **(arguments | changes))
     assert list(mdata["rna"].obsm) == ["X_pca"]
     assert list(mdata["rna"].uns["semiclip"]) == ["X_pca"]
 
 
-def test_embed_refuses_what_it_cannot_write_to(mdata, knockouts):
-    model = scl.tl.semiclip(mdata, **SETUP, rng=0, **QUIET)
+def test_embed_refuses_what_it_cannot_write_to(mdata, knockouts, arguments):
+    model = scl.tl.semiclip(mdata, **arguments, rng=0)
     with pytest.raises(ValueError, match="cannot write into a view"):
         scl.tl.embed(knockouts["rna"][:20], model)
     with pytest.raises(KeyError, match="no modality 'rna', only image"):
@@ -103,13 +83,13 @@ def test_embed_refuses_what_it_cannot_write_to(mdata, knockouts):
         scl.tl.embed(knockouts, model)
 
 
-def test_distillation_raises_recall_on_unseen_knockouts():
+def test_distillation_raises_recall_on_unseen_knockouts(arguments):
     study = scl.datasets.simulate(rng=0)
     knockouts = study.knockouts["rna"]
     scl.pp.encode(knockouts, encoder=scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=64))
-    model = scl.tl.semiclip(study.mdata, **SETUP, rng=0, **(QUIET | {"max_epochs": 30}))
+    model = scl.tl.semiclip(study.mdata, **(arguments | {"max_epochs": 30}), rng=0)
     scl.tl.embed(knockouts, model)
-    keys = {name: SETUP[name] for name in ("perturbation_key", "control", "batch_key")}
+    keys = {name: arguments[name] for name in ("perturbation_key", "control", "batch_key")}
     table = scl.tl.recall(
         knockouts, use_rep=["X_pca", "X_semiclip"], **keys, relationships=study.relationships, n_permutations=50, rng=0
     )
