@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--epochs must be at least 1")
     _quiet_lightning()
     args.out.mkdir(parents=True, exist_ok=True)
-    (_real if args.real else _simulated)(args, count(1))
+    with warnings.catch_warnings():
+        # what lightning 2.6 remarks about a newer torch helps nobody here
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
+        (_real if args.real else _simulated)(args, count(1))
     print(f"written to {args.out.resolve()}: {', '.join(sorted(path.name for path in args.out.iterdir()))}")
     return 0
 
