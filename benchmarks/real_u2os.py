@@ -3,7 +3,10 @@
 Held-out compounds: the mean rank percentile (0 best, 0.5 chance) of a compound's own morphology among those of all
 held-out compounds, by cosine, for Semi-Clipped, ridge regression and CCA over repeated splits. What Semi-Clipped needs
 to choose (width of the principal components, adapter, epochs, temperature) is chosen on inner splits of the training
-compounds; ridge chooses its penalty by leave-one-out on the same. Prints one JSON line per figure.
+compounds; ridge chooses its penalty by leave-one-out on the same, and CCA is not tuned. Held-out compounds have no
+controls, so Semi-Clipped centres them on each other, the others on the training compounds.
+
+Prints one JSON line per figure.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-GRID = {"n_components": (10, 20, 40), "n_hidden": ("auto", (64,)), "max_epochs": (50, 150), "temperature": (0.1, 0.3)}
+GRID = {"n_components": (10, 20, 40), "n_hidden": ((), (64,)), "max_epochs": (50, 150), "temperature": (0.1, 0.3)}
 N_HELD_OUT, N_INNER = 40, 30
 ORF_KEYS: dict[str, Any] = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
 
@@ -99,6 +102,7 @@ def distil(
         teacher_rep="X_image",
         pair_on="perturbation",
         perturbation_key="perturbation",
+        control=None,
         max_epochs=max_epochs,
         train_size=1.0,
         rng=0,

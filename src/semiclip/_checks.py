@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
     from mudata import MuData
+
+
+UNSET: Any = object()  # the default of an argument for which None has a meaning
 
 
 def some(items: Iterable[object], limit: int = 5) -> str:
@@ -33,7 +37,10 @@ def modality(mdata: MuData, name: str) -> AnnData:
 
 
 def nonempty(adata: AnnData, what: str = "the AnnData") -> AnnData:
-    """Refuse an object without observations or with observation names that repeat."""
+    """Refuse an object without observations or with observation names that repeat, and a MuData."""
+    if hasattr(adata, "mod"):
+        msg = f"{what} is a MuData; pass one of its modalities, such as mdata[{next(iter(adata.mod), '')!r}]"
+        raise TypeError(msg)
     if adata.n_obs == 0:
         msg = f"{what} has no observations"
         raise ValueError(msg)
@@ -51,6 +58,13 @@ def writable(adata: AnnData, key_added: str, *, copy: bool = False) -> None:
         raise ValueError(msg)
     if adata.is_view and not copy:
         msg = "cannot write into a view, since its parent would not see the result; call .copy() on the subset first"
+        raise ValueError(msg)
+
+
+def spare(key_added: str, student_rep: str) -> None:
+    """Refuse to overwrite the representation that a model reads."""
+    if key_added == student_rep:
+        msg = f"key_added={key_added!r} would overwrite the representation that the model reads; choose another name"
         raise ValueError(msg)
 
 
@@ -88,7 +102,7 @@ def controls(adata: AnnData, perturbation_key: str | None, control: str | Sequen
         msg = f"control={control!r} needs perturbation_key=, the obs column that holds this label"
         raise ValueError(msg)
     labels = column(adata, perturbation_key, "perturbation_key")
-    wanted = [control] if isinstance(control, str) or np.ndim(control) == 0 else list(control)
+    wanted = list(control) if isinstance(control, Iterable) and not isinstance(control, str) else [control]
     if not wanted:
         msg = "control names no label; pass the label(s), or control=None for data without controls"
         raise ValueError(msg)
@@ -125,6 +139,9 @@ def representation(adata: AnnData, use_rep: str, parameter: str = "use_rep") -> 
         values = values.toarray()
     array = np.asarray(values)
     if array.dtype not in (np.float32, np.float64):
+        if array.dtype.kind == "c":
+            msg = f"{where} holds complex values; an embedding is real"
+            raise TypeError(msg)
         try:
             array = array.astype(np.float32)
         except (TypeError, ValueError) as error:

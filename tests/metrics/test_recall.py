@@ -101,10 +101,26 @@ def test_equals_the_naive_loop(seed, thresholds):
         assert row["error"] == pytest.approx(np.std(hits) / np.sqrt(len(hits)))
     mean = table.loc["mean"]
     assert mean["value"] == pytest.approx(np.mean(values))
-    assert mean["error"] == pytest.approx(np.hypot(*table["error"][:2]) / 2)
-    assert (mean["n_pairs"], mean["n_recalled"]) == (len(expected), sum(expected.values()))
+    # each distinct pair is one draw, which counts 1/n in every database that holds it
+    distinct = {key[1:]: hit for key, hit in expected.items()}
+    share = np.mean(list(distinct.values()))
+    weights = [
+        sum(1 / table.loc[name, "n_pairs"] for name in known["database"].unique() if (name, *pair) in expected) / 2
+        for pair in distinct
+    ]
+    assert mean["error"] == pytest.approx(np.linalg.norm(weights) * np.sqrt(share * (1 - share)))
+    assert (mean["n_pairs"], mean["n_recalled"]) == (len(distinct), sum(distinct.values()))
     assert table["chance"].to_list() == [pytest.approx(thresholds[0] + 1 - thresholds[1])] * 3
     assert list(table.index) == [*known["database"].unique(), "mean"]
+
+
+def test_a_database_named_twice_changes_neither_the_mean_nor_its_error():
+    embedding, genes, known = study(0)
+    once = known[known["database"] == known["database"].iloc[0]]
+    twice = pd.concat([once, once.assign(database="copy")])
+    expected = relationship_recall(embedding, genes, once).set_index("key").loc["mean"]
+    found = relationship_recall(embedding, genes, twice).set_index("key").loc["mean"]
+    pd.testing.assert_series_equal(found, expected)
 
 
 def test_columns_and_order():

@@ -113,13 +113,25 @@ def test_what_training_and_validation_leave_is_a_test_set():
     assert (len(train), len(validation), len(test)) == (60, 20, 20)
 
 
-def test_a_given_split_is_kept_without_unpaired_rows():
+def test_a_given_split_is_kept_as_rows_or_masks():
     tensors, student, _ = paired([0, 1, 2, 3, 9], [0, 1, 2, 3], np.random.default_rng(0))
-    data = module(tensors, external_indexing=[np.array([0, 1, 4]), np.array([2, 3])])
     assert student[4] == -1
-    assert data.train_idx.tolist() == [0, 1]
-    assert data.val_idx.tolist() == [2, 3]
-    assert data.test_idx.tolist() == []
+    for split in ([np.array([0, 1]), [2, 3]], [np.array([True, True, False, False, False]), np.arange(5) // 2 == 1]):
+        data = module(tensors, external_indexing=split)
+        assert data.train_idx.tolist() == [0, 1]
+        assert data.val_idx.tolist() == [2, 3]
+        assert data.test_idx.tolist() == []
+    for wrong in (4, 5, -1):
+        with pytest.raises(ValueError, match=rf"rows that are controls, unpaired or not there: {wrong}$"):
+            module(tensors, external_indexing=[np.array([0, 1, wrong])])
+
+
+def test_representations_that_cannot_be_written_to_are_copied():
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)
+    values.flags.writeable = False
+    tensors = PairedTensors.from_arrays(values, values, np.arange(4), np.arange(4))
+    tensors.student[0] = 7
+    assert values[0, 0] == 0
 
 
 def test_errors():

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from lightning import Callback
 
 from semiclip.metrics import retrieval
 from semiclip.model._module import SemiClipModule
-from semiclip.model._plan import DistillationPlan
+from semiclip.model._plan import DistillationPlan, KeepBest
 
 
 def test_the_default_optimiser_is_sgd_with_momentum_and_a_cosine_per_epoch():
@@ -96,8 +98,37 @@ def test_early_stopping_watches_the_validation_loss(untrained, quiet, capsys):
 
 
 def test_early_stopping_on_recall_looks_for_the_largest(untrained, quiet):
-    untrained.train(6, early_stopping=True, monitor="validation_recall_at_5", early_stopping_patience=6, **quiet)
-    assert len(untrained.history["validation_recall_at_5"]) == 6
+    seen = []
+
+    class Spy(Callback):
+        def on_train_start(self, trainer, pl_module):
+            seen.append(trainer.early_stopping_callback.mode)
+
+    untrained.train(1, early_stopping=True, monitor="validation_recall_at_5", callbacks=[Spy()], **quiet)
+    untrained.train(1, early_stopping=True, callbacks=[Spy()], **quiet)
+    assert seen == ["max", "min"]
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("max", 1), ("min", 0)])
+def test_keep_best_keeps_the_largest_or_the_smallest(mode, kept):
+    plan = DistillationPlan(SemiClipModule(2, [], 2), max_epochs=3)
+    callback, weights = KeepBest("validation_recall_at_5", mode), []
+    for value in (0.1, 0.9, 0.2):
+        torch.nn.init.constant_(plan.module.adapter[0].weight, value)
+        weights.append(plan.module.adapter[0].weight.detach().clone())
+        callback.on_validation_end(SimpleNamespace(callback_metrics={"validation_recall_at_5": value}), plan)
+    callback.on_train_end(None, plan)
+    assert torch.equal(plan.module.adapter[0].weight, weights[kept])
+
+
+def test_select_best_by_recall_looks_for_the_largest(untrained, quiet, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "semiclip.model._model.KeepBest", lambda *arguments: seen.append(arguments) or KeepBest(*arguments)
+    )
+    untrained.train(1, select="best", monitor="validation_recall_at_5", **quiet)
+    untrained.train(1, select="best", **quiet)
+    assert seen == [("validation_recall_at_5", "max"), ("validation_loss", "min")]
 
 
 def test_selection_needs_validation_and_a_curve_that_exists(untrained, quiet):

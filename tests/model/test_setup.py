@@ -20,14 +20,14 @@ def test_one_mini_batch_of_distinct_keys_is_learned_by_heart(quiet):
         mods[name].obs["key"] = [f"k{i}" for i in range(40)]
         mods[name].obsm["X_emb"] = rng.normal(size=(40, width)).astype(np.float32)
     mdata = mudata.MuData(mods)
-    SemiClip.setup_mudata(mdata, student_rep="X_emb", teacher_rep="X_emb", pair_on="key")
+    SemiClip.setup_mudata(mdata, student_rep="X_emb", teacher_rep="X_emb", pair_on="key", control=None)
     model = SemiClip(mdata, n_hidden=[128])
     model.train(200, train_size=1.0, plan_kwargs={"lr": 0.1}, **quiet)
     assert float(model.history["train_loss"].iloc[-1, 0]) < 0.1
 
     # teacher rows that are all alike leave nothing to tell keys apart: the loss cannot fall below log B
     mdata["image"].obsm["X_emb"] = np.ones((40, 24), dtype=np.float32)
-    SemiClip.setup_mudata(mdata, student_rep="X_emb", teacher_rep="X_emb", pair_on="key")
+    SemiClip.setup_mudata(mdata, student_rep="X_emb", teacher_rep="X_emb", pair_on="key", control=None)
     flat = SemiClip(mdata, n_hidden=[16], teacher_correction=None)
     flat.train(5, train_size=1.0, **quiet)
     np.testing.assert_allclose(flat.history["train_loss"].to_numpy(float), np.log(40), rtol=1e-5)
@@ -113,6 +113,10 @@ def _forget_dose(mdata):
     mdata["rna"].obs.loc[mdata["rna"].obs_names[:2], "dose"] = np.nan
 
 
+def _forget_plate(mdata):
+    del mdata["image"].obs["batch"]
+
+
 def _repeat_names(mdata):
     mdata["rna"].obs_names = ["same"] * mdata["rna"].n_obs
 
@@ -137,6 +141,7 @@ def _text_dose(mdata):
         (_rename, {}, ValueError, r"the modalities share no key on \['perturbation', 'dose'\]: the student has"),
         (_drop_images, {}, KeyError, r"no modality 'image', only rna"),
         (_forget_dose, {}, ValueError, r"obs\['dose'\] \(pair_on\) has no value in 2 row\(s\): rna_000, rna_001"),
+        (_forget_plate, {}, KeyError, r"batch_key='batch' is not a column of obs"),
         (_repeat_names, {}, ValueError, r"modality 'rna' repeats observation names: same"),
         (_text_dose, {}, TypeError, r"obs\['dose'\] is numeric in one modality and text in the other"),
     ],
@@ -148,6 +153,35 @@ def test_what_does_not_fit_is_said_and_nothing_is_written(mdata, setup, spoil, c
         SemiClip.setup_mudata(mdata, **(setup | changes))
     assert not mdata.uns
     assert "_scvi_uuid" not in mdata["rna"].uns
+
+
+def test_objects_of_the_wrong_kind(mdata, setup):
+    with pytest.raises(TypeError, match="a MuData with the modality 'rna' is needed, not AnnData"):
+        SemiClip.setup_mudata(mdata["rna"], **setup)
+    del setup["pair_on"]
+    with pytest.raises(TypeError, match=r"is a MuData; pass one of its modalities, such as mdata\['rna'\]"):
+        SemiClip.setup_anndata(mdata, **setup)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_hidden": "big"}, "n_hidden='big' is neither 'auto' nor a list of widths"),
+        ({"n_hidden": 64}, "n_hidden=64 is neither"),
+        ({"n_hidden": (0,)}, "widths of at least 1"),
+        ({"student_correction": "combat"}, "student_correction='combat' is not one of center, center_scale, tvn, None"),
+        ({"teacher_correction": "combat"}, "teacher_correction='combat' is not one of"),
+        ({"ridge": -1.0}, "ridge=-1.0 must not be negative"),
+        ({"ridge": np.nan}, "ridge=nan must not be negative"),
+        ({"fallback": "skip"}, "fallback='skip' is not one of raise, pooled"),
+        ({"temperature": 0.0}, "temperature=0.0 must be positive"),
+        ({"duplicates": "drop"}, "duplicates='drop' is not one of negative, mask, multi_positive"),
+    ],
+)
+def test_choices_of_the_model_are_checked_when_it_is_made(mdata, setup, change, message):
+    SemiClip.setup_mudata(mdata, **setup)
+    with pytest.raises(ValueError, match=message):
+        SemiClip(mdata, **change)
 
 
 def test_an_empty_modality(mdata, setup):

@@ -134,3 +134,11 @@ def test_refuses(sets, options, message):
     with pytest.raises(ValueError, match=message):
         pl.venn(sets, **options)
     assert plt.get_fignums() == []
+
+
+def test_rows_count_whatever_their_names_and_the_kind_of_truth():
+    frame = pd.DataFrame({"a": [True, True, False], "b": [True, False, True]}, index=[0, 0, 0])
+    for sets in (frame, frame.astype(object), frame.astype("boolean")):
+        assert [text.get_text() for text in pl.venn(sets).texts if text.get_text().isdigit()] == ["1", "1", "1"]
+    with pytest.raises(ValueError, match=r"column\(s\) c are not true or false"):
+        pl.venn(frame.assign(c=["x", "y", "z"]))

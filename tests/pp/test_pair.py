@@ -78,7 +78,7 @@ def test_names_of_the_modalities(mdata):
 
 
 def test_without_controls_all_rows_count(mdata):
-    report = scl.pp.pair(mdata, pair_on="drug")
+    report = scl.pp.pair(mdata, pair_on="drug", control=None)
     assert report.attrs["summary"]["student_kept"] == 4
     assert "dmso" in report.loc[report["shared"], "drug"].tolist()
 

@@ -23,11 +23,8 @@ def test_one_call_sets_up_trains_and_writes_the_embedding(mdata, arguments, thro
     assert written.dtype == np.float32
     np.testing.assert_array_equal(written, model.get_latent_representation())
     params = mdata["rna"].uns["semiclip"]["X_semiclip"]["params"]
-    assert (params["student_rep"], params["temperature"], list(params["pair_on"])) == (
-        "X_pca",
-        0.1,
-        ["perturbation", "dose"],
-    )
+    assert (params["student_rep"], params["temperature"], params["max_epochs"]) == ("X_pca", 0.1, 2)
+    assert list(params["pair_on"]) == ["perturbation", "dose"]
     again = through_h5mu(mdata)
     np.testing.assert_array_equal(again["rna"].obsm["X_semiclip"], written)
     assert again["rna"].uns["semiclip"]["X_semiclip"]["params"]["student_correction"] == "tvn"
@@ -65,6 +62,8 @@ def test_embed_writes_into_the_student_modality_or_a_copy(mdata, knockouts, argu
         ({"model_kwargs": {"duplicates": "ignore"}}, ValueError),
         ({"train_size": 1.5}, ValueError),
         ({"modalities": {"student": "protein"}}, KeyError),
+        ({"key_added": "X_pca"}, ValueError),
+        ({"optimiser": "sgd"}, TypeError),
     ],
 )
 def test_a_call_that_fails_writes_no_embedding(mdata, arguments, changes, error):
@@ -72,12 +71,15 @@ def test_a_call_that_fails_writes_no_embedding(mdata, arguments, changes, error)
         scl.tl.semiclip(mdata, **(arguments | changes))
     assert list(mdata["rna"].obsm) == ["X_pca"]
     assert list(mdata["rna"].uns["semiclip"]) == ["X_pca"]
+    assert not mdata.uns
 
 
 def test_embed_refuses_what_it_cannot_write_to(mdata, knockouts, arguments):
     model = scl.tl.semiclip(mdata, **arguments, rng=0)
     with pytest.raises(ValueError, match="cannot write into a view"):
         scl.tl.embed(knockouts["rna"][:20], model)
+    with pytest.raises(ValueError, match="key_added='X_pca' would overwrite the representation that the model reads"):
+        scl.tl.embed(knockouts, model, key_added="X_pca")
     with pytest.raises(KeyError, match="no modality 'rna', only image"):
         del knockouts.mod["rna"]
         scl.tl.embed(knockouts, model)
@@ -97,3 +99,12 @@ def test_distillation_raises_recall_on_unseen_knockouts(arguments):
     assert 0.25 < mean.loc["X_pca", "value"] < 0.55
     assert mean.loc["X_semiclip", "value"] > mean.loc["X_pca", "value"] + 0.1
     assert abs(mean.loc["X_pca", "chance_mean"] - 0.1) < 0.03
+
+
+def test_the_record_has_the_names_that_the_samples_use(mdata, knockouts, arguments):
+    model = scl.tl.semiclip(mdata, **arguments, rng=0)
+    rna = knockouts["rna"]
+    rna.obs["plate"] = rna.obs["batch"]
+    scl.tl.embed(rna, model, batch_key="plate")
+    params = rna.uns["semiclip"]["X_semiclip"]["params"]
+    assert (params["batch_key"], params["control"]) == ("plate", "control")

@@ -119,10 +119,12 @@ def correct(
 
     xp = array_namespace(x)
     pools, short = _control_rows(batch, control, fallback, batch_names)
-    references = [_take(xp, x, rows) for rows in pools]
-    size = magnitude(xp.astype(xp.concat(references), xp.float64))
-    chains = [fit(recipe.before, reference) for reference in references]
-    references = [chain(xp.astype(reference, xp.float64)) for chain, reference in zip(chains, references, strict=True)]
+    chains = [fit(recipe.before, _take(xp, x, rows)) for rows in pools]
+    if not recipe.pooled and not after:
+        return _apply(xp, x, batch, chains)
+    references = [xp.astype(_take(xp, x, rows), xp.float64) for rows in pools]
+    size = xp.max(xp.stack([magnitude(reference) for reference in references]), axis=0)
+    references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
     if recipe.pooled:
         # no control is seen twice, nor centred on those of another batch
         own = [reference for code, reference in enumerate(references) if code not in short]
@@ -202,7 +204,7 @@ def _check(
     if not array_namespace(x).isdtype(x.dtype, "real floating"):
         msg = f"x holds {x.dtype}, not floating-point values; convert it with astype"
         raise TypeError(msg)
-    if ridge < 0:
+    if not ridge >= 0:
         msg = f"ridge={ridge} must not be negative"
         raise ValueError(msg)
     if coral_reg is not None and coral_reg <= 0:

@@ -64,8 +64,8 @@ def simulate(
 
     * A compound moves one to three random pathways, each by :math:`s\,(\pm 1 + 0.5\,\epsilon)`; dose :math:`c`
       multiplies :math:`a_p, f_p, g_p` by :math:`c / (c + e_p)` with :math:`\log e_p \sim N(0, 1)`.
-    * A knockout moves one pathway by :math:`s\,U(0.5, 1.5)` and all others by :math:`0.1\,\epsilon`. Knockouts of one
-      pathway are the known relationships.
+    * A knockout moves every pathway by :math:`0.1\,\epsilon` and one of them by :math:`s\,U(0.5, 1.5)` more.
+      Knockouts of one pathway are the known relationships.
     * Counts: :math:`x_{ij} \sim \mathrm{NB}(\ell_i\,\mathrm{softmax}_j(\eta_i), \theta)`,
       :math:`\eta_i = \beta + \sigma_b (L^\top a_p + v\,M^\top f_p + 0.5\,K^\top u_i) + \delta_b`, where
       :math:`\beta \sim N(0, 1)`, sparse standard normal loadings :math:`L` (10 % of the genes), :math:`M` and

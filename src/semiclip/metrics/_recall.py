@@ -101,8 +101,9 @@ def relationship_recall(
     -------
     One row per database (``key``), in order of appearance, and one for their ``"mean"``: ``metric``
     (``"relationship_recall"``), ``key``, ``value``, ``n_pairs``, ``n_recalled``, ``error`` (binomial standard error)
-    and ``chance``. The mean is the unweighted mean of the databases with a pair in the map; its counts are sums and
-    its error takes the databases as independent. A database without a pair in the map keeps its row, with ``n_pairs``
+    and ``chance``. The mean is the unweighted mean of the databases with a pair in the map; it counts a pair that
+    several of them have once, and so does its error. Pairs that share a gene depend on each other all the same: trust
+    ``chance_sd`` more. A database without a pair in the map keeps its row, with ``n_pairs``
     0 and no value. With permutations also ``chance_mean`` and ``chance_sd``, the mean and standard deviation over them.
 
     Raises
@@ -141,18 +142,23 @@ def relationship_recall(
     names, database, first, second = found.pairs
     cuts = tails(found.cosines, thresholds)
     n_pairs = np.bincount(database, minlength=len(names))
-    n_recalled = np.bincount(database[in_tails(found.cosine(first, second), cuts)], minlength=len(names))
+    hit = in_tails(found.cosine(first, second), cuts)
+    n_recalled = np.bincount(database[hit], minlength=len(names))
     value = _fraction(n_recalled, n_pairs)
     error = np.sqrt(_fraction(value * (1 - value), n_pairs))
     held = n_pairs > 0
+    # databases share pairs: each counts once, with its weight in the mean, or the error would come out too small
+    _, row, pair = np.unique(first * len(found.genes) + second, return_index=True, return_inverse=True)
+    weight = np.bincount(pair, weights=1 / n_pairs[database]) / held.sum()
+    spread = hit[row].mean() * (1 - hit[row].mean())
     table = pd.DataFrame(
         {
             "metric": "relationship_recall",
             "key": [*names, "mean"],
             "value": [*value, value[held].mean()],
-            "n_pairs": [*n_pairs, n_pairs.sum()],
-            "n_recalled": [*n_recalled, n_recalled.sum()],
-            "error": [*error, np.sqrt((error[held] ** 2).sum()) / held.sum()],
+            "n_pairs": [*n_pairs, len(row)],
+            "n_recalled": [*n_recalled, hit[row].sum()],
+            "error": [*error, np.sqrt((weight**2).sum() * spread)],
             "chance": thresholds[0] + 1 - thresholds[1],
         }
     )

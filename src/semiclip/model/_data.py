@@ -10,6 +10,8 @@ import torch
 from lightning import LightningDataModule
 from torch.nn.functional import normalize
 
+from semiclip._checks import some
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -45,7 +47,7 @@ class PairedTensors:
         order = np.argsort(teacher_key, kind="stable")[(teacher_key < 0).sum() :]
         count = np.bincount(teacher_key[order])
         return cls(
-            torch.as_tensor(np.ascontiguousarray(student, dtype=np.float32)),
+            torch.as_tensor(np.require(student, dtype=np.float32, requirements=["C", "W"])),
             torch.as_tensor(teacher[order].astype(np.float32, copy=False)),
             torch.as_tensor(student_key.astype(np.int64)),
             torch.as_tensor(np.cumsum(count) - count),
@@ -64,9 +66,12 @@ class PairedTensors:
 
     def centroids(self, keys: Tensor) -> Tensor:
         """Mean of the normalised teacher rows of each key, shape (len(keys), D)."""
-        sums = torch.zeros(len(self.count), self.teacher.shape[1], device=self.teacher.device)
-        of_row = torch.repeat_interleave(torch.arange(len(self.count), device=sums.device), self.count)
-        return sums.index_add_(0, of_row, normalize(self.teacher, dim=1))[keys] / self.count[keys, None]
+        count = self.count[keys]
+        of_row = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), count)
+        first = torch.repeat_interleave(self.start[keys] - (torch.cumsum(count, 0) - count), count)
+        rows = normalize(self.teacher[first + torch.arange(len(of_row), device=keys.device)], dim=1)
+        sums = torch.zeros(len(keys), self.teacher.shape[1], device=keys.device)
+        return sums.index_add_(0, of_row, rows) / count[:, None]
 
 
 class MiniBatches:
@@ -95,8 +100,10 @@ class PairedDataModule(LightningDataModule):
         Fractions of the groups; the rest is a test set.
     batch_size
         Rows of a training mini-batch, all of them if there are fewer. The last partial one is dropped.
+    split_seed
+        Seed of the split.
     seed
-        Seed of the split and, with the epoch, of the draws, so that a resumed run draws what it would have drawn.
+        Seed, with the epoch, of the draws, so that a resumed run draws what it would have drawn.
     external_indexing
         Student rows for training, validation and, if given, test, instead of a random split.
     """
@@ -109,6 +116,7 @@ class PairedDataModule(LightningDataModule):
         train_size: float = 0.9,
         validation_size: float | None = None,
         batch_size: int = 1024,
+        split_seed: int = 0,
         seed: int = 0,
         external_indexing: Sequence[np.ndarray] | None = None,
     ) -> None:
@@ -117,7 +125,7 @@ class PairedDataModule(LightningDataModule):
         paired = np.flatnonzero(tensors.key.numpy() >= 0)
         if external_indexing is None:
             self.train_idx, self.val_idx, self.test_idx = split_groups(
-                paired, groups[paired], train_size, validation_size, seed
+                paired, groups[paired], train_size, validation_size, split_seed
             )
         else:
             self.train_idx, self.val_idx, self.test_idx = _given_split(external_indexing, paired)
@@ -138,6 +146,10 @@ class PairedDataModule(LightningDataModule):
         self._train_rows, self._val_rows = (
             torch.as_tensor(idx, device=device) for idx in (self.train_idx, self.val_idx)
         )
+
+        # what held-out samples shall find among all held-out keys: the teacher is fixed, so once is enough
+        self.held_out = torch.unique(self.tensors.key[self._val_rows])
+        self.held_out_centroids = self.tensors.centroids(self.held_out)
 
     def train_dataloader(self) -> MiniBatches:
         """Draw shuffled rows and, for each, a new partner every epoch."""
@@ -198,8 +210,11 @@ def split_groups(
 
 
 def _given_split(external_indexing: Sequence[np.ndarray], paired: np.ndarray) -> list[np.ndarray]:
-    parts = [np.intersect1d(part, paired) for part in external_indexing]
+    parts = [np.flatnonzero(part) if np.asarray(part).dtype == bool else np.asarray(part) for part in external_indexing]
     parts += [paired[:0]] * (3 - len(parts))
+    if unpaired := np.setdiff1d(np.concatenate(parts), paired).tolist():
+        msg = f"external_indexing has rows that are controls, unpaired or not there: {some(unpaired)}"
+        raise ValueError(msg)
     if np.unique(np.concatenate(parts)).size < sum(map(len, parts)):
         msg = "external_indexing has rows in more than one of training, validation and test"
         raise ValueError(msg)

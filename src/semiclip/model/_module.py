@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     import torch
 
-FEW_KEYS = 500  # with fewer pairing keys hidden layers overfit: see n_hidden of SemiClip
+FEW_KEYS = 500  # with fewer pairing keys a small adapter generalises better: see n_hidden of SemiClip
+SMALL, LARGE = (64,), (512, 1024)
 
 
 def adapter(widths: Sequence[int]) -> nn.Sequential:

@@ -82,11 +82,21 @@ class DistillationPlan(LightningModule):
         """Rank each held-out sample's key among all held-out keys by the teacher's centroids."""
         embedded, keys = (torch.cat(parts) for parts in zip(*self._embedded, strict=True))
         self._embedded.clear()
-        held_out, target = torch.unique(keys, return_inverse=True)
-        if len(held_out) < 2:
+        self._refuse_divergence(torch.isfinite(embedded).all())
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if len(data.held_out) < 2:
             return
-        scores = retrieval(embedded, self.data.centroids(held_out), target)
+        scores = retrieval(embedded, data.held_out_centroids, torch.searchsorted(data.held_out, keys))
         self.log_dict({f"validation_{name}": value for name, value in scores.items()})
+
+    def on_train_epoch_end(self) -> None:
+        """Stop when there is nothing left to learn from."""
+        self._refuse_divergence(torch.isfinite(self.trainer.callback_metrics["train_loss"]))
+
+    def _refuse_divergence(self, finite: torch.Tensor) -> None:
+        if not finite:
+            msg = f"training diverged in epoch {self.current_epoch}: lower the learning rate, plan_kwargs={{'lr': …}}"
+            raise ValueError(msg)
 
     def configure_optimizers(self) -> Any:
         """Build optimiser and schedule."""

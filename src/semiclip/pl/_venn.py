@@ -5,6 +5,7 @@ from contextlib import suppress
 from itertools import permutations
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from semiclip._checks import some
@@ -41,7 +42,7 @@ def venn(
     Raises
     ------
     ValueError
-        If there are not two or three sets, all are empty, or there is not one label per set.
+        If there are not two or three sets, all are empty, a column is not boolean or there is not one label per set.
 
     Notes
     -----
@@ -55,8 +56,13 @@ def venn(
     >>> [text.get_text() for text in ax.texts if text.get_text().isdigit()]
     ['1', '2', '2']
     """
+    members: dict[str, set[Hashable]]
     if isinstance(sets, pd.DataFrame):
-        members = {str(name): set(sets.index[flags]) for name, flags in sets.select_dtypes(bool).items()}
+        columns = sets.drop(columns=["gene_a", "gene_b", "databases"], errors="ignore")
+        if wrong := [name for name in columns if not pd.api.types.is_bool_dtype(columns[name].convert_dtypes())]:
+            msg = f"column(s) {some(wrong)} are not true or false; draw what scl.tl.relationship_sets returns"
+            raise ValueError(msg)
+        members = {str(name): set(np.flatnonzero(columns[name].to_numpy(bool))) for name in columns}
     else:
         members = {name: set(items) for name, items in sets.items()}
     if len(members) not in (2, 3):

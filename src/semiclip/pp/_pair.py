@@ -20,8 +20,8 @@ def pair(
     *,
     pair_on: str | Sequence[str],
     modalities: Mapping[str, str] | None = None,
+    control: str | Sequence[str] | None,
     perturbation_key: str | None = None,
-    control: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Report how two modalities pair, before anything is trained.
 
@@ -34,8 +34,8 @@ def pair(
         significant digits.
     modalities
         Names of the ``student`` and ``teacher`` modality, ``{"student": "rna", "teacher": "image"}`` by default.
-    perturbation_key, control
-        Column and label(s) of the controls, which are never paired.
+    control, perturbation_key
+        Label(s) of the controls, which are never paired, and their column; ``None`` says that there are none.
 
     Returns
     -------

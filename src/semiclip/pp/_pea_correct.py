@@ -18,8 +18,8 @@ def pea_correct(
     adata: AnnData,
     *,
     use_rep: str,
+    control: str | Sequence[str] | None,
     perturbation_key: str | None = None,
-    control: str | Sequence[str] | None = None,
     batch_key: str | None = None,
     method: Literal["center", "center_scale", "tvn"] = "tvn",
     profile: Literal["clean", "public"] = "clean",
@@ -40,9 +40,9 @@ def pea_correct(
         Samples with an embedding and controls.
     use_rep
         Embedding in ``obsm``, or ``"X"``; shape (n_obs, d).
-    perturbation_key, control
-        ``obs`` column and label(s) of the controls. ``control=None`` is for data without controls: every row of a
-        batch is then its reference.
+    control, perturbation_key
+        Label(s) of the controls and their ``obs`` column. ``control=None`` says that there are none: every row of a
+        batch is then its reference, and what all treated rows have in common is corrected away.
     batch_key
         ``obs`` column of the batches, such as plate or experiment; ``None`` makes all rows one batch.
     method, profile, ridge, coral_reg, fallback

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from semiclip._checks import modality, nonempty, writable
+from semiclip._checks import UNSET, modality, nonempty, spare, writable
 from semiclip._pairing import roles
 from semiclip._record import record
 
@@ -19,9 +19,9 @@ def embed(
     adata: AnnData | MuData,
     model: SemiClip,
     *,
-    perturbation_key: str | None = None,
-    control: str | Sequence[str] | None = None,
-    batch_key: str | None = None,
+    perturbation_key: str | None = UNSET,
+    control: str | Sequence[str] | None = UNSET,
+    batch_key: str | None = UNSET,
     key_added: str = "X_semiclip",
     copy: bool = False,
 ) -> AnnData | MuData | None:
@@ -35,7 +35,7 @@ def embed(
     model
         A trained model.
     perturbation_key, control, batch_key
-        What the samples' ``obs`` calls them, where that differs from the model's setup.
+        What the samples' ``obs`` calls them, where that differs from the model's setup; ``None`` where they have none.
     key_added
         Where in ``obsm`` of the student modality the embedding goes.
     copy
@@ -79,11 +79,12 @@ def embed(
     student = roles(model.registry["setup_args"].get("modalities"))["student"]
     source = modality(adata, student) if isinstance(adata, MuData) else nonempty(adata)
     writable(source, key_added, copy=copy)
+    spare(key_added, model.registry["setup_args"]["student_rep"])
     own: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
     embedding = model.get_latent_representation(adata, **own)
     result = adata.copy() if copy else adata
     target = result.mod[student] if isinstance(result, MuData) else result
     target.obsm[key_added] = embedding
-    keys = {**model.registry["setup_args"], **{name: key for name, key in own.items() if key is not None}}
-    record(target, key_added, {"model": "SemiClip", **keys, **model.init_params_["non_kwargs"]})
+    keys = {**model.registry["setup_args"], **{name: key for name, key in own.items() if key is not UNSET}}
+    record(target, key_added, {"model": "SemiClip", **keys, **model.init_params_["non_kwargs"], **model.train_params_})
     return result if copy else None

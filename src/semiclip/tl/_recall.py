@@ -55,7 +55,8 @@ def recall(
         Annotated pairs, columns ``gene_a``, ``gene_b`` and, optionally, ``database``. By default the five databases
         of ``scl.datasets.relationships()``.
     method, profile, fallback
-        Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is.
+        Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is. The
+        paper's numbers are in the profile ``"public"``.
     thresholds, n_permutations, rng
         As in :func:`semiclip.metrics.relationship_recall`. With an integer ``rng`` all representations meet the
         same exchanges of labels.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from semiclip._checks import modality, writable
+from semiclip._checks import modality, spare, writable
 from semiclip._pairing import roles
 from semiclip._seed import seeded
 from semiclip.tl._embed import embed
@@ -22,8 +22,8 @@ def semiclip(
     student_rep: str,
     teacher_rep: str,
     pair_on: str | Sequence[str],
+    control: str | Sequence[str] | None,
     perturbation_key: str | None = None,
-    control: str | Sequence[str] | None = None,
     batch_key: str | None = None,
     split_key: str | None = None,
     modalities: Mapping[str, str] | None = None,
@@ -89,6 +89,8 @@ def semiclip(
     from semiclip.model import SemiClip
 
     writable(modality(mdata, roles(modalities)["student"]), key_added)
+    spare(key_added, student_rep)
+    before = dict(mdata.uns)
     SemiClip.setup_mudata(
         mdata,
         student_rep=student_rep,
@@ -100,8 +102,12 @@ def semiclip(
         split_key=split_key,
         modalities=modalities,
     )
-    with seeded(rng):
-        model = SemiClip(mdata, **(model_kwargs or {}))
-        model.train(max_epochs, **train_kwargs)
+    try:
+        with seeded(rng):
+            model = SemiClip(mdata, **(model_kwargs or {}))
+            model.train(max_epochs, **train_kwargs)
+    except BaseException:
+        mdata.uns = before  # what the setup left there to find the data again
+        raise
     embed(mdata, model, key_added=key_added)
     return model
