@@ -6,7 +6,7 @@ to choose (width of the principal components, adapter, epochs, temperature) is c
 compounds; ridge chooses its penalty by leave-one-out on the same, and CCA is not tuned. Held-out compounds have no
 controls, so Semi-Clipped centres them on each other, the others on the training compounds.
 
-Prints one JSON line per figure.
+Prints one JSON line per figure, and the recall tables to the standard error.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 import warnings
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -134,6 +135,8 @@ def overexpression(compounds: MuData, orfs: AnnData, n_inner: int) -> None:
                 wells, use_rep=["X_pca", "X_semiclip"], **ORF_KEYS, method=method, relationships=relationships,
                 n_permutations=500, rng=0,
             )  # fmt: skip
+            readable = table.pivot(index="key", columns="representation", values=["value", "error"]).round(3)
+            print(f"\n{genes} genes, {method}\n{readable.to_string()}", file=sys.stderr)
             for row in table.to_dict("records"):
                 kept = ("representation", "key", "value", "error", "n_pairs", "n_recalled", "chance_mean", "chance_sd")
                 report("relationship_recall", genes=genes, method=method, **{name: row[name] for name in kept})
