@@ -187,3 +187,11 @@ def test_refuses_an_empty_object_before_anything_is_fetched(adata, monkeypatch):
     monkeypatch.setattr(_recall.datasets, "relationships", lambda: pytest.fail("fetched for nothing"))
     with pytest.raises(ValueError, match="the AnnData has no observations"):
         recall(adata[:0], use_rep="signal", **KEYS)
+
+
+def test_names_that_the_results_need_are_refused(adata, known):
+    adata.obsm["databases"] = adata.obsm["signal"]
+    with pytest.raises(ValueError, match="a representation is called databases, which is a column of the result"):
+        relationship_sets(adata, use_rep=["signal", "databases"], relationships=known, **KEYS)
+    with pytest.raises(ValueError, match="a database called 'mean'"):
+        recall(adata, use_rep="signal", relationships=known.assign(database="mean"), **KEYS)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip import datasets, metrics
-from semiclip._checks import batches, column, controls, nonempty, representation
+from semiclip._checks import batches, column, controls, nonempty, representation, some
 from semiclip.correction import correct
 
 if TYPE_CHECKING:
@@ -165,6 +165,9 @@ def relationship_sets(
     """
     how = {"method": method, "profile": profile, "fallback": fallback}
     maps = _maps(adata, use_rep, perturbation_key, control, batch_key, how)
+    if taken := {"gene_a", "gene_b", "databases"} & {name for name, _, _ in maps}:
+        msg = f"a representation is called {some(taken)}, which is a column of the result; copy it to another key"
+        raise ValueError(msg)
     known = datasets.relationships() if relationships is None else relationships
     recalled = {}
     for name, embedding, genes in maps:
