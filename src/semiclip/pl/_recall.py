@@ -81,6 +81,8 @@ def recall(
     keys, names = list(table["key"].unique()), list(table["representation"].unique())
     palette = colours(names, palette)
 
+    from matplotlib.ticker import PercentFormatter
+
     ax = new_axes(size=(6.4, 4.0))[0] if ax is None else ax
     width, bars = 0.8 / len(names), []
     for i, name in enumerate(names):
@@ -97,8 +99,10 @@ def recall(
         bars.append(drawn)
     lines = [ax.axhline(chance, label="chance", **CHANCE) for chance in table["chance"].unique()]
     name_groups(ax, keys)
+    room = max(0, 3 - len(keys)) / 2  # a single database would make bars as wide as the picture
+    ax.set_xlim(-0.6 - room, len(keys) - 0.4 + room)
     ax.set_ylabel("Known relationships recalled", loc="top")
-    ax.yaxis.set_major_formatter("{x:.0%}")
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.set_ylim(bottom=0)
     bare(ax)
     legend_on_top(ax, [*bars, *lines])
