@@ -81,8 +81,6 @@ def recall(
     keys, names = list(table["key"].unique()), list(table["representation"].unique())
     palette = colours(names, palette)
 
-    from matplotlib.ticker import PercentFormatter
-
     ax = new_axes(size=(6.4, 4.0))[0] if ax is None else ax
     width, bars = 0.8 / len(names), []
     for i, name in enumerate(names):
@@ -102,7 +100,7 @@ def recall(
     room = max(0, 3 - len(keys)) / 2  # a single database would make bars as wide as the picture
     ax.set_xlim(-0.6 - room, len(keys) - 0.4 + room)
     ax.set_ylabel("Known relationships recalled", loc="top")
-    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
     ax.set_ylim(bottom=0)
     bare(ax)
     legend_on_top(ax, [*bars, *lines])
