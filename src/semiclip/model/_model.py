@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
@@ -20,7 +20,7 @@ from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER, Manager, MuDataRepresentationField, RepresentationField
 from semiclip.model._module import FEW_KEYS, LARGE, SMALL, SemiClipModule
 from semiclip.model._plan import DistillationPlan, KeepBest
-from semiclip.model._setup import Method, Setup
+from semiclip.model._setup import Method, Setup, check_choices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +102,7 @@ class SemiClip(BaseModelClass):
         ridge: float = 0.5,
         fallback: Literal["raise", "pooled"] = "raise",
     ) -> None:
-        _check_choices(n_hidden, {STUDENT: student_correction, TEACHER: teacher_correction}, ridge, fallback)
+        check_choices(n_hidden, {STUDENT: student_correction, TEACHER: teacher_correction}, ridge, fallback)
         super().__init__(adata, registry)
         if isinstance(n_hidden, str):
             n_hidden = SMALL if self._setup.pairing(adata).n_keys < FEW_KEYS else LARGE
@@ -324,13 +324,8 @@ class SemiClip(BaseModelClass):
         )
         self.module.train()  # a loaded model is in evaluation mode
         runner()
-        self.train_params_ = {
-            "max_epochs": max_epochs,
-            "train_size": train_size,
-            "batch_size": batch_size,
-            "select": select,
-            **(plan_kwargs or {}),
-        }
+        params = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size, "select": select}
+        self.train_params_ = {**params, **(plan_kwargs or {})}
         self.trainer = None  # it holds the training data and the optimiser's state
 
     def get_latent_representation(
@@ -386,17 +381,13 @@ class SemiClip(BaseModelClass):
                 f"was set up with {self.summary_stats[f'n_{STUDENT}']}; encode the query with the same encoder"
             )
             raise ValueError(msg)
-        rows = corrected if indices is None else corrected[np.asarray(indices)]
-        step, device = batch_size or BLOCK, self.module.device
-        out = np.empty((len(rows), self.summary_stats[f"n_{TEACHER}"]), dtype=np.float32)
-        self.module.eval()
-        with torch.inference_mode():
-            for start in range(0, len(rows), step):
-                block = torch.as_tensor(np.ascontiguousarray(rows[start : start + step]), dtype=torch.float32)
-                out[start : start + step] = self.module(block.to(device)).cpu().numpy()
         names = setup.side(adata, STUDENT).obs_names
-        finite_rows(out, names if indices is None else names[np.asarray(indices)], "the embedding")
-        return out
+        if indices is not None:
+            rows = np.asarray(indices)
+            corrected, names = corrected[rows], names[rows]
+        embedded = self.module.embed(corrected, batch_size or BLOCK)
+        finite_rows(embedded, names, "the embedding")
+        return embedded
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own
         """Return the variable names of the training data, also of a model that was loaded without it."""
@@ -405,19 +396,3 @@ class SemiClip(BaseModelClass):
     @property
     def _setup(self) -> Setup:
         return Setup(**self.registry_[_SETUP_ARGS_KEY])
-
-
-def _check_choices(n_hidden: Any, methods: Mapping[str, Any], ridge: float, fallback: str) -> None:
-    if n_hidden != "auto" and (isinstance(n_hidden, str | int) or any(width < 1 for width in n_hidden)):
-        msg = f"n_hidden={n_hidden!r} is neither 'auto' nor a list of widths of at least 1"
-        raise ValueError(msg)
-    for side, method in methods.items():
-        if method is not None and method not in get_args(Method):
-            msg = f"{side}_correction={method!r} is not one of {', '.join(get_args(Method))}, None"
-            raise ValueError(msg)
-    if not ridge >= 0:
-        msg = f"ridge={ridge} must not be negative"
-        raise ValueError(msg)
-    if fallback not in ("raise", "pooled"):
-        msg = f"fallback={fallback!r} is not one of raise, pooled"
-        raise ValueError(msg)

@@ -3,14 +3,14 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from semiclip.objectives import Clip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import torch
 
 FEW_KEYS = 500  # with fewer pairing keys a small adapter generalises better: see n_hidden of SemiClip
 SMALL, LARGE = (64,), (512, 1024)
@@ -37,12 +37,23 @@ class SemiClipModule(nn.Module):
 
     def __init__(self, n_input: int, n_hidden: Sequence[int], n_output: int, **objective_kwargs: Any) -> None:
         super().__init__()
+        self.n_output = n_output
         self.adapter = adapter([n_input, *n_hidden, n_output])
         self.objective = Clip(**objective_kwargs)
 
     def forward(self, student: Tensor) -> Tensor:
         """Embed student rows (n, n_input) in the teacher's space (n, n_output)."""
         return self.adapter(student)
+
+    @torch.inference_mode()
+    def embed(self, rows: np.ndarray, batch_size: int) -> np.ndarray:
+        """Embed rows of an array, a block at a time, in evaluation mode; float32."""
+        self.eval()
+        out = np.empty((len(rows), self.n_output), dtype=np.float32)
+        for start in range(0, len(rows), batch_size):
+            block = np.require(rows[start : start + batch_size], np.float32, ["C", "W"])
+            out[start : start + batch_size] = self(torch.as_tensor(block, device=self.device)).cpu().numpy()
+        return out
 
     @property
     def device(self) -> torch.device:

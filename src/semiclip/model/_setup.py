@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mudata import MuData
 
@@ -85,3 +85,20 @@ class Setup:
         if group_key is None:
             return key
         return column(self.side(adata, STUDENT), group_key, "split_key").astype(str).to_numpy()
+
+
+def check_choices(n_hidden: Any, methods: Mapping[str, Any], ridge: float, fallback: str) -> None:
+    """Refuse what a model cannot be made with."""
+    if n_hidden != "auto" and (isinstance(n_hidden, str | int) or any(width < 1 for width in n_hidden)):
+        msg = f"n_hidden={n_hidden!r} is neither 'auto' nor a list of widths of at least 1"
+        raise ValueError(msg)
+    for side, method in methods.items():
+        if method is not None and method not in get_args(Method):
+            msg = f"{side}_correction={method!r} is not one of {', '.join(get_args(Method))}, None"
+            raise ValueError(msg)
+    if not ridge >= 0:
+        msg = f"ridge={ridge} must not be negative"
+        raise ValueError(msg)
+    if fallback not in ("raise", "pooled"):
+        msg = f"fallback={fallback!r} is not one of raise, pooled"
+        raise ValueError(msg)
