@@ -39,7 +39,8 @@ def modality(mdata: MuData, name: str) -> AnnData:
 def nonempty(adata: AnnData, what: str = "the AnnData") -> AnnData:
     """Refuse an object without observations or with observation names that repeat, and a MuData."""
     if hasattr(adata, "mod"):
-        msg = f"{what} is a MuData; pass one of its modalities, such as mdata[{next(iter(adata.mod), '')!r}]"
+        example = next(iter(adata.mod), "rna")
+        msg = f"an AnnData is needed, not a MuData; pass one of its modalities, such as mdata[{example!r}]"
         raise TypeError(msg)
     if adata.n_obs == 0:
         msg = f"{what} has no observations"

@@ -159,7 +159,7 @@ def test_objects_of_the_wrong_kind(mdata, setup):
     with pytest.raises(TypeError, match="a MuData with the modality 'rna' is needed, not AnnData"):
         SemiClip.setup_mudata(mdata["rna"], **setup)
     del setup["pair_on"]
-    with pytest.raises(TypeError, match=r"is a MuData; pass one of its modalities, such as mdata\['rna'\]"):
+    with pytest.raises(TypeError, match=r"not a MuData; pass one of its modalities, such as mdata\['rna'\]"):
         SemiClip.setup_anndata(mdata, **setup)
 
 

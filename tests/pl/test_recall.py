@@ -102,3 +102,8 @@ def test_refuses(table):
     with pytest.raises(ValueError, match="2 names .* 1 colours"):
         pl.recall(table, palette=["red"])
     assert plt.get_fignums() == []
+
+
+def test_what_is_no_table():
+    with pytest.raises(TypeError, match="table is a dict, not a DataFrame; draw what scl.tl.recall returns"):
+        pl.recall({})

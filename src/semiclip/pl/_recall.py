@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from semiclip._checks import some
 from semiclip.pl._style import CHANCE, bare, colours, legend_on_top, name_groups, new_axes
@@ -10,7 +11,6 @@ from semiclip.pl._style import CHANCE, bare, colours, legend_on_top, name_groups
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pandas as pd
     from matplotlib.axes import Axes
 
 COLUMNS = ("representation", "key", "value", "error", "chance", "n_pairs")
@@ -38,6 +38,8 @@ def recall(
 
     Raises
     ------
+    TypeError
+        If ``table`` is not a DataFrame.
     KeyError
         If a column is missing, or ``palette`` lacks a representation.
     ValueError
@@ -65,6 +67,9 @@ def recall(
     >>> [round(float(bar.get_height()), 2) for bar in ax.patches]
     [0.2, 0.3]
     """
+    if not isinstance(table, pd.DataFrame):
+        msg = f"table is a {type(table).__name__}, not a DataFrame; draw what scl.tl.recall returns"
+        raise TypeError(msg)
     if absent := [name for name in COLUMNS if name not in table]:
         msg = f"the table has no column {some(absent)}; draw what scl.tl.recall returns"
         raise KeyError(msg)
