@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     Array = Any  # a NumPy array or a torch tensor
 
+Method = Literal["center", "center_scale", "tvn"]
+Profile = Literal["clean", "batch", "public"]
+
 logger = logging.getLogger(__name__)
 
 BLOCK = 1 << 16  # rows transformed at a time, so that temporaries stay small beside the embedding
@@ -30,14 +33,93 @@ class Recipe(NamedTuple):
     """Steps fitted on the controls of each batch once more."""
 
 
+class Correction(NamedTuple):
+    """A correction that is fitted: one map for each batch code."""
+
+    chains: list[Affine]
+
+    @classmethod
+    def of(cls, chains: Sequence[Affine], x: Array) -> Correction:
+        """Keep the maps in the precision of the rows that they are for."""
+        xp = array_namespace(x)
+        return cls([Affine(*(part if part is None else xp.astype(part, x.dtype) for part in each)) for each in chains])
+
+    def __call__(self, x: Array, batch: np.ndarray, rows: np.ndarray | None = None) -> Array:
+        """Correct the rows of ``x``, or those of the given numbers, by their batch codes; shape (n, k)."""
+        if all(part is None for chain in self.chains for part in chain):
+            return x if rows is None else x[rows]
+        xp, weight = array_namespace(x), self.chains[0].weight
+        numbers = np.arange(len(batch)) if rows is None else rows
+        width = x.shape[1] if weight is None else weight.shape[-1]
+        out = xp.empty((len(numbers), width), dtype=x.dtype, device=device(x))
+        for code, places in _blocks(batch[numbers], len(self.chains)):
+            index, place = (xp.asarray(which, device=device(x)) for which in (numbers[places], places))
+            out[place] = self.chains[code](x[index])
+        return out
+
+
 RECIPES: dict[tuple[str, str], Recipe] = {
     ("center", "clean"): Recipe(before=("center",)),
     ("center", "public"): Recipe(before=("center",)),
     ("center_scale", "clean"): Recipe(before=("center", "scale")),
     ("center_scale", "public"): Recipe(before=("center", "scale")),
     ("tvn", "clean"): Recipe(before=("center",), pooled=("scale", "whiten"), after=("coral",)),
+    ("center", "batch"): Recipe(before=("center",)),
+    ("center_scale", "batch"): Recipe(before=("center", "scale")),
+    ("tvn", "batch"): Recipe(before=("center", "scale", "whiten")),
     ("tvn", "public"): Recipe(pooled=("center", "scale", "whiten_pca"), after=("coral",)),
 }
+
+
+def fit_correction(
+    x: Array,
+    batch: np.ndarray,
+    control: np.ndarray,
+    *,
+    method: Method = "tvn",
+    profile: Profile = "clean",
+    ridge: float = 0.0,
+    coral_reg: float | None = 0.5,
+    fallback: Literal["raise", "pooled"] = "raise",
+    batch_names: Sequence[object] | None = None,
+) -> Correction:
+    """Fit a correction on the controls, to apply it to a part of the rows at a time; see :func:`correct`."""
+    _check(x, batch, control, ridge, coral_reg, fallback)
+    if (method, profile) not in RECIPES:
+        msg = f"no correction method={method!r} with profile={profile!r}; there are {some(RECIPES, 10)}"
+        raise ValueError(msg)
+    recipe = RECIPES[method, profile]
+    options: dict[str, dict[str, Any]] = {
+        "whiten": {"ridge": ridge},
+        "whiten_pca": {"ridge": ridge},
+        "coral": {"reg": coral_reg},
+    }
+    after = recipe.after if coral_reg is not None else ()
+
+    xp = array_namespace(x)
+    pools, short = control_rows(batch, control, fallback, batch_names)
+    chains = [fit(recipe.before, _take(xp, x, rows), **options) for rows in pools]
+    if not recipe.pooled and not after:
+        return Correction.of(chains, x)
+    references = [xp.astype(_take(xp, x, rows), xp.float64) for rows in pools]
+    size = xp.max(xp.stack([magnitude(reference) for reference in references]), axis=0)
+    references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
+    if recipe.pooled:
+        # no control is seen twice, nor centred on those of another batch
+        own = [reference for code, reference in enumerate(references) if code not in short]
+        everything = xp.concat(own) if own else references[0]
+        pooled = fit(recipe.pooled[:-1], everything, scale={"magnitude": size})
+        whitening = fit(recipe.pooled[-1:], pooled(everything), **options)
+        if ridge == 0:
+            _report_rank(xp, whitening.weight, len(everything))
+        pooled = pooled.then(whitening)
+        chains = [chain.then(pooled) for chain in chains]
+        references = [pooled(reference) for reference in references]
+    if after:
+        chains = [
+            chain.then(fit(after, reference, **options)) for chain, reference in zip(chains, references, strict=True)
+        ]
+    return Correction.of(chains, x)
 
 
 def correct(
@@ -45,8 +127,8 @@ def correct(
     batch: np.ndarray,
     control: np.ndarray,
     *,
-    method: Literal["center", "center_scale", "tvn"] = "tvn",
-    profile: Literal["clean", "public"] = "clean",
+    method: Method = "tvn",
+    profile: Profile = "clean",
     ridge: float = 0.0,
     coral_reg: float | None = 0.5,
     fallback: Literal["raise", "pooled"] = "raise",
@@ -55,10 +137,12 @@ def correct(
     """Correct an embedding for batch effects, with the controls as the reference (paper Appendix C).
 
     ``center`` subtracts the control mean of each batch and ``center_scale`` also divides by the control standard
-    deviation (population). ``tvn`` is Typical Variation Normalisation in one of two profiles: ``clean`` centres each
-    batch, then scales and whitens (ZCA) on all controls, then aligns each batch's covariance (CORAL); ``public`` is
-    what EFAAR_benchmarking computes: centre, scale and PCA-whiten on all controls, then CORAL without removing the
-    batches' means, so that a batch offset survives. Use ``public`` only to compare with published numbers.
+    deviation (population). ``tvn`` is Typical Variation Normalisation in one of three profiles: ``clean`` centres each
+    batch, then scales and whitens (ZCA) on all controls, then aligns each batch's covariance (CORAL); ``batch``
+    centres, scales and whitens each batch on its own controls alone, which takes a ``ridge`` unless there are many
+    more of them than dimensions; ``public`` is what EFAAR_benchmarking computes: centre, scale and PCA-whiten on all
+    controls, then CORAL without removing the batches' means, so that a batch offset survives. Use ``public`` only to
+    compare with published numbers.
 
     Parameters
     ----------
@@ -105,58 +189,17 @@ def correct(
     >>> bool(np.abs(corrected[control & (batch == 1)].mean(axis=0)).max() < 1e-12)
     True
     """
-    _check(x, batch, control, ridge, coral_reg, fallback)
-    if (method, profile) not in RECIPES:
-        msg = f"no correction method={method!r} with profile={profile!r}; there are {some(RECIPES, 10)}"
-        raise ValueError(msg)
-    recipe = RECIPES[method, profile]
-    options: dict[str, dict[str, Any]] = {
-        "whiten": {"ridge": ridge},
-        "whiten_pca": {"ridge": ridge},
-        "coral": {"reg": coral_reg},
-    }
-    after = recipe.after if coral_reg is not None else ()
-
-    xp = array_namespace(x)
-    pools, short = _control_rows(batch, control, fallback, batch_names)
-    chains = [fit(recipe.before, _take(xp, x, rows)) for rows in pools]
-    if not recipe.pooled and not after:
-        return _apply(xp, x, batch, chains)
-    references = [xp.astype(_take(xp, x, rows), xp.float64) for rows in pools]
-    size = xp.max(xp.stack([magnitude(reference) for reference in references]), axis=0)
-    references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
-    if recipe.pooled:
-        # no control is seen twice, nor centred on those of another batch
-        own = [reference for code, reference in enumerate(references) if code not in short]
-        everything = xp.concat(own) if own else references[0]
-        pooled = fit(recipe.pooled[:-1], everything, scale={"magnitude": size})
-        whitening = fit(recipe.pooled[-1:], pooled(everything), **options)
-        if ridge == 0:
-            _report_rank(xp, whitening.weight, len(everything))
-        pooled = pooled.then(whitening)
-        chains = [chain.then(pooled) for chain in chains]
-        references = [pooled(reference) for reference in references]
-    if after:
-        chains = [
-            chain.then(fit(after, reference, **options)) for chain, reference in zip(chains, references, strict=True)
-        ]
-    return _apply(xp, x, batch, chains)
+    fitted = fit_correction(
+        x, batch, control, method=method, profile=profile, ridge=ridge, coral_reg=coral_reg, fallback=fallback,
+        batch_names=batch_names,
+    )  # fmt: skip
+    return fitted(x, batch)
 
 
 def _report_rank(xp: Any, whitening: Array, n_controls: int) -> None:
     d, rank = whitening.shape[0], int(xp.linalg.matrix_rank(whitening))
     if rank < d:
         logger.info("whitening keeps %d of %d directions: %d controls do not vary in the others", rank, d, n_controls)
-
-
-def _apply(xp: Any, x: Array, batch: np.ndarray, chains: list[Affine]) -> Array:
-    weight = chains[0].weight
-    width = x.shape[1] if weight is None else weight.shape[-1]
-    out = xp.empty((x.shape[0], width), dtype=x.dtype, device=device(x))
-    for code, rows in _blocks(batch, len(chains)):
-        index = xp.asarray(rows, device=device(x))
-        out[index] = chains[code](x[index])
-    return out
 
 
 def _blocks(batch: np.ndarray, n_batches: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -171,21 +214,22 @@ def _take(xp: Any, x: Array, rows: np.ndarray) -> Array:
     return x[xp.asarray(rows, device=device(x))]
 
 
-def _control_rows(
-    batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None
+def control_rows(
+    batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None, *, at_least: int = 2
 ) -> tuple[list[np.ndarray], set[int]]:
-    """Return the reference rows of each batch, and the batches that borrow them."""
+    """Return the reference rows of each batch, and the batches that borrow all controls for want of their own."""
     n_batches = int(batch.max()) + 1
     all_rows = np.flatnonzero(control)
     order = all_rows[np.argsort(batch[all_rows], kind="stable")]
     counts = np.bincount(batch[all_rows], minlength=n_batches)
     pools = np.split(order, np.cumsum(counts)[:-1])
-    short = {code for code in range(n_batches) if counts[code] < 2}
+    short = {code for code in range(n_batches) if counts[code] < at_least}
     if short:
         named = some(f"{code if names is None else names[code]} ({counts[code]})" for code in sorted(short))
-        if fallback != "pooled" or all_rows.size < 2:
+        if fallback != "pooled" or all_rows.size < at_least:
+            fewest = "two" if at_least == 2 else at_least
             msg = (
-                f"{len(short)} batch(es) have fewer than two controls: {named}. Mark their controls, drop these "
+                f"{len(short)} batch(es) have fewer than {fewest} controls: {named}. Mark their controls, drop these "
                 'batches, or correct them with the controls of all batches by fallback="pooled"'
             )
             raise ValueError(msg)

@@ -30,9 +30,9 @@ class Affine(NamedTuple):
         """Apply to rows ``x`` of shape (n, d), in the precision of ``x``; doing nothing returns ``x`` itself."""
         xp = array_namespace(x)
         if self.shift is not None:
-            x = x - xp.astype(self.shift, x.dtype)
+            x = x - xp.astype(self.shift, x.dtype, copy=False)
         if self.weight is not None:
-            weight = xp.astype(self.weight, x.dtype)
+            weight = xp.astype(self.weight, x.dtype, copy=False)
             x = x * weight if weight.ndim == 1 else x @ weight
         return x
 
@@ -62,13 +62,20 @@ def scale(controls: Array, *, magnitude: Array | None = None) -> Affine:
     ``magnitude``, shape (d,), is how large the values were before anything was subtracted from them.
     """
     xp = array_namespace(controls)
+    sd = deviation(controls, magnitude=magnitude)
+    return Affine(weight=1 / xp.where(sd == 0, xp.ones_like(sd), sd))
+
+
+def deviation(controls: Array, *, magnitude: Array | None = None) -> Array:
+    """Return the population standard deviation of each feature, shape (d,), exactly 0 where it is rounding error."""
+    xp = array_namespace(controls)
     m = controls.shape[0]
     mean = _mean(controls)
     variance = xp.mean((controls - mean) ** 2, axis=0)
     # a variance within rounding error of zero is zero, by the bound that scikit-learn uses
     size = xp.abs(mean) if magnitude is None else magnitude
     constant = variance <= m * EPS * variance + (m * EPS * size) ** 2
-    return Affine(weight=1 / xp.sqrt(xp.where(constant, xp.ones_like(variance), variance)))
+    return xp.sqrt(xp.where(constant, xp.zeros_like(variance), variance))
 
 
 def whiten(controls: Array, *, ridge: float = 0.0) -> Affine:

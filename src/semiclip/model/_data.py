@@ -2,76 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+import logging
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
-from torch.nn.functional import normalize
 
-from semiclip._checks import some
+from semiclip import _draws
+from semiclip.model._split import given_split, split_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
+    from semiclip.correction._augmentation import Augmentation
+    from semiclip.model._tensors import MiniBatch, PairedTensors
 
-class MiniBatch(NamedTuple):
-    """Row numbers of paired samples and their keys, each of shape (B,)."""
+logger = logging.getLogger(__name__)
 
-    student: Tensor
-    teacher: Tensor
-    key: Tensor
-
-
-@dataclass
-class PairedTensors:
-    """Both corrected representations and the pair index.
-
-    The teacher rows of key ``k`` are ``teacher[start[k] : start[k] + count[k]]``.
-    """
-
-    student: Tensor  # (n_student, d)
-    teacher: Tensor  # (n_paired_teacher, D), sorted by key
-    key: Tensor  # (n_student,), -1 where unpaired
-    start: Tensor  # (n_keys,)
-    count: Tensor  # (n_keys,)
-
-    @classmethod
-    def from_arrays(
-        cls, student: np.ndarray, teacher: np.ndarray, student_key: np.ndarray, teacher_key: np.ndarray
-    ) -> PairedTensors:
-        """Sort the teacher by key; rows of either side with key -1 are never drawn."""
-        order = np.argsort(teacher_key, kind="stable")[(teacher_key < 0).sum() :]
-        count = np.bincount(teacher_key[order])
-        return cls(
-            torch.as_tensor(np.require(student, dtype=np.float32, requirements=["C", "W"])),
-            torch.as_tensor(teacher[order].astype(np.float32, copy=False)),
-            torch.as_tensor(student_key.astype(np.int64)),
-            torch.as_tensor(np.cumsum(count) - count),
-            torch.as_tensor(count),
-        )
-
-    def to(self, device: torch.device) -> PairedTensors:
-        """Move everything to a device; what is there already is not copied."""
-        return PairedTensors(*(getattr(self, field.name).to(device) for field in fields(self)))
-
-    def pair(self, rows: Tensor, generator: torch.Generator) -> MiniBatch:
-        """Draw a partner for each student row, uniformly from the teacher rows of its key."""
-        key = self.key[rows]
-        uniform = torch.rand(len(rows), generator=generator, device=rows.device, dtype=torch.float64)
-        return MiniBatch(rows, self.start[key] + (uniform * self.count[key]).long(), key)
-
-    def centroids(self, keys: Tensor) -> Tensor:
-        """Mean of the normalised teacher rows of each key, shape (len(keys), D)."""
-        count = self.count[keys]
-        of_row = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), count)
-        first = torch.repeat_interleave(self.start[keys] - (torch.cumsum(count, 0) - count), count)
-        rows = normalize(self.teacher[first + torch.arange(len(of_row), device=keys.device)], dim=1)
-        sums = torch.zeros(len(keys), self.teacher.shape[1], device=keys.device)
-        return sums.index_add_(0, of_row, rows) / count[:, None]
+ORDER, PARTNER = 0, 1  # what a random number is for
+RESIDENT = 0.6  # share of a GPU's free memory that the data may take; the rest is for weights, activations and PEA
 
 
 class MiniBatches:
@@ -90,22 +42,33 @@ class MiniBatches:
 class PairedDataModule(LightningDataModule):
     """Splits samples by group and draws weakly paired mini-batches.
 
+    Everything drawn is a function of seed, epoch and row: a resumed run draws what it would have drawn, and so do
+    several processes, which share each mini-batch among them.
+
     Parameters
     ----------
     tensors
-        The data.
+        The data as training reads them.
     groups
         Group of each student row, shape (n_student,): a group is never split between training and validation.
+    infer
+        Gives student rows, by number, as inference sees them, for validation; by default those of training.
+    augment
+        Makes the augmentation of student rows from a seed and a device.
     train_size, validation_size
         Fractions of the groups; the rest is a test set.
     batch_size
-        Rows of a training mini-batch, all of them if there are fewer. The last partial one is dropped.
+        Rows of a training mini-batch over all processes, or all rows if there are fewer. The last partial one is
+        dropped.
     split_seed
         Seed of the split.
     seed
-        Seed, with the epoch, of the draws, so that a resumed run draws what it would have drawn.
+        Seed of everything else.
     external_indexing
         Student rows for training, validation and, if given, test, instead of a random split.
+    chunk_rows
+        Keep the data in main memory and copy so many pairs at a time to the device. ``None`` does so only where the
+        data would take more than 60 % of a GPU's free memory, with chunks of an eighth of it.
     """
 
     def __init__(
@@ -113,26 +76,43 @@ class PairedDataModule(LightningDataModule):
         tensors: PairedTensors,
         groups: np.ndarray,
         *,
+        infer: Callable[[np.ndarray], np.ndarray] | None = None,
+        augment: Callable[[int, torch.device], Augmentation] | None = None,
         train_size: float = 0.9,
         validation_size: float | None = None,
         batch_size: int = 1024,
         split_seed: int = 0,
         seed: int = 0,
         external_indexing: Sequence[np.ndarray] | None = None,
+        chunk_rows: int | None = None,
     ) -> None:
         super().__init__()
-        self.tensors, self.batch_size, self.seed = tensors, batch_size, seed
+        if chunk_rows is not None and chunk_rows < batch_size:
+            msg = f"chunk_rows={chunk_rows} must be at least batch_size={batch_size}"
+            raise ValueError(msg)
+        self.host, self.batch_size, self.seed, self.split_seed = tensors, batch_size, seed, split_seed
+        self.infer, self.augment, self.chunk_rows = infer, augment, chunk_rows
+        self.augmentation: Augmentation | None = None
         paired = np.flatnonzero(tensors.key.numpy() >= 0)
         if external_indexing is None:
             self.train_idx, self.val_idx, self.test_idx = split_groups(
                 paired, groups[paired], train_size, validation_size, split_seed
             )
         else:
-            self.train_idx, self.val_idx, self.test_idx = _given_split(external_indexing, paired)
-        self.n_train, self.n_val = len(self.train_idx), len(self.val_idx)
+            self.train_idx, self.val_idx, self.test_idx = given_split(external_indexing, paired)
         if len(np.unique(tensors.key.numpy()[self.train_idx])) < 2:
             msg = "training needs at least two different keys to contrast; pair more data or raise train_size"
             raise ValueError(msg)
+
+    @property
+    def n_train(self) -> int:
+        """Number of training rows."""
+        return len(self.train_idx)
+
+    @property
+    def n_val(self) -> int:
+        """Number of validation rows."""
+        return len(self.val_idx)
 
     @property
     def n_batches(self) -> int:
@@ -140,16 +120,71 @@ class PairedDataModule(LightningDataModule):
         return max(1, self.n_train // self.batch_size)
 
     def setup(self, stage: str | None = None) -> None:
-        """Move the data to the training device."""
-        device = self.trainer.strategy.root_device  # type: ignore[union-attr]
-        self.tensors = self.tensors.to(device)
-        self._train_rows, self._val_rows = (
-            torch.as_tensor(idx, device=device) for idx in (self.train_idx, self.val_idx)
-        )
+        """Move the data to the training device, and let all processes draw what the first one draws."""
+        strategy: Any = self.trainer.strategy  # type: ignore[union-attr]
+        self.device, self.n_processes, self.rank = strategy.root_device, strategy.world_size, strategy.global_rank
+        if min(self.batch_size, self.n_train) % self.n_processes:
+            msg = (
+                f"{min(self.batch_size, self.n_train)} rows of a mini-batch cannot be shared equally by "
+                f"{self.n_processes} processes; choose another batch_size"
+            )
+            raise ValueError(msg)
+        self._set(strategy.broadcast(self.state_dict()))
+        self.resident = self._fits()
+        self.tensors = self.host.to(self.device) if self.resident else self.host
+        self._arrange()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to go on as if it had never stopped."""
+        index = {name: torch.as_tensor(getattr(self, name)) for name in ("train_idx", "val_idx", "test_idx")}
+        return {"seed": self.seed, "split_seed": self.split_seed, "n_student": len(self.host.key), **index}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the split and the draws of a checkpoint."""
+        if state_dict["n_student"] != len(self.host.key):
+            msg = (
+                f"the checkpoint was made with {state_dict['n_student']} student samples, but there are "
+                f"{len(self.host.key)}; resume with the same data"
+            )
+            raise ValueError(msg)
+        self._set(state_dict)
+        self._arrange()
+
+    def _set(self, state: dict[str, Any]) -> None:
+        self.seed, self.split_seed = state["seed"], state["split_seed"]
+        for name in ("train_idx", "val_idx", "test_idx"):
+            setattr(self, name, np.asarray(state[name]))
+
+    def _arrange(self) -> None:
+        where = self.tensors.student.device
+        self._train_rows = torch.as_tensor(self.train_idx, device=where)
+        self._val_rows = torch.as_tensor(self.val_idx, device=where)
+        if self.infer is None:
+            held_out = self.tensors.student[self._val_rows]
+        else:
+            held_out = torch.as_tensor(self.infer(self.val_idx).astype(np.float32, copy=False), device=where)
+        self.validation = self.tensors.seen_as(self._val_rows, held_out)
         # what held-out samples shall find among all held-out keys: the teacher is fixed, so once is enough
-        self.held_out = torch.unique(self.tensors.key[self._val_rows])
-        self.held_out_centroids = self.tensors.centroids(self.held_out)
+        held_out_keys = torch.unique(self.validation.key)
+        self.held_out_centroids = self.tensors.centroids(held_out_keys).to(self.device)
+        self.held_out = held_out_keys.to(self.device)
+        if self.augment is not None:
+            self.augmentation = self.augment(self.seed, self.device)
+
+    def _fits(self) -> bool:
+        if self.chunk_rows is None and self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if self.host.nbytes > RESIDENT * free:
+                row = 4 * (self.host.student.shape[1] + self.host.teacher.shape[1])
+                self.chunk_rows = max(self.batch_size, free // 8 // row)
+        if self.chunk_rows is None:
+            return True
+        logger.warning(
+            "the data (%.1f GB) stay in main memory and %d pairs at a time are copied to %s, which is slower than "
+            "training on data that are there",
+            self.host.nbytes / 1e9, self.chunk_rows, self.device,
+        )  # fmt: skip
+        return False
 
     def train_dataloader(self) -> MiniBatches:
         """Draw shuffled rows and, for each, a new partner every epoch."""
@@ -164,58 +199,29 @@ class PairedDataModule(LightningDataModule):
         return batch
 
     def _draw_train(self) -> Iterator[MiniBatch]:
-        # an odd factor keeps the epochs of one seed apart from those of the next seed
-        generator = self._generator(self.seed * 1_000_003 + 1 + self.trainer.current_epoch)  # type: ignore[union-attr]
-        device, size = self._train_rows.device, min(self.batch_size, self.n_train)
-        rows = self._train_rows[torch.randperm(self.n_train, generator=generator, device=device)]
-        for mini_batch in rows[: self.n_batches * size].view(-1, size):
-            yield self.tensors.pair(mini_batch, generator)
+        epoch, size = self.trainer.current_epoch, min(self.batch_size, self.n_train)  # type: ignore[union-attr]
+        order = _draws.permutation(self.n_train, self.seed, epoch, ORDER, device=self._train_rows.device)
+        rows = self._train_rows[order[: self.n_batches * size]]
+        share = rows.view(-1, self.n_processes, size // self.n_processes)[:, self.rank]
+        yield from self._draw(self.tensors, list(share), list(share), epoch)
 
     def _draw_validation(self) -> Iterator[MiniBatch]:
-        generator = self._generator(self.seed)
-        for rows in self._val_rows.tensor_split(-(-self.n_val // self.batch_size)):
-            yield self.tensors.pair(rows, generator)
+        n = -(-self.n_val // self.batch_size)
+        places = torch.arange(self.n_val, device=self._val_rows.device)
+        yield from self._draw(self.validation, list(self._val_rows.tensor_split(n)), list(places.tensor_split(n)), -1)
 
-    def _generator(self, seed: int) -> torch.Generator:
-        return torch.Generator(self._train_rows.device).manual_seed(seed % 2**63)
-
-
-def split_groups(
-    rows: np.ndarray, groups: np.ndarray, train_size: float, validation_size: float | None, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Split rows so that no group is on two sides."""
-    from sklearn.model_selection import GroupShuffleSplit
-
-    validation_size = 1 - train_size if validation_size is None else validation_size
-    if not 0 < train_size <= 1 or not 0 <= validation_size <= 1 or train_size + validation_size > 1 + 1e-9:
-        msg = (
-            f"train_size={train_size} and validation_size={validation_size} must be fractions that add up to 1 at most"
-        )
-        raise ValueError(msg)
-    none = rows[:0]
-    if validation_size < 1e-9:
-        return rows, none, none
-    n_groups = len(np.unique(groups))
-    if n_groups < 2:
-        msg = (
-            "all paired samples belong to one group, so none can be held out for validation; name another split_key in "
-            "the setup or train with train_size=1.0"
-        )
-        raise ValueError(msg)
-    n_validation = min(max(1, round(validation_size * n_groups)), n_groups - 1)
-    n_train = min(max(1, round(train_size * n_groups)), n_groups - n_validation)
-    splitter = GroupShuffleSplit(1, train_size=n_train, test_size=n_validation, random_state=seed % 2**32)
-    train, validation = next(splitter.split(rows, groups=groups))
-    return rows[train], rows[validation], np.setdiff1d(rows, rows[np.concatenate([train, validation])])
-
-
-def _given_split(external_indexing: Sequence[np.ndarray], paired: np.ndarray) -> list[np.ndarray]:
-    parts = [np.flatnonzero(part) if np.asarray(part).dtype == bool else np.asarray(part) for part in external_indexing]
-    parts += [paired[:0]] * (3 - len(parts))
-    if unpaired := np.setdiff1d(np.concatenate(parts), paired).tolist():
-        msg = f"external_indexing has rows that are controls, unpaired or not there: {some(unpaired)}"
-        raise ValueError(msg)
-    if np.unique(np.concatenate(parts)).size < sum(map(len, parts)):
-        msg = "external_indexing has rows in more than one of training, validation and test"
-        raise ValueError(msg)
-    return parts
+    def _draw(self, source: PairedTensors, rows: list[Tensor], places: list[Tensor], epoch: int) -> Iterator[MiniBatch]:
+        """Pair mini-batches of rows, which are at these places of the source."""
+        if self.resident:
+            for row, place in zip(rows, places, strict=True):
+                yield source.pair(row, place, self.seed, epoch, PARTNER)
+            return
+        at_once = max(1, self.chunk_rows // max(map(len, rows)))  # type: ignore[operator]
+        for first in range(0, len(rows), at_once):
+            chunk = slice(first, first + at_once)
+            pairs = source.pair(torch.cat(rows[chunk]), torch.cat(places[chunk]), self.seed, epoch, PARTNER)
+            part = source.part(pairs, self.device)
+            here = torch.arange(len(pairs.row), device=self.device)
+            sizes = [len(row) for row in rows[chunk]]
+            for row, place in zip(pairs.row.to(self.device).split(sizes), here.split(sizes), strict=True):
+                yield pairs._replace(row=row, student=place, teacher=place, key=part.key[place], source=part)

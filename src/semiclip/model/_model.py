@@ -6,21 +6,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
-import torch
 from scvi.data._constants import _SETUP_ARGS_KEY
 from scvi.data._manager import AnnDataManagerValidationCheck
 from scvi.model.base import BaseModelClass
-from scvi.train import TrainRunner
 from scvi.utils import setup_anndata_dsp
-from scvi.utils._docstrings import devices_dsp
 
 from semiclip._checks import UNSET, finite_rows, modality, nonempty
 from semiclip._pairing import roles
-from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER, Manager, MuDataRepresentationField, RepresentationField
 from semiclip.model._module import FEW_KEYS, LARGE, SMALL, SemiClipModule
-from semiclip.model._plan import DistillationPlan, KeepBest
 from semiclip.model._setup import Method, Setup, check_choices
+from semiclip.model._training import DistillationTraining
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +29,7 @@ logger = logging.getLogger(__name__)
 BLOCK = 1 << 14  # rows embedded at a time
 
 
-class SemiClip(BaseModelClass):
+class SemiClip(DistillationTraining, BaseModelClass):
     """Semi-Clipped: a frozen teacher embedding teaches an adapter on a frozen student embedding with the CLIP loss.
 
     Parameters
@@ -84,9 +80,6 @@ class SemiClip(BaseModelClass):
     """
 
     _module_cls = SemiClipModule
-    _data_splitter_cls = PairedDataModule
-    _training_plan_cls = DistillationPlan
-    _train_runner_cls = TrainRunner
 
     def __init__(
         self,
@@ -232,102 +225,6 @@ class SemiClip(BaseModelClass):
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
-    @devices_dsp.dedent
-    def train(
-        self,
-        max_epochs: int = 150,
-        *,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        train_size: float = 0.9,
-        validation_size: float | None = None,
-        batch_size: int = 1024,
-        early_stopping: bool = False,
-        monitor: str = "validation_loss",
-        select: Literal["last", "best"] = "last",
-        plan_kwargs: dict[str, Any] | None = None,
-        datasplitter_kwargs: dict[str, Any] | None = None,
-        **trainer_kwargs: Any,
-    ) -> None:
-        """Train the adapter; ``history`` then has the curves.
-
-        Parameters
-        ----------
-        max_epochs
-            Passes over the paired student samples; each meets a new random partner every time.
-        %(param_accelerator)s
-        %(param_devices)s
-        train_size, validation_size
-            Fractions of the groups (``split_key``) for training and validation; the rest is left as a test set.
-            ``validation_size=None`` takes what ``train_size`` leaves.
-        batch_size
-            Rows of a mini-batch, all of them if there are fewer; every other row is a negative.
-        early_stopping
-            Stop when ``monitor`` no longer improves; ``early_stopping_patience`` and the like are trainer arguments.
-        monitor
-            A curve of ``history`` on validation: ``validation_loss``, ``validation_mean_rank_percentile`` or
-            ``validation_recall_at_1``, ``_5``, ``_10``.
-        select
-            Keep the weights of the last epoch, as the paper does, or of the ``"best"`` epoch by ``monitor``.
-        plan_kwargs
-            Arguments of the training plan: ``optimizer``, ``lr``, ``momentum``, ``weight_decay``, ``schedule``,
-            ``min_lr``.
-        datasplitter_kwargs
-            ``external_indexing=[train, validation]`` gives the split as rows of the student.
-        **trainer_kwargs
-            Arguments of :class:`scvi.train.Trainer`, such as ``enable_progress_bar=False`` or ``callbacks``.
-
-        Raises
-        ------
-        ValueError
-            If a batch has too few controls, there is nothing to contrast or to validate on.
-        """
-        if select not in ("last", "best"):
-            msg = f"select={select!r} is not one of last, best"
-            raise ValueError(msg)
-        if max_epochs < 1 or batch_size < 2:
-            msg = f"max_epochs={max_epochs} must be at least 1 and batch_size={batch_size} at least 2, to contrast rows"
-            raise ValueError(msg)
-        if self.adata is None:
-            msg = "the model was loaded without data; load it with SemiClip.load(folder, mdata) to train it further"
-            raise ValueError(msg)
-        tensors = self._setup.tensors(self.adata, self._methods, **self._correction)
-        groups = self._setup.groups(self.adata, tensors.key.numpy())
-        seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
-        if self.split_seed_ is None:  # training further keeps the split, so that nothing held out is ever trained on
-            self.split_seed_ = seed
-        splitter_kwargs = {
-            "train_size": train_size,
-            "validation_size": validation_size,
-            "batch_size": batch_size,
-            "split_seed": self.split_seed_,
-            "seed": seed,
-        }
-        data = self._data_splitter_cls(tensors, groups, **{**splitter_kwargs, **(datasplitter_kwargs or {})})
-        plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **(plan_kwargs or {}))
-        mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
-        if (early_stopping or select == "best") and data.n_val == 0:
-            msg = "early stopping and select='best' need validation samples; lower train_size"
-            raise ValueError(msg)
-        callbacks = [*trainer_kwargs.pop("callbacks", [])]
-        if select == "best":
-            callbacks.append(KeepBest(monitor, mode))
-        defaults = {
-            "early_stopping": early_stopping,
-            "early_stopping_monitor": monitor,
-            "early_stopping_mode": mode,
-            "check_val_every_n_epoch": 1 if data.n_val else None,
-            "log_every_n_steps": min(10, data.n_batches),
-        }
-        runner = self._train_runner_cls(
-            self, plan, data, max_epochs, accelerator, devices, callbacks=callbacks, **{**defaults, **trainer_kwargs}
-        )
-        self.module.train()  # a loaded model is in evaluation mode
-        runner()
-        params = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size, "select": select}
-        self.train_params_ = {**params, **(plan_kwargs or {})}
-        self.trainer = None  # it holds the training data and the optimiser's state
-
     def get_latent_representation(
         self,
         adata: AnnData | MuData | None = None,
@@ -374,19 +271,19 @@ class SemiClip(BaseModelClass):
         # a query is read here and not registered: scvi-tools would ask for the teacher and keep the query in memory
         own = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
         setup = replace(self._setup, **{name: key for name, key in own.items() if key is not UNSET})  # type: ignore[arg-type]
-        corrected = setup.corrected(adata, STUDENT, self._methods[STUDENT], **self._correction)
-        if corrected.shape[1] != self.summary_stats[f"n_{STUDENT}"]:
+        query = setup.read(adata, STUDENT)
+        if (width := query.values.shape[1]) != self.summary_stats[f"n_{STUDENT}"]:
             msg = (
-                f"obsm[{setup.student_rep!r}] of the query has {corrected.shape[1]} dimensions, but the model "
-                f"was set up with {self.summary_stats[f'n_{STUDENT}']}; encode the query with the same encoder"
+                f"obsm[{setup.student_rep!r}] of the query has {width} dimensions, but the model was set up with "
+                f"{self.summary_stats[f'n_{STUDENT}']}; encode the query with the same encoder"
             )
             raise ValueError(msg)
-        names = setup.side(adata, STUDENT).obs_names
-        if indices is not None:
-            rows = np.asarray(indices)
-            corrected, names = corrected[rows], names[rows]
-        embedded = self.module.embed(corrected, batch_size or BLOCK)
-        finite_rows(embedded, names, "the embedding")
+        correction = query.correction(self._methods[STUDENT], **self._correction)
+        rows = np.arange(len(query.values)) if indices is None else np.arange(len(query.values))[np.asarray(indices)]
+        embedded = self.module.embed(
+            lambda block: correction(query.values, query.batch, rows[block]), len(rows), batch_size or BLOCK
+        )
+        finite_rows(embedded, setup.side(adata, STUDENT).obs_names[rows], "the embedding")
         return embedded
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own

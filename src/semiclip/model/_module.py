@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from semiclip.objectives import Clip
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 FEW_KEYS = 500  # with fewer pairing keys a small adapter generalises better: see n_hidden of SemiClip
 SMALL, LARGE = (64,), (512, 1024)
@@ -46,13 +46,13 @@ class SemiClipModule(nn.Module):
         return self.adapter(student)
 
     @torch.inference_mode()
-    def embed(self, rows: np.ndarray, batch_size: int) -> np.ndarray:
-        """Embed rows of an array, a block at a time, in evaluation mode; float32."""
+    def embed(self, read: Callable[[slice], np.ndarray], n: int, block: int) -> np.ndarray:
+        """Embed ``n`` rows in evaluation mode, reading a block at a time; float32 of shape (n, n_output)."""
         self.eval()
-        out = np.empty((len(rows), self.n_output), dtype=np.float32)
-        for start in range(0, len(rows), batch_size):
-            block = np.require(rows[start : start + batch_size], np.float32, ["C", "W"])
-            out[start : start + batch_size] = self(torch.as_tensor(block, device=self.device)).cpu().numpy()
+        out = np.empty((n, self.n_output), dtype=np.float32)
+        for start in range(0, n, block):
+            rows = np.require(read(slice(start, min(start + block, n))), np.float32, ["C", "W"])
+            out[start : start + block] = self(torch.as_tensor(rows, device=self.device)).cpu().numpy()
         return out
 
     @property

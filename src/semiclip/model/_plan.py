@@ -11,8 +11,9 @@ from semiclip.metrics import retrieval
 if TYPE_CHECKING:
     from lightning import Trainer
 
-    from semiclip.model._data import MiniBatch, PairedTensors
+    from semiclip.correction._augmentation import Augmentation
     from semiclip.model._module import SemiClipModule
+    from semiclip.model._tensors import MiniBatch
 
 
 class DistillationPlan(LightningModule):
@@ -56,25 +57,38 @@ class DistillationPlan(LightningModule):
         self._embedded: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     @property
-    def data(self) -> PairedTensors:
-        """The tensors on the training device."""
-        return self.trainer.datamodule.tensors  # type: ignore[attr-defined]
+    def augmentation(self) -> Augmentation | None:
+        """What changes student rows in training."""
+        return self.trainer.datamodule.augmentation  # type: ignore[attr-defined]
 
-    def view(self, rows: torch.Tensor) -> torch.Tensor:
-        """Return what the adapter sees of these student rows in training: the one place for augmentation."""
-        return self.data.student[rows]
+    def view(self, batch: MiniBatch) -> torch.Tensor:
+        """Return what the adapter sees of student rows in training: the one place for augmentation."""
+        rows, augmentation = batch.source.student[batch.student], self.augmentation
+        if augmentation is None:
+            return rows
+        with torch.autocast(rows.device.type, enabled=False):  # moments in half precision would be noise
+            return augmentation(rows, batch.row, batch.source.batch[batch.student], self.current_epoch)
+
+    def on_train_epoch_start(self) -> None:
+        """Draw the epoch's whitening transforms."""
+        if self.augmentation is not None:
+            self.augmentation.start_epoch(self.current_epoch)
 
     def training_step(self, batch: MiniBatch, batch_idx: int) -> torch.Tensor:
         """Contrast the student's view of a mini-batch with the teacher."""
-        embedded = self.module(self.view(batch.student))
-        loss = self.module.objective(embedded, self.data.teacher[batch.teacher], batch.key)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(embedded), prog_bar=True)
+        embedded, teacher, key = self.module(self.view(batch)), batch.source.teacher[batch.teacher], batch.key
+        if self.trainer.world_size > 1:
+            # every process computes the loss of the joint mini-batch; the mean of their gradients is its gradient
+            gathered: Any = [self.all_gather(part, sync_grads=part is embedded) for part in (embedded, teacher, key)]
+            embedded, teacher, key = (part.flatten(0, 1) for part in gathered)
+        loss = self.module.objective(embedded, teacher, key)
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(embedded), prog_bar=True)
         return loss
 
     def validation_step(self, batch: MiniBatch, batch_idx: int) -> None:
-        """Do the same on held-out groups, without augmentation."""
-        embedded = self.module(self.data.student[batch.student])
-        loss = self.module.objective(embedded, self.data.teacher[batch.teacher], batch.key)
+        """Do the same on held-out groups, as inference sees them."""
+        embedded = self.module(batch.source.student[batch.student])
+        loss = self.module.objective(embedded, batch.source.teacher[batch.teacher], batch.key)
         self.log("validation_loss", loss, on_step=False, on_epoch=True, batch_size=len(embedded), prog_bar=True)
         self._embedded.append((embedded, batch.key))
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from mudata import MuData
 
 from semiclip._checks import batches, column, controls, modality, nonempty, representation
 from semiclip._pairing import Pairing, pair_rows, pair_rows_in_place, roles
-from semiclip.correction import correct
-from semiclip.model._data import PairedTensors
+from semiclip.correction import Affine, Correction, fit_correction
+from semiclip.correction._correct import Method, Profile
 from semiclip.model._fields import STUDENT, TEACHER
 
 if TYPE_CHECKING:
@@ -19,7 +19,27 @@ if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
 
-Method = Literal["center", "center_scale", "tvn"]
+
+# what PEA draws from, in full, is the student's correction by its own batch; the teacher's is fitted on all controls
+PROFILES: dict[str, Profile] = {STUDENT: "batch", TEACHER: "clean"}
+
+
+class Observed(NamedTuple):
+    """One side as arrays: values (n, d), batch codes (n,), mask of the controls (n,), names of the batches."""
+
+    values: np.ndarray
+    batch: np.ndarray
+    control: np.ndarray
+    names: list[Any]
+    profile: Profile
+
+    def correction(self, method: Method | None, **how: Any) -> Correction:
+        """Fit a correction on the controls, or none."""
+        if method is None:
+            return Correction([Affine()])
+        return fit_correction(
+            self.values, self.batch, self.control, method=method, profile=self.profile, batch_names=self.names, **how
+        )
 
 
 @dataclass
@@ -63,21 +83,13 @@ class Setup:
             control=self.control,
         )
 
-    def corrected(self, adata: AnnData | MuData, side: str, method: Method | None, **how: Any) -> np.ndarray:
-        """Return a side's representation, corrected on its own controls."""
+    def read(self, adata: AnnData | MuData, side: str) -> Observed:
+        """Return a side's representation, batches and controls."""
         observed = self.side(adata, side)
         values = representation(observed, getattr(self, f"{side}_rep"), f"{side}_rep")
         codes, names = batches(observed, self.batch_key)
         reference = controls(observed, self.perturbation_key, self.control) | (self.control is None)
-        if method is None:
-            return values
-        return correct(values, codes, reference, method=method, batch_names=names.tolist(), **how)
-
-    def tensors(self, adata: AnnData | MuData, methods: Mapping[str, Method | None], **how: Any) -> PairedTensors:
-        """Return both corrected representations with their pair index."""
-        student, teacher = (self.corrected(adata, side, methods[side], **how) for side in (STUDENT, TEACHER))
-        pairing = self.pairing(adata)
-        return PairedTensors.from_arrays(student, teacher, pairing.student, pairing.teacher)
+        return Observed(values, codes, reference, names.tolist(), PROFILES[side])
 
     def groups(self, adata: AnnData | MuData, key: np.ndarray) -> np.ndarray:
         """Return the group of each student row that a split must not tear apart."""

@@ -1,0 +1,103 @@
+"""Both representations and the pair index as tensors, and mini-batches as row numbers in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from semiclip import _draws
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MiniBatch(NamedTuple):
+    """Paired samples, each field of shape (B,) but the last."""
+
+    row: Tensor
+    """Number of the student's row in the data, for which everything random is drawn."""
+    student: Tensor
+    """Where it is in ``source.student``."""
+    teacher: Tensor
+    """Where its partner is in ``source.teacher``."""
+    key: Tensor
+    """Pairing key."""
+    source: PairedTensors
+    """Where the rows are."""
+
+
+@dataclass
+class PairedTensors:
+    """Both representations and the pair index.
+
+    The teacher rows of key ``k`` are ``teacher[start[k] : start[k] + count[k]]``.
+    """
+
+    student: Tensor  # (n_student, d)
+    teacher: Tensor  # (n_paired_teacher, D), sorted by key
+    key: Tensor  # (n_student,), -1 where unpaired
+    batch: Tensor  # (n_student,)
+    start: Tensor  # (n_keys,)
+    count: Tensor  # (n_keys,), so many teacher rows
+
+    @classmethod
+    def from_arrays(
+        cls,
+        student: np.ndarray,
+        teacher: np.ndarray,
+        student_key: np.ndarray,
+        teacher_key: np.ndarray,
+        student_batch: np.ndarray | None = None,
+    ) -> PairedTensors:
+        """Sort the teacher by key; rows of either side with key -1 are never drawn."""
+        order = np.argsort(teacher_key, kind="stable")[(teacher_key < 0).sum() :]
+        count = np.bincount(teacher_key[order])
+        batch = np.zeros(len(student), dtype=np.int64) if student_batch is None else student_batch
+        return cls(
+            torch.as_tensor(np.require(student, dtype=np.float32, requirements=["C", "W"])),
+            torch.as_tensor(teacher[order].astype(np.float32, copy=False)),
+            torch.as_tensor(student_key.astype(np.int64)),
+            torch.as_tensor(batch.astype(np.int64)),
+            torch.as_tensor(np.cumsum(count) - count),
+            torch.as_tensor(count),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all tensors."""
+        return sum(getattr(self, field.name).nbytes for field in fields(self))
+
+    def to(self, device: torch.device) -> PairedTensors:
+        """Move everything to a device; what is there already is not copied."""
+        return PairedTensors(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def seen_as(self, rows: Tensor, student: Tensor) -> PairedTensors:
+        """Return some student rows, in another form, beside the same teacher."""
+        return replace(self, student=student, key=self.key[rows], batch=self.batch[rows])
+
+    def pair(self, row: Tensor, place: Tensor, *counters: int) -> MiniBatch:
+        """Draw a partner for each student row at ``place``, uniformly from the teacher rows of its key."""
+        key = self.key[place]
+        partner = self.start[key] + _draws.below(_draws.state(*counters, row), self.count[key])
+        return MiniBatch(row, place, partner, key, self)
+
+    def part(self, pairs: MiniBatch, device: torch.device) -> PairedTensors:
+        """Copy the rows of some pairs to a device, so that pair ``i`` is row ``i`` there."""
+        rows = self.student[pairs.student], self.teacher[pairs.teacher], pairs.key, self.batch[pairs.student]
+        student, teacher, key, batch = (
+            (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True) for tensor in rows
+        )
+        return PairedTensors(student, teacher, key, batch, self.start[:0].to(device), self.count[:0].to(device))
+
+    def centroids(self, keys: Tensor) -> Tensor:
+        """Mean of the normalised teacher rows of each key, shape (len(keys), D)."""
+        count = self.count[keys]
+        of_row = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), count)
+        first = torch.repeat_interleave(self.start[keys] - (torch.cumsum(count, 0) - count), count)
+        rows = normalize(self.teacher[first + torch.arange(len(of_row), device=keys.device)], dim=1)
+        sums = torch.zeros(len(keys), self.teacher.shape[1], device=keys.device)
+        return sums.index_add_(0, of_row, rows) / count[:, None]

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from scvi.train import TrainRunner
+from scvi.utils._docstrings import devices_dsp
+
+from semiclip.correction import PEA
+from semiclip.correction._augmentation import Augmentation
+from semiclip.model._data import PairedDataModule
+from semiclip.model._fields import STUDENT, TEACHER
+from semiclip.model._plan import DistillationPlan, KeepBest
+from semiclip.model._tensors import PairedTensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from semiclip.model._module import SemiClipModule
+    from semiclip.model._setup import Method, Setup
+
+Precision = Literal["highest", "high", "medium"]
+
+
+class DistillationTraining:
+    """Training of a model that is set up with paired modalities."""
+
+    _data_splitter_cls = PairedDataModule
+    _training_plan_cls = DistillationPlan
+    _train_runner_cls = TrainRunner
+
+    adata: Any
+    module: SemiClipModule
+    _methods: Mapping[str, Method | None]
+    _correction: Mapping[str, Any]
+    split_seed_: int | None
+
+    @devices_dsp.dedent
+    def train(
+        self,
+        max_epochs: int = 150,
+        *,
+        pea: bool | PEA | Mapping[str, Any] = True,
+        profile: Literal["default", "paper"] = "default",
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        batch_size: int = 1024,
+        early_stopping: bool = False,
+        monitor: str = "validation_loss",
+        select: Literal["last", "best"] = "last",
+        matmul_precision: Precision = "highest",
+        plan_kwargs: dict[str, Any] | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the adapter; ``history`` then has the curves.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the paired student samples; each meets a new random partner every time.
+        pea
+            Perturbation Embedding Augmentation of the student in training: ``True`` for that of the paper, ``False``
+            for the correction of inference instead, or options of :class:`semiclip.correction.PEA`.
+        profile
+            Where the optimiser and its schedule start from: ``"default"`` was chosen on simulations, ``"paper"`` has
+            the paper's learning rate of 1e-3.
+        %(param_accelerator)s
+        %(param_devices)s
+        train_size, validation_size
+            Fractions of the groups (``split_key``) for training and validation; the rest is left as a test set.
+            ``validation_size=None`` takes what ``train_size`` leaves.
+        batch_size
+            Rows of a mini-batch over all devices, all of them if there are fewer; every other row is a negative.
+        early_stopping
+            Stop when ``monitor`` no longer improves; ``early_stopping_patience`` and the like are trainer arguments.
+        monitor
+            A curve of ``history`` on validation: ``validation_loss``, ``validation_mean_rank_percentile`` or
+            ``validation_recall_at_1``, ``_5``, ``_10``.
+        select
+            Keep the weights of the last epoch, as the paper does, or of the ``"best"`` epoch by ``monitor``.
+        matmul_precision
+            Of float32 matrix products while training: ``"high"`` is TF32 on GPUs that have it, see
+            :func:`torch.set_float32_matmul_precision`. ``precision="bf16-mixed"`` is a trainer argument.
+        plan_kwargs
+            Arguments of the training plan: ``optimizer``, ``lr``, ``momentum``, ``weight_decay``, ``schedule``,
+            ``min_lr``.
+        datasplitter_kwargs
+            ``external_indexing=[train, validation]`` gives the split as rows of the student; ``chunk_rows`` keeps the
+            data in main memory and copies so many pairs at a time to the device.
+        **trainer_kwargs
+            Arguments of :class:`scvi.train.Trainer`, such as ``enable_progress_bar=False``, ``callbacks``,
+            ``strategy="ddp"``, or ``ckpt_path`` to go on from a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If a batch has too few controls, there is nothing to contrast or to validate on, or training diverges.
+        """
+        if select not in ("last", "best"):
+            msg = f"select={select!r} is not one of last, best"
+            raise ValueError(msg)
+        if max_epochs < 1 or batch_size < 2:
+            msg = f"max_epochs={max_epochs} must be at least 1 and batch_size={batch_size} at least 2, to contrast rows"
+            raise ValueError(msg)
+        if profile not in PROFILES:
+            msg = f"profile={profile!r} is not one of {', '.join(PROFILES)}"
+            raise ValueError(msg)
+        if self.adata is None:
+            msg = "the model was loaded without data; load it with SemiClip.load(folder, mdata) to train it further"
+            raise ValueError(msg)
+        options = PEA.of(pea)
+        splitting = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
+        data = self._paired_data(options, **splitting, **(datasplitter_kwargs or {}))
+        optimisation = {**PROFILES[profile], **(plan_kwargs or {})}
+        plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
+        mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
+        if (early_stopping or select == "best") and data.n_val == 0:
+            msg = "early stopping and select='best' need validation samples; lower train_size"
+            raise ValueError(msg)
+        callbacks = [*trainer_kwargs.pop("callbacks", [])]
+        if select == "best":
+            callbacks.append(KeepBest(monitor, mode))
+        defaults = {
+            "early_stopping": early_stopping,
+            "early_stopping_monitor": monitor,
+            "early_stopping_mode": mode,
+            "check_val_every_n_epoch": 1 if data.n_val else None,
+            "log_every_n_steps": min(10, data.n_batches),
+        }
+        runner = self._train_runner_cls(
+            self, plan, data, max_epochs, accelerator, devices, callbacks=callbacks, **{**defaults, **trainer_kwargs}
+        )
+        self.module.train()  # a loaded model is in evaluation mode
+        with _matmul(matmul_precision):
+            runner()
+        self.split_seed_ = data.split_seed
+        params = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size, "select": select}
+        self.train_params_ = {**params, "pea": options.params if options else False, **optimisation}
+        self.trainer = None  # it holds the training data and the optimiser's state
+
+    def _paired_data(self, pea: PEA | None, **splitting: Any) -> PairedDataModule:
+        setup: Setup = self._setup  # type: ignore[attr-defined]
+        student, teacher = (setup.read(self.adata, side) for side in (STUDENT, TEACHER))
+        pairing = setup.pairing(self.adata)
+        as_inferred = student.correction(self._methods[STUDENT], **self._correction)
+        taught = teacher.correction(self._methods[TEACHER], **self._correction)(teacher.values, teacher.batch)
+        seen = student.values if pea else as_inferred(student.values, student.batch)
+        tensors = PairedTensors.from_arrays(seen, taught, pairing.student, pairing.teacher, student.batch)
+        groups = setup.groups(self.adata, tensors.key.numpy())
+        seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
+        if self.split_seed_ is None:  # training further keeps the split, so that nothing held out is ever trained on
+            self.split_seed_ = seed
+        if pea is not None:
+
+            def augment(seed: int, device: torch.device) -> Augmentation:
+                return Augmentation(
+                    pea, student.values, student.batch, student.control, seed=seed, device=device,
+                    fallback=self._correction["fallback"], batch_names=student.names,
+                )  # fmt: skip
+
+            splitting["augment"] = augment
+            splitting["infer"] = lambda rows: as_inferred(student.values, student.batch, rows)
+        return self._data_splitter_cls(tensors, groups, split_seed=self.split_seed_, seed=seed, **splitting)
+
+
+PROFILES: dict[str, dict[str, Any]] = {"default": {}, "paper": {"optimizer": "sgd", "lr": 1e-3}}
+
+
+@contextmanager
+def _matmul(precision: Precision) -> Iterator[None]:
+    """Set the precision of float32 matrix products, and set it back."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
