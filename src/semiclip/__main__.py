@@ -36,14 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("semiclip_demo"), help="folder for the results (%(default)s)")
     parser.add_argument("--encoder", choices=["pca", "scvi"], default="pca", help="of the expression (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of simulation, encoder and training (%(default)s)")
-    parser.add_argument("--epochs", type=int, help="training epochs (60, or 150 with --real)")
+    parser.add_argument("--epochs", type=int, default=150, help="training epochs (%(default)s)")
     parser.add_argument(
         "--real", action="store_true", help="train on real U2OS compounds and embed real overexpression wells instead"
     )
     args = parser.parse_args(argv)
     if args.real and args.encoder == "scvi":
         parser.error("the real data are L1000 z-scores, not counts: scVI cannot encode them, use --encoder pca")
-    if args.epochs is not None and args.epochs < 1:
+    if args.epochs < 1:
         parser.error("--epochs must be at least 1")
     _quiet_lightning()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -76,10 +76,10 @@ def _simulated(args: argparse.Namespace, step: count[int]) -> None:
     scl.pp.encode(knockouts, encoder=encoder)
 
     rep = f"X_{args.encoder}"
-    _say(step, "correct both modalities on their controls (TVN) and train the adapter")
+    _say(step, "train the adapter: expression corrected on random controls (PEA), images on all of theirs (TVN)")
     model = scl.tl.semiclip(
         study.mdata, student_rep=rep, teacher_rep="X_image", pair_on=["perturbation", "dose"], **KEYS,
-        max_epochs=args.epochs or 60, rng=args.seed,
+        max_epochs=args.epochs, rng=args.seed,
     )  # fmt: skip
 
     _say(step, "embed the unseen knockouts, from expression alone")
@@ -114,7 +114,7 @@ def _real(args: argparse.Namespace, step: count[int]) -> None:
         pair_on="perturbation",
         perturbation_key="perturbation",
         control=None,
-        max_epochs=args.epochs or 150,
+        max_epochs=args.epochs,
         rng=args.seed,
         train_size=0.75,
         model_kwargs={"student_correction": "center", "teacher_correction": "center"},

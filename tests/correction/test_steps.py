@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from semiclip.correction import STEPS, Affine, fit
+from semiclip.correction._steps import deviation, magnitude
 
 FULL = ("center", "scale", "whiten")
 
@@ -60,6 +61,28 @@ def test_center_scale_is_the_standard_scaler(special):
     expected = StandardScaler().fit(controls)
     np.testing.assert_allclose(chain(rows), expected.transform(rows), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(chain(controls), expected.transform(controls), rtol=1e-10, atol=1e-12)
+
+
+@given(seed=st.integers(0, 1000), m=st.integers(2, 40), size=st.sampled_from([1e-6, 1.0, 1e6]))
+def test_the_deviation_is_that_of_the_population(seed, m, size):
+    controls = size * correlated(m, 3, seed)
+    np.testing.assert_allclose(deviation(controls), controls.std(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(deviation(torch.from_numpy(controls)), controls.std(axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -0.3, 1e8])
+@pytest.mark.parametrize("m", [2, 12, 37])
+def test_the_deviation_of_a_constant_is_zero_to_a_bit(value, m):
+    """Where the values, or the mean that was subtracted from them before, are rounded."""
+    controls = np.full((m, 2), value)
+    assert deviation(controls).tolist() == [0, 0]
+    assert deviation(torch.from_numpy(controls)).tolist() == [0, 0]
+    rounded = controls + np.spacing(abs(value)) * (np.arange(m)[:, None] % 2)
+    assert deviation(rounded).tolist() == [0, 0]
+    left = rounded - rounded.mean(axis=0)
+    assert deviation(left, magnitude=magnitude(controls)).tolist() == [0, 0]
+    if value:
+        assert (deviation(left) > 0).all() == (np.ptp(left) > 0)  # which is why the magnitude is asked for
 
 
 def test_whitening_makes_the_control_covariance_the_identity():

@@ -51,8 +51,8 @@ def test_shapes(study):
 
 def test_default_sizes(whole):
     assert {key: adata.shape for key, adata in parts(whole).items()} == {
-        ("mdata", "rna"): (300 * 3 * 4 + 12 * 32, 600),
-        ("mdata", "image"): (300 * 3 * 3 + 12 * 32, 128),
+        ("mdata", "rna"): (300 * 3 * 4 + 6 * 32, 600),
+        ("mdata", "image"): (300 * 3 * 3 + 6 * 32, 128),
         ("knockouts", "rna"): (150 * 6 + 6 * 32, 600),
         ("knockouts", "image"): (150 * 6 + 6 * 32, 128),
     }
@@ -76,7 +76,7 @@ def test_each_compound_at_each_dose_and_each_knockout(study):
 def test_doses_are_those_asked_for():
     study = scl.datasets.simulate(**SMALL, doses=(0.5,))
     assert set(study.mdata["rna"].obs["dose"]) == {0.0, 0.5}
-    assert study.mdata["image"].n_obs == 12 * 3 + 12 * 32
+    assert study.mdata["image"].n_obs == 12 * 3 + 6 * 32
 
 
 def test_names_are_unique_everywhere(study):
@@ -162,7 +162,7 @@ def test_counts_are_counts_of_about_two_thousand(whole):
 def test_counts_scatter_more_than_poisson(whole):
     """The variance of a negative binomial is the mean plus a fifth of its square, and cells differ in state as well."""
     adata = whole.mdata["rna"]
-    controls = adata[(adata.obs["perturbation"] == "control") & (adata.obs["batch"] == "rna_batch_00")].X
+    controls = adata[(adata.obs["perturbation"] == "control") & (adata.obs["batch"] == "rna_batch_0")].X
     mean, variance = controls.mean(axis=0, dtype=float), controls.var(axis=0, dtype=float, ddof=1)
     frequent = mean > 10
     assert frequent.sum() > 20

@@ -59,7 +59,7 @@ def test_history_has_the_loss_and_the_retrieval_of_held_out_groups(untrained, qu
     assert not any("elbo" in name for name in untrained.history)
 
     # the last entries, computed anew from the trained model
-    tensors = untrained._setup.tensors(untrained.adata, untrained._methods, **untrained._correction)
+    tensors = untrained._paired_data(None, train_size=0.75).host
     rows = torch.as_tensor(untrained.validation_indices)
     with torch.no_grad():
         embedded = untrained.module(tensors.student[rows])
@@ -117,14 +117,14 @@ def test_keep_best_keeps_the_largest_or_the_smallest(mode, kept):
         torch.nn.init.constant_(plan.module.adapter[0].weight, value)
         weights.append(plan.module.adapter[0].weight.detach().clone())
         callback.on_validation_end(SimpleNamespace(callback_metrics={"validation_recall_at_5": value}), plan)
-    callback.on_train_end(None, plan)
+    callback.on_fit_end(None, plan)
     assert torch.equal(plan.module.adapter[0].weight, weights[kept])
 
 
 def test_select_best_by_recall_looks_for_the_largest(untrained, quiet, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "semiclip.model._model.KeepBest", lambda *arguments: seen.append(arguments) or KeepBest(*arguments)
+        "semiclip.model._training.KeepBest", lambda *arguments: seen.append(arguments) or KeepBest(*arguments)
     )
     untrained.train(1, select="best", monitor="validation_recall_at_5", **quiet)
     untrained.train(1, select="best", **quiet)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from semiclip.correction import correct
+from semiclip.correction import PEA, correct
 from semiclip.model import SemiClip
 
 
@@ -33,19 +33,55 @@ def test_one_mini_batch_of_distinct_keys_is_learned_by_heart(quiet):
     np.testing.assert_allclose(flat.history["train_loss"].to_numpy(float), np.log(40), rtol=1e-5)
 
 
-def test_the_network_sees_corrected_representations(untrained, mdata):
-    tensors = untrained._setup.tensors(mdata, untrained._methods, **untrained._correction)
-    rna, image = mdata["rna"], mdata["image"]
-    for adata, key, seen in ((rna, "X_pca", tensors.student), (image, "X_image", tensors.teacher)):
-        batch = adata.obs["batch"].cat.codes.to_numpy()
-        control = (adata.obs["perturbation"] == "control").to_numpy()
-        expected = correct(adata.obsm[key], batch, control, method="tvn", profile="clean", ridge=0.5)
-        if seen is tensors.student:
-            np.testing.assert_allclose(seen.numpy(), expected, atol=1e-6)
-        else:  # the teacher's rows are sorted by key, without controls
-            assert len(seen) == (~control).sum()
-            order = np.lexsort(expected[~control].T)
-            np.testing.assert_allclose(seen.numpy()[np.lexsort(seen.numpy().T)], expected[~control][order], atol=1e-6)
+def observed(adata, key):
+    batch = adata.obs["batch"].cat.codes.to_numpy()
+    return adata.obsm[key], batch, (adata.obs["perturbation"] == "control").to_numpy()
+
+
+def test_each_side_is_corrected_as_pea_needs_it(untrained, mdata):
+    """The student by its own batch, which is what PEA draws from in full; the teacher by all controls."""
+    expected = {}
+    for side, adata, key, profile in (
+        ("student", mdata["rna"], "X_pca", "batch"),
+        ("teacher", mdata["image"], "X_image", "clean"),
+    ):
+        read = untrained._setup.read(mdata, side)
+        x, batch, control = observed(adata, key)
+        np.testing.assert_array_equal(read.values, x)
+        np.testing.assert_array_equal(read.control, control)
+        assert [read.names[code] for code in read.batch] == adata.obs["batch"].tolist()
+        seen = read.correction("tvn", ridge=0.5)(read.values, read.batch)
+        expected[side] = correct(x, batch, control, method="tvn", profile=profile, ridge=0.5)
+        np.testing.assert_allclose(seen, expected[side], atol=1e-6)
+        assert read.correction(None)(x, batch) is x
+
+    # the student's, written out: an eigenvalue of the batch's scaled controls becomes its share of itself and the ridge
+    x, batch, control = observed(mdata["rna"], "X_pca")
+    for code in range(3):
+        own = x[(batch == code) & control].astype(float)
+        standard = (own - own.mean(axis=0)) / own.std(axis=0)
+        values, vectors = np.linalg.eigh(np.cov(standard.T, ddof=0))
+        by_hand = standard @ (vectors / np.sqrt(values + 0.5)) @ vectors.T
+        np.testing.assert_allclose(expected["student"][(batch == code) & control], by_hand, atol=1e-4)
+
+
+@pytest.mark.parametrize("pea", [None, PEA()])
+def test_training_reads_raw_rows_with_pea_and_corrected_ones_without(untrained, mdata, pea):
+    data = untrained._paired_data(pea, train_size=0.75)
+    x, batch, control = observed(mdata["rna"], "X_pca")
+    corrected = correct(x, batch, control, method="tvn", profile="batch", ridge=0.5)
+    np.testing.assert_allclose(data.host.student.numpy(), x if pea else corrected, atol=1e-6)
+    np.testing.assert_array_equal(data.host.batch.numpy(), batch)
+    assert (data.augment is None) == (data.infer is None) == (pea is None)
+    if pea:  # validation sees what inference sees
+        np.testing.assert_allclose(data.infer(data.val_idx), corrected[data.val_idx], atol=1e-6)
+
+    # the teacher's rows are sorted by key, without controls, and never touched by PEA
+    x, batch, control = observed(mdata["image"], "X_image")
+    taught = correct(x, batch, control, method="tvn", profile="clean", ridge=0.5)[~control]
+    seen = data.host.teacher.numpy()
+    assert len(seen) == len(taught)
+    np.testing.assert_allclose(seen[np.lexsort(seen.T)], taught[np.lexsort(taught.T)], atol=1e-6)
 
 
 def test_strong_pairing_in_one_anndata(quiet):
@@ -57,9 +93,8 @@ def test_strong_pairing_in_one_anndata(quiet):
         adata, student_rep="X_rna", teacher_rep="X_image", perturbation_key="perturbation", control="control"
     )
     model = SemiClip(adata)
-    tensors = model._setup.tensors(adata, model._methods, **model._correction)
     rows = torch.arange(20, 60)
-    drawn = tensors.pair(rows, torch.Generator())
+    drawn = model._paired_data(None, train_size=0.9).host.pair(rows, rows, 0)
     assert drawn.teacher.tolist() == list(range(40))
     model.train(2, **quiet)
     assert not set(adata.obs["perturbation"].iloc[model.train_indices]) & set(
@@ -74,9 +109,9 @@ def test_data_without_controls_are_their_own_reference(mdata, setup, quiet):
     mdata = mudata.MuData({name: mod[mod.obs["perturbation"] != "control"].copy() for name, mod in mdata.mod.items()})
     SemiClip.setup_mudata(mdata, **setup)
     model = SemiClip(mdata, student_correction="center", teacher_correction=None)
-    seen = model._setup.tensors(mdata, model._methods, **model._correction)
+    seen = model._paired_data(None, train_size=0.9).host.student
     x = mdata["rna"].obsm["X_pca"]
-    np.testing.assert_allclose(seen.student.numpy(), x - x.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(seen.numpy(), x - x.mean(axis=0), atol=1e-5)
     model.train(1, **quiet)
     assert model.is_trained
 

@@ -49,7 +49,7 @@ def assert_unchanged(adata, before):
 
 
 @pytest.mark.parametrize("method", ["center", "center_scale", "tvn"])
-@pytest.mark.parametrize("profile", ["clean", "public"])
+@pytest.mark.parametrize("profile", ["clean", "batch", "public"])
 def test_writes_what_the_core_computes(adata, method, profile):
     expected = core(adata, method=method, profile=profile)
     assert scl.pp.pea_correct(adata, **KEYS, method=method, profile=profile) is None
@@ -179,6 +179,8 @@ def test_pooled_controls_stand_in_and_it_is_logged(adata, caplog):
         ({"ridge": -1.0}, ValueError, "ridge=-1.0 must not be negative"),
         ({"coral_reg": 0.0}, ValueError, "coral_reg=0.0 must be positive"),
         ({"key_added": "X/tvn"}, ValueError, "key_added='X/tvn' contains '/'"),
+        ({"n_views": 2}, TypeError, "n_views would have no effect without stochastic=True; add it to draw"),
+        ({"pea": {}, "rng": 0}, TypeError, "pea, rng would have no effect without stochastic=True"),
     ],
 )
 @pytest.mark.parametrize("copy", [False, True])

@@ -45,7 +45,7 @@ def by_hand(adata, known, key, *, method, profile="clean", thresholds=(0.05, 0.9
     return metrics.relationship_recall(mean.to_numpy(), mean.index, known, thresholds=thresholds)
 
 
-@pytest.mark.parametrize("profile", ["clean", "public"])
+@pytest.mark.parametrize("profile", ["clean", "batch", "public"])
 @pytest.mark.parametrize("method", ["tvn", "center", "center_scale", None])
 def test_equals_the_steps_by_hand(adata, known, method, profile):
     keys = KEYS | {"method": method, "profile": profile, "thresholds": (0.1, 0.9)}

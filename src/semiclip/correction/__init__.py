@@ -3,5 +3,19 @@
 from semiclip.correction._correct import RECIPES, Correction, Recipe, correct, fit_correction
 from semiclip.correction._pea import LADDER, PEA
 from semiclip.correction._steps import STEPS, Affine, fit
+from semiclip.correction._views import Views, augment
 
-__all__ = ["LADDER", "PEA", "RECIPES", "STEPS", "Affine", "Correction", "Recipe", "correct", "fit", "fit_correction"]
+__all__ = [
+    "LADDER",
+    "PEA",
+    "RECIPES",
+    "STEPS",
+    "Affine",
+    "Correction",
+    "Recipe",
+    "Views",
+    "augment",
+    "correct",
+    "fit",
+    "fit_correction",
+]

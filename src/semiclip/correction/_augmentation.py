@@ -10,6 +10,7 @@ import torch
 from torch.nn.functional import embedding_bag
 
 from semiclip import _draws
+from semiclip._checks import some
 from semiclip.correction._correct import control_rows
 from semiclip.correction._steps import EPS, center, deviation
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BANK_BYTES = 1 << 30  # of the whitening transforms of bank_size=0, ...
-BANK_MOST = 16  # ... of which there are at most so many for each batch
+BANK_MOST = 8  # ... of which there are at most so many for each batch
 AT_ONCE = 16  # transforms fitted together
 PLAN, NUMBER, SUBSET, ENTRY, BANK = range(5)  # what a random number is for
 
@@ -83,25 +84,23 @@ class Augmentation:
         device: torch.device | str = "cpu",
     ) -> None:
         self.pea, self.seed, self.device = pea, seed, torch.device(device)
-        pools, _ = control_rows(batch, control, fallback, batch_names, at_least=pea.min_controls)
-        pools = _thinned(pools, pea.max_controls, seed)
-        distinct = {id(pool): pool for pool in pools}  # batches that borrow share one pool
-        first = dict(zip(distinct, np.cumsum([0, *map(len, distinct.values())]), strict=False))
-        moments = [_moments(x[pool].astype(np.float64)) for pool in distinct.values()]
-        which = {key: i for i, key in enumerate(distinct)}
-        of_batch = [which[id(pool)] for pool in pools]
+        pools, of_batch = _pools(pea, batch, control, fallback, batch_names, seed)
+        sizes = np.array([len(pool) for pool in pools])
+        moments = [_moments(x[pool].astype(np.float64)) for pool in pools]
+        standard, mean, sd, flat = (list(part) for part in zip(*moments, strict=True))
+        if pea.table[0][:, 2].any():
+            _refuse_constant([still.all() for still in flat], of_batch, batch_names)
 
-        def place(parts: list[np.ndarray], *, stack: bool) -> Tensor:
-            joined = np.stack([parts[i] for i in of_batch]) if stack else np.concatenate(parts)
-            return torch.as_tensor(joined.astype(np.float32)).to(self.device)
+        def place(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values).to(self.device)
 
-        self.start = torch.as_tensor([int(first[id(pool)]) for pool in pools], device=self.device)
-        self.count = torch.as_tensor([len(pool) for pool in pools], device=self.device)
-        self.width, self.n_most = x.shape[1], max(map(len, pools))
+        self.start, self.count = place((np.cumsum(sizes) - sizes)[of_batch]), place(sizes[of_batch])
+        self.width, self.n_most = x.shape[1], int(sizes.max())
         # controls in units of their batch's standard deviation, so that float32 holds the moments of a subset well
-        self.standard = place([u for u, _, _, _ in moments], stack=False)
+        self.standard = place(np.concatenate(standard).astype(np.float32))
         self.squares = torch.cat([self.standard, self.standard**2], dim=1)
-        self.mean, self.sd, self.flat = (place([part[i] for part in moments], stack=True) for i in (1, 2, 3))
+        self.mean, self.sd = (place(np.stack(part)[of_batch].astype(np.float32)) for part in (mean, sd))
+        self.flat = place(np.stack(flat)[of_batch])
         steps, cumulative = pea.table
         self.steps = torch.as_tensor(steps, device=self.device)
         self.cumulative = torch.as_tensor(cumulative.astype(np.float32), device=self.device)
@@ -157,6 +156,11 @@ class Augmentation:
             change(whitened, by_bank)
         return out
 
+    def fitted_on(self, draw: Draw) -> Tensor:
+        """Return on how many controls each row's correction is fitted, shape (B,); 0 where no step was kept."""
+        number = torch.where(draw.steps.any(dim=1), draw.number, 0)
+        return number if self.bank is None else torch.where(draw.steps[:, 2], self.bank.number[draw.entry], number)
+
     def _uniform(self, row: Tensor, epoch: int | Tensor, purpose: int) -> Tensor:
         return _draws.uniform(_draws.state(self.seed, epoch, row, purpose))
 
@@ -197,7 +201,7 @@ class Augmentation:
     def floored(self, sd: Tensor, batch: Tensor) -> Tensor:
         """Keep a scale from being tiny; that of a feature that is constant in all controls is 1."""
         sd = torch.clamp(sd, min=self.pea.scale_floor)
-        return torch.where((self.flat[batch] > 0) | (sd == 0), torch.ones_like(sd), sd)
+        return torch.where(self.flat[batch] | (sd == 0), torch.ones_like(sd), sd)
 
     def _clip(self, x: Tensor) -> Tensor:
         return x if self.pea.clip is None else x.clamp(-self.pea.clip, self.pea.clip)
@@ -217,8 +221,9 @@ class _Bank:
         n = n_batches * len(self.kinds) * self.size
         self.mean = torch.empty(n, d, device=owner.device)
         self.weight = torch.empty(n, d, d, device=owner.device)
+        self.number = torch.empty(n, dtype=torch.long, device=owner.device)
         self.version = -1
-        if not pea.bank_size and self.size < min(size, BANK_MOST):
+        if not pea.bank_size and self.size == size < BANK_MOST:
             logger.info("%d whitening transforms for each batch, as many as %d bytes hold", self.size, BANK_BYTES)
 
     def first(self, batch: Tensor, scaled: Tensor) -> Tensor:
@@ -249,6 +254,7 @@ class _Bank:
         number = owner._number(_draws.uniform(states), batch)
         drawn = owner.drawn(batch, number, states).double()
         u = owner.standard[owner.pool(batch)].double()
+        self.number[entry] = number
         m = number[:, None].double()
         mean = torch.einsum("en,end->ed", drawn, u) / m
         u = (u - mean[:, None]) * drawn[..., None]
@@ -280,13 +286,29 @@ def _moments(controls: np.ndarray) -> tuple[Any, ...]:
     return (controls - mean) / unit, mean, unit, sd == 0
 
 
-def _thinned(pools: list[np.ndarray], most: int | None, seed: int) -> list[np.ndarray]:
-    if most is None or all(len(pool) <= most for pool in pools):
-        return pools
-    rng = np.random.default_rng(seed)
-    thinned: dict[int, np.ndarray] = {}
-    for pool in pools:
-        if id(pool) not in thinned:
-            thinned[id(pool)] = np.sort(rng.choice(pool, most, replace=False)) if len(pool) > most else pool
-    logger.info("PEA draws from %d random controls of each batch that has more (max_controls)", most)
-    return [thinned[id(pool)] for pool in pools]
+def _pools(
+    pea: PEA, batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None, seed: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the rows of each distinct pool of controls, and which of them serves each batch."""
+    rows, short = control_rows(batch, control, fallback, names, at_least=pea.min_controls)
+    own = [code for code in range(len(rows)) if code not in short]
+    pools = [rows[code] for code in own] + [rows[code] for code in sorted(short)[:1]]  # the others borrow the same
+    of_batch = np.full(len(rows), len(own))
+    of_batch[own] = np.arange(len(own))
+    most = pea.max_controls
+    if most is not None and max(map(len, pools)) > most:
+        logger.info("PEA draws from %d random controls of each batch that has more (max_controls)", most)
+        rng = np.random.default_rng(seed)
+        pools = [np.sort(rng.choice(pool, most, replace=False)) if len(pool) > most else pool for pool in pools]
+    return pools, of_batch
+
+
+def _refuse_constant(constant: list[bool], of_batch: np.ndarray, names: Sequence[object] | None) -> None:
+    codes = [code for code, pool in enumerate(of_batch.tolist()) if constant[pool]]
+    if codes:
+        named = some(code if names is None else names[code] for code in codes)
+        msg = (
+            f"the controls of {len(codes)} batch(es) do not vary, so nothing can be whitened by them: {named}; drop "
+            "these batches, or leave 'tvn' out of the methods of PEA"
+        )
+        raise ValueError(msg)

@@ -34,9 +34,18 @@ class Recipe(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """A correction that is fitted: one map for each batch code."""
+    """A correction that is fitted: one map for each batch code, as :func:`fit_correction` returns them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> offsets = Correction([Affine(shift=np.array([1.0])), Affine(shift=np.array([2.0]))])
+    >>> offsets(np.array([[5.0], [5.0]]), np.array([0, 1])).tolist()
+    [[4.0], [3.0]]
+    """
 
     chains: list[Affine]
+    """The map of each batch, by its code."""
 
     @classmethod
     def of(cls, chains: Sequence[Affine], x: Array) -> Correction:
@@ -83,8 +92,33 @@ def fit_correction(
     fallback: Literal["raise", "pooled"] = "raise",
     batch_names: Sequence[object] | None = None,
 ) -> Correction:
-    """Fit a correction on the controls, to apply it to a part of the rows at a time; see :func:`correct`."""
-    _check(x, batch, control, ridge, coral_reg, fallback)
+    """Fit a correction on the controls, to apply it to a part of the rows at a time.
+
+    Parameters
+    ----------
+    x, batch, control, method, profile, ridge, coral_reg, fallback, batch_names
+        As for :func:`correct`; only the control rows of ``x`` are read.
+
+    Returns
+    -------
+    The fitted correction, in the precision of ``x``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`correct` does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, batch = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([0, 1], 30)
+    >>> control = np.arange(60) % 2 == 0
+    >>> fitted = fit_correction(x, batch, control)
+    >>> first = fitted(x, batch, np.arange(10))
+    >>> bool(np.allclose(first, correct(x, batch, control)[:10]))
+    True
+    """
+    check(x, batch, control, fallback, ridge=ridge, coral_reg=coral_reg)
     if (method, profile) not in RECIPES:
         msg = f"no correction method={method!r} with profile={profile!r}; there are {some(RECIPES, 10)}"
         raise ValueError(msg)
@@ -100,6 +134,9 @@ def fit_correction(
     pools, short = control_rows(batch, control, fallback, batch_names)
     chains = [fit(recipe.before, _take(xp, x, rows), **options) for rows in pools]
     if not recipe.pooled and not after:
+        few = sum(len(rows) <= x.shape[1] for rows in pools)
+        if ridge == 0 and "whiten" in recipe.before and few:
+            logger.info("whitening drops directions in %d batch(es) with no more controls than dimensions", few)
         return Correction.of(chains, x)
     references = [xp.astype(_take(xp, x, rows), xp.float64) for rows in pools]
     size = xp.max(xp.stack([magnitude(reference) for reference in references]), axis=0)
@@ -238,9 +275,16 @@ def control_rows(
     return pools, short
 
 
-def _check(
-    x: Array, batch: np.ndarray, control: np.ndarray, ridge: float, coral_reg: float | None, fallback: str
+def check(
+    x: Array,
+    batch: np.ndarray,
+    control: np.ndarray,
+    fallback: str,
+    *,
+    ridge: float = 0.0,
+    coral_reg: float | None = None,
 ) -> None:
+    """Refuse arrays that do not fit together, and options without a meaning."""
     if x.ndim != 2 or not x.shape[:1] == batch.shape == control.shape:
         shapes = f"{tuple(x.shape)}, {batch.shape} and {control.shape}"
         msg = f"x of shape (n, d) needs batch and control of shape (n,), not {shapes}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -11,7 +12,7 @@ import numpy as np
 from semiclip._checks import some
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 METHODS: dict[str, tuple[str, ...]] = {
     "center": ("center",),
@@ -38,7 +39,7 @@ class PEA:
     drop_probability
         Of each step. 0 keeps them all.
     min_steps
-        Draws that keep fewer steps are drawn again; 0 allows a sample to stay as it is.
+        A method whose draw keeps fewer steps drops them anew; 0 allows a sample to stay as it is.
     min_controls
         Smallest number of controls of a draw, at least 2; a batch with fewer is an error, or borrows the controls of
         all batches where the ``fallback`` is ``"pooled"``.
@@ -62,7 +63,7 @@ class PEA:
         Largest absolute value after scaling or whitening, in control standard deviations; ``None`` for no limit.
     bank_size
         Whitening transforms kept for each batch, for scaled and for unscaled controls, from which rows draw; each is
-        fitted on controls drawn as above. 0 picks up to 16, as many as 1 GB holds.
+        fitted on controls drawn as above. 0 picks from 2 to 8, as many as 1 GB holds.
     bank_refresh
         Epochs after which the transforms are drawn anew; 0 keeps the first.
 
@@ -91,8 +92,8 @@ class PEA:
     bank_refresh: int = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.methods, str):
-            object.__setattr__(self, "methods", (self.methods,))
+        methods = (self.methods,) if isinstance(self.methods, str) else tuple(self.methods)
+        object.__setattr__(self, "methods", methods)
         if not self.methods or (unknown := [name for name in self.methods if name not in METHODS]):
             msg = f"methods={tuple(self.methods)} must name some of {', '.join(METHODS)}"
             msg += f"; unknown: {some(unknown)}" if self.methods else ""
@@ -163,12 +164,10 @@ class PEA:
         if isinstance(options, PEA):
             return options
         known = [field.name for field in fields(cls)]
-        try:
-            unknown = [name for name in options if name not in known]
-        except TypeError:
+        if not isinstance(options, Mapping):
             msg = f"pea={options!r} is neither True, False, a dict of options nor a semiclip.correction.PEA"
-            raise TypeError(msg) from None
-        if unknown:
+            raise TypeError(msg)
+        if unknown := [name for name in options if name not in known]:
             msg = f"pea has no option {some(unknown)}; there are {', '.join(known)}"
             raise ValueError(msg)
         return cls(**options)

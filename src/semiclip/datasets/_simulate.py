@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 N_PRIVATE = 10  # dimensions of the variation that each modality keeps to itself
 N_STATES = 6  # dimensions of the cells' state, which has nothing to do with the perturbation
+N_PROGRAMS = 5  # gene programs by which batches differ, such as stress or ambient RNA
 LIBRARY_SIZE, LIBRARY_SD, INVERSE_DISPERSION = 2000.0, 0.3, 5.0
 
 
@@ -37,9 +38,9 @@ class Difficulty(NamedTuple):
 
 
 DIFFICULTIES = {
-    "easy": Difficulty(shared=4.0, private=0.5, image_noise=2.4),
-    "medium": Difficulty(shared=3.5, private=1.0, image_noise=3.2),
-    "hard": Difficulty(shared=3.0, private=1.2, image_noise=4.0),
+    "easy": Difficulty(shared=3.4, private=0.8, image_noise=2.4),
+    "medium": Difficulty(shared=3.0, private=1.0, image_noise=3.2),
+    "hard": Difficulty(shared=2.6, private=1.2, image_noise=4.0),
 }
 
 
@@ -51,7 +52,7 @@ def simulate(
     n_pathways: int = 30,
     n_genes: int = 600,
     n_image_features: int = 128,
-    n_batches: int = 12,
+    n_batches: int = 6,
     n_knockout_batches: int = 6,
     n_controls: int = 32,
     difficulty: Literal["easy", "medium", "hard"] = "medium",
@@ -69,15 +70,17 @@ def simulate(
     * Counts: :math:`x_{ij} \sim \mathrm{NB}(\ell_i\,\mathrm{softmax}_j(\eta_i), \theta)`,
       :math:`\eta_i = \beta + \sigma_b (L^\top a_p + v\,M^\top f_p + 0.5\,K^\top u_i) + \delta_b`, where
       :math:`\beta \sim N(0, 1)`, sparse standard normal loadings :math:`L` (10 % of the genes), :math:`M` and
-      :math:`K` (20 %), cell state :math:`u_i \sim N(0, I)`, library size
+      :math:`K` (20 %), :math:`Q` (30 %), cell state :math:`u_i \sim N(0, I)`, library size
       :math:`\log \ell_i \sim N(\log 2000, 0.3^2)` and inverse dispersion :math:`\theta = 5`.
     * Image embeddings: :math:`t_i = \sigma_b (V^\top a_p + 0.5\,U^\top g_p + \tau\,\epsilon) + \delta_b` with standard
       normal :math:`V`, :math:`U`.
-    * Batches: scale :math:`\log \sigma_b \sim N(0, 0.2^2)`; offset :math:`\delta_b \sim N(0, 0.5^2)` for expression,
-      :math:`N(0, 2^2)` for images. Modalities never share a batch, nor do compounds and knockouts.
+    * Batches: scale :math:`\log \sigma_b \sim N(0, 0.2^2)`; offset :math:`\delta_b = 0.5\,\epsilon + Q^\top q_b` for
+      expression, where :math:`q_b \sim N(0, I)` is how active each of five programs is that all batches share, as
+      stress or ambient RNA would be; :math:`\delta_b \sim N(0, 2^2)` for images. Modalities never share a batch, nor
+      do compounds and knockouts.
       Every batch has controls, for which :math:`a = f = g = 0`.
 
-    Difficulty sets :math:`(s, v, \tau)`: easy (4, 0.5, 2.4), medium (3.5, 1, 3.2), hard (3, 1.2, 4). Expression is
+    Difficulty sets :math:`(s, v, \tau)`: easy (3.4, 0.8, 2.4), medium (3, 1, 3.2), hard (2.6, 1.2, 4). Expression is
     noisier than images at each: it is counted, and it carries the private effects and the cells' state.
     There are 4 expression and 3 image samples of each compound and dose, and 6 of each knockout.
 
@@ -218,9 +221,9 @@ class _World:
         # counting has a stream of its own: how much of it is used depends on the rates, and nothing else shall
         self.rng, self.counting, self.level = rng, rng.spawn(1)[0], level
         self.base = rng.normal(size=n_genes)
-        self.pathway_genes, self.private_genes, self.state_genes = (
+        self.pathway_genes, self.private_genes, self.state_genes, self.batch_genes = (
             rng.normal(size=(k, n_genes)) * (rng.random((k, n_genes)) < density)
-            for k, density in ((n_pathways, 0.1), (N_PRIVATE, 0.2), (N_STATES, 0.2))
+            for k, density in ((n_pathways, 0.1), (N_PRIVATE, 0.2), (N_STATES, 0.2), (N_PROGRAMS, 0.3))
         )
         self.pathway_features = rng.normal(size=(n_pathways, n_features))
         self.private_features = rng.normal(size=(N_PRIVATE, n_features))
@@ -229,7 +232,8 @@ class _World:
         rng, n = self.rng, len(design)
         effects = activity @ self.pathway_genes + self.level.private * private @ self.private_genes
         change = _effect_of(design, effects) + 0.5 * rng.normal(size=(n, N_STATES)) @ self.state_genes
-        logits = self.base + self._in_batches(design, change, 0.5)
+        programs = rng.normal(size=(design["batch"].max() + 1, N_PROGRAMS)) @ self.batch_genes
+        logits = self.base + self._in_batches(design, change, 0.5) + programs[design["batch"]]
         rate = np.exp(logits - logits.max(axis=1, keepdims=True))
         library = LIBRARY_SIZE * np.exp(rng.normal(0, LIBRARY_SD, (n, 1)))
         mean = library * rate / rate.sum(axis=1, keepdims=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,14 +30,21 @@ RESIDENT = 0.6  # share of a GPU's free memory that the data may take; the rest 
 class MiniBatches:
     """One epoch of mini-batches each time it is iterated over."""
 
-    def __init__(self, n: int, draw: Callable[[], Iterator[MiniBatch]]) -> None:
+    def __init__(self, n: int, draw: Callable[[], Iterator[Any]]) -> None:
         self.n, self.draw = n, draw
 
     def __len__(self) -> int:
         return self.n
 
-    def __iter__(self) -> Iterator[MiniBatch]:
+    def __iter__(self) -> Iterator[Any]:
         return self.draw()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Say to Lightning that an epoch can be taken up in its middle; where, the trainer's progress tells."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing, since nothing is kept."""
 
 
 class PairedDataModule(LightningDataModule):
@@ -93,6 +101,7 @@ class PairedDataModule(LightningDataModule):
         self.host, self.batch_size, self.seed, self.split_seed = tensors, batch_size, seed, split_seed
         self.infer, self.augment, self.chunk_rows = infer, augment, chunk_rows
         self.augmentation: Augmentation | None = None
+        self.steps_per_call = 1
         paired = np.flatnonzero(tensors.key.numpy() >= 0)
         if external_indexing is None:
             self.train_idx, self.val_idx, self.test_idx = split_groups(
@@ -123,13 +132,13 @@ class PairedDataModule(LightningDataModule):
         """Move the data to the training device, and let all processes draw what the first one draws."""
         strategy: Any = self.trainer.strategy  # type: ignore[union-attr]
         self.device, self.n_processes, self.rank = strategy.root_device, strategy.world_size, strategy.global_rank
+        self._set(strategy.broadcast(self.state_dict()))
         if min(self.batch_size, self.n_train) % self.n_processes:
             msg = (
                 f"{min(self.batch_size, self.n_train)} rows of a mini-batch cannot be shared equally by "
                 f"{self.n_processes} processes; choose another batch_size"
             )
             raise ValueError(msg)
-        self._set(strategy.broadcast(self.state_dict()))
         self.resident = self._fits()
         self.tensors = self.host.to(self.device) if self.resident else self.host
         self._arrange()
@@ -187,23 +196,29 @@ class PairedDataModule(LightningDataModule):
         return False
 
     def train_dataloader(self) -> MiniBatches:
-        """Draw shuffled rows and, for each, a new partner every epoch."""
-        return MiniBatches(self.n_batches, self._draw_train)
+        """Draw shuffled rows and, for each, a new partner every epoch; a list of mini-batches for each call."""
+        return MiniBatches(-(-self.n_batches // self.steps_per_call), self._draw_train)
 
     def val_dataloader(self) -> MiniBatches | list[Any]:
         """Draw the same pairs every epoch, in mini-batches of nearly equal size so that none is dropped or tiny."""
         return MiniBatches(-(-self.n_val // self.batch_size), self._draw_validation) if self.n_val else []
 
-    def transfer_batch_to_device(self, batch: MiniBatch, device: torch.device, dataloader_idx: int) -> MiniBatch:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Return the mini-batch as it is: it was drawn on the device."""
         return batch
 
-    def _draw_train(self) -> Iterator[MiniBatch]:
-        epoch, size = self.trainer.current_epoch, min(self.batch_size, self.n_train)  # type: ignore[union-attr]
+    def _draw_train(self) -> Iterator[list[MiniBatch]]:
+        trainer: Any = self.trainer
+        epoch, size = trainer.current_epoch, min(self.batch_size, self.n_train)
+        if self.augmentation is not None:
+            self.augmentation.start_epoch(epoch)
         order = _draws.permutation(self.n_train, self.seed, epoch, ORDER, device=self._train_rows.device)
         rows = self._train_rows[order[: self.n_batches * size]]
         share = rows.view(-1, self.n_processes, size // self.n_processes)[:, self.rank]
-        yield from self._draw(self.tensors, list(share), list(share), epoch)
+        left = list(share[(trainer.fit_loop.batch_idx + 1) * self.steps_per_call :])  # of an epoch that is resumed
+        batches = self._draw(self.tensors, left, left, epoch)
+        while together := list(islice(batches, self.steps_per_call)):
+            yield together
 
     def _draw_validation(self) -> Iterator[MiniBatch]:
         n = -(-self.n_val // self.batch_size)

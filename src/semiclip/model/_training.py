@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from scvi.train import TrainRunner
+from lightning.pytorch.callbacks import Checkpoint
+from scvi.train import SaveCheckpoint, TrainRunner
 from scvi.utils._docstrings import devices_dsp
 
 from semiclip.correction import PEA
 from semiclip.correction._augmentation import Augmentation
+from semiclip.correction._correct import control_rows
 from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER
 from semiclip.model._plan import DistillationPlan, KeepBest
@@ -41,7 +43,7 @@ class DistillationTraining:
         self,
         max_epochs: int = 150,
         *,
-        pea: bool | PEA | Mapping[str, Any] = True,
+        pea: bool | PEA | Mapping[str, Any] | None = None,
         profile: Literal["default", "paper"] = "default",
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
@@ -64,7 +66,8 @@ class DistillationTraining:
             Passes over the paired student samples; each meets a new random partner every time.
         pea
             Perturbation Embedding Augmentation of the student in training: ``True`` for that of the paper, ``False``
-            for the correction of inference instead, or options of :class:`semiclip.correction.PEA`.
+            for the correction of inference instead, or options of :class:`semiclip.correction.PEA`. ``None`` is
+            ``True`` where the setup names controls, and ``False`` for data without.
         profile
             Where the optimiser and its schedule start from: ``"default"`` was chosen on simulations, ``"paper"`` has
             the paper's learning rate of 1e-3.
@@ -100,19 +103,22 @@ class DistillationTraining:
         ValueError
             If a batch has too few controls, there is nothing to contrast or to validate on, or training diverges.
         """
-        if select not in ("last", "best"):
-            msg = f"select={select!r} is not one of last, best"
-            raise ValueError(msg)
+        choices = {
+            "select": (select, ("last", "best")),
+            "profile": (profile, PROFILES),
+            "matmul_precision": (matmul_precision, get_args(Precision)),
+        }
+        for name, (value, known) in choices.items():
+            if value not in known:
+                msg = f"{name}={value!r} is not one of {', '.join(known)}"
+                raise ValueError(msg)
         if max_epochs < 1 or batch_size < 2:
             msg = f"max_epochs={max_epochs} must be at least 1 and batch_size={batch_size} at least 2, to contrast rows"
-            raise ValueError(msg)
-        if profile not in PROFILES:
-            msg = f"profile={profile!r} is not one of {', '.join(PROFILES)}"
             raise ValueError(msg)
         if self.adata is None:
             msg = "the model was loaded without data; load it with SemiClip.load(folder, mdata) to train it further"
             raise ValueError(msg)
-        options = PEA.of(pea)
+        options = PEA.of(self._setup.control is not None if pea is None else pea)  # type: ignore[attr-defined]
         splitting = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
         data = self._paired_data(options, **splitting, **(datasplitter_kwargs or {}))
         optimisation = {**PROFILES[profile], **(plan_kwargs or {})}
@@ -121,19 +127,24 @@ class DistillationTraining:
         if (early_stopping or select == "best") and data.n_val == 0:
             msg = "early stopping and select='best' need validation samples; lower train_size"
             raise ValueError(msg)
-        callbacks = [*trainer_kwargs.pop("callbacks", [])]
+        given = [*trainer_kwargs.pop("callbacks", [])]
+        # scvi-tools takes Lightning's own checkpoints only beside one that saves models in its log folder
+        checkpoints = [each for each in given if isinstance(each, Checkpoint) and not isinstance(each, SaveCheckpoint)]
+        callbacks = [each for each in given if each not in checkpoints]
         if select == "best":
             callbacks.append(KeepBest(monitor, mode))
         defaults = {
             "early_stopping": early_stopping,
             "early_stopping_monitor": monitor,
             "early_stopping_mode": mode,
-            "check_val_every_n_epoch": 1 if data.n_val else None,
-            "log_every_n_steps": min(10, data.n_batches),
+            "check_val_every_n_epoch": 1,
+            "limit_val_batches": None if data.n_val else 0,
+            "log_every_n_steps": 1,  # curves are by epoch; Lightning warns of epochs with fewer calls than this
         }
         runner = self._train_runner_cls(
             self, plan, data, max_epochs, accelerator, devices, callbacks=callbacks, **{**defaults, **trainer_kwargs}
         )
+        runner.trainer.callbacks += checkpoints
         self.module.train()  # a loaded model is in evaluation mode
         with _matmul(matmul_precision):
             runner()
@@ -155,6 +166,9 @@ class DistillationTraining:
         if self.split_seed_ is None:  # training further keeps the split, so that nothing held out is ever trained on
             self.split_seed_ = seed
         if pea is not None:
+            control_rows(
+                student.batch, student.control, self._correction["fallback"], student.names, at_least=pea.min_controls
+            )  # what is missing is said here, before a trainer is made
 
             def augment(seed: int, device: torch.device) -> Augmentation:
                 return Augmentation(

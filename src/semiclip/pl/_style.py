@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from semiclip._checks import some
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 # Okabe and Ito, https://jfly.uni-koeln.de/color/, darkest and most distinct first; yellow is too light for thin lines
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
+BASELINE: dict[str, Any] = {"color": "0.1", "linestyle": "-.", "linewidth": 1.2}
+MEAN: dict[str, Any] = {"marker": "o", "markersize": 4, "elinewidth": 1.2, "capsize": 2.5, "zorder": 3}
 
 
 def colours(names: Sequence[str], palette: Sequence[str] | Mapping[str, str] | None = None) -> dict[str, str]:
@@ -42,24 +45,33 @@ def new_axes(n: int = 1, *, size: tuple[float, float]) -> list[Axes]:
 
 
 def inches(ax: Axes) -> tuple[float, float]:
-    """Return width and height of the area inside the axes."""
+    """Return width and height of the area inside the axes, with room made for the labels that it has."""
+    figure = ax.get_figure(root=True)
+    if figure is not None and (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
     box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
     return box.width, box.height
 
 
-def name_groups(ax: Axes, names: Sequence[str]) -> None:
-    """Write names under the places 0, 1, …, slanted if they would run into each other."""
-    ax.set_xticks(range(len(names)), names)
-    if max(map(len, names)) * 0.09 > inches(ax)[0] / len(names):  # inches per letter
+def name_groups(ax: Axes, names: Sequence[str], *, size: float = 10) -> None:
+    """Write names under the places 0, 1, …, in several lines or slanted if they would run into each other."""
+    room = int(inches(ax)[0] / len(names) / (0.009 * size))  # letters
+    fits = max(len(word) for name in names for word in name.split() or [""]) <= room
+    ax.set_xticks(range(len(names)), [fill(name, room, break_on_hyphens=False) for name in names] if fits else names)
+    ax.tick_params("x", labelsize=size)
+    if not fits:
         ax.tick_params("x", rotation=30)
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
 
 
-def legend_on_top(ax: Axes, handles: Sequence[Artist | Container]) -> None:
-    """Write a legend inside, in two columns, where it hides nothing: the upper limit of y makes room for its rows."""
+def legend_on_top(ax: Axes, handles: Sequence[Artist | Container], *, below: float = 0) -> None:
+    """Write a legend inside, in two columns, where it hides nothing: the upper limit of y makes room for its rows.
+
+    So many inches ``below`` it stay free too.
+    """
     rows = (len(handles) + 1) // 2
-    share = min(0.6, (0.18 * rows + 0.1) / inches(ax)[1])  # inches of small print
+    share = min(0.6, (0.18 * rows + 0.1 + below) / inches(ax)[1])  # inches of small print
     bottom, top = ax.get_ylim()
     ax.set_ylim(bottom, bottom + (top - bottom) / (1 - share))
     spacing = {"borderaxespad": 0.2, "handlelength": 1.3, "columnspacing": 1}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from semiclip.correction._correct import Method, Profile
+
 PAIR = ["gene_a", "gene_b"]
 
 
@@ -25,8 +27,8 @@ def recall(
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
     relationships: pd.DataFrame | None = None,
-    method: Literal["center", "center_scale", "tvn"] | None = "tvn",
-    profile: Literal["clean", "public"] = "clean",
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
     fallback: Literal["raise", "pooled"] = "raise",
     thresholds: tuple[float, float] = (0.05, 0.95),
     n_permutations: int = 0,
@@ -56,7 +58,8 @@ def recall(
         of ``scl.datasets.relationships()``.
     method, profile, fallback
         Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is. The
-        paper's numbers are in the profile ``"public"``.
+        paper's numbers are in the profile ``"public"``; ``"batch"`` takes many more controls in each batch than the
+        representation has dimensions.
     thresholds, n_permutations, rng
         As in :func:`semiclip.metrics.relationship_recall`. With an integer ``rng`` all representations meet the
         same exchanges of labels.
@@ -120,8 +123,8 @@ def relationship_sets(
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
     relationships: pd.DataFrame | None = None,
-    method: Literal["center", "center_scale", "tvn"] | None = "tvn",
-    profile: Literal["clean", "public"] = "clean",
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
     fallback: Literal["raise", "pooled"] = "raise",
     thresholds: tuple[float, float] = (0.05, 0.95),
 ) -> pd.DataFrame:

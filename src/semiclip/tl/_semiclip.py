@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from mudata import MuData
 
+    from semiclip.correction import PEA
     from semiclip.model import SemiClip
 
 
@@ -29,6 +30,7 @@ def semiclip(
     modalities: Mapping[str, str] | None = None,
     key_added: str = "X_semiclip",
     max_epochs: int = 150,
+    pea: bool | PEA | Mapping[str, Any] | None = None,
     rng: int | np.random.Generator | None = None,
     model_kwargs: dict[str, Any] | None = None,
     **train_kwargs: Any,
@@ -45,6 +47,9 @@ def semiclip(
         Where in ``obsm`` of the student modality the distilled embedding goes.
     max_epochs
         Training epochs.
+    pea
+        Perturbation Embedding Augmentation, on wherever ``control`` names controls; ``False`` turns it off, options of
+        :class:`semiclip.correction.PEA` by name change it.
     rng
         Seed of weights, split and pairing; ``None`` follows ``scvi.settings.seed``.
     model_kwargs
@@ -105,7 +110,7 @@ def semiclip(
     try:
         with seeded(rng):
             model = SemiClip(mdata, **(model_kwargs or {}))
-            model.train(max_epochs, **train_kwargs)
+            model.train(max_epochs, pea=pea, **train_kwargs)
     except BaseException:
         mdata.uns = before  # what the setup left there to find the data again
         raise

@@ -1,0 +1,269 @@
+"""Rows per second of `SemiClip.train`, beside a bare PyTorch loop and a per-item Dataset with a DataLoader.
+
+All three train the paper's adapter (256 → 512 → 1024 → 768, mini-batches of 1024, CLIP loss, SGD) on the same random
+data in one process, taking turns, each as often as `--repeats`; the best turn counts. The bare loop has its tensors
+ready and draws rows at random; the DataLoader draws a partner in Python for each item, as research code does. Memory
+is the peak above what the process held when the data were made. Every size runs in a process of its own.
+
+Prints one JSON line per figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy, normalize
+
+WIDTHS, BATCH, TEMPERATURE = (256, 512, 1024, 768), 1024, 0.1
+SIZES, QUICK = (10_000, 100_000, 1_300_000), (10_000, 20_000)
+LONGEST = 131_072  # rows of a turn of the other loops, whose time per row does not depend on the number of rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=list(SIZES), help="student rows (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of each (%(default)s)")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="(%(default)s)")
+    parser.add_argument("--precision", default="32-true", help="of the trainer, such as bf16-mixed (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one turn")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.quick:
+        args.rows, args.repeats = list(QUICK), 1
+    if args.one:
+        measure(args.one, args)
+        return
+    report("hardware", **hardware(args.device))
+    seconds: dict[str, dict[int, float]] = {}
+    for n in args.rows:
+        options = ["--repeats", str(args.repeats), "--device", args.device, "--precision", args.precision]
+        with subprocess.Popen(
+            [sys.executable, __file__, "--one", str(n), *options], stdout=subprocess.PIPE, text=True
+        ) as child:
+            for line in child.stdout or ():
+                print(line, end="", flush=True)
+                figure = json.loads(line)
+                if figure["figure"] == "throughput":
+                    seconds.setdefault(figure["loop"], {})[n] = 1e6 / figure["rows_per_s"]
+        if child.returncode:
+            sys.exit(child.returncode)
+    for loop in ("semiclip", "semiclip+pea"):
+        of_size = seconds[loop]
+        report("microseconds_per_row", loop=loop, **{str(n): round(value, 1) for n, value in of_size.items()},
+               largest_over_smallest=round(max(of_size.values()) / min(of_size.values()), 3))  # fmt: skip
+
+
+def measure(n: int, args: argparse.Namespace) -> None:
+    """Let the loops take turns on n rows."""
+    import semiclip as scl
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
+    mdata = study(n)
+    keys: dict[str, Any] = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    scl.model.SemiClip.setup_mudata(
+        mdata, student_rep="X_rep", teacher_rep="X_rep", pair_on="perturbation", split_key="batch", **keys
+    )
+    x, y, key = ready(mdata, args.device)
+    epochs = max(1, LONGEST // n)
+    best: dict[str, float] = {}
+    above: dict[str, float] = {}
+    for turn in range(args.repeats):
+        for loop, pea in (("semiclip", False), ("semiclip+pea", True)):
+            held = memory()
+            torch.manual_seed(0)
+            model = scl.model.SemiClip(mdata, n_hidden=WIDTHS[1:-1], temperature=TEMPERATURE)
+            clock = Clock()
+            started = time.perf_counter()
+            model.train(
+                epochs, pea=pea, train_size=1.0, batch_size=BATCH, precision=args.precision,
+                callbacks=[clock.callback()], accelerator=args.device, enable_progress_bar=False,
+            )  # fmt: skip
+            whole = time.perf_counter() - started
+            rows = epochs * (len(model.train_indices) // BATCH) * BATCH
+            best[loop] = max(best.get(loop, 0), rows / clock.seconds)
+            above[loop] = max(above.get(loop, 0), peak() - held)
+            if turn == 0:
+                report("preparation", n_rows=n, loop=loop, seconds=round(whole - clock.seconds, 2))
+            if args.device == "cuda":
+                report(
+                    "paper_scale", n_rows=n, loop=loop, seconds_for_150_epochs=round(150 * clock.seconds / epochs, 1)
+                )
+        steps = min(LONGEST, max(n, LONGEST)) // BATCH
+        best["bare"] = max(best.get("bare", 0), bare(x, y, steps))
+        for workers in (0, 2):
+            name = f"dataloader ({workers} workers)"
+            best[name] = max(best.get(name, 0), dataloader(x, y, key, steps // 2, workers))
+    fastest_loader = max(value for name, value in best.items() if name.startswith("dataloader"))
+    for loop, rate in best.items():
+        more = {"of_bare": round(rate / best["bare"], 3), "of_dataloader": round(rate / fastest_loader, 3)}
+        if loop in above:
+            more["peak_gb_above_data"] = round(above[loop] / 1e9, 2)
+        report("throughput", n_rows=n, loop=loop, rows_per_s=round(rate), **more)
+
+
+def study(n: int) -> Any:
+    """Random embeddings of n treated rows and a twentieth as many controls, and a tenth as many images."""
+    import mudata
+    import pandas as pd
+    from anndata import AnnData
+
+    rng = np.random.default_rng(0)
+    names = np.array(["control", *(f"p{i:04}" for i in range(min(5_000, n // 20)))])
+
+    def side(n_treated: int, width: int) -> AnnData:
+        n_controls, n_batches = n_treated // 20, max(5, n_treated // 10_000)
+        batches = [f"b{i:04}" for i in range(n_batches)]
+        code = np.concatenate([1 + np.arange(n_treated) % (len(names) - 1), np.zeros(n_controls, dtype=int)])
+        obs = pd.DataFrame(
+            {"perturbation": pd.Categorical.from_codes(code, names),
+             "batch": pd.Categorical.from_codes(np.arange(len(code)) % n_batches, batches)},
+            index=pd.RangeIndex(len(code)).astype(str),
+        )  # fmt: skip
+        return AnnData(obs=obs, obsm={"X_rep": rng.standard_normal((len(code), width), dtype=np.float32)})
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return mudata.MuData({"rna": side(n, WIDTHS[0]), "image": side(max(2_000, n // 10), WIDTHS[-1])})
+
+
+def ready(mdata: Any, device: str) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """Student rows, teacher rows and the key of each teacher row, for the other loops."""
+    sides = [mdata[name][: min(mdata[name].n_obs, LONGEST)] for name in ("rna", "image")]
+    x, y = (torch.as_tensor(np.array(side.obsm["X_rep"])).to(device) for side in sides)
+    return x, y, np.arange(len(y)) % 100
+
+
+def adapter() -> torch.nn.Sequential:
+    torch.manual_seed(0)
+    first, second, third, last = WIDTHS
+    return torch.nn.Sequential(
+        torch.nn.Linear(first, second), torch.nn.ReLU(), torch.nn.Linear(second, third), torch.nn.ReLU(),
+        torch.nn.Linear(third, last),
+    )  # fmt: skip
+
+
+def step(net: torch.nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
+    scores = normalize(net(x)) @ normalize(y).T / TEMPERATURE
+    optimizer.zero_grad()
+    cross_entropy(scores, torch.arange(len(x), device=x.device)).backward()
+    optimizer.step()
+
+
+def bare(x: torch.Tensor, y: torch.Tensor, steps: int) -> float:
+    """Rows per second of the least code that trains."""
+    net = adapter().to(x.device)
+    optimizer = torch.optim.SGD(net.parameters(), 0.03, momentum=0.95, weight_decay=1e-4)
+    for rows in torch.randint(len(x), (3, BATCH), device=x.device):
+        step(net, optimizer, x[rows], y[rows % len(y)])
+    wait(x.device)
+    started = time.perf_counter()
+    for _ in range(steps):
+        rows = torch.randint(len(x), (BATCH,), device=x.device)
+        step(net, optimizer, x[rows], y[torch.randint(len(y), (BATCH,), device=x.device)])
+    wait(x.device)
+    return steps * BATCH / (time.perf_counter() - started)
+
+
+class Pairs(torch.utils.data.Dataset):
+    """An item at a time: a row and a random partner of its key."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, key: np.ndarray) -> None:
+        self.x, self.y = x.cpu(), y.cpu()
+        self.rows = {k: np.flatnonzero(key == k).tolist() for k in np.unique(key).tolist()}
+        self.keys = [i % len(self.rows) for i in range(len(x))]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+        return self.x[i], self.y[random.choice(self.rows[self.keys[i]])], self.keys[i]
+
+
+def dataloader(x: torch.Tensor, y: torch.Tensor, key: np.ndarray, steps: int, workers: int) -> float:
+    """Rows per second of a Dataset and a DataLoader."""
+    net = adapter().to(x.device)
+    optimizer = torch.optim.SGD(net.parameters(), 0.03, momentum=0.95, weight_decay=1e-4)
+    loader = torch.utils.data.DataLoader(
+        Pairs(x, y, key), BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
+    done, started = -2, 0.0  # the first mini-batches start the workers
+    while done < steps:
+        for student, teacher, _ in loader:
+            if done == 0:
+                wait(x.device)
+                started = time.perf_counter()
+            if done == steps:
+                break
+            step(net, optimizer, student.to(x.device), teacher.to(x.device))
+            done += 1
+    wait(x.device)
+    return steps * BATCH / (time.perf_counter() - started)
+
+
+class Clock:
+    """Seconds from the first epoch's start to the last one's end: neither setting up nor moving data."""
+
+    seconds = 0.0
+
+    def callback(self) -> Any:
+        from lightning import Callback
+
+        clock = self
+
+        class Timer(Callback):
+            def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+                wait(pl_module.device)
+                clock.seconds = -time.perf_counter()
+
+            def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+                wait(pl_module.device)
+                clock.seconds += time.perf_counter()
+
+        return Timer()
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def memory() -> int:
+    """Resident bytes now; forgets the peak so far."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def peak() -> int:
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def hardware(device: str) -> dict[str, Any]:
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def report(figure: str, **values: Any) -> None:
+    print(json.dumps({"figure": figure, **values}), flush=True)
+
+
+if __name__ == "__main__":
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(mudata|lightning|torch|anndata|scvi)\b")
+        main()

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from semiclip.correction._correct import check
+from semiclip.correction._pea import PEA
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+BLOCK = 1 << 12  # rows augmented at a time, since each takes memory for every control of its batch
+
+
+class Views(NamedTuple):
+    """Randomly corrected copies of an embedding, as :func:`augment` returns them."""
+
+    values: np.ndarray
+    """The copies, float32, shape (n_views, n, d)."""
+    steps: np.ndarray
+    """Whether a row was centred, scaled and whitened, shape (n_views, n, 3)."""
+    n_controls: np.ndarray
+    """Controls that a row's correction was fitted on, shape (n_views, n); 0 where no step was kept."""
+
+
+def augment(
+    x: np.ndarray,
+    batch: np.ndarray,
+    control: np.ndarray,
+    *,
+    pea: bool | PEA | Mapping[str, Any] = True,
+    n_views: int = 1,
+    rng: int | np.random.Generator | None = None,
+    fallback: Literal["raise", "pooled"] = "raise",
+    batch_names: Sequence[object] | None = None,
+) -> Views:
+    """Draw Perturbation Embedding Augmentation of every row, controls too, as a model in training sees it.
+
+    View *i* is what epoch *i* of training would be shown. With ``granularity="batch"`` a view is one mini-batch: all
+    rows of it keep the same steps.
+
+    Parameters
+    ----------
+    x
+        Embedding, shape (n, d).
+    batch
+        Integer batch code of each row, shape (n,).
+    control
+        Mask of the control rows, shape (n,).
+    pea
+        What to draw from: ``True``, options of :class:`PEA` by name, or a :class:`PEA`.
+    n_views
+        How many times each row is drawn.
+    rng
+        Seed or generator; the same seed gives the same views.
+    fallback, batch_names
+        As for :func:`correct`.
+
+    Returns
+    -------
+    The views, the steps that were kept and the number of controls drawn. A row that kept no step is the row of ``x``.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not agree, a choice is unknown or a batch has too few controls.
+    TypeError
+        If ``x`` does not hold floating-point values, or ``pea`` is none of the above.
+
+    References
+    ----------
+    Bendidi et al., ICML 2025, section 3 and Algorithm 1, DOI 10.48550/arXiv.2505.21317.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, batch = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([0, 1], 30)
+    >>> views = augment(x, batch, np.arange(60) % 2 == 0, pea={"methods": ["center_scale"]}, n_views=4, rng=0)
+    >>> views.values.shape
+    (4, 60, 3)
+    >>> views.steps[:, 0]  # whether the first row was centred, scaled and whitened in each view
+    array([[ True,  True, False],
+           [False,  True, False],
+           [False,  True, False],
+           [False, False, False]])
+    >>> views.n_controls[:, 0]
+    array([ 9,  6, 11,  0])
+    """
+    import torch
+
+    from semiclip.correction._augmentation import Augmentation
+
+    check(x, batch, control, fallback)
+    options = PEA.of(pea)
+    if options is None:
+        msg = f"pea={pea} leaves nothing to draw; pass True, a dict of options or a semiclip.correction.PEA"
+        raise ValueError(msg)
+    if n_views < 1:
+        msg = f"n_views={n_views} must be at least 1"
+        raise ValueError(msg)
+    seed = int(np.random.default_rng(rng).integers(2**63))
+    augmentation = Augmentation(options, x, batch, control, seed=seed, fallback=fallback, batch_names=batch_names)
+    n = len(x)
+    views = Views(
+        np.empty((n_views, n, x.shape[1]), dtype=np.float32),
+        np.empty((n_views, n, 3), dtype=bool),
+        np.empty((n_views, n), dtype=np.int64),
+    )
+    numbers = torch.zeros(n, dtype=torch.long) if options.granularity == "batch" else torch.arange(n)
+    for view in range(n_views):
+        augmentation.start_epoch(view)
+        for start in range(0, n, BLOCK):
+            part = slice(start, start + BLOCK)
+            codes = torch.as_tensor(batch[part].astype(np.int64))
+            draw = augmentation.draw(numbers[part], codes, view)
+            rows = torch.from_numpy(x[part].astype(np.float32))
+            views.values[view, part] = augmentation.apply(rows, codes, draw).numpy()
+            views.steps[view, part] = draw.steps.numpy()
+            views.n_controls[view, part] = augmentation.fitted_on(draw).numpy()
+    return views

@@ -1,0 +1,87 @@
+"""Reads a tidy table of repeated runs, one row per setting and seed, and pairs the seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from semiclip._checks import some
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+def checked(table: pd.DataFrame, *, values: Mapping[str, str], keys: Mapping[str, str]) -> pd.DataFrame:
+    """Return the columns that the parameters name: ``values`` hold finite numbers, ``keys`` anything but a gap.
+
+    Raises
+    ------
+    TypeError
+        If ``table`` is not a DataFrame, or a column of values does not hold numbers.
+    KeyError
+        If a column is missing.
+    ValueError
+        If the table is empty or has gaps.
+    """
+    if not isinstance(table, pd.DataFrame):
+        msg = f"table is a {type(table).__name__}, not a DataFrame; pass one with a row per run"
+        raise TypeError(msg)
+    columns = {**values, **keys}
+    for parameter, name in columns.items():
+        if name not in table:
+            msg = f"{parameter}={name!r} is not a column of the table, which has {some(table.columns) or 'none'}"
+            raise KeyError(msg)
+    if table.empty:
+        msg = "the table has no rows, so there is nothing to draw"
+        raise ValueError(msg)
+    for name in values.values():
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            msg = f"column {name!r} holds {table[name].dtype} values, not numbers"
+            raise TypeError(msg)
+    for name in columns.values():
+        gaps = (
+            ~np.isfinite(table[name].to_numpy(float, na_value=np.nan))
+            if name in values.values()
+            else table[name].isna().to_numpy()
+        )
+        if gaps.any():
+            rows = table.index[gaps]
+            msg = f"column {name!r} has no value in {len(rows)} row(s): {some(rows)}; fill them, or drop their seeds"
+            raise ValueError(msg)
+    return table[list(dict.fromkeys(columns.values()))]
+
+
+def grid(table: pd.DataFrame, value: str, by: Sequence[str]) -> tuple[np.ndarray, list[list]]:
+    """Lay a value out by its keys, each in the order of the table, where every combination has exactly one.
+
+    Returns
+    -------
+    The values, of shape (number of names of the first key, …, of the last key), and the names of each key.
+
+    Raises
+    ------
+    ValueError
+        If a combination is missing or repeated.
+    """
+    names = [list(table[key].unique()) for key in by]
+    series = table.set_index(list(by))[value]
+    if (repeated := series.index.duplicated()).any():
+        msg = f"the table has several values for {_where(series.index[repeated].unique(), by)}; average them first"
+        raise ValueError(msg)
+    series = series.reindex(pd.MultiIndex.from_product(names, names=list(by)))
+    if (absent := series.isna()).any():
+        where = _where(series.index[absent], by)
+        msg = f"runs are paired by seed, but there is none for {where}; add it, or drop its seed"
+        raise ValueError(msg)
+    return series.to_numpy(float).reshape([len(level) for level in names]), names
+
+
+def title(name: str) -> str:
+    """Write the name of a column as the label of an axis."""
+    return (name[:1].upper() + name[1:]).replace("_", " ")
+
+
+def _where(rows: Iterable[tuple], by: Sequence[str]) -> str:
+    return some(" ".join(f"{key}={name}" for key, name in zip(by, row, strict=True)) for row in rows)

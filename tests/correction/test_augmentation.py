@@ -1,0 +1,329 @@
+"""The invariants of Perturbation Embedding Augmentation, whose laws and arithmetic have files of their own."""
+
+from __future__ import annotations
+
+import logging
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from semiclip.correction import PEA, fit
+from semiclip.correction._augmentation import BANK_MOST, Augmentation
+
+LEAST = 1e-3  # p-value: the draws are fixed, so a test that passes once always passes
+FULL = {"methods": "tvn", "drop_probability": 0}
+NAMES = ("center", "scale", "whiten")
+
+
+def plates(n_controls=(30, 40, 25), n_treated=60, d=5, seed=0, offset=3.0):
+    """Correlated rows in mixed order, of batches that differ by an offset and have so many controls."""
+    rng = np.random.default_rng(seed)
+    batch = np.concatenate([np.repeat(np.arange(len(n_controls)), n_controls), np.arange(n_treated) % len(n_controls)])
+    control = np.arange(len(batch)) < sum(n_controls)
+    x = rng.normal(size=(len(batch), d)) @ rng.normal(size=(d, d))
+    x += offset * rng.normal(size=(len(n_controls), d))[batch]
+    order = rng.permutation(len(batch))
+    return x[order].astype(np.float32), batch[order], control[order]
+
+
+def augmentation(data, *, seed=0, epoch=0, **options):
+    made = Augmentation(PEA(**options), *data, seed=seed)
+    made.start_epoch(epoch)
+    return made
+
+
+def augmented(data, *, seed=0, epoch=0, **options):
+    """Draw for every row and return the draws and the rows."""
+    x, batch, _ = data
+    made = augmentation(data, seed=seed, epoch=epoch, **options)
+    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
+    return made.draw(rows, codes, epoch), made(torch.as_tensor(x), rows, codes, epoch).numpy()
+
+
+def covariance(x):
+    return np.cov(x, rowvar=False, ddof=0)
+
+
+def test_a_row_that_keeps_no_step_stays_as_it_is_to_a_bit():
+    data = plates()
+    x = data[0]
+    before = x.copy()
+    draw, out = augmented(data)
+    identity = ~draw.steps.any(dim=1).numpy()
+    assert 20 < identity.sum() < len(x) / 2
+    np.testing.assert_array_equal(out[identity], x[identity])
+    assert (np.abs(out - x).max(axis=1) > 1e-3)[~identity].all()
+    np.testing.assert_array_equal(augmented(data, drop_probability=1)[1], x)
+    np.testing.assert_array_equal(x, before)
+    assert out.dtype == np.float32
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5, 0.01])
+def test_all_steps_on_all_controls_make_them_white(ridge):
+    data = x, batch, control = plates()
+    _, out = augmented(data, **FULL, control_law="all", ridge=ridge)
+    for code in range(3):
+        own = (batch == code) & control
+        values = np.linalg.eigvalsh(np.corrcoef(x[own].astype(float), rowvar=False))
+        np.testing.assert_allclose(out[own].mean(axis=0), 0, atol=2e-5)
+        np.testing.assert_allclose(np.linalg.eigvalsh(covariance(out[own])), values / (values + ridge), rtol=1e-4)
+        if ridge == 0:
+            np.testing.assert_allclose(covariance(out[own]), np.eye(5), atol=1e-4)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_the_transforms_themselves_are_as_exact_as_their_storage(ridge):
+    """Applied in float64, the stored mean and matrix leave nothing but their own rounding to float32."""
+    data = x, batch, control = plates()
+    made = augmentation(data, **FULL, control_law="all", ridge=ridge)
+    assert len(made.bank.weight) == 3
+    for code in range(3):
+        controls = x[(batch == code) & control].astype(float)
+        out = (controls - made.bank.mean[code].double().numpy()) @ made.bank.weight[code].double().numpy()
+        values = np.linalg.eigvalsh(np.corrcoef(controls, rowvar=False))
+        np.testing.assert_allclose(np.linalg.eigvalsh(covariance(out)), values / (values + ridge), rtol=1e-6)
+        np.testing.assert_allclose(out.mean(axis=0), 0, atol=2e-6)
+
+
+@pytest.mark.parametrize("law", ["all", "uniform"])
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_offset_and_scale_of_the_features_leave_the_whole_chain_unchanged(law, ridge):
+    """Of sample and controls alike; floor and ridge are relative, so few controls are no exception."""
+    data = x, batch, control = plates((30, 40), d=4, offset=1.0)
+    rng = np.random.default_rng(1)
+    options = {**FULL, "control_law": law, "ridge": ridge, "min_controls": 2 if ridge else 20}
+    _, out = augmented(data, **options)
+    for other in (x + rng.normal(size=4), x * rng.uniform(0.2, 5, 4), x * 1e-3):
+        moved = augmented((other.astype(np.float32), batch, control), **options)[1]
+        np.testing.assert_allclose(moved, out, atol=1e-4 * np.abs(out).max())
+
+
+@pytest.mark.parametrize("law", ["all", "uniform"])
+@pytest.mark.parametrize(("dropped", "kept"), [((0, 1, 1), (1, 1, 1)), ((0, 0, 1), (1, 0, 1)), ((0, 1, 0), (1, 1, 0))])
+def test_dropping_the_centring_shifts_by_the_scaled_and_whitened_mean(law, dropped, kept):
+    data = x, batch, _ = plates()
+    made = augmentation(data, control_law=law, clip=None)
+    rows, codes, values = torch.arange(len(x)), torch.as_tensor(batch), torch.as_tensor(x)
+    draw = made.draw(rows, codes, 0)
+    if dropped[2]:  # the transforms of controls with these steps before
+        scaled = torch.full((len(x),), bool(dropped[1]))
+        draw = draw._replace(entry=made.bank.first(codes, scaled) + rows % made.bank.size)
+        shift = torch.stack([made.bank.mean[entry] @ made.bank.weight[entry] for entry in draw.entry])
+    else:
+        mean, sd = made._subset_moments(codes, draw.number, draw.subset)
+        shift = (made.mean[codes] + made.sd[codes] * mean) / (made.sd[codes] * sd)
+    out = [
+        made.apply(values, codes, draw._replace(steps=torch.tensor([steps], dtype=torch.bool).expand(len(x), 3)))
+        for steps in (dropped, kept)
+    ]
+    assert shift.abs().amax(dim=1).min() > 0.1
+    np.testing.assert_allclose(out[0] - out[1], shift, rtol=1e-4, atol=1e-5 * shift.abs().max().item())
+
+
+def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process():
+    data = x, batch, _ = plates()
+    values, codes = torch.as_tensor(x), torch.as_tensor(batch)
+    draw, whole = augmented(data, seed=3, epoch=2)
+    order = torch.as_tensor(np.random.default_rng(1).permutation(len(x)))
+    for n_processes, size in ((1, 1), (1, 7), (2, 16), (3, 50), (1, 1000)):
+        for rank in range(n_processes):
+            made = augmentation(data, seed=3, epoch=2)
+            for rows in order[rank::n_processes].split(size):
+                again = made.draw(rows, codes[rows], 2)
+                assert all(torch.equal(a, b[rows]) for a, b in zip(again, draw, strict=True))
+                out = made(values[rows], rows, codes[rows], 2).numpy()
+                np.testing.assert_array_equal(out, whole[rows.numpy()])
+
+
+def test_seeds_and_epochs_draw_differently():
+    data = plates()
+    draws = [augmented(data, seed=seed, epoch=epoch)[0] for seed, epoch in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    draws = [draw._replace(entry=draw.entry % BANK_MOST) for draw in draws]  # which, for the same steps before
+    for first, second in combinations(draws, 2):
+        for one, other in zip(first, second, strict=True):
+            assert (one != other).float().mean() > 0.3
+
+
+def test_an_epoch_may_be_a_tensor():
+    data = x, batch, _ = plates()
+    made, rows, codes = augmentation(data), torch.arange(len(x)), torch.as_tensor(batch)
+    for one, other in zip(made.draw(rows, codes, 4), made.draw(rows, codes, torch.tensor(4)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_global_generators_are_neither_read_nor_moved():
+    data = plates()
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    _, out = augmented(data, max_controls=20)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    np.testing.assert_array_equal(augmented(data, max_controls=20)[1], out)
+
+
+class OnGPU(torch.Tensor):
+    """Takes the way of a GPU, where shapes may not depend on what was drawn."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize("options", [{}, {"methods": "tvn", "drop_probability": 0}, {"methods": "center"}])
+def test_the_way_of_a_gpu_gives_the_same(options, monkeypatch):
+    data = x, batch, _ = plates()
+    draw, expected = augmented(data, **options)
+    monkeypatch.setattr(torch.Tensor, "nonzero", None)
+    made = augmentation(data, **options)
+    out = made.apply(torch.as_tensor(x).as_subclass(OnGPU), torch.as_tensor(batch), draw)
+    np.testing.assert_array_equal(out.as_subclass(torch.Tensor).numpy(), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_draws_the_same():
+    x, batch, control = data = plates()
+    draw, expected = augmented(data)
+    made = Augmentation(PEA(), *data, device="cuda")
+    made.start_epoch(0)
+    rows, codes, values = (torch.as_tensor(part, device="cuda") for part in (np.arange(len(x)), batch, x))
+    for one, other in zip(made.draw(rows, codes, 0), draw, strict=True):
+        assert torch.equal(one.cpu(), other)
+    np.testing.assert_allclose(made(values, rows, codes, 0).cpu().numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_batches_draw_from_their_own_controls_alone():
+    data = x, batch, control = plates((3, 12, 7), d=3)
+    made = augmentation(data)
+    codes = torch.as_tensor(np.repeat([0, 1, 2], 5000))
+    draw = made.draw(torch.arange(15_000), codes, 0)
+    chosen, pool = made.drawn(codes, draw.number, draw.subset), made.pool(codes)
+    for code, n in enumerate((3, 12, 7)):
+        here = (codes == code).numpy()
+        assert set(draw.number[here].tolist()) == set(range(2, n + 1))
+        assert not chosen[here][:, n:].any()
+        controls = x[(batch == code) & control].astype(float)
+        there = made.standard[pool[here][0, :n]].double() * made.sd[code] + made.mean[code]
+        np.testing.assert_allclose(there, controls, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_of_one_mini_batch_are_transformed_differently():
+    x, batch, control = plates((30,))
+    x[~control] = x[~control][0]
+    draw, out = augmented((x, batch, control), min_steps=1, bank_size=50)
+    same = out[~control]
+    assert len(np.unique(draw.steps[torch.as_tensor(~control)], axis=0)) > 4
+    assert len(np.unique(same, axis=0)) > 0.8 * len(same)
+
+
+def test_one_draw_may_serve_a_whole_mini_batch():
+    """Method, steps and controls of every row are then those of the first; numbers follow the size of each batch."""
+    data = x, batch, control = plates((30, 40))
+    values, codes = torch.as_tensor(x), torch.as_tensor(batch)
+    made, rowwise = augmentation(data, granularity="batch"), augmentation(data)
+    seen = []
+    for rows in torch.arange(len(x)).split(10):
+        draw = made.draw(rows, codes[rows], 0)
+        assert len(torch.unique(draw.steps, dim=0)) == 1
+        for code in (0, 1):
+            for part in (draw.number, draw.subset, draw.entry):
+                assert len(part[codes[rows] == code].unique()) == 1
+        first = rowwise.draw(rows[:1], codes[rows[:1]], 0)
+        assert all(torch.equal(one[:1], other) for one, other in zip(draw, first, strict=True))
+        seen.append((*draw.steps[0].tolist(), draw.number[0].item()))
+        kept = [name for name, there in zip(NAMES, draw.steps[0], strict=True) if there]
+        if kept != ["center"]:
+            continue
+        out = made(values[rows], rows, codes[rows], 0).numpy()
+        for code in (0, 1):
+            here = (codes[rows] == code).numpy()
+            moved = x[rows][here] - out[here]
+            np.testing.assert_allclose(moved, moved[:1].repeat(len(moved), 0), atol=1e-5)
+    assert len(set(seen)) > 8
+
+
+def test_only_controls_are_read():
+    data = x, batch, control = plates()
+    poisoned = np.where(control[:, None], x, np.nan).astype(np.float32)
+    made = augmentation((poisoned, batch, control))
+    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
+    np.testing.assert_array_equal(made(torch.as_tensor(x), rows, codes, 0).numpy(), augmented(data)[1])
+
+
+@pytest.mark.parametrize(
+    ("n_controls", "least", "message"),
+    [
+        ((9, 1, 0, 2), 2, r"2 batch\(es\) have fewer than two controls: B \(1\), C \(0\)\. Mark their controls, drop"),
+        (
+            (9, 1, 0, 2),
+            3,
+            r"3 batch\(es\) have fewer than 3 controls: B \(1\), C \(0\), D \(2\)\..*\"pooled\"",
+        ),
+        ((1,), 2, r"1 batch\(es\) have fewer than two controls: A \(1\)"),
+        ((0, 0), 2, r"2 batch\(es\) have fewer than two controls: A \(0\), B \(0\)"),
+    ],
+)
+def test_batches_with_too_few_controls_are_named(n_controls, least, message):
+    data = plates(n_controls, 12)
+    with pytest.raises(ValueError, match=message):
+        Augmentation(PEA(min_controls=least), *data, batch_names=list("ABCD"))
+    if sum(n_controls) < least:
+        with pytest.raises(ValueError, match=message):
+            Augmentation(PEA(min_controls=least), *data, batch_names=list("ABCD"), fallback="pooled")
+    with pytest.raises(ValueError, match=message.split(" controls")[0]):
+        Augmentation(PEA(min_controls=least), *data)
+
+
+def test_pooled_controls_stand_in_where_a_batch_has_too_few(caplog):
+    """The batch with one control and the one with none draw from the controls of all batches, its own too."""
+    x, batch, control = plates((6, 1, 0, 8), d=3)
+    made = Augmentation(PEA(), x, batch, control, fallback="pooled", batch_names=list("ABCD"))
+    made.start_epoch(0)
+    assert caplog.messages == ["the pooled controls of all batches serve for 2 batch(es): B (1), C (0)"]
+    assert caplog.records[0].levelno == logging.WARNING
+    assert made.count.tolist() == [6, 15, 15, 8]
+    assert len(made.standard) == 6 + 15 + 8  # the pool is kept once
+    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
+    draw = made.draw(rows, codes, 0)
+    only = draw._replace(steps=torch.tensor([[True, True, False]]).expand(len(x), 3), number=made.count[codes])
+    out = made.apply(torch.as_tensor(x), codes, only).numpy()
+    for code in range(4):
+        own = control & (batch == code) if code in (0, 3) else control
+        expected = fit(("center", "scale"), x[own].astype(float))(x[batch == code].astype(float))
+        np.testing.assert_allclose(out[batch == code], expected, rtol=1e-4, atol=1e-5)
+    numbers = made.draw(torch.arange(5000), torch.full((5000,), 2), 0).number
+    assert chisquare(np.bincount(numbers.numpy(), minlength=16)[2:]).pvalue > LEAST
+
+
+def test_large_batches_are_thinned_once(caplog):
+    data = x, batch, control = plates((30, 12, 8), d=3)
+    with caplog.at_level(logging.INFO, logger="semiclip"):
+        made = augmentation(data, max_controls=10, seed=4)
+    assert caplog.messages == ["PEA draws from 10 random controls of each batch that has more (max_controls)"]
+    assert made.count.tolist() == [10, 10, 8]
+    pool = made.standard[made.pool(torch.arange(3))].double() * made.sd[:, None] + made.mean[:, None]
+    chosen = []
+    for code in range(3):
+        own = x[(batch == code) & control].astype(float)
+        distance = np.abs(pool[code, : made.count[code]].numpy()[:, None] - own).max(axis=2)
+        assert distance.min(axis=1).max() < 1e-5
+        chosen.append(distance.argmin(axis=1).tolist())
+        assert len(set(chosen[-1])) == made.count[code]
+        np.testing.assert_allclose(made.mean[code], own[chosen[-1]].mean(axis=0), rtol=1e-5, atol=1e-6)
+    assert chosen[2] == list(range(8))
+    again, other = (augmentation(data, max_controls=10, seed=seed) for seed in (4, 5))
+    assert torch.equal(again.standard, made.standard)
+    assert not torch.equal(other.mean[0], made.mean[0])
+    assert torch.equal(other.mean[2], made.mean[2])
+    caplog.clear()
+    assert augmentation(data, max_controls=None).count.tolist() == [30, 12, 8]
+    assert augmentation(data, max_controls=30).count.tolist() == [30, 12, 8]
+    assert not caplog.records
+
+
+def test_borrowed_controls_are_thinned_to_one_pool():
+    x, batch, control = plates((30, 0, 1), d=3)
+    made = Augmentation(PEA(max_controls=5), x, batch, control, fallback="pooled")
+    assert made.count.tolist() == [5, 5, 5]
+    assert len(made.standard) == 10
+    assert made.start[1] == made.start[2]

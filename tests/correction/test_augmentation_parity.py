@@ -1,0 +1,292 @@
+"""The arithmetic of Perturbation Embedding Augmentation against a loop over rows, scikit-learn and SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.linalg import fractional_matrix_power, inv, sqrtm
+from sklearn.preprocessing import StandardScaler
+
+from semiclip import _draws
+from semiclip.correction import PEA
+from semiclip.correction._augmentation import BANK, Augmentation, Draw, _whitening
+
+NAMES = ("center", "scale", "whiten")
+
+
+def plates(n_controls, n_treated=20, d=4, seed=0, offset=1.0):
+    """Correlated rows of unequal scales, first the controls of each batch and then treated ones."""
+    rng = np.random.default_rng(seed)
+    batch = np.concatenate([np.repeat(np.arange(len(n_controls)), n_controls), np.arange(n_treated) % len(n_controls)])
+    x = rng.normal(size=(len(batch), d)) @ (np.eye(d) + 0.5 * rng.normal(size=(d, d)))
+    x = (x + offset * rng.normal(size=(len(n_controls), d))[batch]) * rng.uniform(0.2, 5, d)
+    return x.astype(np.float32), batch, np.arange(len(batch)) < sum(n_controls)
+
+
+def augmentation(data, *, seed=0, epoch=0, **options):
+    made = Augmentation(PEA(**options), *data, seed=seed)
+    made.start_epoch(epoch)
+    return made
+
+
+def naive(z, controls, everyone, kept, pea):
+    """One row, one step after the other, in float64."""
+    z, controls, everyone = (values.astype(np.float64) for values in (z, controls, everyone))
+    unit = np.where(everyone.max(axis=0) == everyone.min(axis=0), 0, everyone.std(axis=0))
+    ridge = pea.ridge if "scale" in kept else pea.ridge * (unit**2).mean()
+    for step in kept:
+        if step == "center":
+            mean = controls.mean(axis=0)
+            controls, z = controls - mean, z - mean
+        elif step == "scale":
+            sd = np.maximum(controls.std(axis=0), pea.scale_floor * unit)
+            sd[unit == 0] = 1
+            controls, z = controls / sd, z / sd
+        else:
+            values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(controls, rowvar=False, ddof=0)))
+            z = z @ (vectors / np.sqrt(np.maximum(values, 0) + ridge)) @ vectors.T
+    return z if pea.clip is None or not set(kept) & {"scale", "whiten"} else z.clip(-pea.clip, pea.clip)
+
+
+def check_against_the_loop(data, tolerance, *, seed=0, epoch=0, **options):
+    """Augment every row, and again one by one on the controls that it drew; return the kinds of rows seen."""
+    x, batch, control = data
+    made = augmentation(data, seed=seed, epoch=epoch, **options)
+    codes = torch.as_tensor(batch)
+    draw = made.draw(torch.arange(len(x)), codes, epoch)
+    out = made.apply(torch.as_tensor(x), codes, draw).numpy()
+    number, chosen = draw.number.clone(), made.drawn(codes, draw.number, draw.subset)
+    if made.bank is not None:  # a whitened row has the controls of its transform
+        states = _draws.state(seed, made.bank.version, draw.entry, BANK)
+        whitened = draw.steps[:, 2]
+        number = torch.where(whitened, made._number(_draws.uniform(states), codes), number)
+        chosen = torch.where(whitened[:, None], made.drawn(codes, number, states), chosen)
+    assert torch.equal(made.fitted_on(draw), torch.where(draw.steps.any(dim=1), number, 0))
+    seen = set()
+    for row, z in enumerate(x):
+        pool = np.flatnonzero(control & (batch == batch[row]))
+        mine = pool[chosen[row].numpy()[: len(pool)]]
+        assert len(mine) == number[row]
+        kept = tuple(name for name, there in zip(NAMES, draw.steps[row], strict=True) if there)
+        expected = naive(z, x[mine], x[pool], kept, made.pea)
+        np.testing.assert_allclose(out[row], expected, rtol=0, atol=tolerance * max(1, np.abs(expected).max()))
+        seen.add(kept)
+    return seen
+
+
+@pytest.mark.parametrize("law", ["uniform", "log_uniform", "all"])
+@pytest.mark.parametrize("options", [{}, {"ridge": 0.05, "scale_floor": 0.3, "clip": 2.0}, {"clip": None}])
+def test_augmented_rows_are_those_of_a_loop_over_rows(law, options):
+    data = plates((12, 5, 30), 250, offset=3.0)
+    seen = check_against_the_loop(data, 1e-5, seed=3, epoch=2, control_law=law, **options)
+    assert len(seen) == 8
+
+
+@given(
+    n_controls=st.lists(st.integers(2, 12), min_size=1, max_size=4),
+    d=st.integers(1, 6),
+    law=st.sampled_from(["uniform", "log_uniform", "all"]),
+    methods=st.sampled_from([("center",), ("center", "center_scale"), ("center_scale",), ("center", "tvn"), ("tvn",)]),
+    drop=st.sampled_from([0.0, 0.3, 0.5]),
+    seed=st.integers(0, 1000),
+)
+def test_any_shape_gives_what_the_loop_gives(n_controls, d, law, methods, drop, seed):
+    """Float32 holds the variance of two controls far from the mean to some 1e-5, hence the tolerance."""
+    data = plates(n_controls, 15, d=d, seed=seed)
+    check_against_the_loop(data, 5e-5, seed=seed, control_law=law, methods=methods, drop_probability=drop)
+
+
+def test_a_large_offset_costs_no_more_than_the_precision_of_the_input():
+    data = x, batch, _ = plates((12, 30), 100, offset=500.0)
+    size = np.abs(x).max() / min(x[batch == code].std(axis=0).min() for code in (0, 1))
+    assert size > 1e3
+    check_against_the_loop(data, 4 * size * 2**-24 / 0.1, methods=("center", "center_scale"))
+
+
+@pytest.mark.parametrize("method", ["center", "center_scale"])
+def test_all_controls_give_the_standard_scaler(method):
+    data = x, batch, control = plates((12, 5, 30), 40)
+    made = augmentation(data, methods=method, drop_probability=0, control_law="all", clip=None)
+    out = made(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0).numpy()
+    for code in range(3):
+        scaler = StandardScaler(with_std=method == "center_scale").fit(x[(batch == code) & control].astype(float))
+        expected = scaler.transform(x[batch == code].astype(float))
+        np.testing.assert_allclose(out[batch == code], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_drawn_controls_give_the_standard_scaler():
+    data = x, batch, control = plates((20,), 100)
+    made = augmentation(data, methods="center_scale", drop_probability=0, clip=None, scale_floor=0.0, min_controls=4)
+    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
+    draw = made.draw(rows, codes, 0)
+    out = made.apply(torch.as_tensor(x), codes, draw).numpy()
+    for row, chosen in enumerate(made.drawn(codes, draw.number, draw.subset).numpy()):
+        scaler = StandardScaler().fit(x[control][chosen].astype(float))
+        np.testing.assert_allclose(out[row], scaler.transform(x[row : row + 1].astype(float))[0], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_all_controls_are_whitened_as_scipy_does(ridge):
+    data = x, batch, control = plates((20, 50), 40)
+    made = augmentation(data, methods="tvn", drop_probability=0, control_law="all", ridge=ridge, clip=None)
+    out = made(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0).numpy()
+    for code in range(2):
+        own = (batch == code) & control
+        scaler = StandardScaler().fit(x[own].astype(float))
+        controls, rows = (scaler.transform(x[where].astype(float)) for where in (own, batch == code))
+        spread = np.cov(controls, rowvar=False, ddof=0) + ridge * np.eye(4)
+        for root in (fractional_matrix_power(spread, -0.5), inv(sqrtm(spread))):
+            np.testing.assert_allclose(out[batch == code], rows @ root, rtol=1e-4, atol=2e-5)
+
+
+@given(d=st.integers(1, 6), m=st.integers(8, 20), ridge=st.sampled_from([0.0, 1e-3, 0.5]), seed=st.integers(0, 1000))
+def test_whitening_matrices_are_those_of_scipy_in_float64(d, m, ridge, seed):
+    controls = np.random.default_rng(seed).normal(size=(3, m, d))
+    spread = np.stack([np.atleast_2d(np.cov(each, rowvar=False, ddof=0)) for each in controls])
+    numbers = torch.full((3,), m)
+    out = _whitening(torch.as_tensor(spread), torch.full((3,), ridge, dtype=torch.float64), numbers).numpy()
+    for matrix, each in zip(out, spread, strict=True):
+        root = fractional_matrix_power(each + ridge * np.eye(d), -0.5)
+        np.testing.assert_allclose(matrix, root, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(matrix @ (each + ridge * np.eye(d)) @ matrix, np.eye(d), atol=1e-9)
+        values = np.linalg.eigvalsh(each)
+        np.testing.assert_allclose(np.linalg.eigvalsh(matrix @ each @ matrix), values / (values + ridge), atol=1e-9)
+
+
+def steps(n, *kept):
+    return torch.tensor([[name in kept for name in NAMES]]).expand(n, 3)
+
+
+def test_two_controls_become_plus_and_minus_one():
+    """Where the floor does not bind: the only two of a batch, and any two that are drawn from many."""
+    x = np.array([[1, 10, -3], [4, -20, -2.5]], dtype=np.float32)
+    codes = torch.zeros(2, dtype=torch.long)
+    made = augmentation((x, codes.numpy(), np.ones(2, dtype=bool)), methods="center_scale", drop_probability=0)
+    out = made(torch.as_tensor(x), torch.arange(2), codes, 0)
+    np.testing.assert_allclose(out, [[-1, 1, -1], [1, -1, 1]], rtol=1e-6)
+
+    data = x, _, control = plates((9,), 5)
+    made = augmentation(data, scale_floor=0.0)
+    codes = torch.zeros(300, dtype=torch.long)
+    draw = made.draw(torch.arange(300), codes, 0)
+    twos = (draw.number == 2).nonzero()[:, 0]
+    assert len(twos) > 20
+    for row in twos.tolist():
+        pair = x[control][made.drawn(codes[:1], draw.number[row : row + 1], draw.subset[row : row + 1])[0].numpy()]
+        same = Draw(steps(2, "center", "scale"), *(part[row].expand(2) for part in draw[1:]))
+        out = made.apply(torch.as_tensor(pair), codes[:2], same).numpy()
+        np.testing.assert_allclose(out, np.sign(pair - pair.mean(axis=0)), rtol=1e-3)
+
+
+def test_floor_and_clip_bind_exactly():
+    """Two of four controls agree in a feature: a tenth of the standard deviation of all four divides it."""
+    x = np.array([[2, 0], [2, 1], [6, 5], [6, 8], [3, 3], [100, 3], [-100, 3]], dtype=np.float32)
+    codes = torch.zeros(7, dtype=torch.long)
+    data = x, codes.numpy(), np.arange(7) < 4
+    made = augmentation(data)
+    states = torch.arange(1000)
+    pairs = made.drawn(codes[:1].expand(1000), torch.full((1000,), 2), states)
+    state = states[(pairs == torch.tensor([True, True, False, False])).all(dim=1)][:1]
+    draw = Draw(steps(7, "center", "scale"), torch.full((7,), 2), state.expand(7), torch.zeros(7, dtype=torch.long))
+    out = made.apply(torch.as_tensor(x), codes, draw).numpy()
+    assert x[:4, 0].std() == 2
+    np.testing.assert_allclose(out[:, 0], [0, 0, 20, 20, 5, 20, -20], rtol=1e-6)  # (x - 2) / 0.2, at most 20
+    np.testing.assert_allclose(out[:, 1], (x[:, 1] - 0.5) / 0.5, rtol=1e-5)
+    assert out[[5, 6], 0].tolist() == [20.0, -20.0]
+    without = augmentation(data, clip=None, scale_floor=0.5).apply(torch.as_tensor(x), codes, draw)
+    np.testing.assert_allclose(without[:, 0], [0, 0, 4, 4, 1, 98, -102], rtol=1e-6)
+    free = augmentation(data, clip=None, scale_floor=0.0).apply(torch.as_tensor(x), codes, draw)
+    np.testing.assert_allclose(free[:, 0], (x[:, 0] - 2) / 2, rtol=1e-6)  # no spread at all: that of all controls
+
+    unscaled = draw._replace(steps=steps(7, "center"))
+    np.testing.assert_allclose(made.apply(torch.as_tensor(x), codes, unscaled)[:, 0], x[:, 0] - 2, rtol=1e-6)
+
+
+def test_whitened_rows_are_clipped():
+    data = x, batch, control = plates((30,), 20)
+    x[~control] *= 1e4
+    for clip in (20.0, 3.0):
+        made = augmentation(data, methods="tvn", drop_probability=0, clip=clip)
+        out = made(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0).numpy()
+        assert np.abs(out).max() == clip
+        assert (np.abs(out[~control]) == clip).mean() > 0.9
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e6])
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_a_feature_without_variance_keeps_its_scale_and_harms_no_other(value, ridge):
+    data = x, batch, control = plates((12, 15), 200)
+    x[:, 2] = value
+    x[~control & (np.arange(len(x)) % 2 == 0), 2] += 4
+    options = {"ridge": ridge, "min_controls": 2 if ridge else 8, "seed": 1}
+    made = augmentation(data, **options)
+    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
+    draw = made.draw(rows, codes, 0)
+    out = made.apply(torch.as_tensor(x), codes, draw).numpy()
+    assert np.isfinite(out).all()
+    centred, scaled, whitened = draw.steps.numpy().T
+    above = np.where(centred, x[:, 2] - np.float32(value), x[:, 2])
+    plain = ~whitened
+    np.testing.assert_allclose(out[plain, 2], np.where(scaled, above.clip(-20, 20), above)[plain], rtol=1e-6, atol=1e-6)
+    if ridge:
+        both = scaled & whitened
+        np.testing.assert_allclose(out[both, 2], (above[both] / np.sqrt(0.5)).clip(-20, 20), rtol=1e-5, atol=1e-5)
+        check_against_the_loop(data, 1e-5, **options)  # the ridge of unscaled controls counts its variance as 0
+    else:  # nothing is known of the direction, so it is dropped
+        np.testing.assert_allclose(out[whitened, 2], 0, atol=1e-6)
+        others = augmentation((np.delete(x, 2, axis=1), batch, control), **options)
+        without = others.apply(torch.as_tensor(np.delete(x, 2, axis=1)), codes, draw).numpy()
+        np.testing.assert_allclose(np.delete(out, 2, axis=1), without, rtol=1e-4, atol=1e-5)
+
+
+def test_rounding_of_a_constant_feature_is_no_scale():
+    """The mean of twelve times 0.1 is not 0.1 in float64, but 1e-17 is not how much the feature varies."""
+    x, batch, control = plates((12,), 30)
+    double = x.astype(np.float64)
+    double[:, 2] = 0.1
+    assert double[control, 2].std() > 0
+    made = augmentation((double, batch, control), methods="center_scale", drop_probability=0)
+    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
+    out = made(torch.as_tensor(double + 1).float(), rows, codes, 0)
+    np.testing.assert_allclose(out[:, 2], 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("m", [2, 5, 39, 40])
+@pytest.mark.parametrize("kept", [("center", "scale", "whiten"), ("center", "whiten")])
+def test_fewer_controls_than_dimensions(m, kept):
+    """With a ridge what they do not span is multiplied by its inverse root; without one it is dropped."""
+    data = x, batch, control = plates((m,), 30, d=40)
+    reference = x[control].astype(float)
+    moved = x.astype(float) - reference.mean(axis=0)
+    if "scale" in kept:
+        moved /= reference.std(axis=0)
+    spread = np.cov(moved[control], rowvar=False, ddof=0)
+    values, vectors = np.linalg.eigh(spread)
+    assert np.linalg.matrix_rank(spread) == m - 1
+    for ridge in (0.5, 0.0):
+        made = augmentation(data, control_law="all", ridge=ridge, clip=None)
+        codes = torch.as_tensor(batch)
+        entry = made.bank.first(codes, torch.full((len(x),), "scale" in kept))
+        draw = made.draw(torch.arange(len(x)), codes, 0)._replace(steps=steps(len(x), *kept), entry=entry)
+        out = made.apply(torch.as_tensor(x), codes, draw).numpy()
+        if ridge:
+            unit = 1.0 if "scale" in kept else reference.var(axis=0).mean()
+            expected = moved @ fractional_matrix_power(spread + ridge * unit * np.eye(40), -0.5)
+        else:
+            top = vectors[:, -(m - 1) :]
+            expected = moved @ (top / np.sqrt(values[-(m - 1) :])) @ top.T
+            np.testing.assert_allclose(out[control].var(axis=0).sum(), m - 1, rtol=1e-4)
+        np.testing.assert_allclose(out, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_ridge_bounds_how_much_a_row_grows():
+    data = x, batch, control = plates((4, 30), 300, d=20)
+    made = augmentation(data, methods="tvn", drop_probability=0, clip=None, scale_floor=1.0)
+    out = made(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0)
+    assert torch.isfinite(out).all()
+    sd = made.sd[torch.arange(len(made.bank.weight)) // made.bank.size]
+    weight = made.bank.weight.double() * sd.double()[..., None]  # for rows in units of their standard deviation
+    assert torch.linalg.matrix_norm(weight, ord=2).max() <= 0.5**-0.5 + 1e-6

@@ -1,0 +1,188 @@
+"""A correction that is fitted once and applied by parts, and the profile that PEA draws from in full."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import fractional_matrix_power
+from sklearn.preprocessing import StandardScaler
+
+from semiclip.correction import PEA, RECIPES, Affine, Correction, correct, fit_correction
+from semiclip.correction._augmentation import Augmentation
+from semiclip.correction._correct import control_rows
+
+
+def study(n_controls=(30, 45, 25), n_treated=60, d=5, seed=0):
+    """Rows in mixed order, in batches that differ by an offset, a scale and their correlations."""
+    rng = np.random.default_rng(seed)
+    n_batches = len(n_controls)
+    batch = np.concatenate([np.repeat(np.arange(n_batches), n_controls), np.arange(n_treated) % n_batches])
+    x = np.einsum("ij,ijk->ik", rng.normal(size=(len(batch), d)), rng.normal(size=(n_batches, d, d))[batch])
+    x += 4 * rng.normal(size=(n_batches, d))[batch]
+    order = rng.permutation(len(batch))
+    return x[order], batch[order], (np.arange(len(batch)) < sum(n_controls))[order]
+
+
+def by_hand(x, batch, control, ridge):
+    out = np.empty_like(x)
+    for code in np.unique(batch):
+        scaler = StandardScaler().fit(x[(batch == code) & control])
+        spread = np.cov(scaler.transform(x[(batch == code) & control]), rowvar=False, ddof=0)
+        root = fractional_matrix_power(spread + ridge * np.eye(x.shape[1]), -0.5)
+        out[batch == code] = scaler.transform(x[batch == code]) @ root
+    return out
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+@pytest.mark.parametrize("coral_reg", [0.5, None])
+def test_the_batch_profile_is_its_steps_by_hand(ridge, coral_reg):
+    """It has no CORAL step, since each batch is whitened on its own controls."""
+    x, batch, control = study()
+    out = correct(x, batch, control, profile="batch", ridge=ridge, coral_reg=coral_reg)
+    np.testing.assert_allclose(out, by_hand(x, batch, control, ridge), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_the_batch_profile_whitens_the_controls_of_every_batch(ridge):
+    x, batch, control = study()
+    out = correct(x, batch, control, profile="batch", ridge=ridge)
+    for code in range(3):
+        own = (batch == code) & control
+        values = np.linalg.eigvalsh(np.corrcoef(x[own], rowvar=False))
+        spread = np.cov(out[own], rowvar=False, ddof=0)
+        np.testing.assert_allclose(out[own].mean(axis=0), 0, atol=1e-12)
+        np.testing.assert_allclose(np.linalg.eigvalsh(spread), values / (values + ridge), rtol=1e-9)
+        if ridge == 0:
+            np.testing.assert_allclose(spread, np.eye(5), atol=1e-9)
+
+
+def test_no_other_batch_has_a_say_in_the_batch_profile():
+    x, batch, control = study()
+    changed = np.where((batch == 1)[:, None], x**3, x)
+    both = [correct(values, batch, control, profile="batch", ridge=0.5) for values in (x, changed)]
+    np.testing.assert_array_equal(both[0][batch != 1], both[1][batch != 1])
+    assert (both[0] != both[1])[batch == 1].mean() > 0.9
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+@pytest.mark.parametrize("method", ["center", "center_scale", "tvn"])
+def test_the_batch_profile_is_augmentation_without_chance(method, ridge):
+    """Every step on every control: what the student sees at inference is the middle of what it saw in training."""
+    x, batch, control = study()
+    x = x.astype(np.float32)
+    pea = PEA(methods=method, drop_probability=0, control_law="all", ridge=ridge, clip=None)
+    augmentation = Augmentation(pea, x, batch, control)
+    augmentation.start_epoch(0)
+    out = augmentation(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0)
+    expected = correct(x.astype(np.float64), batch, control, method=method, profile="batch", ridge=ridge)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_fewer_controls_than_dimensions_in_the_batch_profile(caplog):
+    x, batch, control = study((4, 9, 40), d=12)
+    with caplog.at_level(logging.INFO, logger="semiclip"):
+        out = correct(x, batch, control, profile="batch", ridge=0.5)
+    assert not caplog.records
+    assert np.linalg.matrix_rank(out[batch == 0]) == 12
+    for code in range(3):
+        scaler = StandardScaler().fit(x[(batch == code) & control])
+        growth = np.linalg.norm(out[batch == code], axis=1) / np.linalg.norm(scaler.transform(x[batch == code]), axis=1)
+        assert growth.max() <= 0.5**-0.5 + 1e-9
+    dropped = correct(x, batch, control, profile="batch")
+    for code, n_controls in enumerate((4, 9, 40)):
+        own = dropped[(batch == code) & control]
+        assert own.var(axis=0).sum() == pytest.approx(min(n_controls - 1, 12))
+        assert np.linalg.matrix_rank(dropped[batch == code]) == min(n_controls - 1, 12)
+
+
+def test_controls_of_one_batch_that_do_not_vary():
+    x, batch, control = study()
+    x[(batch == 1) & control] = 0.1
+    with pytest.raises(ValueError, match="the 45 controls do not vary, .* use method='center'"):
+        correct(x, batch, control, profile="batch")
+    assert np.isfinite(correct(x, batch, control, method="center_scale", profile="batch")).all()
+
+
+@pytest.mark.parametrize("key", list(RECIPES))
+@pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor])
+def test_a_fitted_correction_may_be_applied_by_parts(key, convert):
+    x, batch, control = study()
+    keywords = {"method": key[0], "profile": key[1], "ridge": 0.1}
+    fitted = fit_correction(convert(x), batch, control, **keywords)
+    whole = correct(convert(x), batch, control, **keywords)
+    np.testing.assert_array_equal(fitted(convert(x), batch), whole)
+    for rows in (np.arange(7), np.array([50, 3, 3, 120]), np.flatnonzero(batch == 2), np.arange(len(x))[::-1]):
+        part = fitted(convert(x), batch, rows)
+        assert type(part) is type(whole)
+        assert part.dtype == whole.dtype
+        np.testing.assert_allclose(part, whole[rows.copy()], rtol=1e-10, atol=1e-12)
+    assert fitted(convert(x), batch, np.arange(0)).shape == (0, whole.shape[1])
+
+
+def test_a_fitted_correction_serves_rows_that_it_was_not_fitted_on():
+    x, batch, control = study()
+    fitted = fit_correction(x, batch, control, profile="batch", ridge=0.5)
+    treated = ~control
+    np.testing.assert_allclose(
+        fitted(x[treated], batch[treated]), fitted(x, batch)[treated], rtol=1e-10, atol=1e-12
+    )  # without the controls, and in batches of other sizes
+    one = np.flatnonzero(batch == 2)[:1]
+    np.testing.assert_allclose(fitted(x[one], batch[one]), fitted(x, batch)[one], rtol=1e-10, atol=1e-12)
+
+
+def test_no_correction_is_no_copy():
+    x, batch, _ = study()
+    nothing = Correction([Affine()])
+    assert nothing(x, batch) is x
+    np.testing.assert_array_equal(nothing(x, batch, np.array([5, 2])), x[[5, 2]])
+
+
+@pytest.mark.parametrize("key", list(RECIPES))
+def test_maps_are_kept_in_the_precision_of_the_rows(key):
+    x, batch, control = study()
+    for values, dtype in ((x.astype(np.float32), np.float32), (x, np.float64), (torch.as_tensor(x), torch.float64)):
+        fitted = fit_correction(values, batch, control, method=key[0], profile=key[1], ridge=0.1)
+        parts = [part for chain in fitted.chains for part in chain if part is not None]
+        assert len(fitted.chains) == 3
+        assert len(parts) >= 3
+        assert all(part.dtype == dtype for part in parts)
+
+
+def test_fitting_refuses_what_correcting_refuses():
+    x, batch, control = study((9, 1, 0))
+    with pytest.raises(ValueError, match=r"2 batch\(es\) have fewer than two controls: B \(1\), C \(0\)"):
+        fit_correction(x, batch, control, batch_names=["A", "B", "C"])
+    with pytest.raises(ValueError, match="ridge=nan must not be negative"):
+        fit_correction(x, batch, control, ridge=float("nan"))
+    with pytest.raises(ValueError, match=r"needs batch and control of shape \(n,\)"):
+        fit_correction(x, batch[1:], control)
+
+
+def test_pooled_controls_stand_in_for_a_batch_of_the_batch_profile():
+    x, batch, control = study((30, 1, 0, 20))
+    out = correct(x, batch, control, profile="batch", ridge=0.5, fallback="pooled")
+    for code in range(4):
+        rows = batch == code
+        reference = control & rows if code in (0, 3) else control
+        scaler = StandardScaler().fit(x[reference])
+        spread = np.cov(scaler.transform(x[reference]), rowvar=False, ddof=0) + 0.5 * np.eye(5)
+        expected = scaler.transform(x[rows]) @ fractional_matrix_power(spread, -0.5)
+        np.testing.assert_allclose(out[rows], expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(("at_least", "short"), [(2, {1, 2}), (3, {1, 2, 3}), (9, {1, 2, 3}), (10, {0, 1, 2, 3})])
+def test_reference_rows_are_those_of_each_batch_or_all(at_least, short, caplog):
+    _, batch, control = study((9, 1, 0, 2), 12)
+    pools, borrowing = control_rows(batch, control, "pooled", None, at_least=at_least)
+    assert borrowing == short
+    for code, pool in enumerate(pools):
+        np.testing.assert_array_equal(pool, np.flatnonzero(control & ((batch == code) | (code in short))))
+    assert len({id(pools[code]) for code in short}) == 1
+    assert len(caplog.messages) == 1
+    with pytest.raises(ValueError, match=f"have fewer than {'two' if at_least == 2 else at_least} controls: "):
+        control_rows(batch, control, "raise", None, at_least=at_least)
+    with pytest.raises(ValueError, match="have fewer than 13 controls: "):
+        control_rows(batch, control, "pooled", None, at_least=13)

@@ -1,0 +1,200 @@
+import logging
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from semiclip.correction import PEA, _views, augment, fit
+from semiclip.correction._augmentation import Augmentation
+
+ALL = {"control_law": "all", "ridge": 0.5, "clip": None}
+
+
+def study(n=90, d=5, seed=0):
+    """Three batches with an offset each, a third of the rows controls."""
+    rng = np.random.default_rng(seed)
+    batch = rng.permutation(np.arange(n) % 3)
+    control = rng.random(n) < 1 / 3
+    control[[np.flatnonzero(batch == code)[i] for code in range(3) for i in range(2)]] = True
+    return rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) + 3 * batch[:, None], batch, control
+
+
+def same(one, two):
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_view_is_an_epoch_of_the_augmentation():
+    x, batch, control = study()
+    views = augment(x, batch, control, n_views=3, rng=7)
+    seed = int(np.random.default_rng(7).integers(2**63))
+    augmentation = Augmentation(PEA(), x, batch, control, seed=seed)
+    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
+    for epoch in range(3):
+        augmentation.start_epoch(epoch)
+        expected = augmentation(torch.as_tensor(x, dtype=torch.float32), rows, codes, epoch)
+        np.testing.assert_array_equal(views.values[epoch], expected)
+        np.testing.assert_array_equal(views.steps[epoch], augmentation.draw(rows, codes, epoch).steps)
+    assert [part.shape for part in views] == [(3, 90, 5), (3, 90, 3), (3, 90)]
+    assert [part.dtype for part in views] == [np.float32, bool, np.int64]
+
+
+@pytest.mark.parametrize("granularity", ["row", "batch"])
+def test_blocks_do_not_show(monkeypatch, granularity):
+    x, batch, control = study()
+    whole = augment(x, batch, control, n_views=2, rng=0, pea={"granularity": granularity})
+    monkeypatch.setattr(_views, "BLOCK", 7)
+    parts = augment(x, batch, control, n_views=2, rng=0, pea={"granularity": granularity})
+    np.testing.assert_allclose(parts.values, whole.values, rtol=1e-5, atol=1e-5)
+    same(parts[1:], whole[1:])
+    assert (len(np.unique(whole.steps[0], axis=0)) == 1) == (granularity == "batch")
+
+
+def test_with_all_controls_every_row_is_corrected_by_the_steps_it_kept():
+    x, batch, control = study()
+    views = augment(x, batch, control, pea=ALL, n_views=8, rng=0)
+    seen = set()
+    for values, steps, n_controls in zip(*views, strict=True):
+        for row in range(len(x)):
+            pool = x[control & (batch == batch[row])]
+            kept = [step for step, is_kept in zip(("center", "scale", "whiten"), steps[row], strict=True) if is_kept]
+            ridge = 0.5 * (1 if "scale" in kept else pool.var(axis=0).mean())
+            expected = fit(kept, pool, whiten={"ridge": ridge})(x[row : row + 1])[0]
+            np.testing.assert_allclose(values[row], expected, rtol=1e-4, atol=1e-4)
+            assert n_controls[row] == (len(pool) if kept else 0)
+            seen.add(tuple(kept))
+    assert len(seen) == 8
+
+
+def test_a_row_that_kept_nothing_is_the_row():
+    x, batch, control = study()
+    views = augment(x, batch, control, n_views=5, rng=0)
+    untouched = ~views.steps.any(axis=2)
+    assert 0.2 < untouched.mean() < 0.4  # 7 in 24 are expected
+    np.testing.assert_array_equal(
+        views.values[untouched], np.broadcast_to(x.astype(np.float32), views.values.shape)[untouched]
+    )
+    np.testing.assert_array_equal(views.n_controls == 0, untouched)
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_a_whitened_row_tells_the_controls_of_its_transform(scale):
+    """Without a ridge, m controls span m - 1 directions, and whitening drops the others."""
+    x, batch, control = study(n=120, d=12)
+    pea = {"methods": ["tvn"], "ridge": 0, "bank_size": 1, "max_controls": 8, "clip": None}
+    views = augment(x, batch, control, pea=pea, n_views=6, rng=0)
+    ranks = set()
+    for values, steps, n_controls in zip(*views, strict=True):
+        for code in range(3):
+            rows = (batch == code) & (steps == (True, scale, True)).all(axis=1)
+            (m,) = np.unique(n_controls[rows])
+            if rows.sum() < m:
+                continue
+            assert np.linalg.matrix_rank(values[rows], tol=1e-3) == m - 1
+            ranks.add(m)
+    assert len(ranks) > 3
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.sampled_from(["uniform", "log_uniform", "all"]),
+    st.integers(2, 4),
+    st.integers(0, 2**32),
+)
+def test_shapes_and_numbers_of_controls(d, n_views, law, least, seed):
+    x, batch, control = study(n=60, d=d, seed=seed)
+    pea = {"control_law": law, "min_controls": 2, "max_controls": least, "bank_size": 2}
+    views = augment(x, batch, control, pea=pea, n_views=n_views, rng=seed)
+    assert views.values.shape == (n_views, 60, d)
+    assert np.isfinite(views.values).all()
+    most = np.minimum(np.bincount(batch[control], minlength=3), least)[batch]
+    corrected = views.steps.any(axis=2)
+    assert (views.n_controls[~corrected] == 0).all()
+    assert (views.n_controls[corrected] >= 2).all()
+    assert (views.n_controls <= most).all()
+
+
+def test_the_seed_decides():
+    x, batch, control = study()
+    once = augment(x, batch, control, n_views=3, rng=3)
+    same(augment(x, batch, control, n_views=3, rng=3), once)
+    same(augment(x, batch, control, n_views=3, rng=np.random.default_rng(3)), once)
+    same(augment(x, batch, control, n_views=1, rng=3), [part[:1] for part in once])
+    assert (once.steps[0] != once.steps[1]).any()
+    assert (augment(x, batch, control, n_views=3, rng=4).steps != once.steps).any()
+    rng = np.random.default_rng(3)
+    first, second = (augment(x, batch, control, rng=rng) for _ in range(2))
+    assert (first.steps != second.steps).any()
+    assert (augment(x, batch, control).steps != augment(x, batch, control).steps).any()
+
+
+@pytest.mark.parametrize("pea", [{"methods": ["center"]}, PEA(methods=["center"])])
+def test_takes_options_or_a_pea(pea):
+    x, batch, control = study()
+    views = augment(x, batch, control, pea=pea, n_views=2, rng=0)
+    assert views.steps[..., 0].any()
+    assert not views.steps[..., 1:].any()
+
+
+def test_leaves_its_input_alone_and_takes_any_layout():
+    x, batch, control = study()
+    before = x.copy()
+    views = augment(x, batch, control, rng=0)
+    np.testing.assert_array_equal(x, before)
+    same(augment(np.asfortranarray(x), batch.astype(np.int8), control, rng=0), views)
+    whole = augment(x.astype(np.float32), batch, control, rng=0, pea={"drop_probability": 1.0})
+    whole.values[:] = 0
+    np.testing.assert_array_equal(x, before)
+    read_only = x.astype(np.float32)
+    read_only.flags.writeable = False
+    np.testing.assert_allclose(augment(read_only, batch, control, rng=0).values, views.values, rtol=1e-3, atol=1e-3)
+
+
+def test_pooled_controls_stand_in(caplog):
+    x, batch, control = study()
+    control &= batch != 1
+    names = ["p", "q", "r"]
+    message = "1 batch(es) have fewer than two controls: q (0). Mark their controls"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        augment(x, batch, control, batch_names=names)
+    with caplog.at_level(logging.WARNING, logger="semiclip"):
+        views = augment(x, batch, control, batch_names=names, fallback="pooled", pea={"control_law": "all"}, rng=0)
+    assert caplog.messages == ["the pooled controls of all batches serve for 1 batch(es): q (0)"]
+    assert set(views.n_controls[0, batch == 1]) == {0, control.sum()}
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"pea": False}, ValueError, "pea=False leaves nothing to draw; pass True, a dict of options or a"),
+        ({"pea": None}, ValueError, "pea=None leaves nothing to draw"),
+        ({"pea": 3}, TypeError, "pea=3 is neither True, False, a dict of options nor"),
+        ({"pea": {"steps": 2}}, ValueError, "pea has no option steps; there are methods,"),
+        ({"n_views": 0}, ValueError, "n_views=0 must be at least 1"),
+        ({"fallback": "skip"}, ValueError, "fallback='skip' is not one of raise, pooled"),
+        ({"x": np.zeros((90, 5), dtype=int)}, TypeError, "x holds int64, not floating-point values"),
+        ({"x": np.zeros((80, 5))}, ValueError, "x of shape (n, d) needs batch and control of shape (n,), not (80, 5)"),
+        ({"pea": {"min_controls": 40, "max_controls": None}}, ValueError, "3 batch(es) have fewer than 40 controls: 0"),
+    ],
+)
+def test_refuses(change, error, message):
+    x, batch, control = study()
+    arguments = {"x": x, "batch": batch, "control": control} | change
+    with pytest.raises(error, match=re.escape(message)):
+        augment(**arguments)
+
+
+def test_the_room_of_arrays_loads_without_torch():
+    code = (
+        "import sys, numpy as np, semiclip.correction as room; print('torch' in sys.modules)\n"
+        "room.augment(np.eye(4), np.zeros(4, dtype=int), np.ones(4, dtype=bool)); print('torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["False", "True"]

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semiclip.model._split import given_split, split_groups
+
+
+@given(st.integers(2, 12), st.floats(0.1, 0.9), st.integers(0, 100))
+def test_groups_are_never_torn_apart(n_groups, train_size, seed):
+    rows = np.arange(5, 5 + 4 * n_groups)
+    groups = np.random.default_rng(seed).permutation(np.arange(4 * n_groups) % n_groups).astype(str)
+    parts = split_groups(rows, groups, train_size, None, seed)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), rows)
+    held = [set(groups[part - 5]) for part in parts]
+    assert held[0]
+    assert held[1]
+    assert not held[0] & held[1]
+
+
+def test_what_training_and_validation_leave_is_a_test_set():
+    rows = np.arange(100)
+    train, validation, test = split_groups(rows, rows // 10, 0.6, 0.2, 0)
+    assert (len(train), len(validation), len(test)) == (60, 20, 20)
+
+
+def test_without_validation_every_row_trains():
+    rows = np.arange(3, 9)
+    train, validation, test = split_groups(rows, np.zeros(6), 1.0, None, 0)
+    assert train.tolist() == rows.tolist()
+    assert validation.size == test.size == 0
+
+
+def test_the_seed_makes_the_split():
+    rows = np.arange(100)
+    same, again, other = (split_groups(rows, rows // 5, 0.5, None, seed)[0].tolist() for seed in (1, 1, 2))
+    assert same == again != other
+    assert split_groups(rows, rows // 5, 0.5, None, 2**32 + 1)[0].tolist() == same, "seeds may have 64 bits"
+
+
+def test_a_given_split_is_kept_as_rows_or_masks():
+    paired = np.arange(4)
+    for split in ([np.array([0, 1]), [2, 3]], [np.array([True, True, False, False, False]), np.arange(5) // 2 == 1]):
+        assert [part.tolist() for part in given_split(split, paired)] == [[0, 1], [2, 3], []]
+    for wrong in (4, 5, -1):
+        with pytest.raises(ValueError, match=rf"rows that are controls, unpaired or not there: {wrong}$"):
+            given_split([np.array([0, 1, wrong])], paired)
+    with pytest.raises(ValueError, match="more than one of training, validation and test"):
+        given_split([np.arange(3), np.arange(2, 4)], paired)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"all paired samples belong to one group.*split_key.*train_size=1\.0"):
+        split_groups(np.arange(4), np.zeros(4), 0.9, None, 0)
+    with pytest.raises(ValueError, match=r"train_size=0\.9 and validation_size=0\.3 must be fractions"):
+        split_groups(np.arange(4), np.arange(4), 0.9, 0.3, 0)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2_contingency, chisquare
+
+from semiclip import _draws
+
+GAMMA, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+# the first five outputs of SplitMix64 for the seed 1234567, and the first three for 0, as published with xoshiro
+KNOWN = {
+    1234567: [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ],
+    0: [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F],
+}
+INT64 = st.integers(-(2**63), 2**63 - 1)
+LEAST = 1e-3  # p-value: the numbers are fixed, so a test that passes once always passes
+
+
+def mix(x):
+    """SplitMix64's output function on Python integers."""
+    x = (x ^ (x >> 30)) * FIRST % 2**64
+    x = (x ^ (x >> 27)) * SECOND % 2**64
+    return x ^ (x >> 31)
+
+
+def state(*counters):
+    hashed = 0
+    for counter in counters:
+        hashed = mix((hashed + counter + GAMMA) % 2**64)
+    return hashed
+
+
+def numpy_state(*counters):
+    hashed = np.uint64(0)
+    with np.errstate(over="ignore"):
+        for counter in counters:
+            x = hashed + np.asarray(counter).astype(np.uint64) + np.uint64(GAMMA)
+            x = (x ^ (x >> np.uint64(30))) * np.uint64(FIRST)
+            x = (x ^ (x >> np.uint64(27))) * np.uint64(SECOND)
+            hashed = x ^ (x >> np.uint64(31))
+    return hashed
+
+
+def unsigned(states):
+    return states.numpy().astype(np.uint64)
+
+
+def test_the_numbers_are_those_of_splitmix64():
+    for seed, outputs in KNOWN.items():
+        assert _draws.state(torch.tensor([seed])).item() % 2**64 == outputs[0]
+        keys = _draws.keys(torch.tensor([seed]), len(outputs))
+        assert keys.tolist() == [[output % 2**63 for output in outputs]]
+
+
+@given(st.lists(INT64, min_size=1, max_size=4), st.lists(INT64, min_size=1, max_size=5))
+def test_states_are_the_hash_written_for_python_and_for_numpy(counters, last):
+    states = _draws.state(*counters, torch.tensor(last))
+    assert [value % 2**64 for value in states.tolist()] == [state(*counters, value) for value in last]
+    np.testing.assert_array_equal(unsigned(states), numpy_state(*counters, np.array(last)))
+
+
+@given(INT64, INT64, INT64)
+def test_integers_and_tensors_of_them_are_the_same_counters(first, second, third):
+    a, b, c = (torch.tensor([value]) for value in (first, second, third))
+    expected = _draws.state(first, second, c)
+    for counters in ((a, b, c), (a, second, third), (first, b, third), (a, b, third), (first, second, c[0])):
+        assert torch.equal(_draws.state(*counters).reshape(1), expected)
+    assert _draws.state(first + 2**64, second, c).item() == expected.item()
+
+
+def test_counters_broadcast():
+    row, entry = torch.arange(3)[:, None], torch.tensor([-1, 0, 5, 2**40])
+    states = _draws.state(7, row, 2, entry)
+    assert states.shape == (3, 4)
+    expected = [[state(7, i, 2, j) for j in entry.tolist()] for i in range(3)]
+    assert [[value % 2**64 for value in each] for each in states.tolist()] == expected
+
+
+def test_the_order_and_the_number_of_counters_matter():
+    zero = torch.tensor([0])
+    values = [_draws.state(*rest, zero).item() for rest in ((), (0,), (0, 0), (0, 1), (1, 0), (1,), (-1,))]
+    assert len(set(values)) == 7
+
+
+def test_uniform_numbers_are_the_highest_24_bits():
+    states = _draws.state(1, torch.arange(20_000))
+    drawn = _draws.uniform(states)
+    assert drawn.dtype == torch.float32
+    np.testing.assert_array_equal(drawn.double().numpy(), [(mix(s % 2**64) >> 40) / 2**24 for s in states.tolist()])
+    assert 0 <= drawn.min() < 1e-3 < 0.999 < drawn.max() < 1
+    assert drawn.mean().item() == pytest.approx(0.5, abs=4 / math.sqrt(12 * 20_000))
+
+
+@pytest.mark.parametrize("counters", [(0,), (3, 0), (3, 1), (2**31 - 1, 149, 4), (-1,)])
+@pytest.mark.parametrize("vary", ["last", "first", "step"])
+def test_uniform_numbers_fill_all_bins_alike_along_any_counter(counters, vary):
+    count = torch.arange(30_000)
+    if vary == "first":
+        states = _draws.state(count, *counters)
+    else:
+        states = _draws.state(*counters, count * (1024 if vary == "step" else 1))
+    bins = np.bincount((_draws.uniform(states) * 100).long().numpy(), minlength=100)
+    assert chisquare(bins).pvalue > LEAST
+
+
+@pytest.mark.parametrize("other", [(0, 1, 0), (1, 0, 0), (0, 0, 1)])
+def test_numbers_of_neighbouring_counters_are_independent(other):
+    """Of another seed, epoch or purpose for the same row."""
+    row = torch.arange(30_000)
+    first, second = (_draws.below(_draws.state(*each[:2], row, each[2]), 8) for each in ((0, 0, 0), other))
+    table = np.bincount((8 * first + second).numpy(), minlength=64).reshape(8, 8)
+    assert chisquare(table.ravel()).pvalue > LEAST
+    assert chi2_contingency(table).pvalue > LEAST
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 100])
+def test_whole_numbers_below_n_are_equally_likely(n):
+    drawn = _draws.below(_draws.state(5, torch.arange(40_000)), n)
+    assert drawn.dtype == torch.int64
+    counts = np.bincount(drawn.numpy())
+    assert len(counts) == n
+    assert n == 1 or chisquare(counts).pvalue > LEAST
+
+
+def test_each_state_has_its_own_n():
+    n = torch.arange(40_000) % 6 + 1
+    drawn = _draws.below(_draws.state(5, torch.arange(40_000)), n)
+    for size in range(2, 7):
+        assert chisquare(np.bincount(drawn[n == size].numpy(), minlength=size)).pvalue > LEAST
+    assert (drawn[n == 1] == 0).all()
+    assert (drawn < n).all()
+
+
+@given(st.integers(1, 2**31))
+def test_n_is_never_reached(n):
+    """Not even by the largest number, and where float32 does not hold n."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_draws, "uniform", lambda states: torch.full(states.shape, 1 - 2.0**-24))
+        for bound in (n, torch.tensor([n])):
+            largest = _draws.below(torch.zeros(1, dtype=torch.long), bound).item()
+            assert largest < n
+            assert largest == n - 1 or largest > n * (1 - 2**-22)
+
+
+def test_keys_shuffle():
+    """The order of four keys is each of the 24 orders alike; keys neither repeat nor are negative."""
+    keys = _draws.keys(_draws.state(9, torch.arange(24_000)), 4)
+    assert keys.shape == (24_000, 4)
+    assert keys.min() >= 0
+    assert len(keys.unique()) == 96_000
+    orders = Counter(map(tuple, keys.argsort(dim=1).tolist()))
+    assert len(orders) == 24
+    assert chisquare(list(orders.values())).pvalue > LEAST
+
+
+def test_more_keys_begin_with_the_same():
+    states = _draws.state(9, torch.arange(5))
+    assert torch.equal(_draws.keys(states, 11)[:, :4], _draws.keys(states, 4))
+
+
+@given(st.integers(0, 400), INT64, st.integers(-1, 1000))
+def test_a_permutation_has_every_number_once(n, seed, epoch):
+    order = _draws.permutation(n, seed, epoch, device=torch.device("cpu"))
+    assert sorted(order.tolist()) == list(range(n))
+    assert torch.equal(order, _draws.permutation(n, seed, epoch, device=torch.device("cpu")))
+
+
+def test_a_permutation_sorts_by_the_hash_of_each_place():
+    order = _draws.permutation(50, 3, 1, device=torch.device("cpu"))
+    signed = [(value + 2**63) % 2**64 for value in (mix(state(3, 1, i)) for i in range(50))]
+    assert order.tolist() == sorted(range(50), key=signed.__getitem__)
+
+
+def test_permutations_are_uniform():
+    drawn = [tuple(_draws.permutation(4, 0, epoch, device=torch.device("cpu")).tolist()) for epoch in range(4800)]
+    counts = Counter(drawn)
+    assert len(counts) == 24
+    assert chisquare(list(counts.values())).pvalue > LEAST
+    larger = np.stack([_draws.permutation(10, 1, epoch, device=torch.device("cpu")) for epoch in range(3000)])
+    for place in range(10):
+        assert chisquare(np.bincount(larger[:, place], minlength=10)).pvalue > LEAST
+
+
+def test_the_global_generator_is_neither_read_nor_moved():
+    def draw():
+        states = _draws.state(1, torch.arange(100))
+        return [
+            states,
+            _draws.uniform(states),
+            _draws.below(states, 7),
+            _draws.keys(states, 5),
+            _draws.permutation(30, 2, device=torch.device("cpu")),
+        ]
+
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = draw()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, draw(), strict=True))
