@@ -31,13 +31,17 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
     model = scl.tl.semiclip(
-        study(4_000), student_rep="X_rep", teacher_rep="X_rep", pair_on="perturbation", split_key="batch", **KEYS,
+        study(4_000), student_rep="X_rep", teacher_rep="X_rep", pair_on="perturbation", **KEYS,
         max_epochs=1, rng=0, model_kwargs={"n_hidden": (512, 1024)}, enable_progress_bar=False,
     )  # fmt: skip
     rna = study(n)["rna"]
-    timed("pp.pea_correct", rna, lambda: scl.pp.pea_correct(rna, use_rep="X_rep", key_added="corrected", **KEYS))
-    timed("pp.pea_correct(stochastic=True)", rna,
-          lambda: scl.pp.pea_correct(rna, use_rep="X_rep", stochastic=True, key_added="view", rng=0, **KEYS))  # fmt: skip
+    how = {"use_rep": "X_rep", **KEYS}
+    timed("pp.pea_correct", rna, lambda: scl.pp.pea_correct(rna, **how, key_added="corrected"))
+    timed(
+        "pp.pea_correct(stochastic=True)",
+        rna,
+        lambda: scl.pp.pea_correct(rna, **how, key_added="view", stochastic=True, rng=0),
+    )
     timed("tl.embed", rna, lambda: scl.tl.embed(rna, model, key_added="embedded"))
 
 

@@ -64,7 +64,8 @@ def test_the_teacher_is_the_corrected_one_from_beginning_to_end(trained, pea):
     _, teacher, pairing = sides(model)
     order = np.argsort(pairing.teacher, kind="stable")
     order = order[pairing.teacher[order] >= 0]
-    np.testing.assert_array_equal(watch.data.tensors.teacher.numpy(), corrected(teacher, "clean")[order])
+    # in another order of rows, so that the last digit may differ
+    np.testing.assert_allclose(watch.data.tensors.teacher, corrected(teacher, "clean")[order], rtol=1e-5, atol=2e-6)
     assert torch.equal(watch.data.tensors.teacher, watch.before["teacher"])
 
 

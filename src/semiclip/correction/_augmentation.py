@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 BANK_BYTES = 1 << 30  # of the whitening transforms of bank_size=0, ...
 BANK_MOST = 8  # ... of which there are at most so many for each batch
 AT_ONCE = 16  # transforms fitted together
+# d³ of the transforms that may be fitted for each training step: on two cores one of 256 dimensions takes a twelfth
+# of a step of the paper's adapter. The number for GPUs, where steps are shorter, is an estimate
+COST_OF_A_STEP, COST_OF_A_STEP_CUDA = 2**24, 2**20
 PLAN, NUMBER, SUBSET, ENTRY, BANK = range(5)  # what a random number is for
 
 
@@ -64,6 +68,8 @@ class Augmentation:
         As for :func:`semiclip.correction.correct`.
     device
         Where the rows to augment are.
+    steps_per_epoch
+        Training steps, by which ``bank_refresh=None`` is chosen; without it, it is 1.
 
     Raises
     ------
@@ -82,6 +88,7 @@ class Augmentation:
         fallback: str = "raise",
         batch_names: Sequence[object] | None = None,
         device: torch.device | str = "cpu",
+        steps_per_epoch: int | None = None,
     ) -> None:
         self.pea, self.seed, self.device = pea, seed, torch.device(device)
         pools, of_batch = _pools(pea, batch, control, fallback, batch_names, seed)
@@ -105,11 +112,20 @@ class Augmentation:
         self.steps = torch.as_tensor(steps, device=self.device)
         self.cumulative = torch.as_tensor(cumulative.astype(np.float32), device=self.device)
         self.bank = _Bank(self) if steps[:, 2].any() else None
+        self.refresh = pea.bank_refresh
+        if self.refresh is None:
+            self.refresh = self._affordable_refresh(steps_per_epoch)
+
+    def _affordable_refresh(self, steps_per_epoch: int | None) -> int:
+        if self.bank is None or steps_per_epoch is None:
+            return 1
+        per_step = (COST_OF_A_STEP_CUDA if self.device.type == "cuda" else COST_OF_A_STEP) / self.width**3
+        return max(1, math.ceil(len(self.bank.mean) / (per_step * steps_per_epoch)))
 
     def start_epoch(self, epoch: int) -> None:
         """Draw the whitening transforms of an epoch, if they are due."""
         if self.bank is not None:
-            self.bank.draw(epoch // self.pea.bank_refresh if self.pea.bank_refresh else 0)
+            self.bank.draw(epoch // self.refresh if self.refresh else 0)
 
     def draw(self, row: Tensor, batch: Tensor, epoch: int | Tensor) -> Draw:
         """Draw for each of B rows by its number and batch code."""
@@ -137,6 +153,7 @@ class Augmentation:
             if x.is_cuda:  # static shapes, for a CUDA graph
                 out.copy_(torch.where(where[:, None], correct(slice(None)), out))  # type: ignore[operator]
             elif len(rows := where.nonzero()[:, 0]):
+                rows = rows[torch.argsort(batch[rows])]  # rows of a batch share controls: the cache then helps
                 out[rows] = correct(rows)  # type: ignore[operator]
 
         def by_moments(rows: Tensor | slice) -> Tensor:

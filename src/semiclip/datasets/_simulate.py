@@ -113,7 +113,7 @@ def simulate(
     --------
     >>> study = simulate(n_compounds=20, n_knockouts=24, n_pathways=6, n_genes=50, n_image_features=8)
     >>> study.mdata["rna"].n_obs, study.mdata["image"].obsm["X_image"].shape[1], len(study.relationships)
-    (624, 8, 36)
+    (432, 8, 36)
     """
     _check_sizes(n_compounds, doses, n_knockouts, n_pathways, n_genes, n_image_features, n_batches, n_knockout_batches)
     if n_controls < 2:

@@ -62,7 +62,7 @@ class PairedDataModule(LightningDataModule):
     infer
         Gives student rows, by number, as inference sees them, for validation; by default those of training.
     augment
-        Makes the augmentation of student rows from a seed and a device.
+        Makes the augmentation of student rows from a seed, a device and the number of mini-batches of an epoch.
     train_size, validation_size
         Fractions of the groups; the rest is a test set.
     batch_size
@@ -85,7 +85,7 @@ class PairedDataModule(LightningDataModule):
         groups: np.ndarray,
         *,
         infer: Callable[[np.ndarray], np.ndarray] | None = None,
-        augment: Callable[[int, torch.device], Augmentation] | None = None,
+        augment: Callable[[int, torch.device, int], Augmentation] | None = None,
         train_size: float = 0.9,
         validation_size: float | None = None,
         batch_size: int = 1024,
@@ -178,7 +178,7 @@ class PairedDataModule(LightningDataModule):
         self.held_out_centroids = self.tensors.centroids(held_out_keys).to(self.device)
         self.held_out = held_out_keys.to(self.device)
         if self.augment is not None:
-            self.augmentation = self.augment(self.seed, self.device)
+            self.augmentation = self.augment(self.seed, self.device, self.n_batches)
 
     def _fits(self) -> bool:
         if self.chunk_rows is None and self.device.type == "cuda":

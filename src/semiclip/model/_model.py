@@ -76,7 +76,7 @@ class SemiClip(DistillationTraining, BaseModelClass):
     >>> model = scl.model.SemiClip(study.mdata)
     >>> model.train(max_epochs=2, accelerator="cpu", enable_progress_bar=False)
     >>> model.get_latent_representation().shape
-    (624, 128)
+    (432, 128)
     """
 
     _module_cls = SemiClipModule

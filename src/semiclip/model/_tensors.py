@@ -54,12 +54,14 @@ class PairedTensors:
         student_batch: np.ndarray | None = None,
     ) -> PairedTensors:
         """Sort the teacher by key; rows of either side with key -1 are never drawn."""
-        order = np.argsort(teacher_key, kind="stable")[(teacher_key < 0).sum() :]
-        count = np.bincount(teacher_key[order])
+        order = sorted_by_key(teacher_key)
+        if len(order) < len(teacher) or (np.diff(order) != 1).any():  # what is sorted is not copied
+            teacher, teacher_key = teacher[order], teacher_key[order]
+        count = np.bincount(teacher_key)
         batch = np.zeros(len(student), dtype=np.int64) if student_batch is None else student_batch
         return cls(
             torch.as_tensor(np.require(student, dtype=np.float32, requirements=["C", "W"])),
-            torch.as_tensor(teacher[order].astype(np.float32, copy=False)),
+            torch.as_tensor(np.require(teacher, dtype=np.float32, requirements=["C", "W"])),
             torch.as_tensor(student_key.astype(np.int64)),
             torch.as_tensor(batch.astype(np.int64)),
             torch.as_tensor(np.cumsum(count) - count),
@@ -101,3 +103,8 @@ class PairedTensors:
         rows = normalize(self.teacher[first + torch.arange(len(of_row), device=keys.device)], dim=1)
         sums = torch.zeros(len(keys), self.teacher.shape[1], device=keys.device)
         return sums.index_add_(0, of_row, rows) / count[:, None]
+
+
+def sorted_by_key(key: np.ndarray) -> np.ndarray:
+    """Return the rows that have a key (not -1), in the order of their keys."""
+    return np.argsort(key, kind="stable")[(key < 0).sum() :]

@@ -14,7 +14,7 @@ from semiclip.correction._correct import control_rows
 from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER
 from semiclip.model._plan import DistillationPlan, KeepBest
-from semiclip.model._tensors import PairedTensors
+from semiclip.model._tensors import PairedTensors, sorted_by_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -158,9 +158,10 @@ class DistillationTraining:
         student, teacher = (setup.read(self.adata, side) for side in (STUDENT, TEACHER))
         pairing = setup.pairing(self.adata)
         as_inferred = student.correction(self._methods[STUDENT], **self._correction)
-        taught = teacher.correction(self._methods[TEACHER], **self._correction)(teacher.values, teacher.batch)
+        order = sorted_by_key(pairing.teacher)
+        taught = teacher.correction(self._methods[TEACHER], **self._correction)(teacher.values, teacher.batch, order)
         seen = student.values if pea else as_inferred(student.values, student.batch)
-        tensors = PairedTensors.from_arrays(seen, taught, pairing.student, pairing.teacher, student.batch)
+        tensors = PairedTensors.from_arrays(seen, taught, pairing.student, pairing.teacher[order], student.batch)
         groups = setup.groups(self.adata, tensors.key.numpy())
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         if self.split_seed_ is None:  # training further keeps the split, so that nothing held out is ever trained on
@@ -170,10 +171,10 @@ class DistillationTraining:
                 student.batch, student.control, self._correction["fallback"], student.names, at_least=pea.min_controls
             )  # what is missing is said here, before a trainer is made
 
-            def augment(seed: int, device: torch.device) -> Augmentation:
+            def augment(seed: int, device: torch.device, n_batches: int) -> Augmentation:
                 return Augmentation(
                     pea, student.values, student.batch, student.control, seed=seed, device=device,
-                    fallback=self._correction["fallback"], batch_names=student.names,
+                    steps_per_epoch=n_batches, fallback=self._correction["fallback"], batch_names=student.names,
                 )  # fmt: skip
 
             splitting["augment"] = augment

@@ -89,7 +89,7 @@ def semiclip(
     ...     enable_progress_bar=False,
     ... )
     >>> mdata["rna"].obsm["X_semiclip"].shape
-    (624, 128)
+    (432, 128)
     """
     from semiclip.model import SemiClip
 
