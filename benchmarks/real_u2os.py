@@ -113,6 +113,7 @@ def distil(
             "student_correction": "center",
             "teacher_correction": "center",
         },
+        plan_kwargs={"lr": 0.03},
         accelerator="cpu",
         enable_progress_bar=False,
     )

@@ -58,6 +58,7 @@ def main() -> None:
     results = run_all(distinct, train, args.out / f"sweep{suffix}.jsonl", args.jobs)
     recall = dict(zip(map(str, distinct), results["recall"], strict=True))
     table = pd.DataFrame(cells).assign(recall=[recall[str(job)] for job in jobs])
+    table.to_csv(args.out / f"sweep{suffix}.csv", index=False)
     for (study, parameter, setting), part in table.groupby(["study", "parameter", "setting"], sort=False):
         values = part["recall"]
         report("sweep", study=study, parameter=parameter, setting=setting, mean=values.mean(),

@@ -52,7 +52,7 @@ def _mix(x: Any) -> Any:
 
 def _wrap(x: Any) -> Any:
     """Keep the lowest 64 bits as a signed integer, which torch does by itself."""
-    return ((x + 2**63) & (2**64 - 1)) - 2**63 if isinstance(x, int) else x.long()
+    return x.long() if isinstance(x, torch.Tensor) else ((int(x) + 2**63) & (2**64 - 1)) - 2**63
 
 
 GAMMA, FIRST, SECOND = map(_wrap, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))

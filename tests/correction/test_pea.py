@@ -135,7 +135,7 @@ def test_the_options_are_those_that_are_documented():
         "scale_floor": 0.1,
         "clip": 20.0,
         "bank_size": 0,
-        "bank_refresh": 1,
+        "bank_refresh": None,
     }
     for name in PEA().params:
         assert f"\n{name}\n    " in inspect.getdoc(PEA)

@@ -48,7 +48,7 @@ class SCVIEncoder:
     >>> quiet = {"enable_progress_bar": False, "log_every_n_steps": 1}
     >>> encoder = scl.encoders.SCVIEncoder(n_latent=8, batch_key="batch", max_epochs=1, train_kwargs=quiet)
     >>> encoder.fit(counts).encode(counts).shape
-    (444, 8)
+    (252, 8)
     """
 
     def __init__(

@@ -39,8 +39,10 @@ def draw_views(
         results[name] = values
         columns[f"{name}_steps"] = pd.Categorical(np.array(KEPT)[steps @ (1, 2, 4)], categories=possible)
         columns[f"{name}_controls"] = n_controls
-    # None, which no file can hold, stands for no limit
-    options = {name: np.inf if value is None else value for name, value in pea.params.items()}
+    # None, which no file can hold, stands for no limit; a choice that is left to PEA is not written
+    options = {name: np.inf if value is None else value for name, value in pea.params.items() if name != "bank_refresh"}
+    if pea.bank_refresh is not None:
+        options["bank_refresh"] = pea.bank_refresh
     return results, columns, {**params, "rng": seed, "pea": options}
 
 
