@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics.pairwise import cosine_similarity
 
 import semiclip as scl
 
@@ -57,3 +59,31 @@ def test_compounds_distil_and_overexpression_wells_embed_with_their_own_controls
     scl.pp.encode(orfs, encoder=encoder)
     scl.tl.embed(orfs, model, control="control", batch_key="batch")
     assert orfs.obsm["X_semiclip"].shape == (1092, 812)
+
+
+@pytest.mark.parametrize("method", [None, "center", "tvn"])
+def test_recall_of_overexpressed_genes_equals_a_loop_over_labels(method):
+    orfs = scl.datasets.u2os_orfs()
+    keys = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    known = scl.datasets.relationships()
+    table = scl.tl.recall(orfs, use_rep="X", relationships=known, method=method, **keys).set_index("key")
+    assert table.loc["union", "n_pairs"] == 1201
+    assert set(table["n_genes"]) == {189}
+    assert set(table["rank"]) == {
+        155 if method == "tvn" else 978
+    }  # 158 controls, less a mean per batch
+
+    x = orfs.X
+    if method is not None:
+        scl.pp.pea_correct(orfs, use_rep="X", method=method, key_added="corrected", **keys)
+        x = orfs.obsm["corrected"]
+    means = pd.DataFrame(x.astype(float)).groupby(orfs.obs["perturbation"].to_numpy()).mean().drop("control")
+    cosines = pd.DataFrame(cosine_similarity(means).round(12), index=means.index, columns=means.index)
+    null = np.sort(cosines.to_numpy()[np.triu_indices(189, k=1)])
+    for database, pairs in known.groupby("database"):
+        pairs = pairs[pairs["gene_a"].isin(means.index) & pairs["gene_b"].isin(means.index)]
+        values = np.array([cosines.loc[a, b] for a, b in pairs[["gene_a", "gene_b"]].to_numpy()])
+        right = np.searchsorted(null, values, side="right") / null.size
+        left = np.searchsorted(null, values, side="left") / null.size
+        recalled = ((right <= 0.05) | (left >= 0.95)).sum()
+        assert tuple(table.loc[database, ["n_pairs", "n_recalled"]]) == (len(pairs), recalled)

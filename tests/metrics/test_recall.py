@@ -8,8 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from semiclip.metrics import recalled_pairs, relationship_recall
-from semiclip.metrics._map import in_tails, tails
+from semiclip.metrics import _map, recalled_pairs, relationship_recall
+from semiclip.metrics._map import tails
+
+
+def in_tails(cosines, null, thresholds):
+    return _map.in_tails(cosines, tails(null, [thresholds]))[:, 0]
 
 
 def names(n):
@@ -53,14 +57,14 @@ def naive(embedding, genes, known, low, high):
 @pytest.mark.parametrize(("n", "recalled"), [(20, 2), (100, 10), (101, 10), (19, 0), (45_150, 4_514)])
 def test_distinct_values_recall_as_many_as_the_tails_hold(n, recalled):
     null = np.random.default_rng(0).permutation(n) / n
-    assert in_tails(null, tails(null, (0.05, 0.95))).sum() == recalled
+    assert in_tails(null, null, (0.05, 0.95)).sum() == recalled
     assert recalled == floor(n / 20) + n - ceil(19 * n / 20)
 
 
 def test_five_values():
     null, query = np.arange(1.0, 6.0), np.array([1.0, 5.0])
-    assert in_tails(query, tails(null, (0.1, 0.9))).tolist() == [False, False]
-    assert in_tails(query, tails(null, (0.2, 0.8))).tolist() == [True, True]
+    assert in_tails(query, null, (0.1, 0.9)).tolist() == [False, False]
+    assert in_tails(query, null, (0.2, 0.8)).tolist() == [True, True]
 
 
 @given(
@@ -70,7 +74,7 @@ def test_five_values():
 def test_tails_equal_counting(null, ends):
     null, (low, high) = np.array(null, dtype=float), ends
     before = null.copy()
-    found = in_tails(null, tails(null, (low / 100, high / 100)))
+    found = in_tails(null, null, (low / 100, high / 100))
     np.testing.assert_array_equal(null, before)
     for value, hit in zip(null, found, strict=True):  # in integers, so that the reference has no rounding either
         right, left = (null <= value).sum() * 100, (null < value).sum() * 100
@@ -80,8 +84,8 @@ def test_tails_equal_counting(null, ends):
 def test_a_threshold_means_its_decimal_value():
     null = np.arange(100.0)
     assert 0.29 * 100 < 29  # the float is a little low, and so would be its floor
-    assert in_tails(null, tails(null, (0.29, 1))).sum() == 29
-    assert in_tails(null, tails(null, (0.0, 1 - 0.29))).sum() == 29
+    assert in_tails(null, null, (0.29, 1)).sum() == 29
+    assert in_tails(null, null, (0.0, 1 - 0.29)).sum() == 29
 
 
 @pytest.mark.parametrize("thresholds", [(0.05, 0.95), (0.2, 0.7), (0.0, 1.0), (0.0, 0.0), (1.0, 1.0)])
@@ -110,8 +114,43 @@ def test_equals_the_naive_loop(seed, thresholds):
     ]
     assert mean["error"] == pytest.approx(np.linalg.norm(weights) * np.sqrt(share * (1 - share)))
     assert (mean["n_pairs"], mean["n_recalled"]) == (len(distinct), sum(distinct.values()))
-    assert table["chance"].to_list() == [pytest.approx(thresholds[0] + 1 - thresholds[1])] * 3
-    assert list(table.index) == [*known["database"].unique(), "mean"]
+    union = table.loc["union"]
+    assert (union["value"], union["n_pairs"]) == (pytest.approx(share), len(distinct))
+    assert union["error"] == pytest.approx(np.sqrt(share * (1 - share) / len(distinct)))
+    assert table["chance"].to_list() == [pytest.approx(thresholds[0] + 1 - thresholds[1])] * 4
+    assert list(table.index) == [*known["database"].unique(), "mean", "union"]
+    assert set(table["n_genes"]) == {len(genes)}
+    annotated = [
+        {gene for key in expected if key[0] == name for gene in key[1:]} for name in known["database"].unique()
+    ]
+    everyone = len(set.union(*annotated))
+    assert table["n_annotated"].to_list() == [*map(len, annotated), everyone, everyone]
+
+
+def test_several_thresholds_are_as_many_tables():
+    embedding, genes, known = study(0)
+    pairs = [(0.05, 0.95), (0.2, 0.7), (0.1, 1.0)]
+    table = relationship_recall(embedding, genes, known, thresholds=pairs, n_permutations=5, rng=0)
+    single = [relationship_recall(embedding, genes, known, thresholds=pair, n_permutations=5, rng=0) for pair in pairs]
+    pd.testing.assert_frame_equal(table, pd.concat(single, ignore_index=True))
+    assert table[["threshold_low", "threshold_high"]].drop_duplicates().values.tolist() == [
+        list(pair) for pair in pairs
+    ]
+
+
+def test_rows_that_the_mask_marks_are_no_genes():
+    embedding, genes, known = study(0)
+    embedding[5] = 100  # would shift the tails
+    mask = np.arange(len(genes)) == 5
+    expected = relationship_recall(embedding[~mask], genes[~mask], known)
+    pd.testing.assert_frame_equal(relationship_recall(embedding, genes, known, control=mask), expected)
+    pairs = recalled_pairs(embedding, genes, known, control=mask.tolist())
+    pd.testing.assert_frame_equal(pairs, recalled_pairs(embedding[~mask], genes[~mask], known))
+    # a repeated control label is no repeated gene
+    twice = np.append(genes, [genes[5]])
+    marked = np.append(mask, [True])
+    found = relationship_recall(np.vstack([embedding, embedding[:1]]), twice, known, control=marked)
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_a_database_named_twice_changes_neither_the_mean_nor_its_error():
@@ -126,7 +165,11 @@ def test_a_database_named_twice_changes_neither_the_mean_nor_its_error():
 def test_columns_and_order():
     embedding, genes, known = study(0)
     table = relationship_recall(embedding, genes, known)
-    assert list(table) == ["metric", "key", "value", "n_pairs", "n_recalled", "error", "chance"]
+    columns = ["metric", "key", "value", "threshold_low", "threshold_high", "n_pairs", "n_recalled"]
+    columns += ["error", "ci_low", "ci_high", "chance", "n_genes", "n_annotated"]
+    assert list(table) == columns
+    permuted = relationship_recall(embedding, genes, known, n_permutations=2)
+    assert list(permuted) == [*columns[:-2], "chance_mean", "chance_sd", "p_value", *columns[-2:]]
     assert set(table["metric"]) == {"relationship_recall"}
     pairs = recalled_pairs(embedding, genes, known)
     assert list(pairs) == ["database", "gene_a", "gene_b", "cosine", "recalled"]
@@ -163,17 +206,17 @@ def planted(seed, n=60):
 
 def test_planted_pairs_are_all_recalled_whether_alike_or_opposite():
     embedding, genes, known = planted(0)  # 30 of 1,770 pairs
-    assert relationship_recall(embedding, genes, known)["value"].to_list() == [1.0, 1.0]
+    assert relationship_recall(embedding, genes, known)["value"].to_list() == [1.0] * 3
     embedding[::2] *= -1
     table = relationship_recall(embedding, genes, known)
-    assert table["value"].to_list() == [1.0, 1.0]
-    assert table["error"].to_list() == [0.0, 0.0]
+    assert table["value"].to_list() == [1.0] * 3
+    assert table["error"].to_list() == [0.0] * 3
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3])
 def test_an_embedding_that_says_nothing_recalls_nothing(value):
     _, genes, known = study(0)
-    assert relationship_recall(np.full((40, 33), value), genes, known)["n_recalled"].to_list() == [0, 0, 0]
+    assert relationship_recall(np.full((40, 33), value), genes, known)["n_recalled"].to_list() == [0] * 4
 
 
 @given(seed=st.integers(0, 10_000))
@@ -206,7 +249,9 @@ def test_a_database_outside_the_map_keeps_its_row_and_leaves_the_mean():
     table = relationship_recall(embedding, genes, pd.concat([known, outside]), n_permutations=3, rng=0).set_index("key")
     pd.testing.assert_frame_equal(table.drop("third"), alone)
     assert table.loc["third", "n_pairs"] == table.loc["third", "n_recalled"] == 0
-    assert table.loc["third", ["value", "error", "chance_mean", "chance_sd"]].isna().all()
+    assert (
+        table.loc["third", ["value", "error", "ci_low", "ci_high", "chance_mean", "chance_sd", "p_value"]].isna().all()
+    )
 
 
 def test_permutations_equal_recall_under_exchanged_labels():
@@ -220,6 +265,8 @@ def test_permutations_equal_recall_under_exchanged_labels():
         draws.append(relationship_recall(exchanged, genes, known)["value"])
     np.testing.assert_allclose(table["chance_mean"], np.mean(draws, axis=0))
     np.testing.assert_allclose(table["chance_sd"], np.std(draws, axis=0, ddof=1))
+    as_high = (np.array(draws) >= table["value"].to_numpy() - 1e-9).sum(axis=0)
+    np.testing.assert_allclose(table["p_value"], (1 + as_high) / 5)
     pd.testing.assert_frame_equal(
         table, relationship_recall(embedding, genes, known, n_permutations=4, rng=np.random.default_rng(5))
     )
@@ -269,6 +316,14 @@ class TestRefuses:
         with pytest.raises(ValueError, match=r"embedding has shape \(40,\)"):
             function(embedding[:, 0], genes, known)
 
+    @pytest.mark.parametrize("mask", [["control"] * 40, np.zeros(39, bool), np.zeros(40)])
+    def test_a_control_that_is_no_mask(self, function, mask):
+        embedding, genes, known = study(0)
+        with pytest.raises(
+            TypeError, match=r"control holds .*; it is a mask with one boolean per gene, of shape \(40,\)"
+        ):
+            function(embedding, genes, known, control=mask)
+
     @pytest.mark.parametrize("thresholds", [(-0.1, 0.9), (0.9, 0.1), (0.1, 1.1), (np.nan, 0.9)])
     def test_thresholds(self, function, thresholds):
         embedding, genes, known = study(0)
@@ -303,3 +358,25 @@ def test_refuses_a_count_of_permutations_without_a_deviation(n_permutations):
     embedding, genes, known = study(0)
     with pytest.raises(ValueError, match=f"n_permutations={n_permutations}: .* at least 2, and 0 leaves them out"):
         relationship_recall(embedding, genes, known, n_permutations=n_permutations)
+
+
+@pytest.mark.parametrize("n_bootstraps", [-1, 1, 99])
+def test_refuses_a_count_of_bootstraps_without_an_interval(n_bootstraps):
+    embedding, genes, known = study(0)
+    with pytest.raises(ValueError, match=f"n_bootstraps={n_bootstraps}: an interval needs at least 100, and 0 takes"):
+        relationship_recall(embedding, genes, known, n_bootstraps=n_bootstraps)
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        ([], r"thresholds=\(\) must be two quantiles"),
+        ([0.05], r"thresholds=\(0.05,\) must be two quantiles"),
+        ([(0.05, 0.95), (0.9, 0.1)], r"thresholds=\(0.9, 0.1\) must be two quantiles"),
+        ([(0.05, 0.95), (0.05, 0.95)], "thresholds=.* repeats a pair"),
+    ],
+)
+def test_refuses_lists_of_thresholds_without_a_meaning(thresholds, message):
+    embedding, genes, known = study(0)
+    with pytest.raises(ValueError, match=message):
+        relationship_recall(embedding, genes, known, thresholds=thresholds)

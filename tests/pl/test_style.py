@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from semiclip.pl._style import OKABE_ITO, colours, inches, legend_on_top, name_groups, new_axes
+from semiclip.pl._style import OKABE_ITO, colours, inches, legend_on_top, name_groups, new_axes, percent
 
 
 def test_importing_pl_leaves_matplotlib_alone():
@@ -68,3 +68,12 @@ def test_a_legend_keeps_room_below_it():
     ax.figure.canvas.draw()
     gap = ax.get_legend().get_window_extent().y0 - ax.transData.transform((0, 1))[1]
     assert 0.5 <= gap / ax.figure.dpi < 0.7
+
+
+def test_groups_stand_where_told_and_shares_are_percentages():
+    ax = new_axes(size=(4, 2))[0]
+    name_groups(ax, ["a", "b"], at=[0, 1.5])
+    assert list(ax.get_xticks()) == [0, 1.5]
+    percent(ax.yaxis)
+    ax.set_yticks([0.125, 1])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["12.5%", "100%"]

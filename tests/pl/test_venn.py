@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import same_color
 
 from semiclip import pl
 
@@ -122,10 +123,11 @@ def test_draws_on_given_axes():
 @pytest.mark.parametrize(
     ("sets", "options", "message"),
     [
-        ({"a": A}, {}, r"2 or 3 sets, not 1 \(a\); choose"),
-        ({}, {}, r"2 or 3 sets, not 0 \(none\)"),
-        (dict.fromkeys("abcd", A), {}, r"2 or 3 sets, not 4 \(a, b, c, d\)"),
-        (pd.DataFrame({"gene_a": ["A"], "X": [True]}), {}, r"2 or 3 sets, not 1 \(X\)"),
+        ({"a": A}, {}, r"1 sets \(a\); the picture shows 2 to 6, so choose among them"),
+        ({}, {}, r"0 sets \(none\); the picture"),
+        (dict.fromkeys("abcdefg", A), {}, r"7 sets \(a, b, c, d, e, … \(7 in all\)\); the picture"),
+        (pd.DataFrame({"gene_a": ["A"], "X": [True]}), {}, r"1 sets \(X\)"),
+        ({"a": A, "b": B}, {"palette": ["red"]}, "2 names .* 1 colours"),
         ({"a": A, "b": B}, {"labels": ["one"]}, r"1 labels for 2 sets \(a, b\)"),
         ({"a": set(), "b": set()}, {}, "the sets a, b are all empty"),
     ],
@@ -142,3 +144,12 @@ def test_rows_count_whatever_their_names_and_the_kind_of_truth():
         assert [text.get_text() for text in pl.venn(sets).texts if text.get_text().isdigit()] == ["1", "1", "1"]
     with pytest.raises(ValueError, match=r"column\(s\) c are not true or false"):
         pl.venn(frame.assign(c=["x", "y", "z"]))
+
+
+def test_colours():
+    for palette in (["red", "blue"], {"b": "blue", "a": "red"}):
+        ax = pl.venn({"a": A, "b": B}, palette=palette)
+        reds = [same_color(patch.get_facecolor()[:3], "red") for patch in ax.patches]
+        assert reds == [True, False, False]
+    with pytest.raises(KeyError, match="palette has no colour for b"):
+        pl.venn({"a": A, "b": B}, palette={"a": "red"})

@@ -5,9 +5,10 @@ import pytest
 from scipy import sparse
 
 from semiclip import metrics
-from semiclip.correction import correct
-from semiclip.tl import _recall
-from semiclip.tl._recall import recall, relationship_sets
+from semiclip.correction import correct, fit_correction
+from semiclip.tl import _maps, _recall, _relationship_sets, recall, relationship_sets
+from semiclip.tl._baselines import permuted, random
+from semiclip.tl._maps import corrected
 
 KEYS = {"perturbation_key": "gene", "control": ["EGFP", "LACZ"], "batch_key": "plate"}
 GENES = [f"GENE{i:02}" for i in range(30)]
@@ -51,7 +52,7 @@ def test_equals_the_steps_by_hand(adata, known, method, profile):
     keys = KEYS | {"method": method, "profile": profile, "thresholds": (0.1, 0.9)}
     table = recall(adata, use_rep=["signal", "noise"], relationships=known, **keys)
     for key in ("signal", "noise"):
-        part = table[table["representation"] == key].drop(columns="representation").reset_index(drop=True)
+        part = table[table["representation"] == key].drop(columns=["representation", "rank"]).reset_index(drop=True)
         expected = by_hand(adata, known, key, method=method, profile=profile, thresholds=(0.1, 0.9))
         pd.testing.assert_frame_equal(part, expected)
     assert list(table["representation"].unique()) == ["signal", "noise"]
@@ -79,9 +80,9 @@ def test_without_controls_every_row_is_reference_and_none_is_dropped(adata, know
 
     def watched(x, batch, control, **kwargs):
         seen.append((control, kwargs["method"]))
-        return correct(x, batch, control, **kwargs)
+        return fit_correction(x, batch, control, **kwargs)
 
-    monkeypatch.setattr(_recall, "correct", watched)
+    monkeypatch.setattr(_maps, "fit_correction", watched)
     keys = KEYS | {"control": None}
     table = recall(adata, use_rep="signal", relationships=known, method="center", **keys)
     assert seen[0][0].all()
@@ -96,7 +97,7 @@ def test_the_batches_reach_the_correction_by_name(adata, known):
     with pytest.raises(ValueError, match=r"1 batch\(es\) have fewer than two controls: 2 \(0\)"):
         recall(lonely, use_rep="signal", relationships=known, **KEYS)
     together = KEYS | {"batch_key": None}
-    assert len(recall(lonely, use_rep="signal", relationships=known, **together)) == 3
+    assert len(recall(lonely, use_rep="signal", relationships=known, **together)) == 4
 
 
 def test_permutations_are_the_same_for_each_representation(adata, known):
@@ -108,6 +109,7 @@ def test_permutations_are_the_same_for_each_representation(adata, known):
 
 
 def test_the_default_relationships_are_those_of_the_datasets(adata, known, monkeypatch):
+    assert _recall.datasets is _relationship_sets.datasets
     monkeypatch.setattr(_recall.datasets, "relationships", lambda: known)
     for function in (recall, relationship_sets):
         pd.testing.assert_frame_equal(
@@ -193,5 +195,89 @@ def test_names_that_the_results_need_are_refused(adata, known):
     adata.obsm["databases"] = adata.obsm["signal"]
     with pytest.raises(ValueError, match="a representation is called databases, which is a column of the result"):
         relationship_sets(adata, use_rep=["signal", "databases"], relationships=known, **KEYS)
-    with pytest.raises(ValueError, match="a database called 'mean'"):
-        recall(adata, use_rep="signal", relationships=known.assign(database="mean"), **KEYS)
+    for name in ("mean", "union"):
+        with pytest.raises(ValueError, match=f"a database called '{name}', a row of the result; rename it"):
+            recall(adata, use_rep="signal", relationships=known.assign(database=name), **KEYS)
+
+
+def test_several_thresholds_and_bootstraps_reach_the_metric(adata, known):
+    pairs = [(0.05, 0.95), (0.1, 0.9)]
+    table = recall(adata, use_rep="signal", relationships=known, thresholds=pairs, n_bootstraps=100, rng=0, **KEYS)
+    assert len(table) == 8
+    for pair, part in table.groupby(["threshold_low", "threshold_high"]):
+        once = recall(adata, use_rep="signal", relationships=known, thresholds=pair, n_bootstraps=100, rng=0, **KEYS)
+        pd.testing.assert_frame_equal(part.reset_index(drop=True), once)
+
+
+def test_rank_says_what_whitening_kept(adata, known):
+    adata.obsm["twice"] = np.hstack([adata.obsm["signal"], adata.obsm["signal"]])
+    keys = {"use_rep": ["signal", "twice"], "relationships": known, **KEYS}
+    for profile in ("clean", "public"):
+        ranks = recall(adata, **keys, profile=profile).groupby("representation")["rank"].unique()
+        assert (ranks["signal"].tolist(), ranks["twice"].tolist()) == ([8], [8])
+    assert recall(adata, **keys, method="center").groupby("representation")["rank"].first().to_dict() == {
+        "signal": 8, "twice": 16,
+    }  # fmt: skip
+    assert set(recall(adata, **keys, method=None)["rank"]) == {8, 16}
+    few = adata[~adata.obs["gene"].isin(["EGFP", "LACZ"]) | (np.arange(adata.n_obs) % 3 == 0)]
+    n_controls = few.obs.loc[few.obs["gene"].isin(["EGFP", "LACZ"]), "plate"].value_counts().min()
+    assert n_controls <= 8
+    assert set(recall(few, **keys, profile="batch")["rank"]) == {n_controls - 1}
+    assert set(recall(few, **keys, profile="batch", ridge=0.5)["rank"]) == {8, 16}
+
+
+def test_a_ridge_reaches_the_correction(adata, known):
+    table = recall(adata, use_rep="signal", relationships=known, profile="batch", ridge=0.5, **KEYS)
+    control = adata.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy()
+    x = correct(adata.obsm["signal"], adata.obs["plate"].astype(int).to_numpy(), control, profile="batch", ridge=0.5)
+    adata.obsm["done"] = x
+    done = recall(adata, use_rep="done", relationships=known, method=None, **KEYS)
+    pd.testing.assert_series_equal(table["value"], done["value"])
+
+
+class TestBaselines:
+    def test_rows_of_their_own(self, adata, known):
+        keys = {"use_rep": ["signal", "noise"], "relationships": known, "rng": 0, **KEYS}
+        table = recall(adata, **keys, baselines=["permuted", "uniform", "normal"])
+        added = ["signal (permuted)", "noise (permuted)", "random (uniform)", "random (normal)"]
+        names = list(table["representation"].unique())
+        assert sorted(names) == sorted(["signal", "noise", *added])
+        plain = table[table["representation"].isin(["signal", "noise"])].reset_index(drop=True)
+        pd.testing.assert_frame_equal(plain, recall(adata, **keys))
+        pd.testing.assert_frame_equal(table, recall(adata, **keys, baselines=["permuted", "uniform", "normal"]))
+
+    def test_know_nothing(self, adata):
+        pairs = pd.DataFrame(
+            [(a, b) for i, a in enumerate(GENES) for b in GENES[i + 1 :]], columns=["gene_a", "gene_b"]
+        )
+        within = pairs[[GENES.index(a) // 2 == GENES.index(b) // 2 for a, b in pairs.to_numpy()]]
+        keys = {"use_rep": "signal", "relationships": within, "baselines": ["permuted", "normal"], **KEYS}
+        tables = pd.concat([recall(adata, **keys, rng=seed) for seed in range(40)])
+        means = tables[tables["key"] == "union"].groupby("representation")["value"].mean()
+        assert means["signal"] > 0.5
+        sd = np.sqrt(0.1 * 0.9 / 15 / 40)
+        assert means["signal (permuted)"] == pytest.approx(0.1, abs=4 * sd)
+        assert means["random (normal)"] == pytest.approx(0.1, abs=4 * sd)
+
+    def test_permuted_keeps_controls_and_the_size_of_every_group(self, adata):
+        how = {"method": None, "profile": "clean", "ridge": 0.0, "fallback": "raise"}
+        (found,) = corrected(adata, "signal", **KEYS, **how)
+        other = permuted(found, np.random.default_rng(0))
+        control = ~found.treated[found.codes]
+        np.testing.assert_array_equal(other.codes[control], found.codes[control])
+        np.testing.assert_array_equal(np.bincount(other.codes), np.bincount(found.codes))
+        assert (other.codes != found.codes).mean() > 0.3
+        assert other.x is found.x
+
+    def test_uniform_values_are_all_positive_and_so_are_alike(self, adata):
+        how = {"method": None, "profile": "clean", "ridge": 0.0, "fallback": "raise"}
+        (found,) = corrected(adata, "signal", **KEYS, **how)
+        drawn = random(found, "uniform", np.random.default_rng(0))
+        assert drawn.x.shape == found.x.shape
+        assert drawn.x.min() >= 0
+        assert abs(random(found, "normal", np.random.default_rng(0)).x.mean()) < 0.1
+
+    @pytest.mark.parametrize("baselines", ["permuted", ["permuted", "zeros"]])
+    def test_refuses(self, adata, known, baselines):
+        with pytest.raises(ValueError, match="baselines: '(permuted|zeros)' is not a list of some of 'permuted', 'nor"):
+            recall(adata, use_rep="signal", relationships=known, baselines=baselines, **KEYS)

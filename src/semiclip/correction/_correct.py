@@ -46,12 +46,15 @@ class Correction(NamedTuple):
 
     chains: list[Affine]
     """The map of each batch, by its code."""
+    rank: int | None = None
+    """Directions that are left where whitening dropped those in which the controls do not vary; else ``None``."""
 
     @classmethod
-    def of(cls, chains: Sequence[Affine], x: Array) -> Correction:
+    def of(cls, chains: Sequence[Affine], x: Array, rank: int | None = None) -> Correction:
         """Keep the maps in the precision of the rows that they are for."""
         xp = array_namespace(x)
-        return cls([Affine(*(part if part is None else xp.astype(part, x.dtype) for part in each)) for each in chains])
+        kept = [Affine(*(part if part is None else xp.astype(part, x.dtype) for part in each)) for each in chains]
+        return cls(kept, rank)
 
     def __call__(self, x: Array, batch: np.ndarray, rows: np.ndarray | None = None) -> Array:
         """Correct the rows of ``x``, or those of the given numbers, by their batch codes; shape (n, k)."""
@@ -134,13 +137,15 @@ def fit_correction(
     pools, short = control_rows(batch, control, fallback, batch_names)
     chains = [fit(recipe.before, _take(xp, x, rows), **options) for rows in pools]
     if not recipe.pooled and not after:
-        few = sum(len(rows) <= x.shape[1] for rows in pools)
+        few, rank = sum(len(rows) <= x.shape[1] for rows in pools), None
         if ridge == 0 and "whiten" in recipe.before and few:
             logger.info("whitening drops directions in %d batch(es) with no more controls than dimensions", few)
-        return Correction.of(chains, x)
+            rank = min(len(rows) for rows in pools) - 1
+        return Correction.of(chains, x, rank)
     references = [xp.astype(_take(xp, x, rows), xp.float64) for rows in pools]
     size = xp.max(xp.stack([magnitude(reference) for reference in references]), axis=0)
     references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
+    rank = None
     if recipe.pooled:
         # no control is seen twice, nor centred on those of another batch
         own = [reference for code, reference in enumerate(references) if code not in short]
@@ -148,7 +153,7 @@ def fit_correction(
         pooled = fit(recipe.pooled[:-1], everything, scale={"magnitude": size})
         whitening = fit(recipe.pooled[-1:], pooled(everything), **options)
         if ridge == 0:
-            _report_rank(xp, whitening.weight, len(everything))
+            rank = _rank(xp, whitening.weight, len(everything))
         pooled = pooled.then(whitening)
         chains = [chain.then(pooled) for chain in chains]
         references = [pooled(reference) for reference in references]
@@ -156,7 +161,7 @@ def fit_correction(
         chains = [
             chain.then(fit(after, reference, **options)) for chain, reference in zip(chains, references, strict=True)
         ]
-    return Correction.of(chains, x)
+    return Correction.of(chains, x, rank)
 
 
 def correct(
@@ -233,10 +238,12 @@ def correct(
     return fitted(x, batch)
 
 
-def _report_rank(xp: Any, whitening: Array, n_controls: int) -> None:
+def _rank(xp: Any, whitening: Array, n_controls: int) -> int | None:
     d, rank = whitening.shape[0], int(xp.linalg.matrix_rank(whitening))
-    if rank < d:
-        logger.info("whitening keeps %d of %d directions: %d controls do not vary in the others", rank, d, n_controls)
+    if rank == d:
+        return None
+    logger.info("whitening keeps %d of %d directions: %d controls do not vary in the others", rank, d, n_controls)
+    return rank
 
 
 def _blocks(batch: np.ndarray, n_batches: int) -> Iterator[tuple[int, np.ndarray]]:

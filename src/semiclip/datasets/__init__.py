@@ -1,9 +1,19 @@
 """Public data sets, downloaded on first use, and a simulator with known truth."""
 
+from semiclip.datasets._gene_sets import gene_sets
 from semiclip.datasets._lincs import lincs_a549
 from semiclip.datasets._registry import fetch
 from semiclip.datasets._relationships import relationships
 from semiclip.datasets._simulate import Study, simulate
 from semiclip.datasets._u2os import u2os_compounds, u2os_orfs
 
-__all__ = ["Study", "fetch", "lincs_a549", "relationships", "simulate", "u2os_compounds", "u2os_orfs"]
+__all__ = [
+    "Study",
+    "fetch",
+    "gene_sets",
+    "lincs_a549",
+    "relationships",
+    "simulate",
+    "u2os_compounds",
+    "u2os_orfs",
+]

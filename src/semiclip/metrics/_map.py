@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import ceil, floor, inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from semiclip._checks import finite_rows, some
 from semiclip.metrics._cosine import pair_position, pairwise_cosines
+from semiclip.metrics._order import order_statistics
 from semiclip.metrics._pairs import Pairs, pairs_in_map
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
+
+    Thresholds = tuple[float, float] | Sequence[tuple[float, float]]
 
 MIN_GENES = 20  # below, the tails hold too few pairs to mean anything
 
@@ -31,12 +36,23 @@ class GeneMap(NamedTuple):
         return self.cosines[pair_position(first, second, len(self.genes))]
 
 
-def gene_map(embedding: ArrayLike, genes: ArrayLike, relationships: pd.DataFrame) -> GeneMap:
-    """Check one vector per gene and relate all genes to each other."""
+def gene_map(
+    embedding: ArrayLike, genes: ArrayLike, relationships: pd.DataFrame, *, control: ArrayLike | None = None
+) -> GeneMap:
+    """Check one vector per gene, leave out the rows that the mask ``control`` marks, and relate all genes."""
     x, labels = np.asarray(embedding, dtype=np.float64), np.asarray(genes, dtype=object)
     if x.ndim != 2 or labels.shape != x.shape[:1]:
         msg = f"embedding has shape {x.shape} and genes {labels.shape}; one row and one label per gene are needed"
         raise ValueError(msg)
+    if control is not None:
+        mask = np.asarray(control)
+        if mask.dtype != bool or mask.shape != labels.shape:
+            msg = (
+                f"control holds {mask.dtype} of shape {mask.shape}; it is a mask with one boolean per gene, of shape "
+                f"{labels.shape}, such as np.isin(genes, ['non-targeting'])"
+            )
+            raise TypeError(msg)
+        x, labels = x[~mask], labels[~mask]
     if len(x) < MIN_GENES:
         msg = f"the map has {len(x)} genes; recall looks at the tails of all pairs and needs at least {MIN_GENES}"
         raise ValueError(msg)
@@ -55,30 +71,36 @@ def gene_map(embedding: ArrayLike, genes: ArrayLike, relationships: pd.DataFrame
     return GeneMap(names, pairwise_cosines(x[order]), pairs)
 
 
-def tails(null: np.ndarray, thresholds: tuple[float, float]) -> tuple[float, float]:
-    """Return the values below which and above which, strictly, a cosine lies in a tail of the null distribution.
+def pairs_of_thresholds(thresholds: Thresholds) -> list[tuple[float, float]]:
+    """Return thresholds, one pair or several, as a list of pairs."""
+    given: list[Any] = list(thresholds)
+    pairs: list[Any] = [tuple(given)] if given and np.ndim(given[0]) == 0 else [tuple(pair) for pair in given]
+    for pair in pairs or [()]:
+        if len(pair) != 2 or not 0 <= pair[0] <= pair[1] <= 1:
+            msg = f"thresholds={pair} must be two quantiles with 0 ≤ low ≤ high ≤ 1, such as (0.05, 0.95)"
+            raise ValueError(msg)
+    if len(set(pairs)) < len(pairs):
+        msg = f"thresholds={pairs} repeats a pair; name each once"
+        raise ValueError(msg)
+    return pairs
+
+
+def tails(null: np.ndarray, thresholds: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Return the values below which and above which, strictly, a cosine lies in a tail; shape (n_thresholds, 2).
 
     #{null ≤ v}/N ≤ low says that the null value of rank ⌊low·N⌋, counted from 0, exceeds v; #{null < v}/N ≥ high says
-    that the one of rank ⌈high·N⌉ − 1 is below v. So two order statistics do for all pairs, and nothing is sorted.
+    that the one of rank ⌈high·N⌉ − 1 is below v. So order statistics do for all pairs, and nothing is sorted.
     """
-    if not 0 <= thresholds[0] <= thresholds[1] <= 1:
-        msg = f"thresholds={thresholds} must be two quantiles with 0 ≤ low ≤ high ≤ 1, such as (0.05, 0.95)"
-        raise ValueError(msg)
-    # 0.95 is meant, not the binary float beside it
-    low, high = (Fraction(threshold).limit_denominator(10**9) for threshold in thresholds)
-    below, above = floor(low * null.size), ceil(high * null.size) - 1
-    lower, upper = inf, -inf
-    part = null.copy()
-    # one rank at a time, which NumPy selects several times faster than two at once
-    if below < null.size:
-        part.partition(below)
-        lower = float(part[below])
-    if above >= 0:
-        part.partition(above)
-        upper = float(part[above])
-    return lower, upper
+    ranks = []
+    for pair in thresholds:
+        # 0.95 is meant, not the binary float beside it
+        low, high = (Fraction(threshold).limit_denominator(10**9) for threshold in pair)
+        ranks.append((floor(low * null.size), ceil(high * null.size) - 1))
+    wanted = sorted({rank for pair in ranks for rank in pair if 0 <= rank < null.size})
+    value = {-1: -inf, **dict(zip(wanted, order_statistics(null, wanted), strict=True)), null.size: inf}
+    return np.array([[value[below], value[above]] for below, above in ranks])
 
 
-def in_tails(cosine: np.ndarray, cuts: tuple[float, float]) -> np.ndarray:
-    """Say which cosines lie in one of the :func:`tails`."""
-    return (cosine < cuts[0]) | (cosine > cuts[1])
+def in_tails(cosine: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """Say which cosines, shape (n,), lie in one of the :func:`tails`; shape (n, n_thresholds)."""
+    return (cosine[:, None] < cuts[:, 0]) | (cosine[:, None] > cuts[:, 1])

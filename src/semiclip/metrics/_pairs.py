@@ -38,8 +38,8 @@ def pairs_in_map(relationships: pd.DataFrame, genes: pd.Index) -> Pairs:
         database, names = pd.factorize(pd.Index(relationships["database"], dtype=object))
     else:
         database, names = np.zeros(len(relationships), dtype=np.intp), pd.Index(["relationships"])
-    if "mean" in names:
-        msg = "relationships has a database called 'mean', which is the name of the mean of all; rename it"
+    if taken := {"mean", "union"} & set(names):
+        msg = f"relationships has a database called {some(map(repr, sorted(taken)))}, a row of the result; rename it"
         raise ValueError(msg)
     a, b = _positions(relationships["gene_a"], genes), _positions(relationships["gene_b"], genes)
     missing = (a == MISSING) | (b == MISSING) | (database < 0)

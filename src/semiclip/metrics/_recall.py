@@ -5,64 +5,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from semiclip.metrics._map import GeneMap, gene_map, in_tails, tails
+from semiclip.metrics._map import gene_map, in_tails, pairs_of_thresholds, tails
+from semiclip.metrics._shares import Shares
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from semiclip.metrics._map import Thresholds
 
-def recalled_pairs(
-    embedding: ArrayLike,
-    genes: ArrayLike,
-    relationships: pd.DataFrame,
-    *,
-    thresholds: tuple[float, float] = (0.05, 0.95),
-) -> pd.DataFrame:
-    """Say of each annotated gene pair whether the map recalls it (paper B.1).
-
-    Parameters
-    ----------
-    embedding, genes, relationships, thresholds
-        As in :func:`relationship_recall`.
-
-    Returns
-    -------
-    One row per database and unique unordered pair with both genes in the map: ``database``, ``gene_a``, ``gene_b``
-    (in alphabetical order), ``cosine`` and ``recalled``.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        As in :func:`relationship_recall`.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.1, DOI 10.48550/arXiv.2505.21317.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> embedding = np.random.default_rng(0).normal(size=(30, 8))
-    >>> embedding[1] = embedding[0]
-    >>> genes = [f"G{i:02}" for i in range(30)]
-    >>> known = pd.DataFrame({"gene_a": ["G01", "G02"], "gene_b": ["G00", "absent"]})
-    >>> recalled_pairs(embedding, genes, known)
-            database gene_a gene_b  cosine  recalled
-    0  relationships    G00    G01     1.0      True
-    """
-    found = gene_map(embedding, genes, relationships)
-    names, database, first, second = found.pairs
-    cosine = found.cosine(first, second)
-    return pd.DataFrame(
-        {
-            "database": names[database],
-            "gene_a": found.genes[first],
-            "gene_b": found.genes[second],
-            "cosine": cosine,
-            "recalled": in_tails(cosine, tails(found.cosines, thresholds)),
-        }
-    )
+FEWEST_BOOTSTRAPS = 100  # an interval of 95 % leaves two or three of them on either side
 
 
 def relationship_recall(
@@ -70,8 +21,10 @@ def relationship_recall(
     genes: ArrayLike,
     relationships: pd.DataFrame,
     *,
-    thresholds: tuple[float, float] = (0.05, 0.95),
+    control: ArrayLike | None = None,
+    thresholds: Thresholds = (0.05, 0.95),
     n_permutations: int = 0,
+    n_bootstraps: int = 0,
     rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Measure how many known gene relationships stand out in a map of perturbations (paper B.1).
@@ -90,28 +43,46 @@ def relationship_recall(
     relationships
         Annotated pairs, columns ``gene_a``, ``gene_b`` and, optionally, ``database``. Order within a pair, repeats,
         self pairs and genes that are not in the map do not matter.
+    control
+        Mask of rows that are no genes, such as non-targeting guides, and are left out; boolean, shape (n_genes,).
     thresholds
-        Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1.
+        Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1; one such pair or a list of them.
     n_permutations
         Number of random exchanges of the gene labels that measure chance on these annotations; 0 for none.
+    n_bootstraps
+        Number of draws of the genes with replacement that measure the error, at least 100; 0 takes the binomial
+        formulas, for which all pairs are independent.
     rng
-        Seed or generator of the exchanges.
+        Seed or generator of the exchanges and draws.
 
     Returns
     -------
-    One row per database (``key``), in order of appearance, and one for their ``"mean"``: ``metric``
-    (``"relationship_recall"``), ``key``, ``value``, ``n_pairs``, ``n_recalled``, ``error`` (binomial standard error)
-    and ``chance``. The mean is the unweighted mean of the databases with a pair in the map; it counts a pair that
-    several of them have once, and so does its error. Pairs that share a gene depend on each other all the same: trust
-    ``chance_sd`` more. A database without a pair in the map keeps its row, with ``n_pairs``
-    0 and no value. With permutations also ``chance_mean`` and ``chance_sd``, the mean and standard deviation over them.
+    For each pair of thresholds a row per database (``key``) in order of appearance, one for their ``"mean"`` and one
+    for their ``"union"``:
+
+    ``metric``, ``key``, ``value``
+        ``"relationship_recall"``, and the recall. The mean is the unweighted mean of the databases with a pair in the
+        map; the union holds each distinct pair once.
+    ``threshold_low``, ``threshold_high``, ``n_pairs``, ``n_recalled``
+        What it was counted from. A database without a pair in the map keeps its row, with ``n_pairs`` 0 and no value.
+    ``error``, ``ci_low``, ``ci_high``
+        Standard error and 95 % interval: binomial, with the interval of Wilson, which is no point where nothing is
+        recalled; or with ``n_bootstraps`` standard deviation and percentiles over the draws. Pairs that share a gene
+        depend on each other, so that the binomial ones are too small; the mean counts a pair that several databases
+        have once.
+    ``chance``
+        What a map that knows nothing recalls; with permutations also ``chance_mean`` and ``chance_sd``, the mean and
+        standard deviation over them, and ``p_value``, one-sided: (1 + number of permutations that recall as much or
+        more) / (1 + ``n_permutations``).
+    ``n_genes``, ``n_annotated``
+        Genes of the map, and those among them with an annotated pair; the others only make up the null.
 
     Raises
     ------
     KeyError
         If ``relationships`` lacks a column.
     TypeError
-        If gene labels are not strings.
+        If gene labels are not strings, or ``control`` is not a mask.
     ValueError
         If there are fewer than 20 genes, labels repeat, lengths differ, values are not finite, thresholds are out of
         order, or no annotated pair has both genes in the map.
@@ -119,7 +90,8 @@ def relationship_recall(
     References
     ----------
     Bendidi et al., ICML 2025, section B.1, DOI 10.48550/arXiv.2505.21317; Celik et al., PLOS Computational Biology
-    2024, DOI 10.1371/journal.pcbi.1012463.
+    2024, DOI 10.1371/journal.pcbi.1012463; Wilson, JASA 1927, DOI 10.1080/01621459.1927.10502953; Snijders and
+    Borgatti, Connections 1999 (draws of genes).
 
     Examples
     --------
@@ -130,61 +102,55 @@ def relationship_recall(
     >>> embedding = np.repeat(complexes, 2, axis=0) + rng.normal(size=(40, 16))
     >>> genes = [f"G{i:02}" for i in range(40)]
     >>> known = pd.DataFrame({"gene_a": genes[0::2], "gene_b": genes[1::2]})
-    >>> relationship_recall(embedding, genes, known)[["key", "value", "n_pairs", "chance"]].round(2)
-                 key  value  n_pairs  chance
-    0  relationships   0.85       20     0.1
-    1           mean   0.85       20     0.1
+    >>> table = relationship_recall(embedding, genes, known, n_permutations=99, rng=0)
+    >>> table[["key", "value", "n_pairs", "ci_low", "ci_high", "chance", "p_value"]].round(2)
+                 key  value  n_pairs  ci_low  ci_high  chance  p_value
+    0  relationships   0.85       20    0.64     0.95     0.1     0.01
+    1           mean   0.85       20    0.64     0.95     0.1     0.01
+    2          union   0.85       20    0.64     0.95     0.1     0.01
     """
     if n_permutations < 0 or n_permutations == 1:
         msg = f"n_permutations={n_permutations}: a mean and a standard deviation need at least 2, and 0 leaves them out"
         raise ValueError(msg)
-    found = gene_map(embedding, genes, relationships)
-    names, database, first, second = found.pairs
-    cuts = tails(found.cosines, thresholds)
-    n_pairs = np.bincount(database, minlength=len(names))
-    hit = in_tails(found.cosine(first, second), cuts)
-    n_recalled = np.bincount(database[hit], minlength=len(names))
-    value = _fraction(n_recalled, n_pairs)
-    error = np.sqrt(_fraction(value * (1 - value), n_pairs))
-    held = n_pairs > 0
-    # databases share pairs: each counts once, with its weight in the mean, or the error would come out too small
-    _, row, pair = np.unique(first * len(found.genes) + second, return_index=True, return_inverse=True)
-    weight = np.bincount(pair, weights=1 / n_pairs[database]) / held.sum()
-    spread = hit[row].mean() * (1 - hit[row].mean())
-    table = pd.DataFrame(
-        {
-            "metric": "relationship_recall",
-            "key": [*names, "mean"],
-            "value": [*value, value[held].mean()],
-            "n_pairs": [*n_pairs, len(row)],
-            "n_recalled": [*n_recalled, hit[row].sum()],
-            "error": [*error, np.sqrt((weight**2).sum() * spread)],
-            "chance": thresholds[0] + 1 - thresholds[1],
-        }
-    )
+    if n_bootstraps != 0 and n_bootstraps < FEWEST_BOOTSTRAPS:
+        msg = f"n_bootstraps={n_bootstraps}: an interval needs at least {FEWEST_BOOTSTRAPS}, and 0 takes the formulas"
+        raise ValueError(msg)
+    limits = pairs_of_thresholds(thresholds)
+    rng = np.random.default_rng(rng)
+    found = gene_map(embedding, genes, relationships, control=control)
+    shares = Shares.of(found)
+    cuts = tails(found.cosines, limits)
+    hit = in_tails(found.cosine(shares.first, shares.second), cuts)
+    value = shares(hit)
+    if n_bootstraps:
+        error, low, high = shares.bootstrapped(hit, len(found.genes), n_bootstraps, rng)
+    else:
+        error, low, high = shares.binomial(value)
+
+    n_pairs, n_annotated = shares.n_pairs, shares.n_genes
+    n_recalled = np.concatenate([shares.member @ hit.astype(np.intp), hit.sum(axis=0, keepdims=True)]).astype(np.intp)
+    keys = [*found.pairs.names, "mean", "union"]
+    union = [*range(len(n_pairs)), -1]  # the mean looks at the pairs of the union
+    columns = {
+        "value": value,
+        "threshold_low": np.array([limit[0] for limit in limits]),
+        "threshold_high": np.array([limit[1] for limit in limits]),
+        "n_pairs": n_pairs[union, None],
+        "n_recalled": n_recalled[union],
+        "error": error,
+        "ci_low": low,
+        "ci_high": high,
+        "chance": np.array([limit[0] + 1 - limit[1] for limit in limits]),
+    }
     if n_permutations:
-        draws = _fraction(_permuted_counts(found, cuts, n_permutations, np.random.default_rng(rng)), n_pairs)
-        draws = np.column_stack([draws, draws[:, held].mean(axis=1)])
-        table["chance_mean"], table["chance_sd"] = draws.mean(axis=0), draws.std(axis=0, ddof=1)
+        draws = shares.permuted(found, cuts, n_permutations, rng)
+        columns["chance_mean"], columns["chance_sd"] = draws.mean(axis=-1), draws.std(axis=-1, ddof=1)
+        # shares of equal counts are equal, however their sums were rounded
+        as_high = (draws.round(12) >= value[..., None].round(12)).sum(axis=-1)
+        columns["p_value"] = np.where(n_pairs[union, None] > 0, (1 + as_high) / (1 + n_permutations), np.nan)
+    columns |= {"n_genes": np.array(len(found.genes)), "n_annotated": n_annotated[union, None]}
+    shape = (len(keys), len(limits))
+    table = pd.DataFrame({name: np.broadcast_to(array, shape).T.ravel() for name, array in columns.items()})
+    table.insert(0, "key", keys * len(limits))
+    table.insert(0, "metric", "relationship_recall")
     return table
-
-
-def _fraction(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Divide; nothing out of nothing is missing."""
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-
-
-def _permuted_counts(
-    found: GeneMap, cuts: tuple[float, float], n_permutations: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Count the recalled pairs per database, shape (n_permutations, n_databases), after exchanging gene labels.
-
-    Exchanging labels moves the annotations over the same cosines, so nothing is computed anew.
-    """
-    names, database, first, second = found.pairs
-    counts = np.empty((n_permutations, len(names)), dtype=np.intp)
-    for row in counts:
-        moved = rng.permutation(len(found.genes))
-        hit = in_tails(found.cosine(moved[first], moved[second]), cuts)
-        row[:] = np.bincount(database[hit], minlength=row.size)
-    return counts

@@ -5,8 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semiclip.pl._runs import checked, grid, title
-from semiclip.pl._style import BASELINE, CHANCE, MEAN, bare, colours, inches, legend_on_top, name_groups, new_axes
+from semiclip._runs import checked, grid
+from semiclip.metrics import paired_wilcoxon, smallest_p
+from semiclip.pl._style import (
+    BASELINE,
+    CHANCE,
+    MEAN,
+    bare,
+    colours,
+    inches,
+    legend_on_top,
+    name_groups,
+    new_axes,
+    title,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import Container
 
-FEWEST = 6  # with five pairs the smallest two-sided p of a signed-rank test is 2 / 2**5 = 0.0625
+LEVEL = 0.05  # where fewer seeds than six cannot reach it, no p is written
 ROW = 9  # points from line to line of the small print
 SEEDS: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.5, "marker": ".", "markersize": 3, "label": "_seeds"}
 PRINT: dict[str, Any] = {"fontsize": 7, "ha": "center", "va": "bottom", "linespacing": 1.05}
@@ -117,7 +129,7 @@ def ablation(
     name_groups(ax, rungs, size=8)
     ax.set_ylabel(title(value))
     seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
-    enough = n_seeds >= FEWEST
+    enough = smallest_p(n_seeds) < LEVEL
     note = f"{seeds}; p of paired Wilcoxon tests" if enough else f"{seeds}: too few for p < 0.05 in a Wilcoxon test"
     ax.set_xlabel(note, fontsize="small", color="0.35")
     bare(ax)
@@ -125,25 +137,22 @@ def ablation(
     floor, points = ax.get_ylim()[1], 0
     for name, runs in reversed(list(zip(methods, values, strict=True))):  # from the top down as in the legend
         for i, (before, after) in enumerate(pairwise(runs)):
-            _bracket(ax, (i, i + 1), (floor, points), _gain(after - before, "\n"), palette[name])
+            _bracket(ax, (i, i + 1), (floor, points), _gain(after, before, "\n"), palette[name])
         points += ROW * (1 + enough) + 3
         if len(rungs) > 2:
-            _bracket(ax, (0, len(rungs) - 1), (floor, points), _gain(runs[-1] - runs[0], ", "), palette[name])
+            _bracket(ax, (0, len(rungs) - 1), (floor, points), _gain(runs[-1], runs[0], ", "), palette[name])
             points += ROW + 4
     legend_on_top(ax, handles, below=points / 72)
     _end_scale(ax, floor)
     return ax
 
 
-def _gain(gains: np.ndarray, between: str) -> str:
+def _gain(after: np.ndarray, before: np.ndarray, between: str) -> str:
     """Write the mean gain and, where seeds suffice, its p."""
-    from scipy.stats import wilcoxon
-
-    gains = gains.round(12)  # differences that are equal but for rounding are ties
-    mean = f"{gains.mean():+z.3f}".replace("-", "−")
-    if len(gains) < FEWEST:
+    mean = f"{(after - before).mean():+z.3f}".replace("-", "−")
+    if smallest_p(len(after)) >= LEVEL:
         return mean
-    p = wilcoxon(gains).pvalue if gains.any() else 1.0
+    p = paired_wilcoxon(after, before)
     return f"{mean}{between}" + ("p < 0.001" if p < 0.001 else f"p = {p:.2g}")
 
 

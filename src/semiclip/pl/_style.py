@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.container import Container
 
 # Okabe and Ito, https://jfly.uni-koeln.de/color/, darkest and most distinct first; yellow is too light for thin lines
@@ -53,11 +54,12 @@ def inches(ax: Axes) -> tuple[float, float]:
     return box.width, box.height
 
 
-def name_groups(ax: Axes, names: Sequence[str], *, size: float = 10) -> None:
-    """Write names under the places 0, 1, …, in several lines or slanted if they would run into each other."""
-    room = int(inches(ax)[0] / len(names) / (0.009 * size))  # letters
+def name_groups(ax: Axes, names: Sequence[str], *, at: Sequence[float] | None = None, size: float = 10) -> None:
+    """Write names under places, by default 0, 1, …, in several lines or slanted if they would run into each other."""
+    places = list(range(len(names)) if at is None else at)
+    room = int(inches(ax)[0] / (places[-1] - places[0] + 1) / (0.009 * size))  # letters
     fits = max(len(word) for name in names for word in name.split() or [""]) <= room
-    ax.set_xticks(range(len(names)), [fill(name, room, break_on_hyphens=False) for name in names] if fits else names)
+    ax.set_xticks(places, [fill(name, room, break_on_hyphens=False) for name in names] if fits else names)
     ax.tick_params("x", labelsize=size)
     if not fits:
         ax.tick_params("x", rotation=30)
@@ -65,18 +67,28 @@ def name_groups(ax: Axes, names: Sequence[str], *, size: float = 10) -> None:
             label.set(ha="right", rotation_mode="anchor")
 
 
-def legend_on_top(ax: Axes, handles: Sequence[Artist | Container], *, below: float = 0) -> None:
-    """Write a legend inside, in two columns, where it hides nothing: the upper limit of y makes room for its rows.
+def legend_on_top(ax: Axes, handles: Sequence[Artist | Container], *, below: float = 0, columns: int = 2) -> None:
+    """Write a legend inside, in columns, where it hides nothing: the upper limit of y makes room for its rows.
 
     So many inches ``below`` it stay free too.
     """
-    rows = (len(handles) + 1) // 2
+    rows = -(-len(handles) // columns)
     share = min(0.6, (0.18 * rows + 0.1 + below) / inches(ax)[1])  # inches of small print
     bottom, top = ax.get_ylim()
     ax.set_ylim(bottom, bottom + (top - bottom) / (1 - share))
     spacing = {"borderaxespad": 0.2, "handlelength": 1.3, "columnspacing": 1}
-    legend = ax.legend(handles=handles, loc="upper left", ncols=2, frameon=False, fontsize="small", **spacing)
+    legend = ax.legend(handles=handles, loc="upper left", ncols=columns, frameon=False, fontsize="small", **spacing)
     legend.set_in_layout(False)  # a wide legend does not squeeze the axes
+
+
+def title(name: str) -> str:
+    """Write the name of a column as the label of an axis."""
+    return (name[:1].upper() + name[1:]).replace("_", " ")
+
+
+def percent(axis: Axis) -> None:
+    """Write shares as percentages."""
+    axis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
 
 
 def bare(ax: Axes) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._checks import some
-from semiclip.pl._runs import checked, grid, title
-from semiclip.pl._style import CHANCE, MEAN, OKABE_ITO, bare, inches, name_groups
+from semiclip._runs import checked, grid
+from semiclip.pl._style import CHANCE, MEAN, OKABE_ITO, bare, inches, name_groups, title
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

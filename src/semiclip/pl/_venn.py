@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 
 from semiclip._checks import some
-from semiclip.pl._style import OKABE_ITO, new_axes
+from semiclip.pl._style import colours, new_axes
+from semiclip.pl._upset import upset
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
+
+MOST = 6
 
 
 def venn(
@@ -22,8 +25,12 @@ def venn(
     *,
     ax: Axes | None = None,
     labels: Sequence[str] | None = None,
+    palette: Sequence[str] | Mapping[str, str] | None = None,
 ) -> Axes:
-    """Draw two or three sets as circles whose areas and overlaps are in proportion to the counts.
+    """Draw how sets overlap: two or three as circles in proportion to the counts, four to six as an UpSet plot.
+
+    An UpSet plot has a bar for each combination of sets, the largest first, with the count of what is in just these
+    sets; dots below say which they are, and bars to the left how large each set is.
 
     Parameters
     ----------
@@ -34,20 +41,31 @@ def venn(
         Where to draw; by default a new figure.
     labels
         Names to write instead of those of ``sets``, in the same order.
+    palette
+        Colours of the sets, in their order or by their name in ``sets``.
 
     Returns
     -------
-    The axes. Each circle is labelled with its name and size, each region with its count.
+    The axes. Each circle is labelled with its name and size, each region with its count. The parts of an UpSet plot are
+    in its ``child_axes``: bars of the combinations, sizes of the sets, dots.
 
     Raises
     ------
+    KeyError
+        If ``palette`` lacks a set.
     ValueError
-        If there are not two or three sets, all are empty, a column is not boolean or there is not one label per set.
+        If there are not two to six sets, all are empty, a column is not boolean, there is not one label per set, or
+        there are too few colours.
 
     Notes
     -----
     Three circles cannot show every combination of counts, so their overlaps are approximate; the written counts are
-    exact. Where no circles come close, or a set is empty, the circles are equal and marked "not to scale".
+    exact. Where no circles come close, or a set is empty, the circles are equal and marked "not to scale". An UpSet
+    plot leaves out empty combinations; where there are more than fit, it says how many it does not show.
+
+    References
+    ----------
+    Lex et al., IEEE Transactions on Visualization and Computer Graphics 2014, DOI 10.1109/TVCG.2014.2346248.
 
     Examples
     --------
@@ -65,8 +83,8 @@ def venn(
         members = {str(name): set(np.flatnonzero(columns[name].to_numpy(bool))) for name in columns}
     else:
         members = {name: set(items) for name, items in sets.items()}
-    if len(members) not in (2, 3):
-        msg = f"a Venn diagram shows 2 or 3 sets, not {len(members)} ({some(members) or 'none'}); choose 2 or 3 of them"
+    if not 2 <= len(members) <= MOST:
+        msg = f"{len(members)} sets ({some(members) or 'none'}); the picture shows 2 to {MOST}, so choose among them"
         raise ValueError(msg)
     names = list(members) if labels is None else list(labels)
     if len(names) != len(members):
@@ -75,19 +93,24 @@ def venn(
     if not any(members.values()):
         msg = f"the sets {some(members)} are all empty, so there is nothing to draw"
         raise ValueError(msg)
-    ax = new_axes(size=(4.8, 4.4))[0] if ax is None else ax
+    shades = list(colours(list(members), palette).values())
+    circles = len(members) <= 3
+    ax = new_axes(size=(4.8, 4.4) if circles else (6.4, 4.0))[0] if ax is None else ax
+    if not circles:
+        upset(list(members.values()), names, shades, ax)
+        return ax
     titles = [f"{name}\n{len(items):,}" for name, items in zip(names, members.values(), strict=True)]
-    _draw(list(members.values()), titles, ax)
+    _draw(list(members.values()), titles, shades, ax)
     return ax
 
 
-def _draw(members: list[set[Hashable]], titles: list[str], ax: Axes) -> None:
+def _draw(members: list[set[Hashable]], titles: list[str], shades: list[str], ax: Axes) -> None:
     import matplotlib_venn
     from matplotlib_venn._region import VennRegionException
     from matplotlib_venn.layout import venn2, venn3
 
     draw, layout = {2: (matplotlib_venn.venn2, venn2), 3: (matplotlib_venn.venn3, venn3)}[len(members)]
-    options = {"set_colors": OKABE_ITO[: len(members)], "alpha": 0.5, "ax": ax, "subset_label_formatter": "{:,}".format}
+    options = {"set_colors": shades, "alpha": 0.5, "ax": ax, "subset_label_formatter": "{:,}".format}
     diagram = None
     # the labels of nested circles would lie on top of each other
     if not any(one <= other for one, other in permutations(members, 2)):

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-def checked(table: pd.DataFrame, *, values: Mapping[str, str], keys: Mapping[str, str]) -> pd.DataFrame:
+def checked(
+    table: pd.DataFrame, *, values: Mapping[str, str], keys: Mapping[str, str], aim: str = "draw"
+) -> pd.DataFrame:
     """Return the columns that the parameters name: ``values`` hold finite numbers, ``keys`` anything but a gap.
 
     Raises
@@ -23,7 +25,7 @@ def checked(table: pd.DataFrame, *, values: Mapping[str, str], keys: Mapping[str
     KeyError
         If a column is missing.
     ValueError
-        If the table is empty or has gaps.
+        If the table is empty, so that there is nothing to ``aim`` at, or has gaps.
     """
     if not isinstance(table, pd.DataFrame):
         msg = f"table is a {type(table).__name__}, not a DataFrame; pass one with a row per run"
@@ -34,7 +36,7 @@ def checked(table: pd.DataFrame, *, values: Mapping[str, str], keys: Mapping[str
             msg = f"{parameter}={name!r} is not a column of the table, which has {some(table.columns) or 'none'}"
             raise KeyError(msg)
     if table.empty:
-        msg = "the table has no rows, so there is nothing to draw"
+        msg = f"the table has no rows, so there is nothing to {aim}"
         raise ValueError(msg)
     for name in values.values():
         if not pd.api.types.is_numeric_dtype(table[name]):
@@ -53,8 +55,10 @@ def checked(table: pd.DataFrame, *, values: Mapping[str, str], keys: Mapping[str
     return table[list(dict.fromkeys(columns.values()))]
 
 
-def grid(table: pd.DataFrame, value: str, by: Sequence[str]) -> tuple[np.ndarray, list[list]]:
+def grid(table: pd.DataFrame, value: str, by: Sequence[str], *, within: str = "") -> tuple[np.ndarray, list[list]]:
     """Lay a value out by its keys, each in the order of the table, where every combination has exactly one.
+
+    ``within`` says in a message of which part of a larger table this is.
 
     Returns
     -------
@@ -67,21 +71,23 @@ def grid(table: pd.DataFrame, value: str, by: Sequence[str]) -> tuple[np.ndarray
     """
     names = [list(table[key].unique()) for key in by]
     series = table.set_index(list(by))[value]
+    within = within and f" ({within})"
     if (repeated := series.index.duplicated()).any():
-        msg = f"the table has several values for {_where(series.index[repeated].unique(), by)}; average them first"
+        where = _where(series.index[repeated].unique(), by)
+        msg = f"the table has several values for {where}{within}; average them first"
         raise ValueError(msg)
     series = series.reindex(pd.MultiIndex.from_product(names, names=list(by)))
     if (absent := series.isna()).any():
         where = _where(series.index[absent], by)
-        msg = f"runs are paired by seed, but there is none for {where}; add it, or drop its seed"
+        msg = f"runs are paired by seed, but there is none for {where}{within}; add it, or drop its seed"
         raise ValueError(msg)
     return series.to_numpy(float).reshape([len(level) for level in names]), names
 
 
-def title(name: str) -> str:
-    """Write the name of a column as the label of an axis."""
-    return (name[:1].upper() + name[1:]).replace("_", " ")
+def named(keys: Iterable[str], row: Iterable[object]) -> str:
+    """Write a combination of keys for a message."""
+    return " ".join(f"{key}={name}" for key, name in zip(keys, row, strict=True))
 
 
 def _where(rows: Iterable[tuple], by: Sequence[str]) -> str:
-    return some(" ".join(f"{key}={name}" for key, name in zip(by, row, strict=True)) for row in rows)
+    return some(named(by, row) for row in rows)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from semiclip._checks import finite_rows
+from semiclip.metrics._cosine import DECIMALS, normalise
+
+BLOCK = 1 << 12  # rows summed at a time; sums of sums round less than one long sum
+
+
+def consistency(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
+    """Return the mean cosine of all pairs of rows of each group, such as the replicates of a perturbation.
+
+    Parameters
+    ----------
+    x
+        Embedding, shape (n, d). A row of zeros has cosine 0 with every other.
+    codes
+        Group of each row, integers of 0 … ``n_groups`` − 1, shape (n,).
+    n_groups
+        Number of groups.
+
+    Returns
+    -------
+    Means of shape (n_groups,), NaN for groups of fewer than two rows; exactly 1 where all rows are the same. No
+    matrix of pairs is made.
+
+    Raises
+    ------
+    ValueError
+        If ``codes`` does not hold one group per row, a code is out of range, or values are not finite.
+
+    References
+    ----------
+    Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [3.0, 3.0]])
+    >>> consistency(x, np.array([0, 0, 0, 1]), 2).round(3)
+    array([0.333,   nan])
+    """
+    codes = np.asarray(codes)
+    if x.ndim != 2 or codes.shape != x.shape[:1]:
+        msg = f"x has shape {x.shape} and codes {codes.shape}; rows of an embedding and one group per row are needed"
+        raise ValueError(msg)
+    if codes.size and not (codes.min() >= 0 and codes.max() < n_groups):
+        msg = f"codes run from {codes.min()} to {codes.max()}; they must lie in 0 … {n_groups - 1}"
+        raise ValueError(msg)
+    finite_rows(x, pd.RangeIndex(len(x)), "x")
+    sums, squares = np.zeros((n_groups, x.shape[1])), np.zeros(n_groups)
+    for start in range(0, len(x), BLOCK):
+        rows = codes[start : start + BLOCK]
+        unit = normalise(x[start : start + BLOCK].astype(np.float64, copy=False))
+        # one column per row of x, with a single 1 in the row of its group
+        member = sparse.csc_array((np.ones(rows.size), rows, np.arange(rows.size + 1)), shape=(n_groups, rows.size))
+        sums += member @ unit
+        squares += member @ np.einsum("ij,ij->i", unit, unit)
+    return _mean_cosine(sums, squares, np.bincount(codes, minlength=n_groups))
+
+
+def random_consistency(x: np.ndarray, sizes: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the consistency of random sets of rows, shape (len(sizes), n_draws), for ascending sizes.
+
+    The sets of one draw are the beginnings of one random order of the rows.
+    """
+    null = np.empty((len(sizes), n_draws))
+    starts = np.append(0, sizes[:-1])
+    for draw in range(n_draws):
+        unit = normalise(x[rng.choice(len(x), sizes[-1], replace=False)].astype(np.float64, copy=False))
+        sums = np.add.reduceat(unit, starts).cumsum(axis=0)
+        squares = np.add.reduceat(np.einsum("ij,ij->i", unit, unit), starts).cumsum()
+        null[:, draw] = _mean_cosine(sums, squares, sizes)
+    return null
+
+
+def _mean_cosine(sums: np.ndarray, squares: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Return (‖Σ u‖² − Σ ‖u‖²) / (n (n − 1)) for the unit rows u of each group."""
+    pairs = np.where(n < 2, np.nan, n * (n - 1.0))
+    # rounded as cosines are, so that equal rows give 1 whatever the order of summation
+    return np.round((np.einsum("ij,ij->i", sums, sums) - squares) / pairs, DECIMALS)

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from semiclip._checks import some
+from semiclip._runs import checked, grid, named
+from semiclip.metrics import paired_wilcoxon, smallest_p
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from semiclip.metrics._paired import Alternative
+
+WITHIN = ("metric", "key", "dataset")  # the columns that tell figures apart where the caller names none
+RESULTS = ("mean", "sd", "n_seeds", "difference", "difference_sd", "p_value", "p_min")
+EQUAL = 1e-12  # scores whose range is a smaller share of their size are equal but for rounding
+
+
+def compare(
+    table: pd.DataFrame,
+    *,
+    base: str,
+    by: str = "representation",
+    value: str = "value",
+    seed: str = "seed",
+    within: str | Sequence[str] | None = None,
+    alternative: Alternative = "two-sided",
+) -> pd.DataFrame:
+    """Compare methods with a base over seeds, figure by figure, as Table 1 of the paper does.
+
+    Parameters
+    ----------
+    table
+        One row per method, seed and figure, such as the results of :func:`recall` for each seed with a column of the
+        seed, stacked by :func:`pandas.concat`.
+    base
+        The method to compare the others with.
+    by
+        Column of the methods.
+    value
+        Column of the scores.
+    seed
+        Column of the seeds. Within a figure every method needs the same ones.
+    within
+        Column or columns that tell the figures apart; methods are compared within each. By default those of
+        ``metric``, ``key`` and ``dataset`` that the table has.
+    alternative
+        ``"two-sided"``: a method differs from the base; ``"greater"``: it scores higher; ``"less"``: lower.
+
+    Returns
+    -------
+    One row per figure and method, in their order in the table: the columns of ``within`` and ``by``, ``mean``, ``sd``
+    (of the scores over the seeds, ddof 1; NaN for one seed), ``n_seeds``, ``difference`` (the mean less that of the
+    base), ``difference_sd`` (of the differences seed by seed), ``p_value`` (of :func:`semiclip.metrics.paired_wilcoxon`
+    over the seeds, not corrected for the number of tests) and ``p_min`` (what so many seeds can reach at best, see
+    :func:`semiclip.metrics.smallest_p`). The base has the difference 0 and the p-value 1.
+
+    Raises
+    ------
+    TypeError
+        If ``table`` is not a DataFrame, or ``value`` does not hold numbers.
+    KeyError
+        If a column is missing.
+    ValueError
+        If the table is empty or has gaps, ``base`` is unknown, a figure lacks it or has a single method, a method lacks
+        a seed that others have or has it twice, or a column is named twice or like one of the result.
+
+    Notes
+    -----
+    A database without an annotated pair in the map has no recall: leave it out by ``table.dropna(subset="value")``.
+
+    References
+    ----------
+    Bendidi et al., ICML 2025, Table 1, DOI 10.48550/arXiv.2505.21317.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> runs = {"representation": ["plain"] * 6 + ["PEA"] * 6, "seed": [*range(6)] * 2}
+    >>> recall = [0.40, 0.42, 0.41, 0.38, 0.45, 0.39, 0.44, 0.47, 0.45, 0.43, 0.46, 0.44]
+    >>> result = scl.tl.compare(pd.DataFrame(runs | {"value": recall}), base="plain")
+    >>> result[["representation", "mean", "difference", "p_value", "p_min"]].round(3)
+      representation   mean  difference  p_value  p_min
+    0          plain  0.408        0.00    1.000  0.031
+    1            PEA  0.448        0.04    0.031  0.031
+    """
+    figures = _figures(table, by, value, seed, within)
+    if base not in (methods := list(table[by].unique())):
+        msg = f"base={base!r} is no {by} of the table, which has {some(methods)}"
+        raise ValueError(msg)
+    results = []
+    for figure, values, methods in figures:
+        if base not in methods:
+            msg = f"base={base!r} has no score for {named(figure, figure.values())}; run it, or leave that out"
+            raise ValueError(msg)
+        scores = values[methods.index(base)]
+        differences = values - scores
+        tests = {
+            "difference": differences.mean(axis=1),
+            "difference_sd": _sd(differences),
+            "p_value": [paired_wilcoxon(row, scores, alternative=alternative) for row in values],
+            "p_min": smallest_p(values.shape[1], alternative),
+        }
+        results.append(pd.DataFrame({**figure, by: methods, **_summary(values), **tests}))
+    return pd.concat(results, ignore_index=True)
+
+
+def zscores(
+    table: pd.DataFrame,
+    *,
+    by: str = "representation",
+    value: str = "value",
+    seed: str = "seed",
+    within: str | Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Standardise the scores of methods, so that figures of different scales can be compared (paper, Figure 2a).
+
+    For each figure and seed, the scores of all methods under this seed are brought to mean 0 and standard deviation 1
+    (ddof 0); then come mean and standard deviation over the seeds. What a seed does to all methods alike, such as a
+    better encoder, thus leaves no trace.
+
+    Parameters
+    ----------
+    table, by, value, seed, within
+        As in :func:`compare`.
+
+    Returns
+    -------
+    One row per figure and method, in their order in the table: the columns of ``within`` and ``by``, ``mean`` and
+    ``sd`` of z over the seeds (ddof 1; NaN for one seed), and ``n_seeds``. Where all methods score the same under a
+    seed, z is 0.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError
+        As in :func:`compare`.
+
+    References
+    ----------
+    Bendidi et al., ICML 2025, Figure 2a, DOI 10.48550/arXiv.2505.21317.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> runs = {"representation": ["KD", "KD", "CLIP", "CLIP", "DCCA", "DCCA"], "seed": [0, 1] * 3}
+    >>> table = pd.DataFrame(runs | {"value": [0.1, 0.2, 0.3, 0.4, 0.2, 0.5]})
+    >>> scl.tl.zscores(table).round(2)
+      representation  mean    sd  n_seeds
+    0             KD -1.28  0.08        2
+    1           CLIP  0.75  0.68        2
+    2           DCCA  0.53  0.76        2
+    """
+    results = []
+    for figure, values, methods in _figures(table, by, value, seed, within):
+        equal = np.ptp(values, axis=0) <= EQUAL * np.abs(values).max(axis=0)
+        z = (values - values.mean(axis=0)) / np.where(equal, 1, values.std(axis=0))
+        results.append(pd.DataFrame({**figure, by: methods, **_summary(np.where(equal, 0, z))}))
+    return pd.concat(results, ignore_index=True)
+
+
+def _figures(
+    table: pd.DataFrame, by: str, value: str, seed: str, within: str | Sequence[str] | None
+) -> list[tuple[dict[str, object], np.ndarray, list]]:
+    """Return what tells each figure apart, its scores of shape (methods, seeds), and the methods."""
+    own = [by, seed, value]
+    if within is None:
+        within = [name for name in WITHIN if name in getattr(table, "columns", ()) and name not in own]
+    columns = [within] if isinstance(within, str) else list(within)
+    table = _checked(table, own, columns)
+    groups = table.groupby(columns, sort=False, observed=True) if columns else [((), table)]
+    figures = []
+    for names, rows in groups:
+        where = named(columns, names)
+        values, (methods, _) = grid(rows, value, [by, seed], within=where)
+        if len(methods) < 2:
+            msg = f"{where or 'the table'} has a single {by}, {methods[0]}; add another one to compare it with"
+            raise ValueError(msg)
+        figures.append((dict(zip(columns, names, strict=True)), values, methods))
+    return figures
+
+
+def _checked(table: pd.DataFrame, own: list[str], columns: list[str]) -> pd.DataFrame:
+    by, seed, value = own
+    for name in columns:
+        checked(table, values={}, keys={"within": name}, aim="compare")
+    checked(table, values={"value": value}, keys={"by": by, "seed": seed}, aim="compare")
+    names = [*own, *columns]
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        msg = f"column {some(repeated)} is named twice among by, seed, value and within; each needs its own"
+        raise ValueError(msg)
+    if taken := [name for name in (by, *columns) if name in RESULTS]:
+        msg = f"the result has a column {some(taken)} of its own; rename that of the table"
+        raise ValueError(msg)
+    return table[names]
+
+
+def _summary(values: np.ndarray) -> dict[str, object]:
+    return {"mean": values.mean(axis=1), "sd": _sd(values), "n_seeds": values.shape[1]}
+
+
+def _sd(values: np.ndarray) -> np.ndarray:
+    return values.std(axis=1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from semiclip.metrics._energy import energy_distances, random_energy_distances
+from semiclip.tl._maps import corrected
+from semiclip.tl._treated import Treated, inactive, measured, p_values, table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from semiclip.correction._correct import Method, Profile
+
+
+def magnitude(
+    adata: AnnData,
+    *,
+    use_rep: str | Sequence[str],
+    perturbation_key: str,
+    control: str | Sequence[str],
+    batch_key: str | None = None,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float = 0.0,
+    fallback: Literal["raise", "pooled"] = "raise",
+    null: Sequence[str] | None = None,
+    n_permutations: int = 1000,
+    max_controls: int = 1000,
+    min_obs: int = 5,
+    rng: int | np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Measure how far each perturbation is from the controls: the energy distance of their rows.
+
+    Each representation is corrected on the controls first.
+
+    Parameters
+    ----------
+    adata, use_rep, perturbation_key, control, batch_key
+        As in :func:`recall`, but there must be controls.
+    method, profile, ridge, fallback
+        Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is.
+    null
+        Perturbations known to be inactive, such as genes that are not expressed: their values are the null
+        distribution. ``None`` draws it: sets of as many random controls, see the notes.
+    n_permutations
+        Number of random sets for each number of rows.
+    max_controls
+        Controls to compare with, at most; a random sample where there are more.
+    min_obs
+        Rows that a perturbation must have to be measured.
+    rng
+        Seed or generator of the sample of controls and of the sets. With an integer all representations meet the same.
+
+    Returns
+    -------
+    One row per representation and perturbation: ``metric``, ``representation``, ``key`` (the perturbation), ``value``
+    (in units of the corrected representation, see :func:`semiclip.metrics.energy_distance`), ``n_obs`` (its rows) and
+    ``p_value``. A perturbation of fewer than ``min_obs`` rows has neither value nor p-value (NaN), and those of
+    ``null`` have no p-value, since they are what the others are compared with.
+
+    Raises
+    ------
+    KeyError
+        If a column or representation does not exist.
+    TypeError, ValueError
+        If there are fewer than two controls, no perturbation has ``min_obs`` rows, a label of ``null`` is not there,
+        none of them has ``min_obs`` rows, or as in :func:`recall`.
+
+    Notes
+    -----
+    A random set of controls is taken out of the sample and compared with what is left of it, so that no row is in both.
+    What is left is smaller, and a set is at most half of the sample: both make the distances of random sets larger,
+    so that p-values err towards 1 where controls are not many more than the rows of a perturbation. The p-value is
+    (1 + #{random sets at least as far}) / (1 + n_permutations), or the share of the inactive perturbations that are at
+    least as far. The distance of a small set is larger by chance alone: compare values at equal ``n_obs``.
+
+    References
+    ----------
+    Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463; Székely and Rizzo 2013, DOI 10.1016/j.jspi.2013.03.018.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20).knockouts["image"]
+    >>> table = scl.tl.magnitude(
+    ...     adata, use_rep="X_image", perturbation_key="perturbation", control="control", method="center", rng=0
+    ... )
+    >>> table.round(3).head(2)
+          metric representation      key   value  n_obs  p_value
+    0  magnitude        X_image  gene_00  32.213      6    0.001
+    1  magnitude        X_image  gene_01  24.863      6    0.001
+    """
+    if control is None:
+        msg = "control=None, but magnitude is a distance to the controls; name their label(s)"
+        raise ValueError(msg)
+    if max_controls < 2 or min_obs < 1:
+        msg = f"max_controls={max_controls} must be at least 2, and min_obs={min_obs} at least 1"
+        raise ValueError(msg)
+    tables = []
+    for found in corrected(
+        adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key,
+        method=method, profile=profile, ridge=ridge, fallback=fallback,
+    ):  # fmt: skip
+        treated = Treated.of(found)
+        known = inactive(treated, null, n_permutations)
+        enough = measured(treated, min_obs, known)
+        generator = np.random.default_rng(rng)
+        reference = found.x[_sample(np.flatnonzero(~found.treated[found.codes]), max_controls, generator)]
+        samples = (found.x[rows] for rows, keep in zip(treated.groups(), enough, strict=True) if keep)
+        values = np.full(enough.shape, np.nan)
+        values[enough] = energy_distances(samples, reference)
+        draw = partial(random_energy_distances, reference, n_draws=n_permutations, rng=generator)
+        p = p_values(values, known, np.minimum(treated.counts, len(reference) // 2), draw)
+        tables.append(table("magnitude", found.name, treated, values, p))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _sample(rows: np.ndarray, at_most: int, rng: np.random.Generator) -> np.ndarray:
+    if len(rows) < 2:
+        msg = f"there is {len(rows)} control row, but a distance to the controls needs at least 2"
+        raise ValueError(msg)
+    return rows if len(rows) <= at_most else np.sort(rng.choice(rows, at_most, replace=False))

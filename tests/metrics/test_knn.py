@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from sklearn.model_selection import LeaveOneGroupOut, LeaveOneOut, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
+
+from semiclip.metrics import knn_accuracy
+
+
+@pytest.fixture
+def data():
+    """Three unequally frequent labels, near each other, in four batches."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(["a", "b", "c"], [20, 30, 50]))
+    means = {"a": [2, 0, 0, 0], "b": [0, 2, 0, 0], "c": [0, 0, 2, 0]}
+    return np.stack([means[label] for label in labels]) + rng.normal(size=(100, 4)), labels, rng.integers(0, 4, 100)
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 2, 5, 20])
+def test_equals_sklearn(data, n_neighbors):
+    x, labels, batch = data
+    classifier = KNeighborsClassifier(n_neighbors, metric="cosine")
+    predicted = cross_val_predict(classifier, x, labels, cv=LeaveOneOut())
+    found = knn_accuracy(x, labels, n_neighbors=n_neighbors)
+    assert found == {"value": pytest.approx((predicted == labels).mean()), "n_obs": 100, "chance": 0.5}
+    predicted = cross_val_predict(classifier, x, labels, groups=batch, cv=LeaveOneGroupOut())
+    found = knn_accuracy(x, labels, batch, n_neighbors=n_neighbors)
+    assert found == {"value": pytest.approx((predicted == labels).mean()), "n_obs": 100, "chance": 0.5}
+
+
+def test_rows_without_a_possible_neighbour_of_their_label_do_not_count():
+    x = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [-1.0, -1.0]])
+    labels = np.array(["a", "a", "b", "b", "alone"])
+    assert knn_accuracy(x, labels, n_neighbors=1) == {"value": 1.0, "n_obs": 4, "chance": 0.5}
+    # "b" is found in one batch only
+    found = knn_accuracy(x, labels, np.array([0, 1, 0, 0, 1]), n_neighbors=1)
+    assert found == {"value": 1.0, "n_obs": 2, "chance": 1.0}
+
+
+def test_of_labels_that_tie_the_first_wins():
+    x = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [0.0, 1.0], [0.1, 1.0], [0.2, 1.0]])
+    assert knn_accuracy(x, np.array([2, 2, 1, 3, 3, 3]), n_neighbors=2)["n_obs"] == 5
+    assert knn_accuracy(x, np.array([2, 2, 1, 3, 3, 3]), n_neighbors=2)["value"] == 3 / 5
+
+
+def test_batch_effects_do_not_help_across_batches():
+    rng = np.random.default_rng(0)
+    batch = np.repeat(np.arange(4), 50)
+    labels = np.where(rng.random(200) < 0.9, batch % 2, 1 - batch % 2)  # known from the batch
+    x = 5 * np.eye(4)[batch] + rng.normal(size=(200, 4))
+    assert knn_accuracy(x, labels)["value"] > 0.8
+    assert knn_accuracy(x, labels, batch)["value"] < 0.7
+
+
+def test_permuted_labels_measure_chance(data):
+    x, labels, batch = data
+    found = knn_accuracy(x, labels, batch, n_permutations=200, rng=0)
+    assert found == knn_accuracy(x, labels, batch, n_permutations=200, rng=0)
+    rng = np.random.default_rng(0)
+    expected = [knn_accuracy(x, rng.permutation(labels), batch)["value"] for _ in range(200)]
+    assert found["chance_mean"] == pytest.approx(np.mean(expected))
+    assert found["chance_sd"] == pytest.approx(np.std(expected))
+    assert 0.34 < found["chance_mean"] < 0.5 < found["value"]  # between guessing by frequency and always the same
+
+
+def test_nothing_is_changed(data):
+    x, labels, batch = (part.copy() for part in data)
+    knn_accuracy(x, labels, batch, n_permutations=2, rng=0)
+    for part, before in zip((x, labels, batch), data, strict=True):
+        np.testing.assert_array_equal(part, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.ones(3)}, r"x has shape \(3,\), labels \(3,\); rows of an embedding"),
+        ({"labels": np.array([0, 1])}, r"x has shape \(3, 2\), labels \(2,\)"),
+        ({"batch": np.zeros(2)}, r"labels \(3,\) and batch \(2,\)"),
+        ({"labels": np.array([0.0, np.nan, 1.0])}, "1 of 3 labels are missing; drop these rows first"),
+        ({"x": np.full((3, 2), np.inf)}, r"x holds NaN or infinite values in 3 row\(s\)"),
+        ({"n_neighbors": 3}, "n_neighbors=3, but a row has as few as 2 other rows to choose from"),
+        ({"n_neighbors": 0}, "n_neighbors=0, but a row has as few as 2"),
+        ({"n_neighbors": 2, "batch": np.array([0, 0, 1])}, "n_neighbors=2, but a row has as few as 1 rows in other"),
+        ({"batch": np.zeros(3)}, "as few as 0 rows in other batches"),
+        ({"labels": np.array(["a", "b", "c"])}, "no label is found a second time elsewhere, .* are a, b, c"),
+        ({"batch": np.array([0, 0, 1])}, "no label is found a second time in another batch"),
+        ({"n_permutations": -1}, "n_permutations=-1 must not be negative"),
+    ],
+)
+def test_refuses(change, message):
+    arguments = {"x": np.eye(3)[:, :2] + 1, "labels": np.array([0, 0, 1]), "n_neighbors": 1} | change
+    with pytest.raises(ValueError, match=message):
+        knn_accuracy(**arguments)

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semiclip.metrics import _order
+from semiclip.metrics._order import order_statistics
+
+
+@pytest.fixture
+def small_sample(monkeypatch):
+    """Take the way of large arrays for small ones."""
+    monkeypatch.setattr(_order, "SAMPLE", 64)
+    monkeypatch.setattr(_order, "BLOCK", 100)
+
+
+def draws(kind, rng, n=5_000):
+    return {
+        "normal": rng.normal(size=n),
+        "ascending": np.sort(rng.normal(size=n)),
+        "descending": np.sort(rng.normal(size=n))[::-1],
+        "ties": rng.integers(0, 3, n).astype(float),
+        "constant": np.full(n, 0.25),
+        # every sampled value lies in the upper half, so that the bracket of a low rank holds nothing of it
+        "misleading": np.where(np.arange(n) % (n // 64) == 0, 5.0, 0.0) + rng.random(n),
+    }[kind]
+
+
+@pytest.mark.usefixtures("small_sample")
+@pytest.mark.parametrize("kind", ["normal", "ascending", "descending", "ties", "constant", "misleading"])
+def test_large_arrays_equal_sorting(kind):
+    values = draws(kind, np.random.default_rng(0))
+    before, ranks = values.copy(), [0, 1, 250, 2_500, 4_750, 4_998, 4_999]
+    assert order_statistics(values, ranks) == np.sort(values)[ranks].tolist()
+    np.testing.assert_array_equal(values, before)
+
+
+@given(values=st.lists(st.integers(-4, 4), min_size=1, max_size=30), data=st.data())
+def test_small_arrays_equal_sorting(values, data):
+    values = np.array(values, dtype=float)
+    ranks = sorted(data.draw(st.sets(st.integers(0, values.size - 1))))
+    before = values.copy()
+    assert order_statistics(values, ranks) == np.sort(values)[ranks].tolist()
+    np.testing.assert_array_equal(values, before)
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_only_what_lies_between_is_selected_from(monkeypatch):
+    values, sizes, concatenate = np.random.default_rng(0).random(200_000), [], np.concatenate
+
+    def watched(parts):
+        sizes.append(sum(map(len, parts)))
+        return concatenate(parts)
+
+    monkeypatch.setattr(_order, "SAMPLE", 10_000)
+    monkeypatch.setattr(_order.np, "concatenate", watched)
+    monkeypatch.setattr(_order.np, "partition", lambda *_: pytest.fail("everything was copied"))
+    order_statistics(values, [10_000, 190_000])
+    assert max(sizes) < 20_000

@@ -1,0 +1,213 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from semiclip.metrics import _preservation, preservation, spearman, structural_integrity
+
+
+def naive(predictions, targets, batch, control, *, uncentred=False):
+    """The formula, written with loops."""
+    distances, extents = [], []
+    for label in sorted(set(batch.tolist())):
+        rows = [i for i in range(len(batch)) if batch[i] == label]
+        references = [i for i in rows if control[i]]
+        if not references and not uncentred:
+            continue
+        distance = extent = 0.0
+        for gene in range(targets.shape[1]):
+            p0 = sum(predictions[i, gene] for i in references) / max(len(references), 1)
+            y0 = sum(targets[i, gene] for i in references) / max(len(references), 1)
+            for i in rows:
+                y = targets[i, gene] - y0
+                distance += (predictions[i, gene] - p0 - y) ** 2
+                extent += y**2
+        distances.append(distance**0.5 / len(rows))
+        extents.append(extent**0.5 / len(rows))
+    return 1 - (sum(distances) / len(distances)) / (2 * sum(extents) / len(extents))
+
+
+@pytest.fixture
+def study():
+    """Targets in five batches of unequal size, of which the last has no control, and predictions of them."""
+    rng = np.random.default_rng(0)
+    batch = np.array(["a", "b", "c", "d", "e"])[rng.choice(5, 80, p=[0.4, 0.2, 0.2, 0.1, 0.1])]
+    control = (rng.random(80) < 0.3) & (batch != "e")
+    targets = rng.normal(size=(80, 7)) + 3 * (batch == "b")[:, None]
+    return targets + rng.normal(size=targets.shape), targets, batch, control
+
+
+@pytest.mark.parametrize("block", [1, 20, 1 << 22])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equals_the_naive_loop_over_blocks(study, block, dtype, monkeypatch):
+    monkeypatch.setattr(_preservation, "BLOCK", block)
+    predictions, targets, batch, control = study
+    predictions, targets = predictions.astype(dtype), targets.astype(dtype)
+    found = structural_integrity(predictions, targets, batch, control)
+    assert type(found) is float
+    assert found == pytest.approx(naive(predictions.astype(float), targets.astype(float), batch, control), abs=1e-12)
+
+
+def test_exact_values(study):
+    _, targets, batch, control = study
+
+    def integrity(predictions):
+        return structural_integrity(predictions, targets, batch, control)
+
+    assert integrity(targets) == 1
+    assert integrity(np.ones_like(targets)) == 0.5
+    assert integrity(np.full(targets.shape, 0.1)) == 0.5
+    assert integrity(np.broadcast_to(targets.mean(axis=0), targets.shape)) == 0.5
+    assert integrity(-targets) == pytest.approx(0, abs=1e-15)
+    for scale in (3, 0.5, 0, 2, -0.5, -3):
+        assert integrity(scale * targets) == pytest.approx(1 - abs(1 - scale) / 2, abs=1e-14)
+    assert integrity(3 * targets) == pytest.approx(0, abs=1e-14)
+    assert integrity(0.5 * targets) == pytest.approx(0.75, abs=1e-14)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_constant_per_batch_changes_nothing_and_neither_do_order_and_scale(seed):
+    rng = np.random.default_rng(seed)
+    batch, control = rng.integers(0, 4, 30), rng.random(30) < 0.5
+    control[0] = True
+    predictions, targets = rng.normal(size=(2, 30, 3))
+    once = structural_integrity(predictions, targets, batch, control)
+    shift, other = rng.normal(size=(2, 4, 3))
+    assert structural_integrity(predictions + shift[batch], targets + other[batch], batch, control) == pytest.approx(
+        once, abs=1e-12
+    )
+    order = rng.permutation(30)
+    assert structural_integrity(predictions[order], targets[order], batch[order], control[order]) == pytest.approx(once)
+    assert structural_integrity(7 * predictions, 7 * targets, batch, control) == pytest.approx(once)
+    renamed = np.array(["w", "z", "y", "x"])[batch]
+    assert structural_integrity(predictions, targets, renamed, control) == pytest.approx(once)
+
+
+def test_the_table_holds_the_measures_and_what_they_were_taken_over(study):
+    predictions, targets, batch, control = study
+    predictions[:, 2] = 4
+    table = preservation(predictions, targets, batch, control)
+    value = table.set_index("metric")["value"]
+    assert list(table) == ["metric", "value", "n_obs", "n_batches", "n_dropped_batches", "n_constant_genes"]
+    assert list(value.index) == ["structural_integrity", "spearman_gene", "spearman_sample", "preservation"]
+    assert value["structural_integrity"] == structural_integrity(predictions, targets, batch, control)
+    assert value["spearman_gene"] == pytest.approx(np.mean(spearman(predictions, targets)[0]))
+    assert value["spearman_sample"] == pytest.approx(np.mean(spearman(predictions, targets, axis=1)[0]))
+    assert value["preservation"] == 50 * (value["structural_integrity"] + value["spearman_gene"])
+    counts = table.drop(columns=["metric", "value"]).drop_duplicates()
+    assert counts.to_numpy().tolist() == [[80, 4, 1, 1]]
+
+
+def test_best_and_constant_scores(study):
+    _, targets, batch, control = study
+    assert preservation(targets, targets, batch, control)["value"].tolist() == pytest.approx([1, 1, 1, 100])
+    constant = preservation(np.broadcast_to(targets.mean(axis=0), targets.shape), targets, batch, control)
+    assert constant["value"].drop(2).tolist() == [0.5, 0, 25.0]
+    assert set(constant["n_constant_genes"]) == {7}
+
+
+def test_batches_without_controls_are_left_out_of_the_structure(study):
+    predictions, targets, batch, control = study
+    with_controls = batch != "e"
+    rest = [part[with_controls] for part in study]
+    assert structural_integrity(predictions, targets, batch, control) == structural_integrity(*rest)
+
+
+@pytest.mark.parametrize("form", [sparse.csr_array, sparse.csc_matrix])
+def test_takes_sparse_targets(study, form):
+    predictions, targets, batch, control = study
+    targets = np.where(targets > 0, targets, 0)
+    expected = preservation(predictions, targets, batch, control)
+    pd.testing.assert_frame_equal(preservation(predictions, form(targets), batch, control), expected)
+
+
+def test_nothing_is_changed(study):
+    before = [part.copy() for part in study]
+    preservation(*study, legacy_subsample=True, rng=0)
+    for part, was in zip(study, before, strict=True):
+        np.testing.assert_array_equal(part, was)
+
+
+def simulated(n_batches, n, control_share, level, seed):
+    """Expression about a mean profile ``level`` times as large as its variation, and its batches and controls."""
+    rng = np.random.default_rng(seed)
+    targets = (level * rng.choice([-1, 1], 30) + rng.normal(size=(n, 30))).astype(np.float32)
+    return targets, rng.integers(0, n_batches, n), rng.random(n) < control_share
+
+
+def constant_score(targets, batch, control, **how):
+    mean = np.broadcast_to(targets.mean(axis=0), targets.shape)
+    return preservation(mean, targets, batch, control, **how).set_index("metric")["value"]
+
+
+def test_the_released_evaluation_rewards_constant_predictions_where_batches_are_many():
+    study = simulated(n_batches=3000, n=30_000, control_share=0.03, level=7, seed=0)
+    scores = pd.DataFrame([constant_score(*study, legacy_subsample=True, rng=seed) for seed in range(5)]).mean()
+    assert scores["structural_integrity"] == pytest.approx(0.93, abs=0.01)
+    assert scores["preservation"] == pytest.approx(46.4, abs=0.5)
+    assert constant_score(*study)["preservation"] == pytest.approx(25)
+
+
+def test_the_released_evaluation_is_right_where_batches_are_few():
+    study = simulated(n_batches=17, n=10_000, control_share=0.13, level=1.5, seed=0)
+    scores = pd.DataFrame([constant_score(*study, legacy_subsample=True, rng=seed) for seed in range(10)]).mean()
+    assert scores["structural_integrity"] == pytest.approx(0.5, abs=0.01)
+    assert scores["preservation"] == pytest.approx(25, abs=0.5)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(300, 300), (2000, 512), (51_200, 512), (51_201, 1024)])
+def test_the_released_evaluation_sees_one_mini_batch_in_a_hundred(n, expected):
+    targets = np.random.default_rng(0).normal(size=(n, 2))
+    table = preservation(targets, targets, np.arange(n) % 3, np.arange(n) % 2 == 0, legacy_subsample=True, rng=0)
+    assert set(table["n_obs"]) == {expected}
+
+
+def test_the_released_evaluation_leaves_batches_without_controls_as_they_are(study):
+    predictions, targets, batch, control = study
+    table = preservation(*study, legacy_subsample=True)  # fewer than 512 rows are all taken
+    assert table["value"][0] == pytest.approx(naive(predictions, targets, batch, control, uncentred=True), abs=1e-12)
+    assert table["n_batches"][0] == 5
+    assert table["n_dropped_batches"][0] == 0
+
+
+def test_the_subset_follows_the_seed():
+    study = simulated(n_batches=40, n=2000, control_share=0.1, level=2, seed=0)
+    draws = [constant_score(*study, legacy_subsample=True, rng=seed)["structural_integrity"] for seed in (1, 1, 2)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.parametrize("function", [structural_integrity, preservation])
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"predictions": np.ones((4, 3))},
+            ValueError,
+            r"predictions has shape \(4, 3\) and targets has shape \(4, 2\)",
+        ),
+        ({"predictions": np.full((4, 2), np.nan)}, ValueError, "predictions holds NaN or infinite values in 4"),
+        ({"targets": np.ones((4, 2), dtype=object)}, TypeError, "targets holds object values, not real numbers"),
+        ({"batch": np.zeros(3)}, ValueError, r"batch has shape \(3,\) for 4 rows; one label per row"),
+        ({"batch": np.array([0, 0, np.nan, 1])}, ValueError, r"batch has no label in 1 row\(s\)"),
+        ({"control": np.array(["true"] * 4)}, TypeError, r"control holds <U4 of shape \(4,\); it is a mask"),
+        ({"control": np.ones(3, dtype=bool)}, TypeError, r"control holds bool of shape \(3,\); it is a mask"),
+        ({"control": np.zeros(4, dtype=bool)}, ValueError, r"none of the 2 batch\(es\) has a control"),
+        ({"targets": np.full((4, 2), 0.1)}, ValueError, "all targets equal the mean of their batch's controls"),
+    ],
+)
+def test_refuses(function, change, error, message):
+    arguments = {
+        "predictions": np.ones((4, 2)),
+        "targets": np.arange(8.0).reshape(4, 2),
+        "batch": np.array([0, 0, 1, 1]),
+        "control": np.array([True, False, True, False]),
+    } | change
+    with pytest.raises(error, match=message):
+        function(**arguments)
+
+
+def test_refuses_a_single_gene_whose_samples_cannot_be_ranked():
+    with pytest.raises(ValueError, match="each series has 1 value"):
+        preservation(np.ones((4, 1)), np.arange(4.0)[:, None], np.zeros(4), np.arange(4) < 2)

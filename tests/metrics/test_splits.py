@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semiclip.metrics import preservation_split
+
+
+@pytest.fixture
+def grid():
+    """Each of 50 perturbations and 5 controls in each of 40 batches."""
+    batch = np.repeat(np.arange(40), 55)
+    perturbation = np.tile(np.append(np.arange(50).astype(str), ["control"] * 5), 40)
+    return batch, perturbation, perturbation == "control"
+
+
+def test_shares_and_what_is_in_the_parts(grid):
+    batch, perturbation, control = grid
+    split = preservation_split(*grid, rng=0)
+    perturbed = [part[~control[part]] for part in split]
+    assert [len(part) / 2000 for part in perturbed] == pytest.approx([0.49, 0.21, 0.09])
+    train, seen, unseen = perturbed
+    old, new = set(batch[train]), set(batch[seen])
+    assert len(old) == 28
+    assert not old & new
+    assert set(batch[unseen]) == new
+    known, unknown = set(perturbation[train]), set(perturbation[unseen])
+    assert len(known) == 35
+    assert len(unknown) == 15
+    assert not known & unknown
+    assert set(perturbation[seen]) == known
+    for part, batches in zip(split, (old, new, new), strict=True):
+        np.testing.assert_array_equal(part[control[part]], np.flatnonzero(control & np.isin(batch, list(batches))))
+
+
+@given(st.integers(2, 12), st.integers(2, 12), st.floats(0.05, 0.95), st.integers(0, 2**32 - 1))
+def test_parts_are_disjoint_beside_shared_controls(n_batches, n_perturbations, fraction, seed):
+    batch = np.repeat(np.arange(n_batches), n_perturbations + 1)
+    perturbation = np.tile(np.arange(n_perturbations + 1), n_batches)
+    control = perturbation == n_perturbations
+    split = preservation_split(batch, perturbation, control, train_fraction=fraction, rng=seed)
+    for part in split:
+        assert (np.diff(part) > 0).all()
+        assert not control[part].all()
+    train, seen, unseen = split
+    assert not set(batch[train]) & set(batch[unseen])
+    np.testing.assert_array_equal(np.intersect1d(seen, unseen), seen[control[seen]])
+
+
+def test_the_seed_decides(grid):
+    first, again, other = (preservation_split(*grid, rng=seed) for seed in (0, np.random.default_rng(0), 1))
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(a, c)
+
+
+def test_labels_of_controls_do_not_count(grid):
+    batch, perturbation, control = grid
+    several = np.where(control, np.arange(len(batch)).astype(str), perturbation)
+    for a, b in zip(preservation_split(*grid, rng=0), preservation_split(batch, several, control, rng=0), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"train_fraction": 1.0}, ValueError, "train_fraction=1.0 must lie between 0 and 1"),
+        ({"train_fraction": 0}, ValueError, "train_fraction=0 must lie between 0 and 1"),
+        ({"train_fraction": np.nan}, ValueError, "train_fraction=nan must lie between 0 and 1"),
+        ({"batch": np.zeros(6)}, ValueError, r"there are 1 batch\(es\); some must train"),
+        ({"batch": np.array(["a", "b", "a", "b", None, "b"], object)}, ValueError, r"batch has no label in 1 row\(s\)"),
+        ({"perturbation": np.array([9, 9, 1, 1, 1, 1])}, ValueError, r"there are 1 perturbation\(s\) beside the cont"),
+        ({"perturbation": np.ones(5)}, ValueError, r"perturbation has shape \(5,\) for 6 rows"),
+        ({"perturbation": np.array([9, 9, 1, 2, np.nan, 2])}, ValueError, "perturbation has no label in 1 row"),
+        ({"control": np.array([1, 1, 0, 0, 0, 0])}, TypeError, "control holds int64 of shape"),
+        ({"control": np.ones(6, dtype=bool)}, ValueError, r"there are 0 perturbation\(s\) beside the controls"),
+    ],
+)
+def test_refuses(change, error, message):
+    arguments = {
+        "batch": np.array([0, 1, 0, 1, 0, 1]),
+        "perturbation": np.array([9, 9, 1, 2, 2, 1]),
+        "control": np.array([True, True, False, False, False, False]),
+    } | change
+    with pytest.raises(error, match=message):
+        preservation_split(**arguments, rng=0)
+
+
+def test_parts_without_a_perturbed_row():
+    batch, control = np.array([0, 0, 1, 1]), np.array([True, False, True, False])
+    messages = set()
+    for seed in range(20):
+        # each perturbation is in a batch of its own, and the draws cross in half of the cases
+        try:
+            split = preservation_split(batch, np.array([9, 1, 9, 2]), control, rng=seed)
+        except ValueError as error:
+            messages.add(str(error))
+        else:
+            assert len(split.train) == len(split.unseen) == 2
+            assert not split.seen.size  # rather than controls alone
+    assert len(messages) == 1
+    assert messages.pop().startswith("no row is left for the part 'train': none of its perturbations is in one of its")
+    lonely = np.array([0, 0, 1, 0])  # one batch has no perturbation
+    with pytest.raises(ValueError, match="no row is left for the part '(train|unseen)'"):
+        preservation_split(lonely, np.array([9, 1, 9, 2]), control, rng=0)

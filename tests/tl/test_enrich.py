@@ -1,0 +1,218 @@
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import fisher_exact
+from statsmodels.stats.multitest import multipletests
+
+import semiclip as scl
+from semiclip.tl import enrich, region
+
+GENES = [f"G{i:02}" for i in range(40)]
+COLUMNS = ["gene_set", "n_overlap", "n_region", "n_set", "n_background"]
+COLUMNS += ["expected", "fold", "p_value", "p_adjusted", "genes"]
+HOW = {"inside": "distilled", "outside": ["tx", "image"]}
+
+
+@pytest.fixture
+def sets():
+    """A third of all pairs of forty genes, and three representations that recall few of them."""
+    rng = np.random.default_rng(0)
+    first, second = np.triu_indices(40, 1)
+    kept = rng.random(len(first)) < 0.3
+    table = pd.DataFrame({"gene_a": np.array(GENES)[first[kept]], "gene_b": np.array(GENES)[second[kept]]})
+    names = ("tx", "image", "distilled")
+    return table.assign(databases="CORUM", **{name: rng.random(len(table)) < 0.15 for name in names})
+
+
+@pytest.fixture
+def gene_sets():
+    """Sets of 1 to 19 genes, some of which are in no pair."""
+    rng = np.random.default_rng(1)
+    labels = [*GENES, "absent", "missing"]
+    return {f"set{i}": rng.choice(labels, size=rng.integers(1, 20), replace=False).tolist() for i in range(30)}
+
+
+def naive(sets, gene_sets, background, level, min_size=3):
+    """The same test with Python's sets, one gene set at a time."""
+    listed = sets[["gene_a", "gene_b"]].apply(frozenset, axis=1)
+    in_region = sets["distilled"] & ~sets["tx"] & ~sets["image"]
+    if isinstance(background, str):
+        inside = sets[["tx", "image", "distilled"]].any(axis=1) if background == "recalled" else sets["tx"].notna()
+        pairs = set(listed[inside])
+        genes = set().union(*pairs)
+    else:
+        genes = set(background)
+        pairs = {pair for pair in listed if pair <= genes}
+    drawn = set(listed[in_region])
+    if level == "gene":
+        universe, drawn = genes, set().union(*drawn) & genes
+        members = {name: set(members) & universe for name, members in gene_sets.items()}
+    else:
+        universe, drawn = pairs, drawn & pairs
+        members = {name: {pair for pair in universe if pair <= set(of)} for name, of in gene_sets.items()}
+    rows = []
+    for name, of in members.items():
+        if len(of) < min_size:
+            continue
+        x, n, k, total = len(of & drawn), len(drawn), len(of), len(universe)
+        p = fisher_exact([[x, n - x], [k - x, total - n - k + x]], alternative="greater").pvalue
+        genes = of & drawn if level == "gene" else set().union(*(of & drawn))
+        rows.append((name, x, n, k, total, n * k / total, x / (n * k / total), p, ";".join(sorted(genes))))
+    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "p_adjusted"])
+    table.insert(8, "p_adjusted", multipletests(table["p_value"], method="fdr_bh")[1])
+    return table
+
+
+@pytest.mark.parametrize("level", ["gene", "pair"])
+@pytest.mark.parametrize("background", ["recalled", "map", [*GENES[:30], "G01", "G02", "elsewhere", "nowhere"]])
+def test_equals_fishers_test_and_statsmodels(sets, gene_sets, background, level):
+    table = enrich(sets, **HOW, gene_sets=gene_sets, background=background, level=level)
+    assert list(table) == COLUMNS
+    assert table["p_value"].is_monotonic_increasing
+    expected = naive(sets, gene_sets, background, level)
+    assert 5 < len(expected) < 30
+    assert expected["n_overlap"].max() > 1
+    table, expected = (each.sort_values("gene_set", ignore_index=True) for each in (table, expected))
+    pd.testing.assert_frame_equal(table, expected, rtol=1e-9, check_dtype=False)
+
+
+def test_equals_gseapy(sets, gene_sets):
+    gseapy = pytest.importorskip("gseapy")
+    background = sorted(set(sets["gene_a"]) | set(sets["gene_b"]))
+    found = region(sets, **HOW)
+    query = sorted({*found["gene_a"], *found["gene_b"]})
+    # gseapy leaves sets without an overlap out of its table and of the adjustment
+    inside = {name: sorted(set(of) & set(background)) for name, of in gene_sets.items()}
+    tested = {name: of for name, of in inside.items() if len(of) > 2 and set(of) & set(query)}
+    theirs = gseapy.enrich(query, gene_sets=tested, background=background, outdir=None, no_plot=True).results
+    theirs = theirs.set_index("Term").sort_index()
+    ours = enrich(sets, **HOW, gene_sets=tested, background="map").set_index("gene_set").sort_index()
+    assert list(ours.index) == list(theirs.index)
+    np.testing.assert_allclose(ours["p_value"], theirs["P-value"], rtol=1e-9)
+    np.testing.assert_allclose(ours["p_adjusted"], theirs["Adjusted P-value"], rtol=1e-9)
+    assert list(ours["n_overlap"].astype(str) + "/" + ours["n_set"].astype(str)) == list(theirs["Overlap"])
+    assert list(ours["genes"]) == [";".join(sorted(genes.split(";"))) for genes in theirs["Genes"]]
+
+
+def test_a_gene_counts_once_however_many_pairs_it_is_in_and_a_set_names_it():
+    star = pd.DataFrame({"gene_a": "HUB", "gene_b": ["A", "B", "C", "D"], "x": [True, True, True, False]})
+    (row,) = enrich(star, inside="x", gene_sets={"hub": ["HUB", "A", "D", "HUB"]}, background="map").to_dict("records")
+    assert (row["n_overlap"], row["n_region"], row["n_set"], row["n_background"]) == (2, 4, 3, 5)
+    assert row["genes"] == "A;HUB"
+    (row,) = enrich(
+        star, inside="x", gene_sets={"hub": ["HUB", "A", "D"]}, background="map", level="pair", min_size=2
+    ).to_dict("records")
+    assert (row["n_overlap"], row["n_region"], row["n_set"], row["n_background"]) == (1, 3, 2, 4)
+    assert row["genes"] == "A;HUB"
+
+
+def test_the_recalled_background_is_what_any_representation_recalls(sets, gene_sets):
+    recalled = sets[sets[["tx", "image", "distilled"]].any(axis=1)]
+    table = enrich(sets, **HOW, gene_sets=gene_sets)
+    assert (table["n_background"] == len({*recalled["gene_a"], *recalled["gene_b"]})).all()
+    pd.testing.assert_frame_equal(table, enrich(recalled, **HOW, gene_sets=gene_sets, background="map"))
+    pairs = enrich(sets, **HOW, gene_sets=gene_sets, level="pair", min_size=1)
+    assert (pairs["n_background"] == len(recalled)).all()
+
+
+def test_sets_that_are_too_small_do_not_count_in_the_adjustment(sets, gene_sets):
+    table = enrich(sets, **HOW, gene_sets=gene_sets, min_size=6)
+    kept = {name: gene_sets[name] for name in table["gene_set"]}
+    assert 1 < len(kept) < 30
+    assert table["n_set"].min() == 6
+    pd.testing.assert_frame_equal(table, enrich(sets, **HOW, gene_sets=kept, min_size=1), check_like=True)
+
+
+def test_a_planted_complex_is_found(sets):
+    complexes = {f"c{i}": GENES[i : i + 4] for i in range(0, 40, 4)}
+    planted = sets.assign(tx=False, image=False)
+    planted["distilled"] = sets["gene_a"].isin(complexes["c8"]) & sets["gene_b"].isin(complexes["c8"])
+    table = enrich(planted, inside="distilled", gene_sets=complexes, background="map")
+    assert table.loc[0, "gene_set"] == "c8"
+    assert table.loc[0, "p_adjusted"] < 0.05
+    assert (table.loc[1:, "p_adjusted"] == 1).all()
+    assert (table.loc[1:, "genes"] == "").all()
+
+
+def test_random_regions_are_enriched_at_the_level_of_genes_but_not_of_pairs():
+    """The pairs of a complex bring their genes in together."""
+    rng = np.random.default_rng(0)
+    complexes = {f"c{i}": [f"c{i}.{j}" for j in range(6)] for i in range(20)}
+    pairs = [(a, b) for genes in complexes.values() for a, b in combinations(genes, 2)]
+    sets = pd.DataFrame(pairs, columns=["gene_a", "gene_b"])
+    share = {"gene": [], "pair": []}
+    for _ in range(20):
+        random = sets.assign(x=rng.permutation(len(sets)) < 15)
+        for level, found in share.items():
+            table = enrich(random, inside="x", gene_sets=complexes, background="map", level=level)
+            assert len(table) == 20
+            found.append((table["p_value"] <= 0.05).mean())
+    assert np.mean(share["pair"]) < 0.05
+    assert np.mean(share["gene"]) > 0.1
+
+
+def test_an_empty_region_gives_an_empty_table(sets, gene_sets):
+    full = enrich(sets, **HOW, gene_sets=gene_sets)
+    for nothing in (sets.assign(distilled=False), sets[:0], sets.assign(tx=False, image=False, distilled=False)):
+        table = enrich(nothing, **HOW, gene_sets=gene_sets)
+        assert table.empty
+        assert list(table) == list(full)
+        assert (table.dtypes == full.dtypes).all()
+
+
+def test_gene_sets_by_name_and_by_path(data_dir):
+    path = data_dir / "genesets" / "h.all.v7.0.symbols.gmt"
+    genes = scl.datasets.gene_sets("hallmark")["HALLMARK_DNA_REPAIR"]
+    sets = pd.DataFrame({"gene_a": genes[:20], "gene_b": genes[20:40], "x": True, "y": True})
+    elsewhere = pd.DataFrame({"gene_a": [f"a{i}" for i in range(300)], "gene_b": [f"b{i}" for i in range(300)]})
+    sets = pd.concat([sets, elsewhere.assign(x=False, y=True)], ignore_index=True)
+    table = enrich(sets, inside="x", gene_sets="hallmark", background="map")
+    assert table.loc[0, "gene_set"] == "HALLMARK_DNA_REPAIR"
+    assert table.loc[0, ["n_overlap", "n_region", "n_set", "n_background"]].tolist() == [40, 40, 40, 640]
+    for same in (path, str(path)):
+        pd.testing.assert_frame_equal(table, enrich(sets, inside="x", gene_sets=same, background="map"))
+    reactome = enrich(sets, inside="x", gene_sets="reactome", background="map")
+    assert reactome.loc[0, "p_adjusted"] < 1e-10
+    assert reactome["gene_set"].is_unique
+
+
+def test_nothing_is_changed(sets, gene_sets):
+    before, sets_before = sets.copy(), {name: list(genes) for name, genes in gene_sets.items()}
+    for level in ("gene", "pair"):
+        enrich(sets, **HOW, gene_sets=gene_sets, background=iter(GENES), level=level)
+    pd.testing.assert_frame_equal(sets, before)
+    assert gene_sets == sets_before
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"level": "guide"}, ValueError, "no level='guide'; choose 'gene' or 'pair'"),
+        ({"min_size": 0}, ValueError, "min_size=0 must be at least 1"),
+        ({"background": "all"}, ValueError, "no background='all'; choose 'recalled', 'map' or a list of genes"),
+        ({"background": ["ENSG1", "ENSG2"]}, ValueError, "no gene of the region is in the background, which has ENSG1"),
+        ({"background": [], "level": "pair"}, ValueError, "no pair of the region is in the background, which has none"),
+        ({"inside": []}, ValueError, "inside names no representation"),
+        ({"inside": "tx"}, ValueError, "tx is in both inside and outside"),
+        ({"outside": "other"}, KeyError, "sets has no representation other"),
+        ({"gene_sets": "kegg"}, FileNotFoundError, "no gene sets are called 'kegg'"),
+        ({"gene_sets": ["G01", "G02"]}, TypeError, "gene_sets is list; pass a name, the path of a GMT file or"),
+        ({"gene_sets": {"one": "G01"}}, TypeError, "the genes of one are one string; pass a list of genes"),
+        (
+            {"gene_sets": {"one": ["ENSG1"]}},
+            ValueError,
+            "no gene set has 3 or more genes in the background; the largest",
+        ),
+        (
+            {"gene_sets": {}},
+            ValueError,
+            r"the largest has 0 of \d+. Lower min_size, or label genes as in sets, which has",
+        ),
+        ({"level": "pair", "min_size": 99}, ValueError, "no gene set has 99 or more pairs in the background"),
+    ],
+)
+def test_refuses(sets, gene_sets, change, error, message):
+    with pytest.raises(error, match=message):
+        enrich(sets, **{**HOW, "gene_sets": gene_sets, **change})

@@ -1,0 +1,151 @@
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from semiclip.correction import correct
+from semiclip.metrics import energy_distance
+from semiclip.tl._magnitude import magnitude
+
+KEYS = {"perturbation_key": "gene", "control": ["EGFP", "LACZ"], "batch_key": "plate"}
+SIZES = {"FEW": 4, "FAR": 6, "NEAR": 6, "MUCH": 40} | {f"IDLE{i}": 6 for i in range(5)}
+
+
+def study(sizes, n_controls, effects, rng, d=8):
+    genes = np.repeat([*sizes, "EGFP", "LACZ"], [*sizes.values(), n_controls // 2, n_controls - n_controls // 2])
+    plate = rng.integers(0, 2, len(genes))
+    x = rng.normal(size=(len(genes), d)) + 4 * plate[:, None]
+    x[:, 0] += pd.Series(effects, dtype=float).reindex(genes).fillna(0).to_numpy()
+    order = rng.permutation(len(genes))
+    obs = pd.DataFrame({"gene": pd.Categorical(genes[order]), "plate": plate[order].astype(str)})
+    obs.index = [f"well{i}" for i in range(len(obs))]
+    return anndata.AnnData(obs=obs, obsm={"signal": x[order]})
+
+
+@pytest.fixture
+def adata():
+    """Perturbations with and without an effect, and two control labels, in two batches that differ by an offset."""
+    return study(SIZES, 60, {"FAR": 3, "MUCH": 3}, np.random.default_rng(0))
+
+
+def corrected(adata, method):
+    control = adata.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy()
+    x, plate = adata.obsm["signal"], adata.obs["plate"].astype(int).to_numpy()
+    return (x if method is None else correct(x, plate, control, method=method)), control
+
+
+@pytest.mark.parametrize("method", ["tvn", "center", None])
+def test_equals_the_steps_by_hand(adata, method):
+    table = magnitude(adata, use_rep="signal", method=method, n_permutations=5, rng=0, **KEYS)
+    assert list(table) == ["metric", "representation", "key", "value", "n_obs", "p_value"]
+    assert set(table["metric"]) == {"magnitude"}
+    x, control = corrected(adata, method)
+    part = table.set_index("key")
+    assert list(part.index) == sorted(SIZES)
+    for gene, n in SIZES.items():
+        expected = energy_distance(x[adata.obs["gene"] == gene], x[control]) if n >= 5 else np.nan
+        np.testing.assert_allclose(part.loc[gene, "value"], expected, rtol=1e-12)
+        assert part.loc[gene, "n_obs"] == n
+        assert np.isnan(part.loc[gene, "p_value"]) == (n < 5)
+
+
+def test_min_obs_says_what_is_measured(adata):
+    table = magnitude(adata, use_rep="signal", min_obs=4, n_permutations=5, rng=0, **KEYS)
+    assert table["value"].notna().all()
+    table = magnitude(adata, use_rep="signal", min_obs=7, n_permutations=5, rng=0, **KEYS)
+    assert table.dropna()["key"].tolist() == ["MUCH"]
+
+
+def test_inactive_perturbations_are_the_null(adata):
+    null = [f"IDLE{i}" for i in range(5)]
+    table = magnitude(adata, use_rep="signal", null=null, **KEYS).set_index("key")
+    values = table.loc[null, "value"]
+    assert table.loc[[*null, "FEW"], "p_value"].isna().all()
+    for gene in ("NEAR", "FAR", "MUCH"):
+        assert table.loc[gene, "p_value"] == (values >= table.loc[gene, "value"]).mean()
+    assert table.loc["FAR", "p_value"] == 0
+
+
+def test_random_sets_of_controls_are_the_null(adata):
+    table = magnitude(adata, use_rep="signal", n_permutations=200, rng=0, **KEYS).set_index("key")
+    assert table.loc["FAR", "p_value"] == table.loc["MUCH", "p_value"] == 1 / 201
+    x, control = corrected(adata, "tvn")
+    x, rng = x[control], np.random.default_rng(1)
+    null = []
+    for _ in range(500):
+        order = rng.permutation(60)
+        null.append(energy_distance(x[order[:6]], x[order[6:]]))
+    for gene in ("NEAR", "IDLE0"):
+        share = np.mean(np.array(null) >= table.loc[gene, "value"])
+        assert table.loc[gene, "p_value"] == pytest.approx(share, abs=5 * np.sqrt(0.25 / 200 + 0.25 / 500))
+
+
+def test_p_values_of_noise_are_uniform_where_controls_abound():
+    sizes = {f"G{i:03}": 5 + i % 3 for i in range(300)}
+    adata = study(sizes, 800, {}, np.random.default_rng(0), d=4)
+    found = magnitude(adata, use_rep="signal", method="center", n_permutations=300, rng=0, **KEYS)
+    for alpha in (0.05, 0.5):
+        share = (found["p_value"] <= alpha).mean()
+        assert share == pytest.approx(alpha, abs=4 * np.sqrt(alpha * (1 - alpha) / 300))
+
+
+def test_more_rows_than_controls_still_have_a_p_value():
+    adata = study({"MANY": 50, "SAME": 50}, 10, {"MANY": 5}, np.random.default_rng(0))
+    found = magnitude(adata, use_rep="signal", method="center", n_permutations=99, rng=0, **KEYS).set_index("key")
+    assert found.loc["MANY", "p_value"] == 0.01
+    assert found.loc["SAME", "p_value"] > 0.5
+
+
+def test_controls_are_sampled(adata):
+    x, control = corrected(adata, "center")
+    rows = np.sort(np.random.default_rng(5).choice(np.flatnonzero(control), 20, replace=False))
+    found = magnitude(
+        adata, use_rep="signal", method="center", max_controls=20, n_permutations=5, rng=5, **KEYS
+    ).set_index("key")
+    expected = energy_distance(x[adata.obs["gene"] == "FAR"], x[rows])
+    assert found.loc["FAR", "value"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_draws_are_determined_by_an_integer(adata):
+    adata.obsm["again"] = adata.obsm["signal"]
+    how = {"max_controls": 30, "n_permutations": 20, **KEYS}
+    table = magnitude(adata, use_rep=["signal", "again"], rng=3, **how)
+    first, second = (part.drop(columns="representation") for _, part in table.groupby("representation", sort=False))
+    pd.testing.assert_frame_equal(first, second.reset_index(drop=True))
+    assert not magnitude(adata, use_rep="signal", rng=4, **how)["value"].equals(first["value"])
+
+
+def test_nothing_is_changed_and_a_view_does(adata):
+    before = adata.copy()
+    view = adata[adata.obs["gene"] != "NEAR"]
+    found = magnitude(view, use_rep="signal", n_permutations=9, rng=0, **KEYS)
+    pd.testing.assert_frame_equal(found, magnitude(view.copy(), use_rep="signal", n_permutations=9, rng=0, **KEYS))
+    assert view.is_view
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    np.testing.assert_array_equal(adata.obsm["signal"], before.obsm["signal"])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"control": None}, ValueError, "control=None, but magnitude is a distance to the controls"),
+        ({"max_controls": 1}, ValueError, "max_controls=1 must be at least 2, and min_obs=5 at least 1"),
+        ({"min_obs": 0}, ValueError, "and min_obs=0 at least 1"),
+        ({"min_obs": 50}, ValueError, "no perturbation has 50 rows or more; the largest has 40"),
+        ({"n_permutations": 0}, ValueError, "n_permutations=0, but null=None"),
+        ({"null": ["FEW"]}, ValueError, r"none of the 1 perturbation\(s\) in null has 5 rows; name others"),
+        ({"null": ["absent"]}, ValueError, "null names absent, which no treated row has"),
+        ({"use_rep": "X_none"}, KeyError, "use_rep='X_none' is not in obsm"),
+        ({"batch_key": "run"}, KeyError, "batch_key='run' is not a column of obs"),
+    ],
+)
+def test_refuses(adata, change, error, message):
+    with pytest.raises(error, match=message):
+        magnitude(adata, **{"use_rep": "signal", **KEYS, **change})
+
+
+def test_refuses_a_single_control(adata):
+    one = adata[~adata.obs["gene"].isin(["EGFP", "LACZ"]) | (np.cumsum(adata.obs["gene"] == "EGFP") == 1)]
+    one = one[(one.obs["gene"] != "LACZ") & ~one.obs["gene"].duplicated() | one.obs["gene"].isin(["FAR"])]
+    with pytest.raises(ValueError, match="there is 1 control row, but a distance to the controls needs at least 2"):
+        magnitude(one, use_rep="signal", method=None, **KEYS | {"control": "EGFP"})

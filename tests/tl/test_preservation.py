@@ -1,0 +1,266 @@
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+
+import semiclip as scl
+from semiclip import metrics
+from semiclip.model._decoder import fit_decoder
+from semiclip.tl import preservation
+
+KEYS = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+QUIET = {"max_epochs": 3, "batch_size": 64, "device": "cpu", "progress_bar": False}
+MEASURES = ["structural_integrity", "spearman_gene", "spearman_sample", "preservation"]
+SEEN, UNSEEN = "seen perturbations", "unseen perturbations"
+
+
+@pytest.fixture(scope="module")
+def study():
+    """Counts of 12 perturbations and controls in six batches, the latent state that made them, and noise."""
+    rng = np.random.default_rng(0)
+    state, batch = np.tile([*range(13), *[0] * 5], 18), np.repeat(np.arange(6), 54)
+    profiles = np.concatenate([np.zeros((1, 3)), rng.normal(size=(12, 3))])
+    latent = profiles[state] + 0.4 * rng.normal(size=(len(state), 3)) + 0.2 * rng.normal(size=(6, 3))[batch]
+    rate = np.exp(0.5 * latent @ rng.normal(size=(3, 40)) + rng.normal(size=40) + 2)
+    names = np.array(["control", *(f"p{i}" for i in range(12))])
+    obs = pd.DataFrame({"perturbation": pd.Categorical(names[state]), "batch": batch.astype(str)})
+    obs.index = [f"cell{i}" for i in range(len(obs))]
+    obsm = {"latent": latent.astype(np.float32), "noise": rng.normal(size=(len(obs), 3))}
+    return anndata.AnnData(X=rng.poisson(rate).astype(np.float32), obs=obs, obsm=obsm)
+
+
+@pytest.fixture
+def adata(study):
+    return study.copy()
+
+
+def value(table, name, key=UNSEEN, metric="preservation"):
+    rows = table[(table["representation"] == name) & (table["key"] == key) & (table["metric"] == metric)]
+    return rows["value"].item()
+
+
+def test_equals_the_steps_by_hand(adata):
+    table = preservation(adata, use_rep=["latent", "noise"], rng=7, baselines=["constant"], **KEYS, **QUIET)
+    batch, labels = adata.obs["batch"].to_numpy(), adata.obs["perturbation"].to_numpy()
+    control = labels == "control"
+    y = np.log1p(1e4 * adata.X / adata.X.sum(axis=1, keepdims=True))
+    rng = np.random.default_rng(7)
+    split = metrics.preservation_split(batch, labels, control, rng=rng)
+    seed = int(rng.integers(2**31))
+    for name in ("latent", "noise", "constant"):
+        for key, rows in ((SEEN, split.seen), (UNSEEN, split.unseen)):
+            if name == "constant":
+                predicted = np.tile(y[split.train].mean(axis=0), (len(rows), 1))
+            else:
+                x = adata.obsm[name]
+                predicted = fit_decoder(x[split.train], y[split.train], rng=seed, **QUIET).predict(x[rows])
+            expected = metrics.preservation(predicted, y[rows], batch[rows], control[rows])
+            part = table[(table["representation"] == name) & (table["key"] == key)].reset_index(drop=True)
+            pd.testing.assert_frame_equal(part[expected.columns], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_table(adata):
+    table = preservation(adata, use_rep=["noise", "latent", "noise"], rng=0, **KEYS, **QUIET)
+    assert list(table) == [
+        *("metric", "representation", "key", "value"),
+        *("n_obs", "n_batches", "n_dropped_batches", "n_constant_genes"),
+    ]
+    names = ["noise", "latent", "random", "constant", "PCA"]
+    expected = pd.MultiIndex.from_product([names, [SEEN, UNSEEN], MEASURES])
+    assert pd.MultiIndex.from_frame(table[["representation", "key", "metric"]]).equals(expected)
+    assert isinstance(table.index, pd.RangeIndex)
+    assert set(table["n_batches"]) == {2}
+    assert set(table["n_dropped_batches"]) == {0}
+    # two batches with 18 controls each; 3 replicates of 8 and 4 perturbations
+    assert table.groupby("key")["n_obs"].unique().map(list).to_dict() == {SEEN: [84], UNSEEN: [60]}
+    assert set(table.loc[table["representation"] == "constant", "n_constant_genes"]) == {40}
+    assert table["value"].notna().all()
+
+
+def test_what_knows_expression_preserves_it_better_than_baselines(adata):
+    how = QUIET | {"max_epochs": 60, "batch_size": 32, "lr": 5e-3}
+    table = preservation(adata, use_rep=["latent", "noise"], rng=0, **KEYS, **how)
+    for key in (SEEN, UNSEEN):
+        assert value(table, "constant", key) == pytest.approx(25, abs=1e-12)
+        assert value(table, "constant", key, "structural_integrity") == pytest.approx(0.5, abs=1e-14)
+        assert value(table, "constant", key, "spearman_gene") == 0
+        assert value(table, "latent", key) > 35
+        assert value(table, "PCA", key) > 40
+        for name in ("noise", "random"):
+            assert value(table, name, key) == pytest.approx(25, abs=4)
+
+
+def test_a_constant_representation_scores_25(adata):
+    adata.obsm["flat"] = np.full((adata.n_obs, 5), 0.3, dtype=np.float32)
+    table = preservation(adata, use_rep="flat", rng=0, baselines=(), **KEYS, **QUIET)
+    assert table.loc[table["metric"] == "preservation", "value"].tolist() == pytest.approx([25, 25], abs=1e-4)
+    assert set(table["n_constant_genes"]) == {40}
+
+
+def test_the_seed_decides_and_representations_meet_the_same(adata):
+    adata.obsm["again"] = adata.obsm["latent"]
+    state = torch.get_rng_state()
+    first, same, other = (
+        preservation(adata, use_rep=["noise", "again", "latent"], rng=seed, **KEYS, **QUIET) for seed in (0, 0, 1)
+    )
+    pd.testing.assert_frame_equal(first, same)
+    assert not first["value"].equals(other["value"])
+    for key in (SEEN, UNSEEN):
+        for metric in MEASURES:
+            assert value(first, "again", key, metric) == value(first, "latent", key, metric)
+    assert torch.equal(torch.get_rng_state(), state)
+    alone = preservation(adata, use_rep="latent", rng=0, **KEYS, **QUIET)
+    assert value(alone, "latent") == value(first, "latent")
+
+
+def test_sparse_expression_and_layers_give_the_same(adata):
+    dense = preservation(adata, use_rep="latent", rng=0, baselines=["constant"], **KEYS, **QUIET)
+    for form in (sparse.csr_matrix, sparse.csc_matrix):
+        adata.layers["counts"] = form(adata.X)
+        table = preservation(adata, use_rep="latent", layer="counts", rng=0, baselines=["constant"], **KEYS, **QUIET)
+        pd.testing.assert_frame_equal(table, dense, rtol=1e-4)
+    assert len(preservation(adata, use_rep="latent", layer="counts", rng=0, baselines=["PCA"], **KEYS, **QUIET)) == 16
+
+
+def test_normalised_values_are_taken_as_they_are(adata):
+    counts = preservation(adata, use_rep="latent", rng=0, baselines=["constant"], **KEYS, **QUIET)
+    adata.layers["integers"] = adata.X.astype(int)
+    integers = preservation(adata, use_rep="latent", layer="integers", rng=0, baselines=["constant"], **KEYS, **QUIET)
+    pd.testing.assert_frame_equal(integers, counts, rtol=1e-4)
+    y = np.log1p(1e4 * adata.X / adata.X.sum(axis=1, keepdims=True))
+    adata.X = y - y.mean(axis=0)
+    how = {"use_rep": "latent", "rng": 0, "normalize": False, "baselines": ["constant"]}
+    centred = preservation(adata, **how, **KEYS, **QUIET)
+    assert value(centred, "constant") == pytest.approx(25, abs=1e-12)
+    adata.X = y
+    pd.testing.assert_frame_equal(preservation(adata, **how, **KEYS, **QUIET), counts, rtol=1e-4)
+
+
+def test_a_sample_without_counts_stays_zero(adata):
+    adata.X[:5] = 0
+    table = preservation(adata, use_rep="latent", rng=0, baselines=["constant"], **KEYS, **QUIET)
+    assert np.isfinite(table["value"]).all()
+
+
+def test_the_principal_components_are_as_many_as_can_be(adata):
+    adata.obsm["wide"] = np.random.default_rng(0).normal(size=(adata.n_obs, 60))
+    for x in (adata.X, sparse.csr_matrix(adata.X)):
+        adata.X = x
+        table = preservation(adata, use_rep="wide", rng=0, baselines=["PCA"], **KEYS, **QUIET)
+        assert set(table["representation"]) == {"wide", "PCA"}
+
+
+def test_batches_without_controls_are_counted(adata):
+    lonely = adata[(adata.obs["batch"] != "0") | (adata.obs["perturbation"] != "control")]
+    dropped = set()
+    for seed in range(4):
+        table = preservation(lonely, use_rep="latent", rng=seed, baselines=["constant"], **KEYS, **QUIET)
+        assert set(table["n_batches"] + table["n_dropped_batches"]) == {2}
+        assert value(table, "constant") == pytest.approx(25, abs=1e-12)
+        dropped |= set(table["n_dropped_batches"])
+    assert dropped == {0, 1}
+    assert lonely.is_view
+
+
+def test_the_released_evaluation_is_available(adata):
+    # few of a batch's rows, and rarely its controls, are in a subset
+    rng = np.random.default_rng(0)
+    gene, batch = rng.integers(0, 30, 6000).astype(str), rng.integers(0, 400, 6000)
+    obs = pd.DataFrame({"perturbation": np.where(rng.random(6000) < 0.1, "control", gene), "batch": batch})
+    many = anndata.AnnData(
+        X=rng.poisson(20, size=(6000, 15)).astype(np.float32),
+        obs=obs.set_index(obs.index.astype(str)),
+        obsm={"latent": rng.normal(size=(6000, 2))},
+    )
+    how = {"use_rep": "latent", "rng": 0, "baselines": ["constant"], **KEYS, **QUIET, "max_epochs": 1}
+    full, legacy = (preservation(many, legacy_subsample=flag, **how) for flag in (False, True))
+    assert value(full, "constant") == pytest.approx(25, abs=1e-12)
+    assert value(legacy, "constant", SEEN) > 40
+    assert set(legacy.loc[legacy["key"] == SEEN, "n_obs"]) == {512}
+
+
+def test_without_seen_perturbations_in_new_batches_there_is_no_value():
+    obs = pd.DataFrame(
+        {"batch": list("aaaabbbb"), "perturbation": ["control"] * 2 + ["p"] * 2 + ["control"] * 2 + ["q"] * 2}
+    )
+    obs.index = obs.index.astype(str)
+    x = np.random.default_rng(0).poisson(5, size=(8, 4)).astype(np.float32)
+    adata = anndata.AnnData(X=x, obs=obs, obsm={"latent": x})
+    for seed in range(20):
+        try:
+            table = preservation(adata, use_rep="latent", rng=seed, baselines=["constant"], **KEYS, **QUIET)
+        except ValueError as error:
+            assert "no row is left for the part 'train'" in str(error)
+        else:
+            break
+    part = table[table["key"] == SEEN]
+    assert part["value"].isna().all()
+    assert (part.iloc[:, 4:] == 0).all(axis=None)
+    assert part.iloc[:, 4:].dtypes.map(str).eq("int64").all()
+    assert table.loc[table["key"] == UNSEEN, "value"].notna().all()
+
+
+def test_nothing_is_changed(adata, study):
+    preservation(adata, use_rep="latent", rng=0, **KEYS, **QUIET)
+    np.testing.assert_array_equal(adata.X, study.X)
+    np.testing.assert_array_equal(adata.obsm["latent"], study.obsm["latent"])
+    pd.testing.assert_frame_equal(adata.obs, study.obs)
+    assert not adata.uns
+    assert not adata.layers
+
+
+def test_bars_are_named_and_can_be_silenced(adata, capsys):
+    preservation(adata, use_rep="latent", rng=0, **KEYS, **{**QUIET, "progress_bar": True})
+    shown = capsys.readouterr().err
+    for name in ("latent", "random", "PCA"):
+        assert f"decoder of {name}" in shown
+    preservation(adata, use_rep="latent", rng=0, **KEYS, **QUIET)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_embedding_of_the_simulated_study_preserves_more_than_a_constant():
+    adata = scl.datasets.simulate(n_compounds=16, n_knockouts=20, n_pathways=5, n_genes=60).mdata["rna"]
+    scl.pp.encode(adata, encoder="pca", n_components=8)
+    how = QUIET | {"max_epochs": 40, "batch_size": 32, "lr": 5e-3}
+    table = preservation(adata, use_rep="X_pca", rng=0, baselines=["constant"], **KEYS, **how)
+    assert value(table, "X_pca", SEEN) > 30
+    assert value(table, "X_pca", UNSEEN) > 30
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"use_rep": []}, ValueError, "use_rep names no representation"),
+        ({"use_rep": ["latent", "X_none"]}, KeyError, "use_rep='X_none' is not in obsm"),
+        ({"perturbation_key": "guide"}, KeyError, "perturbation_key='guide' is not a column of obs"),
+        ({"batch_key": "run"}, KeyError, "batch_key='run' is not a column of obs"),
+        ({"batch_key": None}, ValueError, r"there are 1 batch\(es\); some must train"),
+        ({"control": "DMSO"}, ValueError, r"control label\(s\) DMSO match no row"),
+        ({"control": None}, ValueError, "control=None, but structure is measured against controls"),
+        ({"layer": "raw"}, KeyError, "layer='raw' is not in layers"),
+        ({"train_fraction": 1.5}, ValueError, "train_fraction=1.5 must lie between 0 and 1"),
+        ({"max_epochs": 0}, ValueError, "max_epochs=0 must be at least 1"),
+        ({"batch_size": 0}, ValueError, "batch_size=0 must be at least 1"),
+        ({"lr": -1}, ValueError, "lr=-1 must be positive"),
+        ({"device": "abacus"}, ValueError, "device='abacus' cannot be used"),
+        ({"baselines": ["PCA", "ridge"]}, ValueError, r"baselines=\(ridge\) must be a list of some of random, const"),
+        ({"baselines": "PCA"}, ValueError, "baselines='PCA' must be a list of some of"),
+        ({"use_rep": "PCA"}, ValueError, "a representation is called PCA like a baseline"),
+    ],
+)
+def test_refuses(adata, change, error, message):
+    with pytest.raises(error, match=message):
+        preservation(adata, **{"use_rep": "latent", **KEYS, **QUIET, **change})
+
+
+def test_refuses_expression_that_is_no_counts(adata):
+    adata.X[3, 1] = -1
+    with pytest.raises(ValueError, match=r"negative in 1 row\(s\): cell3, so it is not counts; pass normalize=False"):
+        preservation(adata, use_rep="latent", **KEYS, **QUIET)
+    adata.X[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"expression is NaN or infinite in 1 row\(s\): cell3"):
+        preservation(adata, use_rep="latent", **KEYS, **QUIET)
+    with pytest.raises(ValueError, match="the AnnData has no observations"):
+        preservation(adata[:0], use_rep="latent", **KEYS, **QUIET)
