@@ -1,7 +1,7 @@
 """Known-relationship recall of real expression: 189 genes overexpressed in U2OS, before any distillation.
 
-Raw values, 40 principal components and both after TVN, for all genes and for those of reproducible constructs; with the
-95 % interval of draws of the genes, and chance measured by 1,000 exchanges of the gene labels. Every count is made once
+Raw values, 40 principal components and both after TVN, for all genes and for those of reproducible constructs; with
+95 % intervals, and chance measured by 1,000 exchanges of the gene labels. Every count is made once
 more by a loop over labels.
 
 Prints one JSON line per figure.
@@ -45,7 +45,7 @@ def main() -> None:
 def measure(adata, tables: pd.DataFrame, what: dict[str, str]) -> None:
     rep, method = what["representation"], None if what["method"] == "none" else what["method"]
     table = scl.tl.recall(
-        adata, use_rep=rep, method=method, n_permutations=1_000, n_bootstraps=1_000, rng=0, **KEYS
+        adata, use_rep=rep, method=method, n_permutations=1_000, rng=0, **KEYS
     ).set_index("key", drop=False)  # fmt: skip
     corrected = adata.copy()
     if method:

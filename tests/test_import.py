@@ -31,7 +31,16 @@ def test_rooms_load_on_first_use():
         scl.wrong  # noqa: B018
 
 
-@pytest.mark.parametrize("room", sorted(scl.__all__))
+def test_the_report_is_a_function_that_loads_on_first_use():
+    code = (
+        "import semiclip as scl, sys; print(callable(scl.report), 'matplotlib' in sys.modules, 'torch' in sys.modules)"
+    )
+    assert run(code).split() == ["True", "False", "False"]
+    assert "report" in scl.__all__
+    assert (scl.report.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("room", sorted({*scl.__all__} - {"report"}))
 def test_public_names_exist_and_are_documented(room):
     module = getattr(scl, room)
     assert len(set(module.__all__)) == len(module.__all__)

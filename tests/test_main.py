@@ -16,6 +16,7 @@ def test_the_demonstration_leaves_data_pictures_and_a_table(tmp_path, capsys):
     out = tmp_path / "demo"
     for picture in ("history", "recall", "venn"):
         assert mpl.image.imread(out / f"{picture}.png").shape[0] > 400
+    assert "X_semiclip" in (out / "report.html").read_text(encoding="utf-8")
     knockouts = mudata.read_h5mu(out / "knockouts.h5mu")
     assert np.isfinite(knockouts["rna"].obsm["X_semiclip"]).all()
     table = pd.read_csv(out / "recall.csv")

@@ -3,20 +3,26 @@
 The rooms load on first use, so that ``import semiclip`` stays light: ``pp`` prepares representations, ``tl`` trains and
 evaluates, ``pl`` draws, ``model`` holds the scvi-tools model, ``datasets`` downloads and simulates. Below them,
 ``correction`` and ``metrics`` work on plain arrays, and ``encoders`` and ``objectives`` are what a model is made of.
+``report`` is a function: it writes what they find on one page.
 """
 
 import logging
 from importlib import import_module
 from importlib.metadata import version
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["correction", "datasets", "encoders", "metrics", "model", "objectives", "pl", "pp", "tl"]
+if TYPE_CHECKING:
+    from semiclip._report import report
+
+__all__ = ["correction", "datasets", "encoders", "metrics", "model", "objectives", "pl", "pp", "report", "tl"]
 __version__ = version("semiclip")
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == "report":
+        return import_module(f"{__name__}._report").report
     if name in __all__:
         return import_module(f"{__name__}.{name}")
     msg = f"module {__name__!r} has no attribute {name!r}"

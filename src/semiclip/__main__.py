@@ -95,6 +95,7 @@ def _simulated(args: argparse.Namespace, step: count[int]) -> None:
     images = scl.tl.relationship_sets(study.knockouts["image"], use_rep="X_image", **how)
     sets["X_image"] = images["X_image"].to_numpy()
     _draw(args.out, model, table, sets)
+    _report(args.out, knockouts, rep, how, args.seed)
     _write(args.out, model, table, {"compounds": study.mdata, "knockouts": study.knockouts})
 
 
@@ -136,6 +137,7 @@ def _real(args: argparse.Namespace, step: count[int]) -> None:
     _say(step, "draw and write")
     sets = scl.tl.relationship_sets(reproducible, use_rep=["X_pca", "X_semiclip"], **how)
     _draw(args.out, model, subset, sets)
+    _report(args.out, reproducible, "X_pca", how, args.seed)
     subset.to_csv(args.out / "recall_reproducible.csv", index=False)
     _write(args.out, model, table, {"compounds": compounds, "orfs": modalities(rna=orfs)})
 
@@ -174,6 +176,12 @@ def _draw(out: Path, model: SemiClip, table: pd.DataFrame, sets: pd.DataFrame) -
     }
     for name, ax in pictures.items():
         ax.figure.savefig(out / f"{name}.png", dpi=200)
+
+
+def _report(out: Path, adata: AnnData, rep: str, how: dict[str, Any], seed: int) -> None:
+    scl.report(
+        adata, out / "report.html", use_rep=[rep, "X_semiclip"], **how, rng=seed, overwrite=True, progress_bar=False
+    )
 
 
 def _write(out: Path, model: SemiClip, table: pd.DataFrame, data: dict[str, MuData]) -> None:

@@ -43,14 +43,14 @@ def checked(
             msg = f"column {name!r} holds {table[name].dtype} values, not numbers"
             raise TypeError(msg)
     for name in columns.values():
-        gaps = (
-            ~np.isfinite(table[name].to_numpy(float, na_value=np.nan))
-            if name in values.values()
-            else table[name].isna().to_numpy()
-        )
+        if name in values.values():
+            gaps = ~np.isfinite(table[name].to_numpy(float, na_value=np.nan))
+            way_out = f"drop these rows, such as by table.dropna(subset={name!r})"
+        else:
+            gaps, way_out = table[name].isna().to_numpy(), "drop their seeds"
         if gaps.any():
             rows = table.index[gaps]
-            msg = f"column {name!r} has no value in {len(rows)} row(s): {some(rows)}; fill them, or drop their seeds"
+            msg = f"column {name!r} has no value in {len(rows)} row(s): {some(rows)}; fill them, or {way_out}"
             raise ValueError(msg)
     return table[list(dict.fromkeys(columns.values()))]
 

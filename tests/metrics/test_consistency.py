@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.distance import pdist
 
@@ -67,3 +68,10 @@ def test_random_sets_are_uniform():
 def test_refuses(x, codes, message):
     with pytest.raises(ValueError, match=message):
         consistency(x, np.array(codes), 2)
+
+
+def test_takes_lists_and_data_frames():
+    x, codes = np.random.default_rng(0).normal(size=(6, 3)), np.array([0, 0, 0, 1, 1, 1])
+    expected = consistency(x, codes, 2)
+    np.testing.assert_array_equal(consistency(x.tolist(), codes.tolist(), 2), expected)
+    np.testing.assert_array_equal(consistency(pd.DataFrame(x), pd.Series(codes), 2), expected)

@@ -1,5 +1,7 @@
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.spatial import distance
 from scipy.spatial.distance import cdist
 from scipy.stats import energy_distance as in_one_dimension
 
@@ -78,3 +80,31 @@ def test_random_parts_are_compared_with_the_rest():
 def test_refuses(x, y, message):
     with pytest.raises(ValueError, match=message):
         energy_distance(x, y)
+
+
+def test_takes_lists_and_data_frames():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(5, 3)), rng.normal(size=(7, 3))
+    assert energy_distance(x.tolist(), pd.DataFrame(y)) == energy_distance(x, y)
+
+
+@pytest.mark.parametrize("block", [1, 30, 1 << 22])
+def test_neither_blocks_nor_computing_anew_change_what_is_drawn(monkeypatch, block):
+    reference, sizes = np.random.default_rng(0).normal(size=(24, 3)), np.array([1, 5, 12])
+    expected = random_energy_distances(reference, sizes, 4, np.random.default_rng(1))
+    monkeypatch.setattr(_energy, "BLOCK", block)
+    for kept in (24 * 24, 24 * 24 - 1):
+        monkeypatch.setattr(_energy, "KEPT", kept)
+        found = random_energy_distances(reference, sizes, 4, np.random.default_rng(1))
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_no_large_matrix_of_distances_exists(monkeypatch):
+    monkeypatch.setattr(_energy, "BLOCK", 2000)
+    monkeypatch.setattr(_energy, "KEPT", 10_000)
+    largest = []
+    monkeypatch.setattr(distance, "cdist", lambda x, y: largest.append(len(x) * len(y)) or cdist(x, y))
+    random_energy_distances(
+        np.random.default_rng(0).normal(size=(300, 2)), np.array([3, 150]), 2, np.random.default_rng(1)
+    )
+    assert 1000 < max(largest) <= 2000

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.model_selection import LeaveOneGroupOut, LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
@@ -58,8 +59,15 @@ def test_permuted_labels_measure_chance(data):
     rng = np.random.default_rng(0)
     expected = [knn_accuracy(x, rng.permutation(labels), batch)["value"] for _ in range(200)]
     assert found["chance_mean"] == pytest.approx(np.mean(expected))
-    assert found["chance_sd"] == pytest.approx(np.std(expected))
+    assert found["chance_sd"] == pytest.approx(np.std(expected, ddof=1))
     assert 0.34 < found["chance_mean"] < 0.5 < found["value"]  # between guessing by frequency and always the same
+
+
+def test_takes_lists_and_data_frames(data):
+    x, labels, batch = data
+    expected = knn_accuracy(x, labels, batch)
+    assert knn_accuracy(pd.DataFrame(x), list(labels), pd.Series(batch)) == expected
+    assert knn_accuracy(x.tolist(), pd.Categorical(labels), list(batch)) == expected
 
 
 def test_nothing_is_changed(data):
@@ -75,7 +83,10 @@ def test_nothing_is_changed(data):
         ({"x": np.ones(3)}, r"x has shape \(3,\), labels \(3,\); rows of an embedding"),
         ({"labels": np.array([0, 1])}, r"x has shape \(3, 2\), labels \(2,\)"),
         ({"batch": np.zeros(2)}, r"labels \(3,\) and batch \(2,\)"),
-        ({"labels": np.array([0.0, np.nan, 1.0])}, "1 of 3 labels are missing; drop these rows first"),
+        ({"labels": np.array([0.0, np.nan, 1.0])}, r"labels has no label in 1 row\(s\); fill or drop them"),
+        ({"labels": ["a", np.nan, "a"]}, r"labels has no label in 1 row\(s\)"),
+        ({"batch": np.array([0.0, 1.0, np.nan])}, r"batch has no label in 1 row\(s\); fill or drop them"),
+        ({"batch": [None, "a", "b"]}, r"batch has no label in 1 row\(s\)"),
         ({"x": np.full((3, 2), np.inf)}, r"x holds NaN or infinite values in 3 row\(s\)"),
         ({"n_neighbors": 3}, "n_neighbors=3, but a row has as few as 2 other rows to choose from"),
         ({"n_neighbors": 0}, "n_neighbors=0, but a row has as few as 2"),
@@ -83,7 +94,11 @@ def test_nothing_is_changed(data):
         ({"batch": np.zeros(3)}, "as few as 0 rows in other batches"),
         ({"labels": np.array(["a", "b", "c"])}, "no label is found a second time elsewhere, .* are a, b, c"),
         ({"batch": np.array([0, 0, 1])}, "no label is found a second time in another batch"),
-        ({"n_permutations": -1}, "n_permutations=-1 must not be negative"),
+        ({"n_permutations": 1}, "n_permutations=1: a mean and a standard deviation need at least 2"),
+        (
+            {"n_permutations": -1},
+            "n_permutations=-1: a mean and a standard deviation need at least 2, and 0 leaves them",
+        ),
     ],
 )
 def test_refuses(change, message):

@@ -47,12 +47,13 @@ def test_another_map_recalls_no_pair_of_genes_that_it_lacks(known):
     x, y = rng.normal(size=(25, 6)), rng.normal(size=(24, 5))
     found, other = gene_map(x, GENES[:25], known), gene_map(y, GENES[6:], known)
     pairs = distinct_pairs(found)
-    hit, totals = recalled_elsewhere(other, found, pairs, LEVELS)
+    hit, totals, n_shared = recalled_elsewhere(other, found, pairs, LEVELS)
     for level, column, total in zip(LEVELS, hit.T, totals, strict=True):
         expected = by_hand(y, GENES[6:], known, level)
         assert total == len(expected)
         assert names(found, pairs, column) == {pair for pair in expected if pair[0] in GENES[:25] and pair[1] < "G25"}
     assert (hit.sum(axis=0) < totals).any()
+    assert n_shared == len(names(found, pairs, slice(None)) & names(other, distinct_pairs(other), slice(None)))
 
 
 def test_refuses_maps_without_a_common_pair(known):

@@ -1,6 +1,7 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
@@ -86,3 +87,19 @@ def test_nothing_is_changed():
 def test_refuses(x, codes, batch, message):
     with pytest.raises(ValueError, match=message):
         average_precision(x, np.array(codes), batch)
+
+
+def test_takes_lists_and_data_frames():
+    rng = np.random.default_rng(0)
+    x, codes, batch = rng.normal(size=(12, 3)), np.arange(12) % 3, np.arange(12) % 2
+    expected = average_precision(x, codes, batch)
+    np.testing.assert_array_equal(average_precision(pd.DataFrame(x), codes.tolist(), batch.tolist()), expected)
+    np.testing.assert_array_equal(
+        average_precision(x.tolist(), pd.Series(codes), pd.Series(batch).map("ab".__getitem__)), expected
+    )
+
+
+@pytest.mark.parametrize("batch", [np.array([0.0, np.nan, 1.0]), ["a", None, "b"], ["a", np.nan, "b"]])
+def test_refuses_rows_without_a_batch(batch):
+    with pytest.raises(ValueError, match=r"batch has no label in 1 row\(s\); fill or drop them"):
+        average_precision(np.ones((3, 2)), [0, 0, 1], batch)

@@ -77,6 +77,17 @@ def test_half_precision_is_computed_in_single(dtype):
     assert retrieval(x, x, torch.arange(30)) == retrieval(x.float(), x.float(), torch.arange(30))
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+def test_half_precision_whose_sum_is_larger_than_its_largest_number(kind):
+    x = np.abs(np.random.default_rng(0).normal(300, 50, size=(100, 8))).astype(np.float16)
+    assert x.astype(float).sum() > np.finfo(np.float16).max
+    found = retrieval(kind(x), kind(x), np.arange(100))
+    assert found == retrieval(kind(x.astype(np.float32)), kind(x.astype(np.float32)), np.arange(100))
+    x[3, 2] = np.inf
+    with pytest.raises(ValueError, match="query holds NaN or infinite values"):
+        retrieval(kind(x), kind(x), np.arange(100))
+
+
 def test_mixed_precision_and_gradients_are_fine():
     x = torch.eye(4, requires_grad=True)
     assert retrieval(x, torch.eye(4, dtype=torch.float64), np.arange(4), ks=(1,))["recall_at_1"] == 1
@@ -94,6 +105,8 @@ def test_mixed_precision_and_gradients_are_fine():
         ({"target": np.array([0, 1])}, ValueError, r"target has shape \(2,\) for 3 queries"),
         ({"target": np.array([0, 1, 5])}, ValueError, "target runs from 0 to 5, but candidates has rows 0 to 4"),
         ({"target": np.array([0, -1, 4])}, ValueError, "target runs from -1 to 4"),
+        ({"ks": 5}, TypeError, r"ks=5 is not a list of numbers; pass a list or a tuple, such as \(1, 5, 10\)"),
+        ({"ks": "15"}, TypeError, "ks='15' is not a list of numbers"),
         ({"ks": (1, 0)}, ValueError, r"ks=\(1, 0\) has 0"),
         ({"query": np.full((3, 2), np.nan)}, ValueError, "query holds NaN or infinite values"),
         ({"candidates": np.full((5, 2), np.inf)}, ValueError, "candidates holds NaN or infinite values"),

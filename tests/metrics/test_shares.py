@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 from scipy.stats import binomtest
 
 from semiclip.metrics import relationship_recall
@@ -22,12 +23,21 @@ def embedding():
     return np.random.default_rng(1).normal(size=(40, 6))
 
 
-def test_intervals_of_databases_and_union_are_those_of_wilson(embedding, known):
+def test_intervals_of_independent_pairs_are_those_of_wilson(embedding):
+    apart = pd.DataFrame({"gene_a": GENES[::2], "gene_b": GENES[1::2]})
+    table = relationship_recall(embedding, GENES, apart, thresholds=(0.3, 0.7)).set_index("key")
+    expected = binomtest(int(table.loc["union", "n_recalled"]), 20).proportion_ci(method="wilson")
+    for _, row in table.iterrows():
+        assert (row["ci_low"], row["ci_high"]) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_intervals_of_pairs_that_share_genes_are_no_shorter(embedding, known):
     table = relationship_recall(embedding, GENES, known).set_index("key")
     for key in ("A", "B", "union"):
         row = table.loc[key]
-        expected = binomtest(int(row["n_recalled"]), int(row["n_pairs"])).proportion_ci(method="wilson")
-        assert (row["ci_low"], row["ci_high"]) == pytest.approx(tuple(expected), abs=1e-12)
+        low, high = binomtest(int(row["n_recalled"]), int(row["n_pairs"])).proportion_ci(method="wilson")
+        assert row["ci_low"] <= low + 1e-12
+        assert high - 1e-12 <= row["ci_high"]
     assert ((table["ci_low"] < table["value"]) & (table["value"] < table["ci_high"])).all()
 
 
@@ -39,57 +49,88 @@ def test_nothing_recalled_of_few_pairs_is_no_certainty(known):
     assert table.loc["union", "ci_high"] == pytest.approx(binomtest(0, n).proportion_ci(method="wilson").high)
 
 
-def test_the_mean_of_databases_apart_is_worth_its_weights(embedding):
-    # A has 10 pairs, B has 40, none in common: the variance of the mean is a quarter of the sum of theirs
-    pairs = [(GENES[i], GENES[j]) for i in range(39) for j in range(i + 1, 40)][:50]
-    known = pd.DataFrame(pairs, columns=["gene_a", "gene_b"]).assign(database=["A"] * 10 + ["B"] * 40)
-    table = relationship_recall(embedding, GENES, known).set_index("key")
-    share = table.loc["union", "value"]
-    assert table.loc["mean", "error"] == pytest.approx(np.sqrt(share * (1 - share) * (1 / 10 + 1 / 40) / 4))
+def effects(hit, shares, value):
+    """What each pair does to each share, by hand."""
+    member, n_pairs = shares.member.toarray(), shares.n_pairs
+    databases = [row * (hit - v) / n for row, v, n in zip(member, value, n_pairs[:-1], strict=False)]
+    return [*databases, np.mean(databases, axis=0), (hit - value[-1]) / len(hit)]
 
 
-def test_bootstraps_equal_a_loop_over_drawn_genes(embedding, known):
-    found = gene_map(embedding, GENES, known)
+def found_shares(embedding, known, thresholds=(0.1, 0.9)):
+    found = gene_map(embedding, GENES[: len(embedding)], known)
     shares = Shares.of(found)
-    hit = in_tails(found.cosine(shares.first, shares.second), tails(found.cosines, [(0.1, 0.9)]))
-    error, low, high = shares.bootstrapped(hit, 40, 100, np.random.default_rng(7))
-
-    rng, draws = np.random.default_rng(7), []
-    for times in rng.multinomial(40, np.full(40, 1 / 40), size=100):
-        parts = {"A": [], "B": [], "union": []}
-        for pair, (i, j) in enumerate(zip(shares.first, shares.second, strict=True)):
-            copies = [hit[pair, 0]] * (times[i] * times[j])  # every copy of one gene with every copy of the other
-            parts["union"] += copies
-            for name, member in zip(found.pairs.names, shares.member.toarray(), strict=True):
-                parts[name] += copies if member[pair] else []
-        values = [np.mean(parts[name]) for name in found.pairs.names]
-        draws.append([*values, np.mean(values), np.mean(parts["union"])])
-    np.testing.assert_allclose(error[:, 0], np.std(draws, axis=0, ddof=1))
-    np.testing.assert_allclose(np.stack([low, high])[:, :, 0], np.quantile(draws, [0.025, 0.975], axis=0))
+    hit = in_tails(found.cosine(shares.first, shares.second), tails(found.cosines, [thresholds]))
+    return shares, hit, shares(hit)
 
 
-def test_bootstraps_see_that_pairs_share_genes():
-    # one gene is in every pair: the pairs are recalled or not together, which the binomial error does not know
-    rng = np.random.default_rng(0)
-    embedding = rng.normal(size=(200, 8))
-    genes = np.array([f"GENE{i:03}" for i in range(200)])
-    hub = pd.DataFrame({"gene_a": "GENE000", "gene_b": genes[1:]})
-    embedding[1:100] = embedding[0] + 0.1 * embedding[1:100]
-    table = relationship_recall(embedding, genes, hub, n_bootstraps=200, rng=0)
-    plain = relationship_recall(embedding, genes, hub)
-    assert (table["value"] == plain["value"]).all()
-    assert (table["ci_low"] <= table["value"]).all()
-    assert (table["error"] > 0).all()
+@pytest.mark.parametrize("seed", range(5))
+def test_errors_equal_a_loop_over_pairs_with_a_gene_in_common(known, seed):
+    rng = np.random.default_rng(seed)
+    shares, hit, value = found_shares(rng.normal(size=(40, 6)) + 2 * (rng.random((40, 1)) < 0.3), known)
+    expected = []
+    for effect in effects(hit[:, 0], shares, value[:, 0]):
+        variance = 0.0
+        for p, genes in enumerate(zip(shares.first, shares.second, strict=True)):
+            for q, others in enumerate(zip(shares.first, shares.second, strict=True)):
+                variance += effect[p] * effect[q] if set(genes) & set(others) else 0
+        expected.append(np.sqrt(max(variance, (effect**2).sum())))
+    np.testing.assert_allclose(shares.errors(hit[:, 0], value[:, 0]), expected)
 
 
-def test_bootstraps_of_the_same_seed_are_the_same_for_every_block(embedding, known, monkeypatch):
-    once = relationship_recall(embedding, GENES, known, n_bootstraps=100, rng=3)
-    monkeypatch.setattr("semiclip.metrics._shares.BLOCK", 1_000)
-    pd.testing.assert_frame_equal(relationship_recall(embedding, GENES, known, n_bootstraps=100, rng=3), once)
+def test_errors_are_binomial_where_no_gene_is_in_two_pairs(embedding):
+    apart = pd.DataFrame({"gene_a": GENES[::2], "gene_b": GENES[1::2]})
+    table = relationship_recall(embedding, GENES, apart, thresholds=(0.3, 0.7))
+    value = table["value"][0]
+    assert 0 < value < 1
+    assert table["error"].to_list() == [pytest.approx(np.sqrt(value * (1 - value) / 20))] * 3
+
+
+def test_the_mean_takes_each_database_at_its_own_rate():
+    # A: 4 of 8 pairs, B: 2 of 20, no gene in two of them: the variance of the mean is a quarter of the sum of theirs
+    n, hit = 28, np.array([True, False] * 4 + [True] * 2 + [False] * 18)
+    member = sparse.csr_array(np.array([[1.0] * 8 + [0.0] * 20, [0.0] * 8 + [1.0] * 20]))
+    shares = Shares(member, np.arange(n), n + np.arange(n))
+    value = shares(hit[:, None])[:, 0]
+    assert value.tolist() == [0.5, 0.1, 0.3, 6 / 28]
+    expected = np.sqrt((0.5 * 0.5 / 8 + 0.1 * 0.9 / 20) / 4)
+    assert shares.errors(hit, value)[2] == pytest.approx(expected)
+
+
+def covered(draw, n_draws=200):
+    """Return the share of intervals of the union that hold its expectation, and the mean error over the true one."""
+    tables = [draw(np.random.default_rng(seed)) for seed in range(n_draws)]
+    table = pd.concat([table[table["key"] == "union"] for table in tables])
+    truth = table["value"].mean()
+    inside = (table["ci_low"] <= truth) & (truth <= table["ci_high"])
+    return inside.mean(), np.sqrt((table["error"] ** 2).mean()) / table["value"].std()
+
+
+def test_intervals_hold_the_truth_where_pairs_are_independent():
+    genes = np.array([f"GENE{i:03}" for i in range(100)])
+    pairs = pd.DataFrame(np.random.default_rng(0).choice(genes, (300, 2)), columns=["gene_a", "gene_b"])
+    inside, ratio = covered(lambda rng: relationship_recall(rng.normal(size=(100, 20)), genes, pairs))
+    assert inside == pytest.approx(0.95, abs=0.04)
+    assert ratio == pytest.approx(1, abs=0.15)
+
+
+def test_intervals_hold_the_truth_where_the_pairs_of_a_gene_are_recalled_together():
+    # ten genes are in all pairs, and three in ten genes, drawn at random, point one way: so do the pairs of such a gene
+    genes = np.array([f"GENE{i:03}" for i in range(120)])
+    pairs = pd.DataFrame([(a, b) for a in genes[:10] for b in genes[10:70]], columns=["gene_a", "gene_b"])
+
+    def draw(rng):
+        x, direction = rng.normal(size=(120, 20)), rng.normal(size=20)
+        return relationship_recall(x + (rng.random((120, 1)) < 0.3) * direction, genes, pairs)
+
+    inside, ratio = covered(draw)
+    assert inside > 0.87
+    assert ratio == pytest.approx(1, abs=0.25)  # the binomial error is half of the true one
 
 
 def test_a_database_outside_the_map_has_no_interval(embedding, known):
     outside = pd.DataFrame({"database": "C", "gene_a": ["ABSENT"], "gene_b": ["GENE00"]})
-    table = relationship_recall(embedding, GENES, pd.concat([known, outside]), n_bootstraps=100, rng=0).set_index("key")
+    table = relationship_recall(embedding, GENES, pd.concat([known, outside])).set_index("key")
     assert table.loc["C", ["value", "error", "ci_low", "ci_high"]].isna().all()
     assert table.drop("C").notna().all(axis=None)
+    without = relationship_recall(embedding, GENES, known).set_index("key")
+    pd.testing.assert_frame_equal(table.drop("C"), without)

@@ -162,7 +162,7 @@ def test_refuses(table, seeds):
         pl.preservation(table.drop(columns=["metric", "value"]))
     with pytest.raises(ValueError, match="the table has no rows"):
         pl.preservation(table.iloc[:0])
-    with pytest.raises(ValueError, match="key='unseen' is not in the table, which has seen perturbations, uns"):
+    with pytest.raises(KeyError, match="key='unseen' is not in the table, which has seen perturbations, uns"):
         pl.preservation(table, key="unseen")
     with pytest.raises(TypeError, match="column 'value' holds object values, not numbers"):
         pl.preservation(table.astype({"value": object}))

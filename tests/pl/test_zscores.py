@@ -170,6 +170,10 @@ def test_refuses(table):
         pl.zscores(table, palette=["red"])
     with pytest.raises(KeyError, match="palette has no colour for preservation"):
         pl.zscores(table, palette={"relationship recall": "red"})
+    with pytest.raises(
+        ValueError, match=r"is one of scl.tl.compare, whose means are no z-scores; draw what scl.tl.zsc"
+    ):
+        pl.zscores(table.assign(difference=0.1, difference_sd=0.1, p_value=1.0, p_min=1.0))
     assert plt.get_fignums() == []
     _, ax = plt.subplots()
     with pytest.raises(ValueError, match="ax holds 1 axes; 2 are needed, one for each of HUVEC-KO, LINCS"):

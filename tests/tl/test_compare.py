@@ -212,3 +212,33 @@ def test_refuses_a_base_that_is_not_there(table):
         compare(table[~absent], base="X_scvi")
     with pytest.raises(ValueError, match="alternative='both' is none of"):
         compare(table, base="X_scvi", alternative="both")
+
+
+def test_several_thresholds_are_figures_of_their_own_beside_those_without(table):
+    recall = table[table["metric"] == "relationship_recall"]
+    limits = [(0.05, 0.95), (0.1, 0.9)]
+    levels = [
+        recall.assign(value=recall["value"] + i, threshold_low=low, threshold_high=high)
+        for i, (low, high) in enumerate(limits)
+    ]
+    both = pd.concat([*levels, table[table["metric"] == "preservation"]], ignore_index=True)
+    for function in (with_base, zscores):
+        result = function(both)
+        assert list(result.columns[:5]) == ["metric", "key", "threshold_low", "threshold_high", "representation"]
+        assert len(result) == 15
+        parts = [*levels, table[table["metric"] == "preservation"]]
+        expected = pd.concat([function(part) for part in parts], ignore_index=True)
+        pd.testing.assert_frame_equal(result, expected[result.columns])
+    by_level = compare(both, base="X_scvi").dropna().groupby("threshold_low")["mean"].mean()
+    assert by_level[0.1] == pytest.approx(by_level[0.05] + 1)
+    with pytest.raises(KeyError, match="within='threshold_low' is not a column of the table"):
+        compare(table, base="X_scvi", within=["metric", "key", "threshold_low"])
+
+
+@pytest.mark.parametrize("function", [with_base, zscores])
+def test_databases_without_a_pair_are_left_out_as_the_message_says(table, function):
+    empty = table[table["key"] == "CORUM"].assign(key="SIGNOR", value=np.nan)
+    with pytest.raises(ValueError, match=r"drop these rows, such as by table.dropna\(subset='value'\)"):
+        function(pd.concat([table, empty], ignore_index=True))
+    full = pd.concat([table, empty], ignore_index=True).dropna(subset="value")
+    pd.testing.assert_frame_equal(function(full), function(table))

@@ -117,6 +117,41 @@ def test_the_recalled_background_is_what_any_representation_recalls(sets, gene_s
     assert (pairs["n_background"] == len(recalled)).all()
 
 
+@pytest.mark.parametrize("level", ["gene", "pair"])
+def test_the_background_may_be_what_one_representation_recalls(sets, gene_sets, level):
+    own = region(sets, inside="distilled")
+    table = enrich(sets, **HOW, gene_sets=gene_sets, background="distilled", level=level, min_size=1)
+    pd.testing.assert_frame_equal(
+        table, enrich(own, **HOW, gene_sets=gene_sets, background="map", level=level, min_size=1)
+    )
+    assert (table["n_background"] == (len({*own["gene_a"], *own["gene_b"]}) if level == "gene" else len(own))).all()
+
+
+@pytest.mark.parametrize("level", ["gene", "pair"])
+def test_what_is_left_out_of_the_region_is_logged(sets, gene_sets, level, caplog):
+    caplog.set_level("INFO", logger="semiclip.tl._enrich")
+    enrich(sets, **HOW, gene_sets=gene_sets, background="map", level=level)
+    assert not caplog.messages
+    table = enrich(sets, **HOW, gene_sets=gene_sets, background=GENES[:30], level=level, min_size=1)
+    found, n_left = region(sets, **HOW), table["n_region"][0]
+    whole = len({*found["gene_a"], *found["gene_b"]}) if level == "gene" else len(found)
+    assert 0 < n_left < whole
+    message = f"{whole - n_left} of {whole} {level}s of the region are not in the background and are left out"
+    assert caplog.messages == [message]
+
+
+@pytest.mark.parametrize("word", ["recalled", "map"])
+def test_a_representation_called_like_a_background_is_ambiguous(sets, gene_sets, word):
+    renamed = sets.rename(columns={"tx": word})
+    how = {"inside": "distilled", "gene_sets": gene_sets}
+    with pytest.raises(
+        ValueError, match=f"background='{word}', but a representation is called {word} too; rename that"
+    ):
+        enrich(renamed, **how, background=word)
+    other = "map" if word == "recalled" else "recalled"
+    pd.testing.assert_frame_equal(enrich(renamed, **how, background=other), enrich(sets, **how, background=other))
+
+
 def test_sets_that_are_too_small_do_not_count_in_the_adjustment(sets, gene_sets):
     table = enrich(sets, **HOW, gene_sets=gene_sets, min_size=6)
     kept = {name: gene_sets[name] for name in table["gene_set"]}
@@ -191,15 +226,25 @@ def test_nothing_is_changed(sets, gene_sets):
     [
         ({"level": "guide"}, ValueError, "no level='guide'; choose 'gene' or 'pair'"),
         ({"min_size": 0}, ValueError, "min_size=0 must be at least 1"),
-        ({"background": "all"}, ValueError, "no background='all'; choose 'recalled', 'map' or a list of genes"),
+        (
+            {"background": "all"},
+            ValueError,
+            "no background='all'; choose one of recalled, map, tx, image, distilled, or a",
+        ),
         ({"background": ["ENSG1", "ENSG2"]}, ValueError, "no gene of the region is in the background, which has ENSG1"),
         ({"background": [], "level": "pair"}, ValueError, "no pair of the region is in the background, which has none"),
+        (
+            {"background": "tx", "level": "pair"},
+            ValueError,
+            "no pair of the region is in the .*, or another background",
+        ),
         ({"inside": []}, ValueError, "inside names no representation"),
         ({"inside": "tx"}, ValueError, "tx is in both inside and outside"),
         ({"outside": "other"}, KeyError, "sets has no representation other"),
         ({"gene_sets": "kegg"}, FileNotFoundError, "no gene sets are called 'kegg'"),
         ({"gene_sets": ["G01", "G02"]}, TypeError, "gene_sets is list; pass a name, the path of a GMT file or"),
         ({"gene_sets": {"one": "G01"}}, TypeError, "the genes of one are one string; pass a list of genes"),
+        ({"gene_sets": {"one": ["G01"], "a": None}}, TypeError, "the genes of a are of type NoneType; pass a list"),
         (
             {"gene_sets": {"one": ["ENSG1"]}},
             ValueError,

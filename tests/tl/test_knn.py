@@ -74,7 +74,8 @@ def test_nothing_is_changed_and_a_view_does(adata):
         ({"use_rep": "X_none"}, KeyError, "use_rep='X_none' is not in obsm"),
         ({"control": "water"}, ValueError, r"control label\(s\) water match no row"),
         ({"n_neighbors": 70}, ValueError, "n_neighbors=70, but a row has as few as .* rows in other batches"),
-        ({"n_permutations": -1}, ValueError, "n_permutations=-1 must not be negative"),
+        ({"n_permutations": 1}, ValueError, "n_permutations=1: a mean and a standard deviation need at least 2"),
+        ({"n_permutations": -1}, ValueError, "n_permutations=-1: a mean and a standard deviation need at least 2"),
     ],
 )
 def test_refuses(adata, change, error, message):
@@ -83,6 +84,27 @@ def test_refuses(adata, change, error, message):
 
 
 def test_refuses_missing_labels(adata):
-    adata.obs.loc["well3", "moa"] = np.nan
-    with pytest.raises(ValueError, match=r"obs\['moa'\] \(label_key\) has no value in 1 row\(s\): well3"):
+    row = adata.obs_names[adata.obs["drug"] != "DMSO"][3]
+    adata.obs.loc[row, "moa"] = np.nan
+    with pytest.raises(ValueError, match=rf"obs\['moa'\] \(label_key\) has no value in 1 row\(s\): {row}"):
         knn_accuracy(adata, use_rep="signal", **KEYS)
+
+
+def test_controls_need_no_label(adata):
+    expected = knn_accuracy(adata, use_rep="signal", **KEYS)
+    adata.obs.loc[adata.obs["drug"] == "DMSO", "moa"] = np.nan
+    pd.testing.assert_frame_equal(knn_accuracy(adata, use_rep="signal", **KEYS), expected)
+
+
+def test_refuses_to_look_in_other_batches_where_there_are_none(adata):
+    adata.obs["one"] = "all"
+    message = "all treated rows are in one batch of 'one', .*; across_batches=False looks in its own"
+    with pytest.raises(ValueError, match=message):
+        knn_accuracy(adata, use_rep="signal", **KEYS | {"batch_key": "one"})
+    found = knn_accuracy(adata, use_rep="signal", across_batches=False, **KEYS | {"batch_key": "one"})
+    pd.testing.assert_frame_equal(found, knn_accuracy(adata, use_rep="signal", **KEYS | {"batch_key": None}))
+
+
+def test_refuses_controls_alone(adata):
+    with pytest.raises(ValueError, match="all 30 rows are controls, so there is no perturbation to look at"):
+        knn_accuracy(adata[adata.obs["drug"] == "DMSO"], use_rep="signal", **KEYS)

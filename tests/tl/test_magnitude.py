@@ -5,7 +5,7 @@ import pytest
 
 from semiclip.correction import correct
 from semiclip.metrics import energy_distance
-from semiclip.tl._magnitude import magnitude
+from semiclip.tl._magnitude import _held_out, magnitude
 
 KEYS = {"perturbation_key": "gene", "control": ["EGFP", "LACZ"], "batch_key": "plate"}
 SIZES = {"FEW": 4, "FAR": 6, "NEAR": 6, "MUCH": 40} | {f"IDLE{i}": 6 for i in range(5)}
@@ -36,7 +36,9 @@ def corrected(adata, method):
 
 @pytest.mark.parametrize("method", ["tvn", "center", None])
 def test_equals_the_steps_by_hand(adata, method):
-    table = magnitude(adata, use_rep="signal", method=method, n_permutations=5, rng=0, **KEYS)
+    # where inactive perturbations are the null, all controls are fitted on and compared with
+    null = None if method is None else ["IDLE0"]
+    table = magnitude(adata, use_rep="signal", method=method, null=null, n_permutations=5, rng=0, **KEYS)
     assert list(table) == ["metric", "representation", "key", "value", "n_obs", "p_value"]
     assert set(table["metric"]) == {"magnitude"}
     x, control = corrected(adata, method)
@@ -46,7 +48,52 @@ def test_equals_the_steps_by_hand(adata, method):
         expected = energy_distance(x[adata.obs["gene"] == gene], x[control]) if n >= 5 else np.nan
         np.testing.assert_allclose(part.loc[gene, "value"], expected, rtol=1e-12)
         assert part.loc[gene, "n_obs"] == n
-        assert np.isnan(part.loc[gene, "p_value"]) == (n < 5)
+        assert np.isnan(part.loc[gene, "p_value"]) == (n < 5 or gene in (null or []))
+
+
+def half_by_hand(adata, method, seed):
+    """Fit on half of each plate's controls; return all rows corrected, and the mask of the other half."""
+    control, plate = adata.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy(), adata.obs["plate"].astype(int).to_numpy()
+    rng, held = np.random.default_rng(seed), np.zeros(len(control), dtype=bool)
+    for code in np.unique(plate):
+        rows = np.flatnonzero(control & (plate == code))
+        held[rng.permutation(rows)[: len(rows) // 2]] = True
+    return correct(adata.obsm["signal"], plate, control & ~held, method=method), held
+
+
+@pytest.mark.parametrize("method", ["tvn", "center"])
+def test_random_sets_are_of_controls_that_the_correction_has_not_seen(adata, method):
+    table = magnitude(adata, use_rep="signal", method=method, n_permutations=5, rng=3, **KEYS).set_index("key")
+    x, held = half_by_hand(adata, method, 3)
+    assert held.sum() in (29, 30)
+    for gene in ("FAR", "IDLE0", "MUCH"):
+        expected = energy_distance(x[adata.obs["gene"] == gene], x[held])
+        assert table.loc[gene, "value"] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("method", "n_controls", "d"), [("tvn", 160, 40), ("tvn", 60, 40), ("center", 60, 8)])
+def test_noise_is_as_often_significant_as_it_should_be(method, n_controls, d):
+    shares = []
+    for seed in range(12):
+        adata = study({f"G{i:02}": 6 for i in range(40)}, n_controls, {}, np.random.default_rng(seed), d=d)
+        found = magnitude(adata, use_rep="signal", method=method, n_permutations=100, rng=seed, **KEYS)
+        shares.append((found["p_value"] <= 0.05).mean())
+    assert np.mean(shares) == pytest.approx(0.05, abs=0.04)
+
+
+@pytest.mark.parametrize(("n", "held"), [(2, 0), (3, 1), (4, 2), (5, 2), (20, 10)])
+def test_two_controls_of_each_batch_are_left_to_fit_on(n, held):
+    control = np.arange(2 * n + 4) < 2 * n
+    batch = np.arange(2 * n + 4) % 2
+    if 2 * held < 2:
+        with pytest.raises(
+            ValueError, match=r"4 control\(s\) are too few to fit .* name inactive perturbations as null="
+        ):
+            _held_out(batch, control, np.random.default_rng(0))
+        return
+    marked = _held_out(batch, control, np.random.default_rng(0))
+    assert [marked[batch == code].sum() for code in (0, 1)] == [held, held]
+    assert not marked[~control].any()
 
 
 def test_min_obs_says_what_is_measured(adata):
@@ -69,11 +116,11 @@ def test_inactive_perturbations_are_the_null(adata):
 def test_random_sets_of_controls_are_the_null(adata):
     table = magnitude(adata, use_rep="signal", n_permutations=200, rng=0, **KEYS).set_index("key")
     assert table.loc["FAR", "p_value"] == table.loc["MUCH", "p_value"] == 1 / 201
-    x, control = corrected(adata, "tvn")
-    x, rng = x[control], np.random.default_rng(1)
+    x, held = half_by_hand(adata, "tvn", 0)
+    x, rng = x[held], np.random.default_rng(1)
     null = []
     for _ in range(500):
-        order = rng.permutation(60)
+        order = rng.permutation(len(x))
         null.append(energy_distance(x[order[:6]], x[order[6:]]))
     for gene in ("NEAR", "IDLE0"):
         share = np.mean(np.array(null) >= table.loc[gene, "value"])
@@ -97,11 +144,10 @@ def test_more_rows_than_controls_still_have_a_p_value():
 
 
 def test_controls_are_sampled(adata):
-    x, control = corrected(adata, "center")
+    x, control = corrected(adata, None)
     rows = np.sort(np.random.default_rng(5).choice(np.flatnonzero(control), 20, replace=False))
-    found = magnitude(
-        adata, use_rep="signal", method="center", max_controls=20, n_permutations=5, rng=5, **KEYS
-    ).set_index("key")
+    how = {"method": None, "max_controls": 20, "n_permutations": 5, "rng": 5}
+    found = magnitude(adata, use_rep="signal", **how, **KEYS).set_index("key")
     expected = energy_distance(x[adata.obs["gene"] == "FAR"], x[rows])
     assert found.loc["FAR", "value"] == pytest.approx(expected, rel=1e-12)
 

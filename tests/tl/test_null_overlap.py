@@ -11,8 +11,8 @@ from semiclip.tl import _null_overlap, null_overlap, relationship_sets
 KEYS = {"perturbation_key": "gene", "control": ["EGFP", "LACZ"], "batch_key": "plate"}
 QUIET = {**KEYS, "progress_bar": False}
 GENES = [f"GENE{i:02}" for i in range(30)]
-COLUMNS = ["representation", "reference", "threshold_low", "threshold_high", "n_recalled", "n_reference", "overlap"]
-COLUMNS += ["null_mean", "null_low", "null_median", "null_high", "p_value", "n_permutations"]
+COLUMNS = ["representation", "reference", "threshold_low", "threshold_high", "n_recalled", "n_reference"]
+COLUMNS += ["n_pairs", "overlap", "null_mean", "null_low", "null_median", "null_high", "p_value", "n_permutations"]
 
 
 def made(seed, n_controls=30):
@@ -82,10 +82,11 @@ def test_equals_the_steps_by_hand(adata, known, method):
         level = (row["threshold_low"], row["threshold_high"])
         own, theirs = (recalled(labels, rows[key], known, level) for key in ("distilled", row["reference"]))
         draws = np.array([len(recalled(each, rows["distilled"], known, level) & theirs) for each in exchanges])
+        assert row["n_pairs"] == 30  # three pairs are in both databases
         assert (row["n_recalled"], row["n_reference"], row["overlap"]) == (len(own), len(theirs), len(own & theirs))
         low, median, high = np.quantile(draws, [0.025, 0.5, 0.975])
         expected = (draws.mean(), low, median, high, (1 + (draws >= len(own & theirs)).sum()) / (1 + n), n)
-        np.testing.assert_allclose([row[name] for name in COLUMNS[7:]], expected, rtol=1e-12)
+        np.testing.assert_allclose([row[name] for name in COLUMNS[8:]], expected, rtol=1e-12)
 
 
 def test_the_planted_overlap_is_more_than_chance(adata, known):
@@ -165,6 +166,8 @@ def test_references_may_lie_in_another_object_with_other_rows_and_genes(adata, k
     own = relationship_sets(adata, use_rep="distilled", relationships=known, thresholds=(0.1, 0.9), **KEYS)
     theirs = relationship_sets(images, use_rep="X_image", relationships=known, thresholds=(0.1, 0.9), **KEYS)
     both = own.merge(theirs, on=["gene_a", "gene_b"])
+    assert list(table["n_pairs"]) == [len(both), len(own)]
+    assert len(both) < len(own)
     assert table.loc[0, "n_reference"] == theirs["X_image"].sum()
     assert table.loc[0, "overlap"] == (both["distilled"] & both["X_image"]).sum()
 
@@ -194,13 +197,13 @@ def test_a_seed_gives_the_same_table_and_no_seed_another(adata, known):
     one, two, three = (null_overlap(adata, **how, rng=seed, **QUIET) for seed in (5, np.random.default_rng(5), 6))
     pd.testing.assert_frame_equal(one, two)
     assert not one["null_mean"].equals(three["null_mean"])
-    pd.testing.assert_frame_equal(one.iloc[:, :7], null_overlap(adata, **how, **QUIET).iloc[:, :7])
+    pd.testing.assert_frame_equal(one.iloc[:, :8], null_overlap(adata, **how, **QUIET).iloc[:, :8])
 
 
 def test_the_order_of_rows_does_not_matter_to_what_is_recalled(adata, known):
     how = {"use_rep": "distilled", "references": "tx", "relationships": known, "n_permutations": 1}
     shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)]
-    one, two = (null_overlap(data, **how, rng=0, **QUIET).iloc[:, :7] for data in (adata, shuffled))
+    one, two = (null_overlap(data, **how, rng=0, **QUIET).iloc[:, :8] for data in (adata, shuffled))
     pd.testing.assert_frame_equal(one, two)
     assert shuffled.is_view
 
@@ -254,3 +257,9 @@ def test_refuses(adata, known, change, error, message):
     arguments = {"use_rep": "distilled", "references": "tx", "relationships": known, **QUIET, **change}
     with pytest.raises(error, match=message):
         null_overlap(adata, **arguments)
+
+
+def test_refuses_a_reference_of_controls_alone(adata, known):
+    alone = adata[adata.obs["gene"].isin(["EGFP", "LACZ"])]
+    with pytest.raises(ValueError, match="all 60 rows are controls, so there is no perturbation to look at"):
+        null_overlap(adata, use_rep="tx", references={"tx": alone}, relationships=known, **QUIET)

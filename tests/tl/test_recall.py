@@ -200,12 +200,12 @@ def test_names_that_the_results_need_are_refused(adata, known):
             recall(adata, use_rep="signal", relationships=known.assign(database=name), **KEYS)
 
 
-def test_several_thresholds_and_bootstraps_reach_the_metric(adata, known):
+def test_several_thresholds_reach_the_metric(adata, known):
     pairs = [(0.05, 0.95), (0.1, 0.9)]
-    table = recall(adata, use_rep="signal", relationships=known, thresholds=pairs, n_bootstraps=100, rng=0, **KEYS)
+    table = recall(adata, use_rep="signal", relationships=known, thresholds=pairs, **KEYS)
     assert len(table) == 8
     for pair, part in table.groupby(["threshold_low", "threshold_high"]):
-        once = recall(adata, use_rep="signal", relationships=known, thresholds=pair, n_bootstraps=100, rng=0, **KEYS)
+        once = recall(adata, use_rep="signal", relationships=known, thresholds=pair, **KEYS)
         pd.testing.assert_frame_equal(part.reset_index(drop=True), once)
 
 
@@ -276,6 +276,22 @@ class TestBaselines:
         assert drawn.x.shape == found.x.shape
         assert drawn.x.min() >= 0
         assert abs(random(found, "normal", np.random.default_rng(0)).x.mean()) < 0.1
+
+    def test_uniform_values_recall_genes_of_many_replicates(self):
+        # means of many positive values are all alike, so that annotated genes with more wells than others are recalled
+        n_wells = np.where(np.arange(60) < 20, 30, 2)
+        genes = np.repeat([f"GENE{i:02}" for i in range(60)], n_wells)
+        obs = pd.DataFrame({"gene": genes}, index=[f"well{i}" for i in range(len(genes))])
+        adata = anndata.AnnData(obs=obs, obsm={"noise": np.random.default_rng(0).normal(size=(len(genes), 16))})
+        pairs = [(f"GENE{i:02}", f"GENE{j:02}") for i in range(20) for j in range(i)][::2]
+        known = pd.DataFrame(pairs, columns=["gene_a", "gene_b"])
+        keys = {"use_rep": "noise", "perturbation_key": "gene", "control": None, "relationships": known, "method": None}
+        table = recall(adata, **keys, baselines=["permuted", "normal", "uniform"], n_permutations=99, rng=0)
+        union = table[table["key"] == "union"].set_index("representation")
+        assert union.loc["random (uniform)", "value"] > 0.3
+        assert union.loc["random (uniform)", "p_value"] == 0.01
+        others = union.drop(index="random (uniform)")
+        assert (others["value"] - 0.1).abs().max() < 4 * np.sqrt(0.1 * 0.9 / len(pairs))
 
     @pytest.mark.parametrize("baselines", ["permuted", ["permuted", "zeros"]])
     def test_refuses(self, adata, known, baselines):

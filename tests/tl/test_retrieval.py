@@ -188,3 +188,21 @@ def test_a_single_key_is_refused(aligned):
             MuData({name: part.copy() for name, part in one.items()}),
             student_rep="X_noisy", teacher_rep="X_image", **PAIRED | {"pair_on": "perturbation"},
         )  # fmt: skip
+
+
+def test_a_correction_that_leaves_out_directions_is_refused(aligned):
+    image = aligned["image"]
+    image.obsm["X_flat"] = image.obsm["X_image"] * (np.arange(image.obsm["X_image"].shape[1]) > 0)
+    how = {"student_rep": "X_noisy", "teacher_rep": "X_flat", **PAIRED}
+    width = image.obsm["X_flat"].shape[1]
+    message = (
+        rf"'X_noisy' has {width} dimensions as corrected and teacher_rep='X_flat' has \d+: profile='public' .*; pass"
+    )
+    with pytest.raises(ValueError, match=message + " profile='clean'"):
+        cross_modal_retrieval(aligned, profile="public", **how)
+    assert len(cross_modal_retrieval(aligned, profile="clean", **how)) == 4
+
+
+def test_a_single_k_is_refused(aligned):
+    with pytest.raises(TypeError, match="ks=5 is not a list of numbers"):
+        cross_modal_retrieval(aligned, student_rep="X_noisy", teacher_rep="X_image", ks=5, **PAIRED)

@@ -7,7 +7,7 @@ import pytest
 
 from semiclip import metrics
 from semiclip.correction import correct
-from semiclip.tl import _similarity, recall, similarity
+from semiclip.tl import _similarity, recall, relationship_sets, similarity
 
 KEYS = {"perturbation_key": "gene", "control": "control", "batch_key": "plate"}
 GENES = [f"GENE{i:02}" for i in range(24)]
@@ -82,3 +82,16 @@ def test_refuses_what_recall_refuses(adata, known):
         similarity(adata, use_rep=[], relationships=known, **KEYS)
     with pytest.raises(ValueError, match="n_bins=0 must be a whole number of at least 1"):
         similarity(adata, use_rep="one", relationships=known, n_bins=0, **KEYS)
+    for function in (similarity, relationship_sets):
+        with pytest.raises(ValueError, match="are 2 pairs, and one is needed here; call once for each"):
+            function(adata, use_rep="one", relationships=known, thresholds=[(0.05, 0.95), (0.1, 0.9)], **KEYS)
+        with pytest.raises(ValueError, match=r"thresholds=\(0.05,\) must be two quantiles"):
+            function(adata, use_rep="one", relationships=known, thresholds=0.05, **KEYS)
+
+
+@pytest.mark.parametrize("function", [recall, relationship_sets, similarity])
+def test_refuses_controls_alone_and_no_table(adata, known, function):
+    with pytest.raises(ValueError, match="all 40 rows are controls, so there is no perturbation to look at"):
+        function(adata[adata.obs["gene"] == "control"], use_rep="one", relationships=known, **KEYS)
+    with pytest.raises(TypeError, match="relationships is a str, not a DataFrame"):
+        function(adata, use_rep="one", relationships="CORUM", **KEYS)

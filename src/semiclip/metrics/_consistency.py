@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from semiclip._checks import finite_rows
 from semiclip.metrics._cosine import DECIMALS, normalise
+from semiclip.metrics._matrices import vectors
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 BLOCK = 1 << 12  # rows summed at a time; sums of sums round less than one long sum
 
 
-def consistency(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
+def consistency(x: ArrayLike, codes: ArrayLike, n_groups: int) -> np.ndarray:
     """Return the mean cosine of all pairs of rows of each group, such as the replicates of a perturbation.
 
     Parameters
@@ -29,6 +35,8 @@ def consistency(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
 
     Raises
     ------
+    TypeError
+        If ``x`` is sparse or holds no real numbers.
     ValueError
         If ``codes`` does not hold one group per row, a code is out of range, or values are not finite.
 
@@ -43,7 +51,7 @@ def consistency(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
     >>> consistency(x, np.array([0, 0, 0, 1]), 2).round(3)
     array([0.333,   nan])
     """
-    codes = np.asarray(codes)
+    x, codes = vectors(x), np.asarray(codes)
     if x.ndim != 2 or codes.shape != x.shape[:1]:
         msg = f"x has shape {x.shape} and codes {codes.shape}; rows of an embedding and one group per row are needed"
         raise ValueError(msg)

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from semiclip._checks import finite_rows, some
+from semiclip.metrics._matrices import coded, vectors
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def knn_accuracy(
-    x: np.ndarray,
-    labels: np.ndarray,
-    batch: np.ndarray | None = None,
+    x: ArrayLike,
+    labels: ArrayLike,
+    batch: ArrayLike | None = None,
     *,
     n_neighbors: int = 5,
     n_permutations: int = 0,
@@ -29,7 +35,7 @@ def knn_accuracy(
     n_neighbors
         Neighbours that vote, each alike; of labels that tie, the first in their order wins.
     n_permutations
-        Number of random exchanges of the labels that measure chance; 0 for none.
+        Number of random exchanges of the labels that measure chance, at least 2; 0 for none.
     rng
         Seed or generator of the exchanges.
 
@@ -37,13 +43,15 @@ def knn_accuracy(
     -------
     ``value``, the fraction of rows whose neighbours vote for their label; ``n_obs``, the rows that this counts, which
     are those whose label some possible neighbour has; ``chance``, the fraction of them that has the most frequent
-    label; and, with permutations, ``chance_mean`` and ``chance_sd``.
+    label; and, with permutations, ``chance_mean`` and ``chance_sd``, their mean and standard deviation (ddof 1).
 
     Raises
     ------
+    TypeError
+        If ``x`` is sparse or holds no real numbers.
     ValueError
-        If lengths differ, values are not finite, labels are missing, there are fewer possible neighbours than
-        ``n_neighbors``, or no row has a possible neighbour of its label.
+        If lengths differ, values are not finite, labels or batches are missing, there are fewer possible neighbours
+        than ``n_neighbors``, no row has a possible neighbour of its label, or there is a single permutation.
 
     Examples
     --------
@@ -52,20 +60,17 @@ def knn_accuracy(
     >>> knn_accuracy(x, np.array(["a", "a", "b", "b", "b"]), n_neighbors=1)
     {'value': 0.8, 'n_obs': 5, 'chance': 0.6}
     """
-    labels = np.asarray(labels)
-    if x.ndim != 2 or labels.shape != x.shape[:1] or (batch is not None and np.shape(batch) != labels.shape):
-        shapes = f"{x.shape}, labels {labels.shape}" + ("" if batch is None else f" and batch {np.shape(batch)}")
+    x, shape = vectors(x), np.shape(labels)
+    if x.ndim != 2 or shape != x.shape[:1] or (batch is not None and np.shape(batch) != shape):
+        shapes = f"{x.shape}, labels {shape}" + ("" if batch is None else f" and batch {np.shape(batch)}")
         msg = f"x has shape {shapes}; rows of an embedding and one label and batch per row are needed"
         raise ValueError(msg)
-    if n_permutations < 0:
-        msg = f"n_permutations={n_permutations} must not be negative"
+    if n_permutations < 0 or n_permutations == 1:
+        msg = f"n_permutations={n_permutations}: a mean and a standard deviation need at least 2, and 0 leaves them out"
         raise ValueError(msg)
     finite_rows(x, pd.RangeIndex(len(x)), "x")
-    codes, names = pd.factorize(labels, sort=True)
-    if n_missing := int((codes < 0).sum()):
-        msg = f"{n_missing} of {len(codes)} labels are missing; drop these rows first"
-        raise ValueError(msg)
-    fold = None if batch is None else pd.factorize(np.asarray(batch))[0]
+    codes, names = coded(labels, len(x), "labels")
+    fold = None if batch is None else coded(batch, len(x), "batch")[0]
     neighbours = _neighbours(x, fold, n_neighbors)
     value, n_obs, chance = _score(codes, fold, neighbours)
     if not n_obs:
@@ -76,7 +81,7 @@ def knn_accuracy(
     if n_permutations:
         rng = np.random.default_rng(rng)
         null = [_score(rng.permutation(codes), fold, neighbours)[0] for _ in range(n_permutations)]
-        result |= {"chance_mean": float(np.nanmean(null)), "chance_sd": float(np.nanstd(null))}
+        result |= {"chance_mean": float(np.nanmean(null)), "chance_sd": float(np.nanstd(null, ddof=1))}
     return result
 
 

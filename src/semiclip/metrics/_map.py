@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import ceil, floor, inf
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 
 from semiclip._checks import finite_rows, some
 from semiclip.metrics._cosine import pair_position, pairwise_cosines
+from semiclip.metrics._matrices import vectors
 from semiclip.metrics._order import order_statistics
 from semiclip.metrics._pairs import Pairs, pairs_in_map
 
@@ -40,7 +42,8 @@ def gene_map(
     embedding: ArrayLike, genes: ArrayLike, relationships: pd.DataFrame, *, control: ArrayLike | None = None
 ) -> GeneMap:
     """Check one vector per gene, leave out the rows that the mask ``control`` marks, and relate all genes."""
-    x, labels = np.asarray(embedding, dtype=np.float64), np.asarray(genes, dtype=object)
+    x = vectors(embedding, "embedding").astype(np.float64, copy=False)
+    labels = np.asarray(genes, dtype=object)
     if x.ndim != 2 or labels.shape != x.shape[:1]:
         msg = f"embedding has shape {x.shape} and genes {labels.shape}; one row and one label per gene are needed"
         raise ValueError(msg)
@@ -73,16 +76,33 @@ def gene_map(
 
 def pairs_of_thresholds(thresholds: Thresholds) -> list[tuple[float, float]]:
     """Return thresholds, one pair or several, as a list of pairs."""
-    given: list[Any] = list(thresholds)
-    pairs: list[Any] = [tuple(given)] if given and np.ndim(given[0]) == 0 else [tuple(pair) for pair in given]
-    for pair in pairs or [()]:
-        if len(pair) != 2 or not 0 <= pair[0] <= pair[1] <= 1:
+    given = _listed(thresholds)
+    pairs: list[Any] = [tuple(_listed(pair)) for pair in (given if any(map(_several, given)) else [given])]
+    for pair in pairs:
+        if len(pair) != 2 or not all(isinstance(each, Real) for each in pair) or not 0 <= pair[0] <= pair[1] <= 1:
             msg = f"thresholds={pair} must be two quantiles with 0 ≤ low ≤ high ≤ 1, such as (0.05, 0.95)"
             raise ValueError(msg)
     if len(set(pairs)) < len(pairs):
         msg = f"thresholds={pairs} repeats a pair; name each once"
         raise ValueError(msg)
     return pairs
+
+
+def pair_of_thresholds(thresholds: tuple[float, float]) -> tuple[float, float]:
+    """Return the only pair of thresholds."""
+    pairs = pairs_of_thresholds(thresholds)
+    if len(pairs) > 1:
+        msg = f"thresholds={pairs} are {len(pairs)} pairs, and one is needed here; call once for each"
+        raise ValueError(msg)
+    return pairs[0]
+
+
+def _several(given: Any) -> bool:
+    return np.iterable(given) and not isinstance(given, str)
+
+
+def _listed(given: Any) -> list[Any]:
+    return list(given) if _several(given) else [given]
 
 
 def tails(null: np.ndarray, thresholds: Sequence[tuple[float, float]]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pairs of matrices, each dense or sparse, of which only a block is dense at a time."""
+"""Reads what a measure is given, and pairs matrices, dense or sparse, of which only a block is dense at a time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,22 @@ from semiclip._checks import finite_rows
 
 if TYPE_CHECKING:
     Matrix = Any  # a NumPy array or a sparse matrix
+
+
+def vectors(x: Any, name: str = "x") -> np.ndarray:
+    """Return what came as an array, a DataFrame or lists as an array of real numbers."""
+    if sparse.issparse(x):
+        msg = f"{name} is sparse, but an embedding is dense; pass {name}.toarray()"
+        raise TypeError(msg)
+    msg = f"{name} is {type(x).__name__}, not an array of real numbers; pass one with a row for each observation"
+    try:
+        values = np.asarray(x)
+        values = values.astype(np.float64) if values.dtype == object else values
+    except (TypeError, ValueError) as error:
+        raise TypeError(msg) from error
+    if values.dtype.kind not in "biuf":
+        raise TypeError(msg)
+    return values
 
 
 def matched(**given: Any) -> list[Matrix]:
@@ -52,7 +68,8 @@ def mask(control: Any, n: int) -> np.ndarray:
 
 def coded(labels: Any, n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the code of each row's label and the labels in order; every row has one."""
-    values = np.asarray(labels)
+    # a list of strings as an array of strings would turn a missing one into the string "nan"
+    values = np.asarray(labels, dtype=None if hasattr(labels, "dtype") else object)
     if values.shape != (n,):
         msg = f"{name} has shape {values.shape} for {n} rows; one label per row is needed"
         raise ValueError(msg)

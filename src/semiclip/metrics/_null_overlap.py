@@ -29,8 +29,8 @@ def recalled(found: GeneMap, pairs: tuple[np.ndarray, np.ndarray], levels: Level
 
 def recalled_elsewhere(
     other: GeneMap, found: GeneMap, pairs: tuple[np.ndarray, np.ndarray], levels: Levels
-) -> tuple[np.ndarray, np.ndarray]:
-    """Say which pairs of ``found`` another map recalls, and how many of its own at each level.
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Say which pairs of ``found`` another map recalls, how many of its own at each level, and how many both hold.
 
     The other map may lack genes of this one: then it recalls none of their pairs.
     """
@@ -44,7 +44,8 @@ def recalled_elsewhere(
         )
         raise ValueError(msg)
     # a pair that it lacks has the position −1, which is that of the row added
-    return np.vstack([hit, np.zeros_like(hit, shape=(1, hit.shape[1]))])[position], hit.sum(axis=0)
+    theirs = np.vstack([hit, np.zeros_like(hit, shape=(1, hit.shape[1]))])[position]
+    return theirs, hit.sum(axis=0), int((position >= 0).sum())
 
 
 def _named(found: GeneMap, pairs: tuple[np.ndarray, np.ndarray]) -> pd.MultiIndex:

@@ -27,6 +27,12 @@ class Pairs(NamedTuple):
 
 def pairs_in_map(relationships: pd.DataFrame, genes: pd.Index) -> Pairs:
     """Return the annotated pairs of which both genes are in the map; self pairs and repeats are left out."""
+    if not isinstance(relationships, pd.DataFrame):
+        msg = (
+            f"relationships is a {type(relationships).__name__}, not a DataFrame; it needs the columns gene_a, gene_b "
+            "and optionally database, as scl.datasets.relationships() returns them"
+        )
+        raise TypeError(msg)
     for name in ("gene_a", "gene_b"):
         if name not in relationships:
             msg = (

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 
 from semiclip._checks import finite_rows
 from semiclip.metrics._cosine import normalise
+from semiclip.metrics._matrices import coded, vectors
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 BLOCK = 1 << 22  # cosines that exist at a time
 TOLERANCE = 1e-12  # cosines that differ by less tie
 
 
-def average_precision(
-    x: np.ndarray, codes: np.ndarray, batch: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def average_precision(x: ArrayLike, codes: ArrayLike, batch: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     r"""Measure for each row how well its cosines rank the other rows of its group before all others.
 
     Parameters
@@ -32,8 +36,10 @@ def average_precision(
 
     Raises
     ------
+    TypeError
+        If ``x`` is sparse or holds no real numbers.
     ValueError
-        If lengths differ or values are not finite.
+        If lengths differ, values are not finite, or a row has no batch.
 
     Notes
     -----
@@ -52,7 +58,7 @@ def average_precision(
     >>> value.round(3).tolist(), chance.round(3).tolist()
     ([1.0, 0.5, 0.333, 1.0], [0.611, 0.611, 0.611, 0.611])
     """
-    codes = np.asarray(codes)
+    x, codes = vectors(x), np.asarray(codes)
     if x.ndim != 2 or codes.shape != x.shape[:1] or (batch is not None and np.shape(batch) != codes.shape):
         shapes = f"{x.shape}, codes {codes.shape}" + ("" if batch is None else f" and batch {np.shape(batch)}")
         msg = f"x has shape {shapes}; rows of an embedding and one group and batch per row are needed"
@@ -64,8 +70,9 @@ def average_precision(
     if batch is None:
         _rank(unit, codes, everything, everything, value, chance)
     else:
-        for name in np.unique(batch):
-            own = np.asarray(batch) == name
+        of_batch, names = coded(batch, len(x), "batch")
+        for code in range(len(names)):
+            own = of_batch == code
             _rank(unit, codes, everything[own], everything[~own], value, chance)
     return value, chance
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from semiclip.metrics._map import Thresholds
 
-FEWEST_BOOTSTRAPS = 100  # an interval of 95 % leaves two or three of them on either side
-
 
 def relationship_recall(
     embedding: ArrayLike,
@@ -24,7 +22,6 @@ def relationship_recall(
     control: ArrayLike | None = None,
     thresholds: Thresholds = (0.05, 0.95),
     n_permutations: int = 0,
-    n_bootstraps: int = 0,
     rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Measure how many known gene relationships stand out in a map of perturbations (paper B.1).
@@ -49,11 +46,8 @@ def relationship_recall(
         Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1; one such pair or a list of them.
     n_permutations
         Number of random exchanges of the gene labels that measure chance on these annotations; 0 for none.
-    n_bootstraps
-        Number of draws of the genes with replacement that measure the error, at least 100; 0 takes the binomial
-        formulas, for which all pairs are independent.
     rng
-        Seed or generator of the exchanges and draws.
+        Seed or generator of the exchanges.
 
     Returns
     -------
@@ -66,10 +60,9 @@ def relationship_recall(
     ``threshold_low``, ``threshold_high``, ``n_pairs``, ``n_recalled``
         What it was counted from. A database without a pair in the map keeps its row, with ``n_pairs`` 0 and no value.
     ``error``, ``ci_low``, ``ci_high``
-        Standard error and 95 % interval: binomial, with the interval of Wilson, which is no point where nothing is
-        recalled; or with ``n_bootstraps`` standard deviation and percentiles over the draws. Pairs that share a gene
-        depend on each other, so that the binomial ones are too small; the mean counts a pair that several databases
-        have once.
+        Standard error and 95 % interval. The error is the binomial one, or larger where pairs that share a gene are
+        recalled together, which makes them worth fewer independent pairs. The interval is Wilson's for that number: no
+        point, even where nothing is recalled.
     ``chance``
         What a map that knows nothing recalls; with permutations also ``chance_mean`` and ``chance_sd``, the mean and
         standard deviation over them, and ``p_value``, one-sided: (1 + number of permutations that recall as much or
@@ -90,8 +83,8 @@ def relationship_recall(
     References
     ----------
     Bendidi et al., ICML 2025, section B.1, DOI 10.48550/arXiv.2505.21317; Celik et al., PLOS Computational Biology
-    2024, DOI 10.1371/journal.pcbi.1012463; Wilson, JASA 1927, DOI 10.1080/01621459.1927.10502953; Snijders and
-    Borgatti, Connections 1999 (draws of genes).
+    2024, DOI 10.1371/journal.pcbi.1012463; Wilson, JASA 1927, DOI 10.1080/01621459.1927.10502953; the error: Aronow,
+    Samii and Assenova, Political Analysis 2015, DOI 10.1093/pan/mpv018.
 
     Examples
     --------
@@ -112,9 +105,6 @@ def relationship_recall(
     if n_permutations < 0 or n_permutations == 1:
         msg = f"n_permutations={n_permutations}: a mean and a standard deviation need at least 2, and 0 leaves them out"
         raise ValueError(msg)
-    if n_bootstraps != 0 and n_bootstraps < FEWEST_BOOTSTRAPS:
-        msg = f"n_bootstraps={n_bootstraps}: an interval needs at least {FEWEST_BOOTSTRAPS}, and 0 takes the formulas"
-        raise ValueError(msg)
     limits = pairs_of_thresholds(thresholds)
     rng = np.random.default_rng(rng)
     found = gene_map(embedding, genes, relationships, control=control)
@@ -122,13 +112,10 @@ def relationship_recall(
     cuts = tails(found.cosines, limits)
     hit = in_tails(found.cosine(shares.first, shares.second), cuts)
     value = shares(hit)
-    if n_bootstraps:
-        error, low, high = shares.bootstrapped(hit, len(found.genes), n_bootstraps, rng)
-    else:
-        error, low, high = shares.binomial(value)
+    error = np.column_stack([shares.errors(*column) for column in zip(hit.T, value.T, strict=True)])
+    low, high = shares.interval(value, error)
 
-    n_pairs, n_annotated = shares.n_pairs, shares.n_genes
-    n_recalled = np.concatenate([shares.member @ hit.astype(np.intp), hit.sum(axis=0, keepdims=True)]).astype(np.intp)
+    n_pairs, n_annotated, n_recalled = shares.n_pairs, shares.n_genes, shares.counts(hit)
     keys = [*found.pairs.names, "mean", "union"]
     union = [*range(len(n_pairs)), -1]  # the mean looks at the pairs of the union
     columns = {

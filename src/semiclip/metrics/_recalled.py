@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from semiclip.metrics._map import gene_map, in_tails, pairs_of_thresholds, tails
+from semiclip.metrics._map import gene_map, in_tails, pair_of_thresholds, tails
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -53,7 +53,7 @@ def recalled_pairs(
             database gene_a gene_b  cosine  recalled
     0  relationships    G00    G01     1.0      True
     """
-    (pair,) = pairs_of_thresholds([thresholds])
+    pair = pair_of_thresholds(thresholds)
     found = gene_map(embedding, genes, relationships, control=control)
     names, database, first, second = found.pairs
     cosine = found.cosine(first, second)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from array_api_compat import array_namespace, device
@@ -7,14 +8,12 @@ from array_api_compat import array_namespace, device
 from semiclip.metrics._cosine import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     Array = Any  # a NumPy array or a torch tensor
 
 BLOCK = 1 << 22  # cosines that exist at a time
 
 
-def retrieval(query: Array, candidates: Array, target: Array, *, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[int] = (1, 5, 10)) -> dict[str, float]:
     """Measure how high the right candidate ranks by cosine for each query, such as the image of a perturbation.
 
     The rank of the right candidate is the number of better candidates plus half the number of those that tie with
@@ -40,7 +39,7 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Sequence[in
     Raises
     ------
     TypeError
-        If ``target`` does not hold integers.
+        If ``target`` does not hold integers, or ``ks`` is no sequence.
     ValueError
         If there is no query, fewer than two candidates, a target that is no candidate, widths or lengths that
         differ, NaN or infinity, or a k below 1.
@@ -59,11 +58,9 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Sequence[in
     """
     xp = array_namespace(query, candidates)
     target = xp.asarray(target, device=device(query))
-    _check(xp, query, candidates, target, ks)
+    dtype = xp.float64 if xp.result_type(query, candidates) == xp.float64 else xp.float32
+    _check(xp, query, candidates, target, ks, dtype)
     n, n_candidates = query.shape[0], candidates.shape[0]
-    dtype = xp.result_type(query, candidates)
-    if dtype != xp.float64:
-        dtype = xp.float32
     tolerance = 1e-12 if dtype == xp.float64 else 1e-6
 
     unit = normalise(xp.astype(candidates, dtype, copy=False))
@@ -83,7 +80,7 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Sequence[in
     return {"mean_rank_percentile": percentile, **{f"recall_at_{k}": hit / n for k, hit in hits.items()}}
 
 
-def _check(xp: Any, query: Array, candidates: Array, target: Array, ks: Sequence[int]) -> None:
+def _check(xp: Any, query: Array, candidates: Array, target: Array, ks: Collection[int], dtype: Any) -> None:
     if query.ndim != 2 or candidates.ndim != 2 or query.shape[1] != candidates.shape[1]:
         msg = (
             f"query has shape {tuple(query.shape)} and candidates {tuple(candidates.shape)}; "
@@ -103,11 +100,14 @@ def _check(xp: Any, query: Array, candidates: Array, target: Array, ks: Sequence
         bounds = f"{int(xp.min(target))} to {int(xp.max(target))}"
         msg = f"target runs from {bounds}, but candidates has rows 0 to {candidates.shape[0] - 1}"
         raise ValueError(msg)
+    if not isinstance(ks, Collection) or isinstance(ks, str):
+        msg = f"ks={ks!r} is not a list of numbers; pass a list or a tuple, such as (1, 5, 10)"
+        raise TypeError(msg)
     if bad := [k for k in ks if k < 1]:
         msg = f"ks={tuple(ks)} has {bad[0]}; the first k candidates are at least one"
         raise ValueError(msg)
     for name, x in (("query", query), ("candidates", candidates)):
         # one number that is finite only if all are: no temporary of the array's size
-        if not bool(xp.isfinite(xp.sum(x))):
+        if not bool(xp.isfinite(xp.sum(x, dtype=dtype))):
             msg = f"{name} holds NaN or infinite values; drop or mend these rows first"
             raise ValueError(msg)

@@ -13,7 +13,6 @@ from semiclip.metrics._map import in_tails
 if TYPE_CHECKING:
     from semiclip.metrics._map import GeneMap
 
-BLOCK = 1 << 22  # draws times pairs that exist at a time
 Z = 1.959963984540054  # two-sided 95 % of a normal distribution
 
 
@@ -46,64 +45,56 @@ class Shares(NamedTuple):
         members = [self.member.indices[a:b] for a, b in pairwise(self.member.indptr)]
         return np.array([np.union1d(self.first[rows], self.second[rows]).size for rows in [*members, slice(None)]])
 
-    def __call__(self, hit: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
-        """Return the share of ``hit`` pairs, shape (n_pairs, …), among all.
+    def counts(self, hit: np.ndarray) -> np.ndarray:
+        """Return the number of ``hit`` pairs, shape (n_pairs, n), of each database and the union."""
+        return np.concatenate([self.member @ hit.astype(float), hit.sum(axis=0, keepdims=True)]).astype(np.intp)
 
-        Shape (n_databases + 2, …): each database, the mean of those with a pair, the union. ``weight``, of the shape of
-        ``hit``, is how often a pair counts.
+    def __call__(self, hit: np.ndarray) -> np.ndarray:
+        """Return the shares of ``hit`` pairs, shape (n_pairs, n), among all.
+
+        Shape (n_databases + 2, n): each database, the mean of those with a pair, the union.
         """
-        weight = np.ones(hit.shape) if weight is None else weight
-        counted = weight * hit
-        part = np.concatenate([self.member @ counted, counted.sum(axis=0, keepdims=True)])
-        whole = np.concatenate([self.member @ weight, weight.sum(axis=0, keepdims=True)])
-        share = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-        held = whole[:-1] > 0
-        total = np.where(held, share[:-1], 0.0).sum(axis=0, keepdims=True)
-        n_held = held.sum(axis=0, keepdims=True)
-        mean = np.divide(total, n_held, out=np.full(total.shape, np.nan), where=n_held > 0)
-        return np.concatenate([share[:-1], mean, share[-1:]])
+        whole = np.broadcast_to(self.n_pairs[:, None], (len(self.n_pairs), hit.shape[1]))
+        share = np.divide(self.counts(hit), whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+        held = self.n_pairs[:-1] > 0
+        return np.concatenate([share[:-1], share[:-1][held].mean(axis=0, keepdims=True), share[-1:]])
 
-    def binomial(self, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return standard error, and lower and upper end of Wilson's 95 % interval, for shares of shape (n_keys, n).
+    def errors(self, hit: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """Return the standard error of each share ``value``, shape (n_keys,), of ``hit``, shape (n_pairs,).
 
-        The mean of databases that share pairs has the error of as many independent pairs as its weights are worth.
+        Pairs that share a gene depend on each other: the variance is the sum of the products of what two pairs do to
+        the share, over all that have a gene in common, or the binomial one, of single pairs alone, if that is larger.
         """
-        n_pairs = self.n_pairs[:-1]
-        held = n_pairs > 0
-        weight = self.member.T @ np.divide(1 / held.sum(), n_pairs, out=np.zeros(held.shape), where=held)
-        n = np.append(n_pairs, [1 / (weight**2).sum(), self.member.shape[1]]).astype(float)[:, None]
-        n[n == 0] = np.nan
-        spread = value * (1 - value)
-        spread[-2] = spread[-1]  # the mean's pairs are those of the union
-        error = np.sqrt(spread / n)
+        counts = self.n_pairs[:-1]
+        database = np.repeat(np.arange(len(counts)), counts)
+        data = (hit[self.member.indices] - value[database]) / counts[database]
+        effect = sparse.csr_array((data, self.member.indices, self.member.indptr), shape=self.member.shape)
+        mean = effect.sum(axis=0) / np.count_nonzero(counts)
+        union = (hit - value[-1]) / hit.size
+        effect = sparse.csr_array(sparse.vstack([effect, sparse.csr_array(np.stack([mean, union]))]))
+        pairs = np.arange(hit.size)
+        genes, both = np.append(self.first, self.second), np.append(pairs, pairs)
+        has_gene = sparse.csr_array((np.ones(genes.size), (both, genes)), shape=(hit.size, genes.max() + 1))
+        alone = effect.multiply(effect).sum(axis=1)
+        by_gene = effect @ has_gene
+        together = by_gene.multiply(by_gene).sum(axis=1) - alone  # each pair is in the sums of both of its genes
+        return np.where(np.isnan(value), np.nan, np.sqrt(np.maximum(alone, together)))
+
+    def interval(self, value: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ends of Wilson's 95 % intervals for as many independent pairs as have these errors."""
+        counts = self.n_pairs[:-1]
+        held = counts > 0
+        weight = self.member.T @ np.divide(1 / held.sum(), counts, out=np.zeros(held.shape), where=held)
+        # where all or nothing is recalled there is no error to go by: as many as there are
+        most = np.append(counts, [1 / (weight**2).sum(), self.member.shape[1]]).astype(float)
+        most[most == 0] = np.nan
+        n = np.divide(
+            value * (1 - value), error**2, out=np.broadcast_to(most[:, None], value.shape).copy(), where=error > 0
+        )
         middle = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
         half = Z / (1 + Z**2 / n) * np.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
         # rounding must not push an end beyond the value
-        return error, np.clip(middle - half, 0, value), np.clip(middle + half, value, 1)
-
-    def bootstrapped(
-        self, hit: np.ndarray, n_genes: int, n_draws: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return standard deviation and 95 % interval of the shares over draws of the genes with replacement.
-
-        A pair counts as often as both of its genes together (Snijders and Borgatti 1999, the vertex bootstrap).
-        """
-        draws = np.empty((len(self.n_pairs) + 1, hit.shape[1], n_draws))
-        size = max(1, BLOCK // max(len(self.first), n_genes))
-        for start in range(0, n_draws, size):
-            times = rng.multinomial(n_genes, np.full(n_genes, 1 / n_genes), size=min(size, n_draws - start)).T
-            weight = (times[self.first] * times[self.second]).astype(float)
-            for i, column in enumerate(hit.T):
-                draws[:, i, start : start + size] = self(np.broadcast_to(column[:, None], weight.shape), weight)
-        error, low, high = np.full((3, *draws.shape[:-1]), np.nan)
-        held = [
-            *(self.n_pairs[:-1] > 0),
-            True,
-            True,
-        ]  # a draw may leave a database without a pair, and says nothing then
-        low[held], high[held] = np.nanquantile(draws[held], [0.025, 0.975], axis=-1)
-        error[held] = np.nanstd(draws[held], axis=-1, ddof=1)
-        return error, low, high
+        return np.clip(middle - half, 0, value), np.clip(middle + half, value, 1)
 
     def permuted(self, found: GeneMap, cuts: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
         """Return the shares after exchanges of the gene labels, shape (n_keys, n_thresholds, n_draws).

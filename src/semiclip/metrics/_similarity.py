@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from semiclip.metrics._map import gene_map, pairs_of_thresholds, tails
+from semiclip.metrics._map import gene_map, pair_of_thresholds, tails
 from semiclip.metrics._null_overlap import distinct_pairs
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def similarity(
     if isinstance(n_bins, bool) or not isinstance(n_bins, int | np.integer) or n_bins < 1:
         msg = f"n_bins={n_bins} must be a whole number of at least 1"
         raise ValueError(msg)
-    limits = pairs_of_thresholds([thresholds])
+    limits = pair_of_thresholds(thresholds)
     found = gene_map(embedding, genes, relationships, control=control)
-    ((cut_low, cut_high),) = tails(found.cosines, limits)
+    ((cut_low, cut_high),) = tails(found.cosines, [limits])
     # with a number of bins NumPy goes through the values in blocks, with edges it would sort them
     n_all, edges = np.histogram(found.cosines, n_bins, RANGE)
     n_annotated, _ = np.histogram(found.cosine(*distinct_pairs(found)), n_bins, RANGE)

@@ -14,11 +14,11 @@ class PreservationSplit(NamedTuple):
     """Row numbers of the parts, in ascending order; the test parts share the controls of the new batches."""
 
     train: np.ndarray
-    """Training batches: their controls and training perturbations."""
+    """Controls and training perturbations of the training batches."""
     seen: np.ndarray
-    """New batches: their controls and training perturbations; empty if they have none of these."""
+    """Controls and training perturbations of the new batches; empty if they have none of these."""
     unseen: np.ndarray
-    """New batches: their controls and new perturbations."""
+    """Controls and new perturbations of the new batches."""
 
 
 def preservation_split(

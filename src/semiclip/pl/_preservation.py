@@ -63,9 +63,9 @@ def preservation(
     TypeError
         If ``table`` is not a DataFrame, or its values are not numbers.
     KeyError
-        If a column is missing, or ``palette`` lacks a representation.
+        If a column is missing, ``key`` is not in the table, or ``palette`` lacks a representation.
     ValueError
-        If the table is empty or has gaps or no row of this ``key``, a representation lacks a part or has it twice, or
+        If the table is empty or has gaps, a representation lacks a part or has it twice, or
         there are too few colours.
 
     Notes
@@ -91,7 +91,7 @@ def preservation(
     table = filled(table, COLUMNS, "scl.tl.preservation")
     if key not in (keys := list(table["key"].unique())):
         msg = f"key={key!r} is not in the table, which has {some(keys)}"
-        raise ValueError(msg)
+        raise KeyError(msg)
     table = table[(table["key"] == key) & table["metric"].isin(SCALES)]
     finite(table, ["value"])
     once(table, ["metric", "representation", *(["seed"] if "seed" in table else [])])

@@ -55,8 +55,8 @@ def zscores(
     KeyError
         If a column is missing, or ``palette`` lacks a name.
     ValueError
-        If the table is empty, a mean is not finite, a method has several z-scores for one figure, there are too few
-        colours, or ``ax`` does not hold one axes per panel.
+        If the table is empty or one of :func:`semiclip.tl.compare`, a mean is not finite, a method has several z-scores
+        for one figure, there are too few colours, or ``ax`` does not hold one axes per panel.
 
     Examples
     --------
@@ -69,6 +69,9 @@ def zscores(
     ['KD', 'CLIP', 'DCCA']
     """
     table = filled(table, (by, *SUMMARY), "scl.tl.zscores").reset_index(drop=True)
+    if "difference" in table:
+        msg = "the table is one of scl.tl.compare, whose means are no z-scores; draw what scl.tl.zscores returns"
+        raise ValueError(msg)
     within = [name for name in table.columns if name not in (by, *SUMMARY)]
     finite(table, ["mean"])
     once(table, [by, *within])

@@ -17,11 +17,11 @@ Baseline = Literal["permuted", "normal", "uniform"]
 BASELINES: tuple[Baseline, ...] = ("permuted", "normal", "uniform")
 
 
-def check_baselines(baselines: Sequence[Baseline]) -> None:
+def check_baselines(baselines: Sequence[str], known: Sequence[str] = BASELINES) -> None:
     """Refuse a baseline that does not exist."""
-    if isinstance(baselines, str) or (unknown := [name for name in baselines if name not in BASELINES]):
+    if isinstance(baselines, str) or (unknown := [name for name in baselines if name not in known]):
         wrong = repr(baselines) if isinstance(baselines, str) else some(map(repr, unknown))
-        msg = f"baselines: {wrong} is not a list of some of {some(map(repr, BASELINES))}"
+        msg = f"baselines: {wrong} is not a list of some of {some(map(repr, known))}"
         raise ValueError(msg)
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from semiclip.metrics._paired import Alternative
 
-WITHIN = ("metric", "key", "dataset")  # the columns that tell figures apart where the caller names none
+THRESHOLDS = ("threshold_low", "threshold_high")  # which figures other than recall do not have
+WITHIN = ("metric", "key", "dataset", *THRESHOLDS)  # the columns that tell figures apart where the caller names none
 RESULTS = ("mean", "sd", "n_seeds", "difference", "difference_sd", "p_value", "p_min")
 EQUAL = 1e-12  # scores whose range is a smaller share of their size are equal but for rounding
 
@@ -46,7 +47,8 @@ def compare(
         Column of the seeds. Within a figure every method needs the same ones.
     within
         Column or columns that tell the figures apart; methods are compared within each. By default those of
-        ``metric``, ``key`` and ``dataset`` that the table has.
+        ``metric``, ``key``, ``dataset``, ``threshold_low`` and ``threshold_high`` that the table has. Figures without
+        thresholds, such as those of :func:`preservation`, have gaps there.
     alternative
         ``"two-sided"``: a method differs from the base; ``"greater"``: it scores higher; ``"less"``: lower.
 
@@ -172,7 +174,7 @@ def _figures(
         within = [name for name in WITHIN if name in getattr(table, "columns", ()) and name not in own]
     columns = [within] if isinstance(within, str) else list(within)
     table = _checked(table, own, columns)
-    groups = table.groupby(columns, sort=False, observed=True) if columns else [((), table)]
+    groups = table.groupby(columns, sort=False, observed=True, dropna=False) if columns else [((), table)]
     figures = []
     for names, rows in groups:
         where = named(columns, names)
@@ -187,6 +189,8 @@ def _figures(
 def _checked(table: pd.DataFrame, own: list[str], columns: list[str]) -> pd.DataFrame:
     by, seed, value = own
     for name in columns:
+        if name in THRESHOLDS and name in table:
+            continue
         checked(table, values={}, keys={"within": name}, aim="compare")
     checked(table, values={"value": value}, keys={"by": by, "seed": seed}, aim="compare")
     names = [*own, *columns]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from semiclip.tl._sets import Sets
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = {
     "gene_set": object,
@@ -37,7 +40,7 @@ def enrich(
     inside: str | Sequence[str],
     outside: str | Sequence[str] = (),
     gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]],
-    background: Literal["recalled", "map"] | Iterable[str] = "recalled",
+    background: str | Iterable[str] = "recalled",
     min_size: int = 3,
     level: Literal["gene", "pair"] = "gene",
 ) -> pd.DataFrame:
@@ -57,8 +60,8 @@ def enrich(
         of names to genes, labelled as in ``sets``.
     background
         What the region is drawn from: ``"recalled"``, the pairs that any representation in ``sets`` recalls; ``"map"``,
-        all pairs of ``sets``; or a list of genes. Pairs that one representation recalls are those of ``region(sets,
-        inside=it)``; pass their genes to compare with its own recalled pairs alone.
+        all pairs of ``sets``; the name of a representation, the pairs that it recalls; or a list of genes. What of the
+        region is not in the background is left out, which is logged.
     min_size
         Least number of items in the background that a gene set must have to be tested; the others do not count in the
         adjustment.
@@ -77,10 +80,11 @@ def enrich(
     Raises
     ------
     KeyError, ValueError
-        As in :func:`region`; if ``background`` or ``level`` is unknown, ``min_size`` is less than 1, the region is not
-        empty but lies outside the background, or no gene set has ``min_size`` items in the background.
+        As in :func:`region`; if ``background`` or ``level`` is unknown, ``background`` is a word of the above that a
+        representation is called by too, ``min_size`` is less than 1, the region is not empty but lies outside the
+        background, or no gene set has ``min_size`` items in the background.
     TypeError
-        If the genes of a set are one string.
+        If the genes of a set are not a list.
 
     Notes
     -----
@@ -123,15 +127,19 @@ def enrich(
     # an item is a pair of genes, or a gene as a pair with itself
     if level == "pair":
         first, second, drawn = read.first[pair_in], read.second[pair_in], in_region[pair_in]
+        n_region = in_region.sum()
     else:
         first = second = np.flatnonzero(gene_in)
-        drawn = np.isin(first, [read.first[in_region], read.second[in_region]])
+        of_region = np.union1d(read.first[in_region], read.second[in_region])
+        drawn, n_region = np.isin(first, of_region), of_region.size
     if not drawn.any():
         msg = (
             f"no {level} of the region is in the background, which has {some(genes[gene_in]) or 'none'}, while sets "
-            f"has {some(read.genes)}; use one kind of gene label in both"
+            f"has {some(read.genes)}; use one kind of gene label in both, or another background"
         )
         raise ValueError(msg)
+    if n_left := n_region - drawn.sum():
+        logger.info("%d of %d %ss of the region are not in the background and are left out", n_left, n_region, level)
     member = _membership(named, genes)
     items = member[:, first] * member[:, second]
     n_set = np.asarray(items.sum(axis=1))
@@ -175,19 +183,26 @@ def _named(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]]) -> d
     if not isinstance(gene_sets, Mapping):
         msg = f"gene_sets is {type(gene_sets).__name__}; pass a name, the path of a GMT file or a mapping"
         raise TypeError(msg)
-    if strings := [name for name, genes in gene_sets.items() if isinstance(genes, str)]:
-        msg = f"the genes of {some(strings)} are one string; pass a list of genes for each gene set"
-        raise TypeError(msg)
+    for name, genes in gene_sets.items():
+        if isinstance(genes, str) or not isinstance(genes, Iterable):
+            kind = "one string" if isinstance(genes, str) else f"of type {type(genes).__name__}"
+            msg = f"the genes of {name} are {kind}; pass a list of genes for each gene set"
+            raise TypeError(msg)
     return {name: list(dict.fromkeys(genes)) for name, genes in gene_sets.items()}
 
 
 def _background(read: Sets, background: str | Iterable[str]) -> tuple[pd.Index, np.ndarray, np.ndarray]:
     """Return the genes of ``read`` and of the background, and which of them and which pairs are the background."""
     if isinstance(background, str):
-        if background not in ("recalled", "map"):
-            msg = f"no background={background!r}; choose 'recalled', 'map' or a list of genes"
+        words = {"recalled": read.recalled.any(axis=1), "map": np.ones(len(read.first), dtype=bool)}
+        if background in words and background in read.names:
+            msg = f"background={background!r}, but a representation is called {background} too; rename that column"
             raise ValueError(msg)
-        pair_in = np.full(len(read.first), background == "map") | read.recalled.any(axis=1)
+        choices = words | dict(zip(read.names, read.recalled.T, strict=True))
+        if background not in choices:
+            msg = f"no background={background!r}; choose one of {some(choices, 10)}, or a list of genes"
+            raise ValueError(msg)
+        pair_in = choices[background]
         gene_in = np.zeros(len(read.genes), dtype=bool)
         gene_in[read.first[pair_in]] = gene_in[read.second[pair_in]] = True
         return read.genes, gene_in, pair_in

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from semiclip import metrics
-from semiclip._checks import batches, column
+from semiclip._checks import batches, column, controls, nonempty
 from semiclip.tl._maps import corrected
 from semiclip.tl._treated import Treated
 
@@ -45,7 +45,7 @@ def knn_accuracy(
     adata, use_rep, perturbation_key, control, batch_key
         As in :func:`recall`; the perturbations need not be genetic.
     label_key
-        Column of ``obs`` with what is to be found out, which may be the perturbation.
+        Column of ``obs`` with what is to be found out, which may be the perturbation; controls need no label.
     method, profile, ridge, fallback
         Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is.
     across_batches
@@ -54,8 +54,8 @@ def knn_accuracy(
     n_neighbors
         Neighbours that vote, each alike; of labels that tie, the first in their order wins.
     n_permutations, rng
-        Number of random exchanges of the labels among the treated rows that measure chance, 0 for none, and their
-        seed or generator.
+        Number of random exchanges of the labels among the treated rows that measure chance, at least 2 or 0 for
+        none, and their seed or generator.
 
     Returns
     -------
@@ -69,7 +69,8 @@ def knn_accuracy(
     KeyError
         If a column or representation does not exist.
     TypeError, ValueError
-        If there are fewer possible neighbours than ``n_neighbors``, no label is found twice, or as in :func:`recall`.
+        If there are fewer possible neighbours than ``n_neighbors``, all treated rows are in the one batch, no label is
+        found twice, or as in :func:`recall`.
 
     Examples
     --------
@@ -88,16 +89,25 @@ def knn_accuracy(
              metric representation      key  value  n_obs  chance
     0  knn_accuracy        X_image  pathway    1.0     72    0.33
     """
-    column(adata, label_key, "label_key")
+    # a label that only controls lack is not missed
+    perturbed = ~controls(nonempty(adata), perturbation_key, control)
+    labels = column(adata[perturbed], label_key, "label_key").to_numpy()
+    apart = batch_key is not None and across_batches
     rows = []
     for found in corrected(
         adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key,
         method=method, profile=profile, ridge=ridge, fallback=fallback,
     ):  # fmt: skip
         treated = Treated.of(found).rows
-        batch = batches(adata, batch_key)[0][treated] if batch_key is not None and across_batches else None
+        batch = batches(adata, batch_key)[0][treated] if apart else None
+        if batch is not None and (batch == batch[0]).all():
+            msg = (
+                f"all treated rows are in one batch of {batch_key!r}, so that none has a neighbour in another; "
+                "across_batches=False looks in its own"
+            )
+            raise ValueError(msg)
         scores = metrics.knn_accuracy(
-            found.x[treated], adata.obs[label_key].to_numpy()[treated], batch,
+            found.x[treated], labels, batch,
             n_neighbors=n_neighbors, n_permutations=n_permutations, rng=rng,
         )  # fmt: skip
         rows.append({"metric": "knn_accuracy", "representation": found.name, "key": label_key, **scores})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
+from semiclip._checks import batches, controls, nonempty
 from semiclip.metrics._energy import energy_distances, random_energy_distances
 from semiclip.tl._maps import corrected
 from semiclip.tl._treated import Treated, inactive, measured, p_values, table
@@ -37,7 +38,8 @@ def magnitude(
 ) -> pd.DataFrame:
     """Measure how far each perturbation is from the controls: the energy distance of their rows.
 
-    Each representation is corrected on the controls first.
+    Each representation is corrected on the controls first: without inactive perturbations, on half of them, and the
+    other half is what perturbations are compared with.
 
     Parameters
     ----------
@@ -47,7 +49,8 @@ def magnitude(
         Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is.
     null
         Perturbations known to be inactive, such as genes that are not expressed: their values are the null
-        distribution. ``None`` draws it: sets of as many random controls, see the notes.
+        distribution, and all controls are corrected on and compared with. ``None`` draws it: sets of as many random
+        controls, see the notes.
     n_permutations
         Number of random sets for each number of rows.
     max_controls
@@ -55,7 +58,8 @@ def magnitude(
     min_obs
         Rows that a perturbation must have to be measured.
     rng
-        Seed or generator of the sample of controls and of the sets. With an integer all representations meet the same.
+        Seed or generator of the halves, of the sample of controls and of the sets. With an integer all representations
+        meet the same.
 
     Returns
     -------
@@ -69,11 +73,15 @@ def magnitude(
     KeyError
         If a column or representation does not exist.
     TypeError, ValueError
-        If there are fewer than two controls, no perturbation has ``min_obs`` rows, a label of ``null`` is not there,
-        none of them has ``min_obs`` rows, or as in :func:`recall`.
+        If there are fewer than two controls, or too few to hold two out, no perturbation has ``min_obs`` rows, a label
+        of ``null`` is not there, none of them has ``min_obs`` rows, or as in :func:`recall`.
 
     Notes
     -----
+    A correction puts the very controls that it is fitted on close together, the more so the fewer they are beside the
+    dimensions, and every other row seems far from them. So a null distribution of controls takes controls that the
+    correction has not seen: in each batch half of them, as long as two are left to be fitted on.
+
     A random set of controls is taken out of the sample and compared with what is left of it, so that no row is in both.
     What is left is smaller, and a set is at most half of the sample: both make the distances of random sets larger,
     so that p-values err towards 1 where controls are not many more than the rows of a perturbation. The p-value is
@@ -92,9 +100,9 @@ def magnitude(
     ...     adata, use_rep="X_image", perturbation_key="perturbation", control="control", method="center", rng=0
     ... )
     >>> table.round(3).head(2)
-          metric representation      key   value  n_obs  p_value
-    0  magnitude        X_image  gene_00  32.213      6    0.001
-    1  magnitude        X_image  gene_01  24.863      6    0.001
+          metric representation      key  value  n_obs  p_value
+    0  magnitude        X_image  gene_00  31.89      6    0.001
+    1  magnitude        X_image  gene_01  25.49      6    0.001
     """
     if control is None:
         msg = "control=None, but magnitude is a distance to the controls; name their label(s)"
@@ -102,16 +110,21 @@ def magnitude(
     if max_controls < 2 or min_obs < 1:
         msg = f"max_controls={max_controls} must be at least 2, and min_obs={min_obs} at least 1"
         raise ValueError(msg)
+    is_control = controls(nonempty(adata), perturbation_key, control)
+    compared = is_control
+    if null is None and method is not None:
+        compared = _held_out(batches(adata, batch_key)[0], is_control, np.random.default_rng(rng))
     tables = []
     for found in corrected(
         adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key,
         method=method, profile=profile, ridge=ridge, fallback=fallback,
+        fit_on=None if compared is is_control else is_control & ~compared,
     ):  # fmt: skip
         treated = Treated.of(found)
         known = inactive(treated, null, n_permutations)
         enough = measured(treated, min_obs, known)
         generator = np.random.default_rng(rng)
-        reference = found.x[_sample(np.flatnonzero(~found.treated[found.codes]), max_controls, generator)]
+        reference = found.x[_sample(np.flatnonzero(compared), max_controls, generator)]
         samples = (found.x[rows] for rows, keep in zip(treated.groups(), enough, strict=True) if keep)
         values = np.full(enough.shape, np.nan)
         values[enough] = energy_distances(samples, reference)
@@ -119,6 +132,21 @@ def magnitude(
         p = p_values(values, known, np.minimum(treated.counts, len(reference) // 2), draw)
         tables.append(table("magnitude", found.name, treated, values, p))
     return pd.concat(tables, ignore_index=True)
+
+
+def _held_out(batch: np.ndarray, control: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mark half of the controls of each batch, at random, but leave two."""
+    held = np.zeros(control.shape, dtype=bool)
+    for code in np.unique(batch[control]):
+        rows = np.flatnonzero(control & (batch == code))
+        held[rng.permutation(rows)[: max(0, min(len(rows) // 2, len(rows) - 2))]] = True
+    if held.sum() < 2:
+        msg = (
+            f"{control.sum()} control(s) are too few to fit a correction on some and compare with others; name "
+            "inactive perturbations as null=, correct beforehand and pass method=None, or use consistency"
+        )
+        raise ValueError(msg)
+    return held
 
 
 def _sample(rows: np.ndarray, at_most: int, rng: np.random.Generator) -> np.ndarray:

@@ -58,13 +58,21 @@ def corrected(
     profile: Profile,
     ridge: float,
     fallback: Literal["raise", "pooled"],
+    fit_on: np.ndarray | None = None,
 ) -> Iterator[Corrected]:
-    """Check everything, then give out one representation at a time, so that one corrected copy exists at a time."""
+    """Check everything, then give out one representation at a time, so that one corrected copy exists at a time.
+
+    The correction is fitted on the controls, or on the rows of the mask ``fit_on`` alone.
+    """
     keys = named(use_rep)
     nonempty(adata)
     batch, batch_names = batches(adata, batch_key)
     is_control = controls(adata, perturbation_key, control)
+    if is_control.all():
+        msg = f"all {adata.n_obs} rows are controls, so there is no perturbation to look at"
+        raise ValueError(msg)
     reference = is_control if control is not None else np.ones(adata.n_obs, dtype=bool)
+    reference = reference if fit_on is None else fit_on
     codes, labels = pd.factorize(column(adata, perturbation_key, "perturbation_key").to_numpy(), sort=True)
     treated = np.ones(len(labels), dtype=bool)
     treated[codes[is_control]] = False

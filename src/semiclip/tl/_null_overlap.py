@@ -71,9 +71,10 @@ def null_overlap(
     -------
     One row per reference and pair of thresholds: ``representation``, ``reference``, ``threshold_low``,
     ``threshold_high``, ``n_recalled`` and ``n_reference`` (the pairs that each recalls, over all databases together),
-    ``overlap`` (that both do), ``null_mean``, ``null_low``, ``null_median`` and ``null_high`` (mean and 2.5 %, 50 % and
-    97.5 % quantiles of the overlap over the exchanges), ``p_value`` ((1 + the number of exchanges with at least this
-    overlap) / (1 + ``n_permutations``)) and ``n_permutations``.
+    ``n_pairs`` (the annotated pairs that both maps hold), ``overlap`` (the pairs that both recall), ``null_mean``,
+    ``null_low``, ``null_median`` and ``null_high`` (mean and 2.5 %, 50 % and 97.5 % quantiles of the overlap over the
+    exchanges), ``p_value`` ((1 + the number of exchanges with at least this overlap) / (1 + ``n_permutations``)) and
+    ``n_permutations``.
 
     Raises
     ------
@@ -85,8 +86,8 @@ def null_overlap(
     -----
     The null hypothesis is that the representation knows nothing of the perturbations. One that recalls more annotated
     pairs than chance shares more of them with any reference, even with one that knows nothing: that two representations
-    agree beyond that takes an overlap of more than ``n_recalled * n_reference / n_pairs`` of all ``n_pairs`` annotated
-    pairs.
+    agree beyond that takes an overlap of more than ``n_recalled * n_reference / n_pairs``. (Where one map lacks genes
+    of the other, compare them on the genes of both: ``n_recalled`` and ``n_reference`` count pairs of each whole map.)
 
     Each exchange takes the time of one map of the genes: their means and the cosines of all pairs.
 
@@ -152,9 +153,10 @@ def null_overlap(
     own = recalled(found, pairs, levels)
     theirs = np.empty((len(sources), *own.shape), dtype=bool)
     n_reference = np.empty((len(sources), len(levels)), dtype=np.intp)
+    n_pairs = np.empty(len(sources), dtype=np.intp)
     for i, reference in enumerate(asked[1:]):
         other = gene_map(*next(reference).means(), known)
-        theirs[i], n_reference[i] = recalled_elsewhere(other, found, pairs, levels)
+        theirs[i], n_reference[i], n_pairs[i] = recalled_elsewhere(other, found, pairs, levels)
     overlap = (own & theirs).sum(axis=1)
 
     from tqdm.auto import tqdm
@@ -174,6 +176,7 @@ def null_overlap(
     return table.assign(
         n_recalled=np.tile(own.sum(axis=0), len(sources)),
         n_reference=n_reference.ravel(),
+        n_pairs=n_pairs.repeat(len(levels)),
         overlap=overlap.ravel(),
         null_mean=draws.mean(axis=0).ravel(),
         null_low=low.ravel(),

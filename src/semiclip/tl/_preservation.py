@@ -8,8 +8,10 @@ from scipy import sparse
 
 from semiclip import metrics
 from semiclip._checks import batches, column, controls, nonempty, representation, some
-from semiclip.encoders import PCAEncoder
+from semiclip.encoders._pca import components, expression, most_components
 from semiclip.encoders._protocol import counts
+from semiclip.tl._baselines import check_baselines
+from semiclip.tl._maps import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -141,8 +143,11 @@ def preservation(
     """
     from semiclip.model._decoder import usable_device
 
-    keys = [use_rep] if isinstance(use_rep, str) else list(dict.fromkeys(use_rep))
-    _check_names(keys, baselines)
+    keys = named(use_rep)
+    check_baselines(baselines, BASELINES)
+    if taken := [key for key in keys if key in BASELINES]:
+        msg = f"a representation is called {some(taken)} like a baseline; copy it to another key of obsm"
+        raise ValueError(msg)
     nonempty(adata)
     training = {
         "max_epochs": max_epochs,
@@ -164,19 +169,6 @@ def preservation(
     return pd.concat(tables, ignore_index=True)
 
 
-def _check_names(keys: Sequence[str], baselines: Sequence[str]) -> None:
-    if not keys:
-        msg = "use_rep names no representation; pass a key of obsm or a list of them"
-        raise ValueError(msg)
-    if isinstance(baselines, str) or (unknown := [name for name in baselines if name not in BASELINES]):
-        wrong = repr(baselines) if isinstance(baselines, str) else f"({some(unknown)})"
-        msg = f"baselines={wrong} must be a list of some of {', '.join(BASELINES)}"
-        raise ValueError(msg)
-    if taken := [key for key in keys if key in BASELINES]:
-        msg = f"a representation is called {some(taken)} like a baseline; copy it to another key of obsm"
-        raise ValueError(msg)
-
-
 def _study(
     adata: AnnData,
     perturbation_key: str,
@@ -196,7 +188,7 @@ def _study(
     perturbation = column(adata, perturbation_key, "perturbation_key").to_numpy()
     rng = np.random.default_rng(rng)
     split = metrics.preservation_split(batch, perturbation, is_control, train_fraction=train_fraction, rng=rng)
-    values = PCAEncoder(normalize=normalize)._prepare(counts(adata, layer), adata).astype(np.float32, copy=False)
+    values = expression(counts(adata, layer), adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
     values = values.tocsr() if sparse.issparse(values) else values  # whose rows are quick to take
     return Study(values, batch, is_control, split, int(rng.integers(2**31)))
 
@@ -239,11 +231,6 @@ def _baseline(study: Study, name: str, width: int, training: dict[str, Any]) -> 
     if name == "random":
         x = np.random.default_rng(study.seed).normal(size=(values.shape[0], width)).astype(np.float32)
     else:
-        from sklearn.decomposition import PCA
-
-        # the solver for sparse values finds all components but one
-        most = min(len(train), values.shape[1]) - sparse.issparse(values)
-        solver = "arpack" if sparse.issparse(values) else "auto"
-        pca = PCA(min(width, most), svd_solver=solver, random_state=study.seed).fit(values[train])
-        x = pca.transform(values)
+        seen = values[train]
+        x = components(seen, min(width, most_components(seen)), study.seed).transform(values)
     return _decoded(study, name, x, training)

@@ -36,7 +36,6 @@ def recall(
     thresholds: Thresholds = (0.05, 0.95),
     baselines: Sequence[Baseline] = (),
     n_permutations: int = 0,
-    n_bootstraps: int = 0,
     rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Measure how many known gene relationships each representation recalls (paper B.1).
@@ -65,9 +64,10 @@ def recall(
         Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is. The
         paper's numbers are in the profile ``"public"``, that of EFAAR_benchmarking; ``"batch"`` takes a ``ridge``
         unless each batch has many more controls than the representation has dimensions.
-    thresholds, n_permutations, n_bootstraps, rng
+    thresholds, n_permutations, rng
         As in :func:`semiclip.metrics.relationship_recall`. With an integer ``rng`` all representations meet the
-        same exchanges of labels.
+        same exchanges of labels. These take every gene for alike: where annotated genes have more replicates than
+        others, look at the baseline ``"permuted"`` too, which keeps their numbers.
     baselines
         Embeddings that know nothing, which get rows of their own: ``"permuted"``, each representation after one
         exchange of the perturbations of its treated rows, the fairest; ``"normal"``, random values around zero; and
@@ -122,7 +122,7 @@ def recall(
     tables = []
     for each in _with_baselines(found, baselines, rng):
         table = metrics.relationship_recall(
-            *each.means(), known, thresholds=limits, n_permutations=n_permutations, n_bootstraps=n_bootstraps, rng=rng
+            *each.means(), known, thresholds=limits, n_permutations=n_permutations, rng=rng
         )
         table.insert(1, "representation", each.name)
         tables.append(table.assign(rank=each.rank))

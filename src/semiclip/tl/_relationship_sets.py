@@ -6,6 +6,7 @@ import pandas as pd
 
 from semiclip import datasets, metrics
 from semiclip._checks import some
+from semiclip.metrics._map import pair_of_thresholds
 from semiclip.tl._maps import corrected, named
 
 if TYPE_CHECKING:
@@ -76,12 +77,13 @@ def relationship_sets(
     if taken := {*PAIR, "databases"} & set(names):
         msg = f"a representation is called {some(taken)}, which is a column of the result; copy it to another key"
         raise ValueError(msg)
+    level = pair_of_thresholds(thresholds)
     how: dict[str, Any] = {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
     found = corrected(adata, names, perturbation_key=perturbation_key, control=control, batch_key=batch_key, **how)
     known = datasets.relationships() if relationships is None else relationships
     recalled = {}
     for each in found:
-        pairs = metrics.recalled_pairs(*each.means(), known, thresholds=thresholds)
+        pairs = metrics.recalled_pairs(*each.means(), known, thresholds=level)
         recalled[each.name] = pairs.groupby(PAIR)["recalled"].first()
     # the sum of strings joins them, many times faster than a join per pair
     listed = pairs["database"].astype(object) + ";"

@@ -162,8 +162,8 @@ def cross_modal_retrieval(
     KeyError
         If a modality, column or representation does not exist.
     TypeError, ValueError
-        If the two representations differ in width, fewer than two keys are shared, or as in :func:`recall` and
-        :func:`semiclip.pp.pair`.
+        If the two representations differ in width, before or after their correction, fewer than two keys are shared, or
+        as in :func:`recall` and :func:`semiclip.pp.pair`.
 
     Examples
     --------
@@ -199,6 +199,13 @@ def cross_modal_retrieval(
     candidates = _means(target.x, pairing.teacher, pairing.n_keys)
     tables = []
     for found in corrected(student, student_rep, method=student_correction, **how):
+        if (width := found.x.shape[1]) != (wanted := target.x.shape[1]):
+            msg = (
+                f"student_rep={found.name!r} has {width} dimensions as corrected and teacher_rep={teacher_rep!r} has "
+                f"{wanted}: profile={profile!r} leaves out directions in which the controls do not vary; pass "
+                "profile='clean', which keeps both in one space"
+            )
+            raise ValueError(msg)
         query = _means(found.x, pairing.student, pairing.n_keys)
         scores = metrics.retrieval(query, candidates, np.arange(pairing.n_keys), ks=ks)
         chance = {"mean_rank_percentile": 0.5, **{f"recall_at_{k}": min(1.0, k / pairing.n_keys) for k in ks}}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from semiclip import datasets, metrics
+from semiclip.metrics._map import pair_of_thresholds
 from semiclip.tl._maps import corrected
 
 if TYPE_CHECKING:
@@ -69,17 +70,18 @@ def similarity(
     ... )
     >>> table[["representation", "low", "high", "n_all", "n_annotated"]]
       representation  low  high  n_all  n_annotated
-    0          X_pca -1.0  -0.5     33            0
+    0          X_pca -1.0  -0.5     41            0
     1          X_pca -0.5   0.0     58            1
-    2          X_pca  0.0   0.5     62            0
-    3          X_pca  0.5   1.0     37            1
+    2          X_pca  0.0   0.5     50            0
+    3          X_pca  0.5   1.0     41            1
     """
+    level = pair_of_thresholds(thresholds)
     how: dict[str, Any] = {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
     found = corrected(adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key, **how)
     known = datasets.relationships() if relationships is None else relationships
     tables = []
     for each in found:
-        table = metrics.similarity(*each.means(), known, thresholds=thresholds, n_bins=n_bins)
+        table = metrics.similarity(*each.means(), known, thresholds=level, n_bins=n_bins)
         table.insert(0, "representation", each.name)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

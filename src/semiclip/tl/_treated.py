@@ -33,9 +33,6 @@ class Treated(NamedTuple):
     @classmethod
     def of(cls, found: Corrected) -> Treated:
         """Leave the controls out and number the perturbations without gaps."""
-        if not found.treated.any():
-            msg = f"all {len(found.codes)} rows are controls, so there is no perturbation to look at"
-            raise ValueError(msg)
         rows = np.flatnonzero(found.treated[found.codes])
         codes = (np.cumsum(found.treated) - 1)[found.codes[rows]]
         return cls(rows, codes, found.labels[found.treated], np.bincount(codes))
