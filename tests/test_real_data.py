@@ -69,9 +69,7 @@ def test_recall_of_overexpressed_genes_equals_a_loop_over_labels(method):
     table = scl.tl.recall(orfs, use_rep="X", relationships=known, method=method, **keys).set_index("key")
     assert table.loc["union", "n_pairs"] == 1201
     assert set(table["n_genes"]) == {189}
-    assert set(table["rank"]) == {
-        155 if method == "tvn" else 978
-    }  # 158 controls, less a mean per batch
+    assert set(table["rank"]) == {155 if method == "tvn" else 978}  # 158 controls, less a mean per batch
 
     x = orfs.X
     if method is not None:

@@ -147,7 +147,7 @@ def cross_modal_retrieval(
         Correction of each side, see :func:`semiclip.correction.correct`, or ``None``. The defaults are those that a
         model learns with: the teacher is corrected, and the student's embedding needs to be like it as it is.
     profile, ridge, fallback
-        How both are corrected.
+        How both are corrected; the profile ``"public"`` turns the space, and each side its own way, so it is refused.
     ks
         The k of recall at k.
 
@@ -162,8 +162,8 @@ def cross_modal_retrieval(
     KeyError
         If a modality, column or representation does not exist.
     TypeError, ValueError
-        If the two representations differ in width, before or after their correction, fewer than two keys are shared, or
-        as in :func:`recall` and :func:`semiclip.pp.pair`.
+        If the two representations differ in width, the profile is ``"public"``, fewer than two keys are shared, or as
+        in :func:`recall` and :func:`semiclip.pp.pair`.
 
     Examples
     --------
@@ -186,6 +186,9 @@ def cross_modal_retrieval(
     2        X_image           recall_at_5    1.0     12    0.42
     3        X_image          recall_at_10    1.0     12    0.83
     """
+    if profile == "public":
+        msg = "profile='public' turns each side into components of its own, not one space; pass profile='clean'"
+        raise ValueError(msg)
     names = roles(modalities)
     student, teacher = modality(mdata, names["student"]), modality(mdata, names["teacher"])
     _same_width(student, [student_rep] if isinstance(student_rep, str) else student_rep, teacher, teacher_rep)
@@ -199,13 +202,6 @@ def cross_modal_retrieval(
     candidates = _means(target.x, pairing.teacher, pairing.n_keys)
     tables = []
     for found in corrected(student, student_rep, method=student_correction, **how):
-        if (width := found.x.shape[1]) != (wanted := target.x.shape[1]):
-            msg = (
-                f"student_rep={found.name!r} has {width} dimensions as corrected and teacher_rep={teacher_rep!r} has "
-                f"{wanted}: profile={profile!r} leaves out directions in which the controls do not vary; pass "
-                "profile='clean', which keeps both in one space"
-            )
-            raise ValueError(msg)
         query = _means(found.x, pairing.student, pairing.n_keys)
         scores = metrics.retrieval(query, candidates, np.arange(pairing.n_keys), ks=ks)
         chance = {"mean_rank_percentile": 0.5, **{f"recall_at_{k}": min(1.0, k / pairing.n_keys) for k in ks}}
