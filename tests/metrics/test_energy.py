@@ -1,12 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.spatial import distance
 from scipy.spatial.distance import cdist
+from scipy.stats import chisquare
 from scipy.stats import energy_distance as in_one_dimension
 
 from semiclip.metrics import _energy, energy_distance
-from semiclip.metrics._energy import energy_distances, random_energy_distances
+from semiclip.metrics._energy import energy_distances, permuted_energy_distances
 
 
 def by_hand(x, y):
@@ -55,15 +55,35 @@ def test_many_samples_share_the_term_of_the_reference(monkeypatch):
     assert calls.count((20, 20)) == 1
 
 
-def test_random_parts_are_compared_with_the_rest():
-    reference, sizes = np.random.default_rng(0).normal(size=(24, 3)).astype(np.float32), np.array([1, 5, 12])
-    null = random_energy_distances(reference, sizes, 20, np.random.default_rng(1))
-    rng = np.random.default_rng(1)
-    for draw in range(20):
-        order = rng.choice(24, 12, replace=False)
-        for i, size in enumerate(sizes):
-            rest = np.delete(reference, order[:size], axis=0)
-            assert null[i, draw] == pytest.approx(by_hand(reference[order[:size]], rest), rel=1e-9)
+@pytest.mark.parametrize("block", [1, 100, 1 << 22])
+def test_exchanges_compare_random_parts_with_the_rest(monkeypatch, block):
+    rng = np.random.default_rng(0)
+    x, reference = rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=(24, 3)).astype(np.float32)
+    own = cdist(reference.astype(float), reference.astype(float))
+    drawn = [np.arange(5)]
+    argpartition = np.argpartition
+
+    def watched(ranks, kth, axis):
+        found = argpartition(ranks, kth, axis=axis)
+        drawn.extend(found[:, :5])
+        return found
+
+    monkeypatch.setattr(_energy, "BLOCK", block)
+    monkeypatch.setattr(_energy.np, "argpartition", watched)
+    value, null = permuted_energy_distances(x, reference, own, 20, np.random.default_rng(1))
+    everything = np.concatenate([x, reference])
+    expected = [by_hand(everything[rows], np.delete(everything, rows, axis=0)) for rows in drawn]
+    np.testing.assert_allclose([value, *null], expected, rtol=1e-9)
+    assert value == pytest.approx(energy_distance(x, reference))
+
+
+def test_exchanges_draw_every_set_alike():
+    rng = np.random.default_rng(0)
+    x, reference = np.arange(2.0)[:, None], 10 ** np.arange(1.0, 5.0)[:, None]
+    _, null = permuted_energy_distances(x, reference, cdist(reference, reference), 3000, rng)
+    _, counts = np.unique(null.round(6), return_counts=True)
+    assert len(counts) == 15  # two of six rows
+    assert chisquare(counts).pvalue > 0.001
 
 
 @pytest.mark.parametrize(
@@ -86,25 +106,3 @@ def test_takes_lists_and_data_frames():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(5, 3)), rng.normal(size=(7, 3))
     assert energy_distance(x.tolist(), pd.DataFrame(y)) == energy_distance(x, y)
-
-
-@pytest.mark.parametrize("block", [1, 30, 1 << 22])
-def test_neither_blocks_nor_computing_anew_change_what_is_drawn(monkeypatch, block):
-    reference, sizes = np.random.default_rng(0).normal(size=(24, 3)), np.array([1, 5, 12])
-    expected = random_energy_distances(reference, sizes, 4, np.random.default_rng(1))
-    monkeypatch.setattr(_energy, "BLOCK", block)
-    for kept in (24 * 24, 24 * 24 - 1):
-        monkeypatch.setattr(_energy, "KEPT", kept)
-        found = random_energy_distances(reference, sizes, 4, np.random.default_rng(1))
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
-
-
-def test_no_large_matrix_of_distances_exists(monkeypatch):
-    monkeypatch.setattr(_energy, "BLOCK", 2000)
-    monkeypatch.setattr(_energy, "KEPT", 10_000)
-    largest = []
-    monkeypatch.setattr(distance, "cdist", lambda x, y: largest.append(len(x) * len(y)) or cdist(x, y))
-    random_energy_distances(
-        np.random.default_rng(0).normal(size=(300, 2)), np.array([3, 150]), 2, np.random.default_rng(1)
-    )
-    assert 1000 < max(largest) <= 2000

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from semiclip._checks import finite_rows
 from semiclip.metrics._matrices import vectors
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 BLOCK = 1 << 22  # distances that exist at a time
-KEPT = 1 << 27  # distances that are kept between draws, 1 GiB; more of them are computed anew in each
 
 
 def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
@@ -72,35 +72,37 @@ def energy_distances(samples: Iterable[np.ndarray], reference: np.ndarray) -> np
     return np.maximum(np.array(distances), 0)  # less than 0 is a rounding error
 
 
-def random_energy_distances(
-    reference: np.ndarray, sizes: np.ndarray, n_draws: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Return the energy distance of random parts of the reference to the rest of it, for ascending sizes.
+def permuted_energy_distances(
+    x: np.ndarray, reference: np.ndarray, own: np.ndarray, n_draws: int, rng: np.random.Generator
+) -> tuple[float, np.ndarray]:
+    """Return the energy distance of ``x``, shape (n, d), to the reference, and those after exchanges of their rows.
 
-    Shape (len(sizes), n_draws). The parts of one draw are the beginnings of one random order. The three means follow
-    from sums over parts of the matrix of all distances, which is computed once unless it is large.
+    An exchange draws n of all rows for ``x`` and leaves the others to the reference: the null distribution of the
+    energy test. ``own`` holds the distances within the reference, (m, m); everything follows from sums over parts of
+    the matrix of all distances.
     """
     from scipy.spatial.distance import cdist
 
-    m, n = len(reference), sizes
-    x = reference.astype(np.float64, copy=False)
-    kept = cdist(x, x) if m * m <= KEPT else None
-    row_sum = _sums(x, x) if kept is None else kept.sum(axis=1)
-    total = row_sum.sum()
-    size = max(1, BLOCK // sizes[-1])
-    null = np.empty((len(sizes), n_draws))
-    for draw in range(n_draws):
-        rows = rng.choice(m, sizes[-1], replace=False)
-        # what each row adds to the sum within the part: its distances to the rows before it, twice
-        added = np.empty(len(rows))
-        for start in range(0, len(rows), size):
-            part, before = rows[start : start + size], rows[: start + size]
-            distance = cdist(x[part], x[before]) if kept is None else kept[np.ix_(part, before)]
-            added[start : start + size] = 2 * np.tril(distance, start - 1).sum(axis=1)
-        within, to_all = added.cumsum()[n - 1], row_sum[rows].cumsum()[n - 1]
-        across, rest = to_all - within, total - 2 * to_all + within
-        null[:, draw] = 2 * across / (n * (m - n)) - within / n**2 - rest / (m - n) ** 2
-    return np.maximum(null, 0)
+    x, reference = x.astype(np.float64, copy=False), reference.astype(np.float64, copy=False)
+    n, m = len(x), len(reference)
+    across = cdist(x, reference)
+    distances = np.block([[cdist(x, x), across], [across.T, own]])
+    row_sum = distances.sum(axis=1)
+    rows = np.empty((n_draws + 1, n), dtype=np.intp)
+    rows[0] = np.arange(n)  # as it is
+    size = max(1, BLOCK // (n + m))
+    for start in range(1, n_draws + 1, size):
+        ranks = rng.random((min(size, n_draws + 1 - start), n + m))
+        rows[start : start + size] = np.argpartition(ranks, n - 1, axis=1)[:, :n]
+    within, to_all = np.empty(n_draws + 1), row_sum[rows].sum(axis=1)
+    for start in range(0, n_draws + 1, size):
+        part = rows[start : start + size]
+        ends = np.arange(0, part.size + 1, n)
+        chosen = sparse.csr_array((np.ones(part.size), part.ravel(), ends), shape=(len(part), n + m))
+        within[start : start + size] = chosen.multiply(chosen @ distances).sum(axis=1)
+    between, rest = to_all - within, row_sum.sum() - 2 * to_all + within
+    found = 2 * between / (n * m) - within / n**2 - rest / m**2
+    return found[0], found[1:]
 
 
 def _sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:

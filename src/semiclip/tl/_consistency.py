@@ -9,7 +9,7 @@ import pandas as pd
 from semiclip import metrics
 from semiclip.metrics._consistency import random_consistency
 from semiclip.tl._maps import corrected
-from semiclip.tl._treated import Treated, inactive, measured, p_values, table
+from semiclip.tl._treated import Treated, drawn_p_values, inactive, measured, p_values, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +102,9 @@ def consistency(
         x = found.x[treated.rows]
         values = metrics.consistency(x, treated.codes, len(treated.labels))
         draw = partial(random_consistency, x, n_draws=n_permutations, rng=np.random.default_rng(rng))
-        p = p_values(values, known, np.minimum(treated.counts, MAX_DRAWN), draw)
+        if known is None:
+            p = drawn_p_values(values, np.minimum(treated.counts, MAX_DRAWN), draw)
+        else:
+            p = p_values(values, known)
         tables.append(table("consistency", found.name, treated, values, p))
     return pd.concat(tables, ignore_index=True)

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from semiclip._checks import batches, controls, nonempty
-from semiclip.metrics._energy import energy_distances, random_energy_distances
+from semiclip.metrics import rank_p_value
+from semiclip.metrics._energy import energy_distances, permuted_energy_distances
 from semiclip.tl._maps import corrected
 from semiclip.tl._treated import Treated, inactive, measured, p_values, table
 
@@ -35,6 +35,7 @@ def magnitude(
     max_controls: int = 1000,
     min_obs: int = 5,
     rng: int | np.random.Generator | None = None,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Measure how far each perturbation is from the controls: the energy distance of their rows.
 
@@ -49,17 +50,20 @@ def magnitude(
         Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is.
     null
         Perturbations known to be inactive, such as genes that are not expressed: their values are the null
-        distribution, and all controls are corrected on and compared with. ``None`` draws it: sets of as many random
-        controls, see the notes.
+        distribution, and all controls are corrected on and compared with. ``None`` tests each perturbation by itself
+        instead: its rows are exchanged with those of the controls.
     n_permutations
-        Number of random sets for each number of rows.
+        Number of exchanges.
     max_controls
-        Controls to compare with, at most; a random sample where there are more.
+        Controls to compare with, at most, and rows of a perturbation that are exchanged; a random sample where there
+        are more. Memory holds all distances between them.
     min_obs
         Rows that a perturbation must have to be measured.
     rng
-        Seed or generator of the halves, of the sample of controls and of the sets. With an integer all representations
-        meet the same.
+        Seed or generator of the halves, of the sample of controls and of the exchanges. With an integer all
+        representations meet the same.
+    progress_bar
+        Whether to show the progress of the tests.
 
     Returns
     -------
@@ -79,14 +83,13 @@ def magnitude(
     Notes
     -----
     A correction puts the very controls that it is fitted on close together, the more so the fewer they are beside the
-    dimensions, and every other row seems far from them. So a null distribution of controls takes controls that the
-    correction has not seen: in each batch half of them, as long as two are left to be fitted on.
+    dimensions, and every other row seems far from them. So a perturbation is tested against controls that the
+    correction has not seen either: in each batch half of them, as long as two are left to be fitted on.
 
-    A random set of controls is taken out of the sample and compared with what is left of it, so that no row is in both.
-    What is left is smaller, and a set is at most half of the sample: both make the distances of random sets larger,
-    so that p-values err towards 1 where controls are not many more than the rows of a perturbation. The p-value is
-    (1 + #{random sets at least as far}) / (1 + n_permutations), or the share of the inactive perturbations that are at
-    least as far. The distance of a small set is larger by chance alone: compare values at equal ``n_obs``.
+    The p-value is (1 + #{exchanges at least as far}) / (1 + n_permutations), the permutation test of equal
+    distributions, or the share of the inactive perturbations that are at least as far. Exchanges ignore batches: where
+    a correction leaves some of a batch, a perturbation that is in few of them is far for that alone. The distance of a
+    small set is larger by chance: compare values at equal ``n_obs``.
 
     References
     ----------
@@ -125,13 +128,32 @@ def magnitude(
         enough = measured(treated, min_obs, known)
         generator = np.random.default_rng(rng)
         reference = found.x[_sample(np.flatnonzero(compared), max_controls, generator)]
-        samples = (found.x[rows] for rows, keep in zip(treated.groups(), enough, strict=True) if keep)
-        values = np.full(enough.shape, np.nan)
-        values[enough] = energy_distances(samples, reference)
-        draw = partial(random_energy_distances, reference, n_draws=n_permutations, rng=generator)
-        p = p_values(values, known, np.minimum(treated.counts, len(reference) // 2), draw)
+        groups = [rows for rows, keep in zip(treated.groups(), enough, strict=True) if keep]
+        values, p = np.full((2, len(enough)), np.nan)
+        values[enough] = energy_distances((found.x[rows] for rows in groups), reference)
+        if known is None:
+            p[enough] = _tested(found.x, groups, reference, n_permutations, max_controls, generator, progress_bar)
+        else:
+            p = p_values(values, known)
         tables.append(table("magnitude", found.name, treated, values, p))
     return pd.concat(tables, ignore_index=True)
+
+
+def _tested(
+    x: np.ndarray, groups: list[np.ndarray], reference: np.ndarray, n_permutations: int, at_most: int,
+    rng: np.random.Generator, progress_bar: bool,  # noqa: FBT001
+) -> list[float]:  # fmt: skip
+    """Return the p-value of a permutation test for each group of rows."""
+    from scipy.spatial.distance import cdist
+    from tqdm.auto import tqdm
+
+    own, found = cdist(reference, reference), []
+    for rows in tqdm(groups, "perturbations", disable=not progress_bar):
+        sample = x[rows if len(rows) <= at_most else rng.choice(rows, at_most, replace=False)]
+        value, null = permuted_energy_distances(sample, reference, own, n_permutations, rng)
+        # sets that are equal but for rounding are as far
+        found.append(float(rank_p_value(value - 1e-9 * abs(value), null, drawn=True)))
+    return found
 
 
 def _held_out(batch: np.ndarray, control: np.ndarray, rng: np.random.Generator) -> np.ndarray:

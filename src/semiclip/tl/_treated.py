@@ -73,23 +73,21 @@ def measured(treated: Treated, at_least: int, known: np.ndarray | None) -> np.nd
     return enough
 
 
-def p_values(
-    values: np.ndarray, known: np.ndarray | None, sizes: np.ndarray, draw: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Rank each value in the null distribution: known inactive perturbations, or draws of sets of its own size.
-
-    ``draw`` takes ascending sizes and returns a row of draws for each.
-    """
+def p_values(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Rank each value among those of known inactive perturbations, which have no p-value themselves."""
     p = np.full(values.shape, np.nan)
-    asked = ~np.isnan(values)
-    if known is not None:
-        asked &= ~known
-        p[asked] = rank_p_value(values[asked], values[known])
-        return p
+    asked = ~np.isnan(values) & ~known
+    p[asked] = rank_p_value(values[asked], values[known])
+    return p
+
+
+def drawn_p_values(values: np.ndarray, sizes: np.ndarray, draw: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Rank each value among random sets of its own size; ``draw`` takes ascending sizes and returns a row for each."""
+    p = np.full(values.shape, np.nan)
+    asked = np.flatnonzero(~np.isnan(values))
     different, which = np.unique(sizes[asked], return_inverse=True)
-    order = np.flatnonzero(asked)
     for i, null in enumerate(draw(different)):
-        at = order[which == i]
+        at = asked[which == i]
         p[at] = rank_p_value(values[at], null, drawn=True)
     return p
 
