@@ -71,7 +71,7 @@ class DistillationTraining:
             ``True`` where the setup names controls, and ``False`` for data without.
         profile
             Where the optimiser and its schedule start from: ``"default"`` was chosen on simulations, ``"paper"`` has
-            the paper's learning rate for the objective, 1e-3 for Semi-Clipped.
+            the paper's learning rate; both depend on the objective, see its ``profiles``.
         %(param_accelerator)s
         %(param_devices)s
         train_size, validation_size
@@ -125,8 +125,7 @@ class DistillationTraining:
         options = PEA.of(self._setup.control is not None if pea is None else pea)  # type: ignore[attr-defined]
         splitting = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
         data = self._paired_data(options, **splitting, **(datasplitter_kwargs or {}))
-        starts = {"optimizer": "sgd", **self.module.objective.paper} if profile == "paper" else {}
-        optimisation = {**starts, **(plan_kwargs or {})}
+        optimisation = {"optimizer": "sgd", **self.module.objective.profiles[profile], **(plan_kwargs or {})}
         plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
         mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
         if (early_stopping or select == "best") and data.n_val == 0:

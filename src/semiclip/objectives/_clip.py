@@ -45,7 +45,10 @@ class Clip(nn.Module):
     same_space: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     few_rows: ClassVar[str] = "there must be a pair"
-    paper: ClassVar[Mapping[str, Any]] = {"lr": 1e-3}
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"lr": 0.1},
+        "paper": {"lr": 1e-3},
+    }
 
     def __init__(
         self, *, temperature: float = 0.1, symmetric: bool = False, duplicates: Duplicates = "negative"

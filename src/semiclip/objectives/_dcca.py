@@ -54,7 +54,10 @@ class Dcca(nn.Module):
     same_space: ClassVar[bool] = False
     capturable: ClassVar[bool] = False  # eigenvalues are iterated for, until the device says that they converged
     few_rows: ClassVar[str] = "with fewer than both widths and 2 more, canonical correlations are 1 whatever the data"
-    paper: ClassVar[Mapping[str, Any]] = {"lr": 1e-6, "min_lr": 1e-10}
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"lr": 0.1},
+        "paper": {"lr": 1e-6, "min_lr": 1e-10},
+    }
 
     def __init__(self, *, n_components: int | None = 30, k: int | None = None, epsilon: float = 1e-6) -> None:
         super().__init__()

@@ -24,8 +24,8 @@ class Objective(Protocol):
     """Whether it runs without waiting for the device, as a step that is captured as a CUDA graph must."""
     few_rows: ClassVar[str]
     """Why a mini-batch needs ``min_batch_size`` rows."""
-    paper: ClassVar[Mapping[str, Any]]
-    """Arguments of the training plan that the paper gives for it, for ``profile="paper"``."""
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Arguments of the training plan for each ``profile``: what works on simulations, and what the paper gives."""
 
     def width(self, n_teacher: int) -> int:
         """Return the width of the embedding for a teacher of width ``n_teacher``."""

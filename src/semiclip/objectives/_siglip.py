@@ -42,7 +42,10 @@ class SigLip(nn.Module):
     same_space: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     few_rows: ClassVar[str] = "there must be a pair"
-    paper: ClassVar[Mapping[str, Any]] = {"lr": 0.1, "min_lr": 1e-10}
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"lr": 0.01},
+        "paper": {"lr": 0.1, "min_lr": 1e-10},
+    }
 
     def __init__(self, *, scale: float = 10.0, bias: float = -10.0) -> None:
         super().__init__()

@@ -44,7 +44,10 @@ class Vicreg(nn.Module):
     same_space: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     few_rows: ClassVar[str] = "one row alone has no variance"
-    paper: ClassVar[Mapping[str, Any]] = {"lr": 0.1, "min_lr": 1e-10}
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"lr": 0.003},
+        "paper": {"lr": 0.1, "min_lr": 1e-10},
+    }
 
     def __init__(self, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> None:
         super().__init__()
