@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from semiclip.model._data import PairedDataModule
     from semiclip.model._module import SemiClipModule
 
+RETRIEVAL = ("validation_mean_rank_percentile", "validation_recall_at_")
+
 
 def complete(objective: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all arguments of an objective, those that are not given as by default."""
@@ -53,6 +55,3 @@ def trainable(module: SemiClipModule, data: PairedDataModule, monitor: str | Non
             "space; use validation_loss"
         )
         raise ValueError(msg)
-
-
-RETRIEVAL = ("validation_mean_rank_percentile", "validation_recall_at_")

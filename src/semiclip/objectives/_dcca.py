@@ -38,6 +38,9 @@ class Dcca(nn.Module):
     The gradient is that of the sum of singular values, :math:`U V^\top`, which stays finite where eigenvalues or
     singular values are equal. Directions without any variance have no correlation.
 
+    The fewer the rows, the more correlated is noise, so that losses of mini-batches of different sizes, such as those
+    of training and validation, do not compare.
+
     References
     ----------
     Andrew et al. 2013, ICML, PMLR 28.
