@@ -15,6 +15,7 @@ from semiclip._checks import UNSET, finite_rows, modality, nonempty
 from semiclip._pairing import roles
 from semiclip.model._fields import STUDENT, TEACHER, Manager, MuDataRepresentationField, RepresentationField
 from semiclip.model._module import FEW_KEYS, LARGE, SMALL, SemiClipModule
+from semiclip.model._objective import complete
 from semiclip.model._setup import Method, Setup, check_choices
 from semiclip.model._training import DistillationTraining
 
@@ -30,7 +31,9 @@ BLOCK = 1 << 14  # rows embedded at a time
 
 
 class SemiClip(DistillationTraining, BaseModelClass):
-    """Semi-Clipped: a frozen teacher embedding teaches an adapter on a frozen student embedding with the CLIP loss.
+    """Distillation: a frozen teacher embedding teaches an adapter on a frozen student embedding.
+
+    By default that is Semi-Clipped, with the CLIP loss; other objectives are its rivals.
 
     Parameters
     ----------
@@ -43,8 +46,8 @@ class SemiClip(DistillationTraining, BaseModelClass):
         (512, 1024) as in the paper, or (64,) when fewer than 500 keys pair: on the 162 real compounds of
         :func:`semiclip.datasets.u2os_compounds` held-out ones are ranked better by 64 than by no hidden unit or by the
         paper's widths.
-    temperature, symmetric, duplicates
-        The loss, see :class:`semiclip.objectives.Clip`.
+    objective
+        The loss: one of :data:`semiclip.objectives.OBJECTIVES`.
     student_correction, teacher_correction
         Correction on controls of each representation, see :func:`semiclip.correction.correct`; ``None`` for none. The
         profile is always ``clean``: the principal components of ``public`` turn with every set of controls, so that a
@@ -54,6 +57,9 @@ class SemiClip(DistillationTraining, BaseModelClass):
         1.41, while 0 makes the control covariance exactly I.
     fallback
         What happens to a batch with fewer than two controls: an error, or the pooled controls of all batches.
+    **objective_kwargs
+        Arguments of the objective, such as ``temperature``, ``symmetric`` and ``duplicates`` of
+        :class:`semiclip.objectives.Clip`.
 
     References
     ----------
@@ -87,14 +93,14 @@ class SemiClip(DistillationTraining, BaseModelClass):
         registry: dict[str, Any] | None = None,
         *,
         n_hidden: Sequence[int] | Literal["auto"] = "auto",
-        temperature: float = 0.1,
-        symmetric: bool = False,
-        duplicates: Literal["negative", "mask", "multi_positive"] = "negative",
+        objective: str = "semiclip",
         student_correction: Method | None = "tvn",
         teacher_correction: Method | None = "tvn",
         ridge: float = 0.5,
         fallback: Literal["raise", "pooled"] = "raise",
+        **objective_kwargs: Any,
     ) -> None:
+        objective_kwargs = complete(objective, objective_kwargs)
         check_choices(n_hidden, {STUDENT: student_correction, TEACHER: teacher_correction}, ridge, fallback)
         super().__init__(adata, registry)
         if isinstance(n_hidden, str):
@@ -106,18 +112,19 @@ class SemiClip(DistillationTraining, BaseModelClass):
             self.summary_stats[f"n_{STUDENT}"],
             n_hidden,
             self.summary_stats[f"n_{TEACHER}"],
-            temperature=temperature,
-            symmetric=symmetric,
-            duplicates=duplicates,
+            objective=objective,
+            **objective_kwargs,
         )
         if self.adata is not None:
             self.var_names_ = self.get_var_names()
         self.split_seed_: int | None = None
         self.train_params_: dict[str, Any] = {}
-        widths = [self.summary_stats[f"n_{STUDENT}"], *n_hidden, self.summary_stats[f"n_{TEACHER}"]]
+        widths = [self.summary_stats[f"n_{STUDENT}"], *n_hidden, self.module.n_output]
+        settings = {"objective": objective, **objective_kwargs}
+        settings |= {"student correction": student_correction, "teacher correction": teacher_correction}
         self._model_summary_string = (
-            f"SemiClip model with adapter {' → '.join(map(str, widths))}, temperature: {temperature}, "
-            f"student correction: {student_correction}, teacher correction: {teacher_correction}."
+            f"SemiClip model with adapter {' → '.join(map(str, widths))}, "
+            f"{', '.join(f'{name}: {value}' for name, value in settings.items())}."
         )
         self.init_params_ = self._get_init_params(locals())
 
@@ -235,7 +242,7 @@ class SemiClip(DistillationTraining, BaseModelClass):
         control: str | Sequence[str] | None = UNSET,
         batch_key: str | None = UNSET,
     ) -> np.ndarray:
-        """Embed samples in the teacher's space, from the student representation alone.
+        """Embed samples as the teacher would, from the student representation alone.
 
         The correction is fitted on the query's own controls, so its batches may be new and need no extra step.
 
@@ -253,7 +260,8 @@ class SemiClip(DistillationTraining, BaseModelClass):
 
         Returns
         -------
-        Embedding, float32 of shape (n_obs or len(indices), D).
+        Embedding, float32 of shape (n_obs or len(indices), D) with D the width of the teacher; of objective ``"dcca"``,
+        its ``n_components``.
 
         Raises
         ------

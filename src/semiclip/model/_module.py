@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semiclip.objectives import Clip
+from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from semiclip.objectives import Objective
 
 FEW_KEYS = 500  # with fewer pairing keys a small adapter generalises better: see n_hidden of SemiClip
 SMALL, LARGE = (64,), (512, 1024)
@@ -29,20 +31,36 @@ class SemiClipModule(nn.Module):
 
     Parameters
     ----------
-    n_input, n_hidden, n_output
-        Widths of the adapter.
+    n_input, n_hidden, n_teacher
+        Widths of the student, of the hidden layers and of the teacher; the objective says how wide the output is.
+    objective
+        Name of the objective in :data:`semiclip.objectives.OBJECTIVES`.
     **objective_kwargs
-        Arguments of :class:`semiclip.objectives.Clip`.
+        Its arguments.
     """
 
-    def __init__(self, n_input: int, n_hidden: Sequence[int], n_output: int, **objective_kwargs: Any) -> None:
+    def __init__(
+        self,
+        n_input: int,
+        n_hidden: Sequence[int],
+        n_teacher: int,
+        *,
+        objective: str = "semiclip",
+        **objective_kwargs: Any,
+    ) -> None:
         super().__init__()
-        self.n_output = n_output
-        self.adapter = adapter([n_input, *n_hidden, n_output])
-        self.objective = Clip(**objective_kwargs)
+        self.objective_name = objective
+        self.objective: Objective = OBJECTIVES[objective](**objective_kwargs)
+        self.n_output = self.objective.width(n_teacher)
+        self.adapter = adapter([n_input, *n_hidden, self.n_output])
+
+    @property
+    def min_batch_size(self) -> int:
+        """Fewest rows of a mini-batch; the teacher has the width of the embedding here."""
+        return self.objective.min_batch_size(self.n_output, self.n_output)
 
     def forward(self, student: Tensor) -> Tensor:
-        """Embed student rows (n, n_input) in the teacher's space (n, n_output)."""
+        """Embed student rows (n, n_input), in n_output dimensions."""
         return self.adapter(student)
 
     @torch.inference_mode()

@@ -29,7 +29,7 @@ class DistillationPlan(LightningModule):
     optimizer
         ``"sgd"`` or ``"adamw"``.
     lr, momentum, weight_decay
-        Of the optimiser; AdamW has no momentum.
+        Of the optimiser; AdamW has no momentum, and what the objective learns is not decayed.
     schedule, min_lr
         ``"cosine"`` anneals once per epoch from ``lr`` to ``min_lr``; ``"constant"`` does not.
     steps_per_call
@@ -81,7 +81,7 @@ class DistillationPlan(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Take over from Lightning where steps can be graphs."""
-        if self.steps_per_call and can_capture(self.trainer):
+        if self.steps_per_call and self.module.objective.capturable and can_capture(self.trainer):
             self.automatic_optimization = False
             self.trainer.datamodule.steps_per_call = self.steps_per_call  # type: ignore[attr-defined]
 
@@ -120,10 +120,11 @@ class DistillationPlan(LightningModule):
         return torch.cat(parts)
 
     def validation_step(self, batch: MiniBatch, batch_idx: int) -> None:
-        """Do the same on held-out groups, as inference sees them."""
+        """Do the same on held-out groups, as inference sees them; too few of them have no loss."""
         embedded = self.module(batch.source.student[batch.student])
-        loss = self.module.objective(embedded, batch.source.teacher[batch.teacher], batch.key)
-        self._log("validation_loss", loss, len(embedded))
+        if len(embedded) >= self.module.min_batch_size:
+            loss = self.module.objective(embedded, batch.source.teacher[batch.teacher], batch.key)
+            self._log("validation_loss", loss, len(embedded))
         self._embedded.append((embedded, batch.key))
 
     def on_validation_epoch_end(self) -> None:
@@ -132,7 +133,7 @@ class DistillationPlan(LightningModule):
         self._embedded.clear()
         self._refuse_divergence(torch.isfinite(embedded).all())
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if len(data.held_out) < 2:
+        if len(data.held_out) < 2 or not self.module.objective.same_space:
             return
         scores = retrieval(embedded, data.held_out_centroids, torch.searchsorted(data.held_out, keys))
         self.log_dict({f"validation_{name}": value for name, value in scores.items()}, sync_dist=True)
@@ -152,13 +153,16 @@ class DistillationPlan(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build optimiser and schedule."""
-        parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        adapter, learned = list(self.module.adapter.parameters()), list(self.module.objective.parameters())
+        parameters: list[dict[str, Any]] = [{"params": adapter}]
+        if learned:  # such as a scale, which nothing says should be small
+            parameters.append({"params": learned, "weight_decay": 0.0})
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
             optimizer = torch.optim.SGD(parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
         else:
             optimizer = torch.optim.AdamW(
-                parameters, self.lr, weight_decay=self.weight_decay, capturable=parameters[0].is_cuda
+                parameters, self.lr, weight_decay=self.weight_decay, capturable=adapter[0].is_cuda
             )
         if self.schedule == "constant":
             return optimizer

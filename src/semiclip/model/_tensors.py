@@ -108,3 +108,12 @@ class PairedTensors:
 def sorted_by_key(key: np.ndarray) -> np.ndarray:
     """Return the rows that have a key (not -1), in the order of their keys."""
     return np.argsort(key, kind="stable")[(key < 0).sum() :]
+
+
+def leading(values: np.ndarray, n_components: int) -> np.ndarray:
+    """Reduce rows to their leading principal components, where these are fewer than the columns."""
+    if n_components >= values.shape[1]:
+        return values
+    centred = values - values.mean(axis=0, dtype=np.float64)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    return centred @ vectors[:, : -n_components - 1 : -1]

@@ -13,8 +13,9 @@ from semiclip.correction._augmentation import Augmentation
 from semiclip.correction._correct import control_rows
 from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER
+from semiclip.model._objective import trainable
 from semiclip.model._plan import DistillationPlan, KeepBest
-from semiclip.model._tensors import PairedTensors, sorted_by_key
+from semiclip.model._tensors import PairedTensors, leading, sorted_by_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,19 +71,21 @@ class DistillationTraining:
             ``True`` where the setup names controls, and ``False`` for data without.
         profile
             Where the optimiser and its schedule start from: ``"default"`` was chosen on simulations, ``"paper"`` has
-            the paper's learning rate of 1e-3.
+            the paper's learning rate; both depend on the objective, see its ``profiles``.
         %(param_accelerator)s
         %(param_devices)s
         train_size, validation_size
             Fractions of the groups (``split_key``) for training and validation; the rest is left as a test set.
             ``validation_size=None`` takes what ``train_size`` leaves.
         batch_size
-            Rows of a mini-batch over all devices, all of them if there are fewer; every other row is a negative.
+            Rows of a mini-batch over all devices, all of them if there are fewer. Some objectives need
+            a least number, ``"dcca"`` twice the width of the embedding and 2 more.
         early_stopping
             Stop when ``monitor`` no longer improves; ``early_stopping_patience`` and the like are trainer arguments.
         monitor
             A curve of ``history`` on validation: ``validation_loss``, ``validation_mean_rank_percentile`` or
-            ``validation_recall_at_1``, ``_5``, ``_10``.
+            ``validation_recall_at_1``, ``_5``, ``_10``. The loss is left out where validation has too few rows for the
+            objective, and the others for an objective that does not embed in the teacher's space (``"dcca"``).
         select
             Keep the weights of the last epoch, as the paper does, or of the ``"best"`` epoch by ``monitor``.
         matmul_precision
@@ -101,11 +104,12 @@ class DistillationTraining:
         Raises
         ------
         ValueError
-            If a batch has too few controls, there is nothing to contrast or to validate on, or training diverges.
+            If a batch has too few controls, a mini-batch too few rows for the objective, there is nothing to contrast
+            or to validate on, or training diverges.
         """
         choices = {
             "select": (select, ("last", "best")),
-            "profile": (profile, PROFILES),
+            "profile": (profile, ("default", "paper")),
             "matmul_precision": (matmul_precision, get_args(Precision)),
         }
         for name, (value, known) in choices.items():
@@ -121,12 +125,13 @@ class DistillationTraining:
         options = PEA.of(self._setup.control is not None if pea is None else pea)  # type: ignore[attr-defined]
         splitting = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
         data = self._paired_data(options, **splitting, **(datasplitter_kwargs or {}))
-        optimisation = {**PROFILES[profile], **(plan_kwargs or {})}
+        optimisation = {"optimizer": "sgd", **self.module.objective.profiles[profile], **(plan_kwargs or {})}
         plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
         mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
         if (early_stopping or select == "best") and data.n_val == 0:
             msg = "early stopping and select='best' need validation samples; lower train_size"
             raise ValueError(msg)
+        trainable(self.module, data, monitor if early_stopping or select == "best" else None)
         given = [*trainer_kwargs.pop("callbacks", [])]
         # scvi-tools takes Lightning's own checkpoints only beside one that saves models in its log folder
         checkpoints = [each for each in given if isinstance(each, Checkpoint) and not isinstance(each, SaveCheckpoint)]
@@ -161,6 +166,7 @@ class DistillationTraining:
         order = sorted_by_key(pairing.teacher)
         taught = teacher.correction(self._methods[TEACHER], **self._correction)(teacher.values, teacher.batch, order)
         seen = student.values if pea else as_inferred(student.values, student.batch)
+        taught = leading(taught, self.module.n_output)
         tensors = PairedTensors.from_arrays(seen, taught, pairing.student, pairing.teacher[order], student.batch)
         groups = setup.groups(self.adata, tensors.key.numpy())
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
@@ -180,9 +186,6 @@ class DistillationTraining:
             splitting["augment"] = augment
             splitting["infer"] = lambda rows: as_inferred(student.values, student.batch, rows)
         return self._data_splitter_cls(tensors, groups, split_seed=self.split_seed_, seed=seed, **splitting)
-
-
-PROFILES: dict[str, dict[str, Any]] = {"default": {}, "paper": {"optimizer": "sgd", "lr": 1e-3}}
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 Duplicates = Literal["negative", "mask", "multi_positive"]
@@ -39,6 +41,15 @@ class Clip(nn.Module):
     0.0001362
     """
 
+    needs_labels: ClassVar[bool] = False
+    same_space: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
+    few_rows: ClassVar[str] = "there must be a pair"
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"lr": 0.1},
+        "paper": {"lr": 1e-3},
+    }
+
     def __init__(
         self, *, temperature: float = 0.1, symmetric: bool = False, duplicates: Duplicates = "negative"
     ) -> None:
@@ -50,6 +61,14 @@ class Clip(nn.Module):
             msg = f"duplicates={duplicates!r} is not one of {', '.join(get_args(Duplicates))}"
             raise ValueError(msg)
         self.temperature, self.symmetric, self.duplicates = temperature, symmetric, duplicates
+
+    def width(self, n_teacher: int) -> int:
+        """Return the width of the teacher."""
+        return n_teacher
+
+    def min_batch_size(self, n_student: int, n_teacher: int) -> int:
+        """Return 1."""
+        return 1
 
     def forward(self, student: Tensor, teacher: Tensor, key: Tensor | None = None) -> Tensor:
         """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, d) that have keys (B,)."""

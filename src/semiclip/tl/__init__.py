@@ -2,6 +2,7 @@
 
 from semiclip.tl._compare import compare, zscores
 from semiclip.tl._consistency import consistency
+from semiclip.tl._distill import distill
 from semiclip.tl._embed import embed
 from semiclip.tl._enrich import enrich
 from semiclip.tl._knn import knn_accuracy
@@ -20,6 +21,7 @@ __all__ = [
     "compare",
     "consistency",
     "cross_modal_retrieval",
+    "distill",
     "embed",
     "enrich",
     "gains_losses",

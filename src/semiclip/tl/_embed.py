@@ -86,5 +86,8 @@ def embed(
     target = result.mod[student] if isinstance(result, MuData) else result
     target.obsm[key_added] = embedding
     keys = {**model.registry["setup_args"], **{name: key for name, key in own.items() if key is not UNSET}}
-    record(target, key_added, {"model": "SemiClip", **keys, **model.init_params_["non_kwargs"], **model.train_params_})
+    given = model.init_params_
+    objective = {name: value for kwargs in given["kwargs"].values() for name, value in kwargs.items()}
+    params = {"model": "SemiClip", **keys, **given["non_kwargs"], **objective, **model.train_params_}
+    record(target, key_added, params)
     return result if copy else None

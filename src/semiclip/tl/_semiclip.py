@@ -2,10 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from semiclip._checks import modality, spare, writable
-from semiclip._pairing import roles
-from semiclip._seed import seeded
-from semiclip.tl._embed import embed
+from semiclip.tl._distill import distill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +32,9 @@ def semiclip(
     model_kwargs: dict[str, Any] | None = None,
     **train_kwargs: Any,
 ) -> SemiClip:
-    """Distil the teacher modality into the student modality: set up, train and embed in one call.
+    """Distil the teacher modality into the student modality by the paper's method: set up, train, embed in one call.
+
+    The short way to :func:`distill` with the objective ``"semiclip"``.
 
     Parameters
     ----------
@@ -91,28 +90,21 @@ def semiclip(
     >>> mdata["rna"].obsm["X_semiclip"].shape
     (432, 128)
     """
-    from semiclip.model import SemiClip
-
-    writable(modality(mdata, roles(modalities)["student"]), key_added)
-    spare(key_added, student_rep)
-    before = dict(mdata.uns)
-    SemiClip.setup_mudata(
+    return distill(
         mdata,
+        objective="semiclip",
         student_rep=student_rep,
         teacher_rep=teacher_rep,
         pair_on=pair_on,
-        perturbation_key=perturbation_key,
         control=control,
+        perturbation_key=perturbation_key,
         batch_key=batch_key,
         split_key=split_key,
         modalities=modalities,
+        key_added=key_added,
+        max_epochs=max_epochs,
+        pea=pea,
+        rng=rng,
+        model_kwargs=model_kwargs,
+        **train_kwargs,
     )
-    try:
-        with seeded(rng):
-            model = SemiClip(mdata, **(model_kwargs or {}))
-            model.train(max_epochs, pea=pea, **train_kwargs)
-    except BaseException:
-        mdata.uns = before  # what the setup left there to find the data again
-        raise
-    embed(mdata, model, key_added=key_added)
-    return model

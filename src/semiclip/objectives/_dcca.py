@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import nn
+
+from semiclip.objectives._protocol import enough_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+class Dcca(nn.Module):
+    r"""The loss of deep canonical correlation analysis: minus the sum of the canonical correlations of both sides.
+
+    These are the singular values of :math:`S_{11}^{-1/2} S_{12} S_{22}^{-1/2}` with the covariances of the mini-batch,
+    :math:`\varepsilon` added to the variances of each side. They are computed in float64 whatever the input. The loss
+    does not see invertible linear maps of either side, so that the embedding need not be like the teacher, row by row.
+
+    Of a mini-batch of n rows at least :math:`\max(0, d_1 + d_2 - (n - 1))` canonical correlations are 1 whatever the
+    data, so that n must be at least :math:`d_1 + d_2 + 2`. A model therefore keeps few dimensions: its embedding has
+    ``n_components``, and the teacher is reduced to as many of its principal components.
+
+    Parameters
+    ----------
+    n_components
+        Width of the embedding, at most that of the teacher; ``None`` is the width of the teacher.
+    k
+        Number of canonical correlations in the sum, the largest ones; ``None`` for all.
+    epsilon
+        :math:`\varepsilon`, in the unit of a variance.
+
+    Notes
+    -----
+    The gradient is that of the sum of singular values, :math:`U V^\top`, which stays finite where eigenvalues or
+    singular values are equal. Directions without any variance have no correlation.
+
+    The fewer the rows, the more correlated is noise, so that losses of mini-batches of different sizes, such as those
+    of training and validation, do not compare.
+
+    References
+    ----------
+    Andrew et al. 2013, ICML, PMLR 28.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    >>> round(Dcca()(x, x @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [5, 0, 1]], dtype=torch.float64)).item(), 3)
+    -3.0
+    """
+
+    needs_labels: ClassVar[bool] = False
+    same_space: ClassVar[bool] = False
+    capturable: ClassVar[bool] = False  # eigenvalues are iterated for, until the device says that they converged
+    few_rows: ClassVar[str] = "with fewer than both widths and 2 more, canonical correlations are 1 whatever the data"
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"lr": 0.1},
+        "paper": {"lr": 1e-6, "min_lr": 1e-10},
+    }
+
+    def __init__(self, *, n_components: int | None = 30, k: int | None = None, epsilon: float = 1e-6) -> None:
+        super().__init__()
+        for name, number in {"n_components": n_components, "k": k}.items():
+            if number is not None and number < 1:
+                msg = f"{name}={number} must be at least 1"
+                raise ValueError(msg)
+        if not epsilon >= 0:
+            msg = f"epsilon={epsilon} must not be negative"
+            raise ValueError(msg)
+        self.n_components, self.k, self.epsilon = n_components, k, epsilon
+
+    def width(self, n_teacher: int) -> int:
+        """Return ``n_components``, or the width of a teacher that has fewer."""
+        return n_teacher if self.n_components is None else min(self.n_components, n_teacher)
+
+    def min_batch_size(self, n_student: int, n_teacher: int) -> int:
+        """Return the sum of the widths and 2."""
+        return n_student + n_teacher + 2
+
+    def forward(self, student: Tensor, teacher: Tensor, key: Tensor | None = None) -> Tensor:
+        """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, D), B at least d + D + 2."""
+        enough_rows(self, student, teacher)
+        loss = -correlations(student, teacher, self.epsilon)[: self.k].sum()
+        return loss.to(torch.promote_types(student.dtype, torch.float32))
+
+
+def correlations(student: Tensor, teacher: Tensor, epsilon: float) -> Tensor:
+    """Return the canonical correlations of paired rows, descending and in float64; their sums can be differentiated."""
+    h, g = (x.double() - x.double().mean(dim=0) for x in (student, teacher))
+    n = len(h) - 1
+    with torch.autocast(h.device.type, enabled=False):
+        s11, s22, s12 = h.T @ h / n, g.T @ g / n, h.T @ g / n
+        with torch.no_grad():
+            root1, root2 = _inverse_root(s11, epsilon), _inverse_root(s22, epsilon)
+            u, sigma, vh = torch.linalg.svd(root1 @ s12 @ root2, full_matrices=False)
+            left, right = root1 @ u, root2 @ vh.T
+        # the terms of the derivative of each singular value, which cancel out but for that of epsilon
+        between = (left * (s12 @ right)).sum(dim=0)
+        within = (left * (s11 @ left)).sum(dim=0) + (right * (s22 @ right)).sum(dim=0)
+        slope = between - sigma / 2 * within
+    return sigma + slope - slope.detach()
+
+
+def _inverse_root(covariance: Tensor, epsilon: float) -> Tensor:
+    """Inverse square root of a covariance and ``epsilon``, zero in directions that have neither."""
+    values, vectors = torch.linalg.eigh(covariance)
+    values = values.clamp(min=0) + epsilon
+    least = values[-1:] * len(values) * torch.finfo(values.dtype).eps
+    kept = values > least
+    return vectors * torch.where(kept, values, 1).rsqrt().mul(kept) @ vectors.T

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from math import log
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize, softplus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+class SigLip(nn.Module):
+    r"""The sigmoid loss of SigLIP: each pair of rows is told to belong together or not, without regard to the others.
+
+    With :math:`\ell_{ij} = e^{t'} \cos(h_i, t_j) + b` it is
+    :math:`-\frac{1}{B} \sum_{ij} \log \sigma(z_{ij} \ell_{ij})`, where :math:`z_{ij}` is 1 if :math:`i = j` and -1
+    otherwise. Scale and bias are learned.
+
+    Parameters
+    ----------
+    scale
+        Where :math:`e^{t'}` starts.
+    bias
+        Where :math:`b` starts: so low that the many pairs that do not belong together cost little at first.
+
+    References
+    ----------
+    Zhai et al. 2023, DOI 10.48550/arXiv.2303.15343.
+
+    Examples
+    --------
+    >>> import torch
+    >>> round(SigLip()(torch.eye(16), torch.eye(16)).item(), 6)
+    0.693828
+    """
+
+    needs_labels: ClassVar[bool] = False
+    same_space: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
+    few_rows: ClassVar[str] = "there must be a pair"
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"lr": 0.01},
+        "paper": {"lr": 0.1, "min_lr": 1e-10},
+    }
+
+    def __init__(self, *, scale: float = 10.0, bias: float = -10.0) -> None:
+        super().__init__()
+        if not scale > 0:  # so that NaN is refused too
+            msg = f"scale={scale} must be positive"
+            raise ValueError(msg)
+        self.log_scale = nn.Parameter(torch.tensor(log(scale)))
+        self.bias = nn.Parameter(torch.tensor(float(bias)))
+
+    def width(self, n_teacher: int) -> int:
+        """Return the width of the teacher."""
+        return n_teacher
+
+    def min_batch_size(self, n_student: int, n_teacher: int) -> int:
+        """Return 1."""
+        return 1
+
+    def forward(self, student: Tensor, teacher: Tensor, key: Tensor | None = None) -> Tensor:
+        """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, d)."""
+        cosine = normalize(student, dim=1) @ normalize(teacher, dim=1).T
+        # a scale without dimensions would leave what follows in half precision
+        logits = self.log_scale.exp() * cosine.to(torch.promote_types(cosine.dtype, self.log_scale.dtype)) + self.bias
+        sign = 1 - 2 * torch.eye(len(logits), dtype=logits.dtype, device=logits.device)
+        return softplus(sign * logits).sum(dim=1).mean()
