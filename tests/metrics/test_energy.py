@@ -6,7 +6,7 @@ from scipy.stats import chisquare
 from scipy.stats import energy_distance as in_one_dimension
 
 from semiclip.metrics import _energy, energy_distance
-from semiclip.metrics._energy import energy_distances, permuted_energy_distances
+from semiclip.metrics._energy import _exchanged, energy_distances, permuted_energy_distances
 
 
 def by_hand(x, y):
@@ -60,27 +60,38 @@ def test_exchanges_compare_random_parts_with_the_rest(monkeypatch, block):
     rng = np.random.default_rng(0)
     x, reference = rng.normal(size=(5, 3)).astype(np.float32), rng.normal(size=(24, 3)).astype(np.float32)
     own = cdist(reference.astype(float), reference.astype(float))
-    drawn = [np.arange(5)]
-    argpartition = np.argpartition
+    batch, drawn, exchanged = (rng.integers(0, 3, 5), rng.integers(0, 3, 24)), [], _energy._exchanged
 
-    def watched(ranks, kth, axis):
-        found = argpartition(ranks, kth, axis=axis)
-        drawn.extend(found[:, :5])
+    def watched(*args):
+        found = exchanged(*args)
+        drawn.append(found)
         return found
 
     monkeypatch.setattr(_energy, "BLOCK", block)
-    monkeypatch.setattr(_energy.np, "argpartition", watched)
-    value, null = permuted_energy_distances(x, reference, own, 20, np.random.default_rng(1))
-    everything = np.concatenate([x, reference])
-    expected = [by_hand(everything[rows], np.delete(everything, rows, axis=0)) for rows in drawn]
+    monkeypatch.setattr(_energy, "_exchanged", watched)
+    value, null = permuted_energy_distances(x, reference, own, batch, 20, np.random.default_rng(1))
+    everything, rows = np.concatenate([x, reference]), np.concatenate(drawn)
+    assert len(rows) == 21
+    expected = [by_hand(everything[each], np.delete(everything, each, axis=0)) for each in rows]
     np.testing.assert_allclose([value, *null], expected, rtol=1e-9)
     assert value == pytest.approx(energy_distance(x, reference))
+
+
+def test_exchanges_stay_within_batches():
+    batch, others = np.array([0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 3])
+    rows = _exchanged(batch, others, 200, np.random.default_rng(0))
+    everywhere = np.append(batch, others)
+    np.testing.assert_array_equal(everywhere[rows], np.tile(batch, (200, 1)))
+    assert all(len(set(row)) == 4 for row in rows.tolist())
+    assert set(rows[:, 3]) == {3}  # no other row of batch 2
+    assert set(rows[:, 0]) == {0, 4, 5}
 
 
 def test_exchanges_draw_every_set_alike():
     rng = np.random.default_rng(0)
     x, reference = np.arange(2.0)[:, None], 10 ** np.arange(1.0, 5.0)[:, None]
-    _, null = permuted_energy_distances(x, reference, cdist(reference, reference), 3000, rng)
+    one = np.zeros(2, int), np.zeros(4, int)
+    _, null = permuted_energy_distances(x, reference, cdist(reference, reference), one, 3000, rng)
     _, counts = np.unique(null.round(6), return_counts=True)
     assert len(counts) == 15  # two of six rows
     assert chisquare(counts).pvalue > 0.001

@@ -74,7 +74,7 @@ def test_errors_equal_a_loop_over_pairs_with_a_gene_in_common(known, seed):
             for q, others in enumerate(zip(shares.first, shares.second, strict=True)):
                 variance += effect[p] * effect[q] if set(genes) & set(others) else 0
         expected.append(np.sqrt(max(variance, (effect**2).sum())))
-    np.testing.assert_allclose(shares.errors(hit[:, 0], value[:, 0]), expected)
+    np.testing.assert_allclose(shares.uncertainty(hit[:, 0], value[:, 0])[0], expected)
 
 
 def test_errors_are_binomial_where_no_gene_is_in_two_pairs(embedding):
@@ -92,8 +92,38 @@ def test_the_mean_takes_each_database_at_its_own_rate():
     shares = Shares(member, np.arange(n), n + np.arange(n))
     value = shares(hit[:, None])[:, 0]
     assert value.tolist() == [0.5, 0.1, 0.3, 6 / 28]
-    expected = np.sqrt((0.5 * 0.5 / 8 + 0.1 * 0.9 / 20) / 4)
-    assert shares.errors(hit, value)[2] == pytest.approx(expected)
+    error, low, high = shares.uncertainty(hit, value)
+    assert error[2] == pytest.approx(np.sqrt((0.5 * 0.5 / 8 + 0.1 * 0.9 / 20) / 4))
+    # and its interval is as long as the square root of the sum of the squares of theirs, on either side
+    ends = np.array([binomtest(k, n).proportion_ci(method="wilson") for k, n in ((4, 8), (2, 20))])
+    assert low[2] == pytest.approx(0.3 - np.linalg.norm(ends[:, 0] - [0.5, 0.1]) / 2)
+    assert high[2] == pytest.approx(0.3 + np.linalg.norm(ends[:, 1] - [0.5, 0.1]) / 2)
+
+
+@pytest.mark.parametrize("recalled", [0, 3, 8])
+def test_a_copy_of_a_database_leaves_the_interval_of_the_mean_as_it_is(recalled):
+    hit = np.arange(8) < recalled
+    once = Shares(sparse.csr_array(np.ones((1, 8))), np.arange(8), 8 + np.arange(8))
+    twice = once._replace(member=sparse.csr_array(np.ones((2, 8))))
+    one = np.array(once.uncertainty(hit, once(hit[:, None])[:, 0]))
+    two = np.array(twice.uncertainty(hit, twice(hit[:, None])[:, 0]))
+    np.testing.assert_allclose(two[:, 1:], one, atol=1e-12)
+    np.testing.assert_allclose(one[:, 1], one[:, 0], atol=1e-12)  # the mean of one database is that database
+
+
+@pytest.mark.parametrize("sizes", [[1, 500], [5, 500], [10, 20, 400]])
+@pytest.mark.parametrize("rate", [0.03, 0.1, 0.4])
+def test_a_small_database_that_recalls_all_or_nothing_is_not_sure(sizes, rate):
+    n, rng = sum(sizes), np.random.default_rng(0)
+    database = np.repeat(np.arange(len(sizes)), sizes)
+    member = sparse.csr_array((np.ones(n), (database, np.arange(n))), shape=(len(sizes), n))
+    shares, inside = Shares(member, np.arange(n), n + np.arange(n)), []
+    for _ in range(300):
+        hit = (rng.random(n) < rate)[:, None]
+        value = shares(hit)
+        _, low, high = shares.uncertainty(hit[:, 0], value[:, 0])
+        inside.append(low[-2] <= rate <= high[-2])
+    assert np.mean(inside) > 0.85  # without Wilson's intervals of the small ones 0.00 to 0.92
 
 
 def covered(draw, n_draws=200):

@@ -29,7 +29,7 @@ def test_one_call_for_every_objective(mdata, small_study, arguments, through_h5m
         else:
             assert params[name] == value
     knockouts = small_study.knockouts.copy()
-    scl.tl.embed(knockouts, model, key_added=key)
+    scl.tl.embed(knockouts, model)  # under the same key
     assert np.isfinite(knockouts["rna"].obsm[key]).all()
 
 

@@ -71,7 +71,33 @@ def test_random_sets_are_of_controls_that_the_correction_has_not_seen(adata, met
         assert table.loc[gene, "value"] == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize(("method", "n_controls", "d"), [("tvn", 160, 40), ("tvn", 60, 40), ("center", 60, 8)])
+def mocks(rng, n_controls, *, d, spread):
+    """Return 20 perturbations that do nothing, of six wells each, in six batches that differ by an offset."""
+    batch = np.repeat(np.arange(6), n_controls)
+    labels, where = ["control"] * len(batch), [batch]
+    for i in range(20):
+        where.append(rng.permutation(6) if spread else np.full(6, i % 6))
+        labels += [f"mock {i}"] * 6
+    batch = np.concatenate(where)
+    x = rng.normal(size=(len(batch), d)) + rng.normal(size=(6, d))[batch]
+    obs = pd.DataFrame({"gene": labels, "plate": batch.astype(str)}, index=[f"well{i}" for i in range(len(batch))])
+    return anndata.AnnData(obs=obs, obsm={"signal": x})
+
+
+@pytest.mark.parametrize("spread", [True, False], ids=["in all batches", "in one batch each"])
+@pytest.mark.parametrize("n_controls", [[20] * 6, [4, 40] * 3], ids=["as many controls", "more in some batches"])
+@pytest.mark.parametrize("method", ["tvn", "center"])
+def test_what_does_nothing_is_not_significant_too_often(method, n_controls, spread):
+    shares = []
+    for seed in range(40):
+        adata = mocks(np.random.default_rng(seed), n_controls, d=10, spread=spread)
+        how = {"perturbation_key": "gene", "control": "control", "batch_key": "plate", "progress_bar": False}
+        found = magnitude(adata, use_rep="signal", method=method, n_permutations=99, rng=seed, **how)
+        shares.append((found["p_value"] <= 0.05).mean())
+    assert np.mean(shares) == pytest.approx(0.05, abs=0.03)  # a standard error of 0.01
+
+
+@pytest.mark.parametrize(("method", "n_controls", "d"), [("tvn", 400, 40), ("center", 200, 8)])
 def test_noise_is_as_often_significant_as_it_should_be(method, n_controls, d):
     shares = []
     for seed in range(12):
@@ -79,6 +105,14 @@ def test_noise_is_as_often_significant_as_it_should_be(method, n_controls, d):
         found = magnitude(adata, use_rep="signal", method=method, n_permutations=100, rng=seed, **KEYS)
         shares.append((found["p_value"] <= 0.05).mean())
     assert np.mean(shares) == pytest.approx(0.05, abs=0.03)
+
+
+def test_without_controls_of_its_batch_a_perturbation_is_never_significant():
+    adata = mocks(np.random.default_rng(0), [2] + [20] * 5, d=4, spread=False)
+    adata.obsm["signal"][adata.obs["gene"] == "mock 0"] += 50
+    how = {"perturbation_key": "gene", "control": "control", "batch_key": "plate", "progress_bar": False}
+    found = magnitude(adata, use_rep="signal", method="center", n_permutations=99, rng=0, **how).set_index("key")
+    assert found.loc["mock 0", "p_value"] == 1
 
 
 @pytest.mark.parametrize(("n", "held"), [(2, 0), (3, 1), (4, 2), (5, 2), (20, 10)])
@@ -117,12 +151,16 @@ def test_rows_are_exchanged_with_those_of_the_controls(adata):
     table = magnitude(adata, use_rep="signal", n_permutations=200, rng=0, **KEYS).set_index("key")
     assert table.loc["FAR", "p_value"] == table.loc["MUCH", "p_value"] == 1 / 201
     x, held = half_by_hand(adata, "tvn", 0)
-    rng = np.random.default_rng(1)
+    rng, plate = np.random.default_rng(1), adata.obs["plate"].to_numpy()
     for gene in ("NEAR", "IDLE0"):
-        both, null = np.concatenate([x[adata.obs["gene"] == gene], x[held]]), []
+        own = (adata.obs["gene"] == gene).to_numpy()
+        null = []
         for _ in range(500):
-            order = rng.permutation(len(both))
-            null.append(energy_distance(both[order[:6]], both[order[6:]]))
+            drawn = np.zeros(len(own), dtype=bool)
+            for code in ("0", "1"):
+                pool = np.flatnonzero((own | held) & (plate == code))
+                drawn[rng.choice(pool, (own & (plate == code)).sum(), replace=False)] = True
+            null.append(energy_distance(x[drawn], x[(own | held) & ~drawn]))
         share = np.mean(np.array(null) >= table.loc[gene, "value"])
         assert table.loc[gene, "p_value"] == pytest.approx(share, abs=5 * np.sqrt(0.25 / 200 + 0.25 / 500))
 

@@ -174,7 +174,7 @@ def test_modalities_refuse(aligned, change, error, message):
 
 
 def test_spaces_that_differ_are_refused(mdata):
-    message = r"student_rep='X_pca' has 8 dimensions and teacher_rep='X_image' has 16; .* scl.tl.embed writes"
+    message = r"student_rep='X_pca' has 8 dimensions and teacher_rep='X_image' has 16; .* 'semiclip' learns from this"
     with pytest.raises(ValueError, match=message):
         cross_modal_retrieval(mdata, student_rep="X_pca", teacher_rep="X_image", **PAIRED)
 

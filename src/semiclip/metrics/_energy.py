@@ -73,13 +73,18 @@ def energy_distances(samples: Iterable[np.ndarray], reference: np.ndarray) -> np
 
 
 def permuted_energy_distances(
-    x: np.ndarray, reference: np.ndarray, own: np.ndarray, n_draws: int, rng: np.random.Generator
+    x: np.ndarray,
+    reference: np.ndarray,
+    own: np.ndarray,
+    batch: tuple[np.ndarray, np.ndarray],
+    n_draws: int,
+    rng: np.random.Generator,
 ) -> tuple[float, np.ndarray]:
     """Return the energy distance of ``x``, shape (n, d), to the reference, and those after exchanges of their rows.
 
-    An exchange draws n of all rows for ``x`` and leaves the others to the reference: the null distribution of the
-    energy test. ``own`` holds the distances within the reference, (m, m); everything follows from sums over parts of
-    the matrix of all distances.
+    An exchange draws for ``x`` as many rows of each batch as it has, and leaves the others to the reference: the null
+    distribution of the energy test. ``own`` holds the distances within the reference, (m, m), and ``batch`` the batches
+    of both; everything follows from sums over parts of the matrix of all distances.
     """
     from scipy.spatial.distance import cdist
 
@@ -88,21 +93,30 @@ def permuted_energy_distances(
     across = cdist(x, reference)
     distances = np.block([[cdist(x, x), across], [across.T, own]])
     row_sum = distances.sum(axis=1)
-    rows = np.empty((n_draws + 1, n), dtype=np.intp)
-    rows[0] = np.arange(n)  # as it is
+    found = np.empty(n_draws + 1)
     size = max(1, BLOCK // (n + m))
-    for start in range(1, n_draws + 1, size):
-        ranks = rng.random((min(size, n_draws + 1 - start), n + m))
-        rows[start : start + size] = np.argpartition(ranks, n - 1, axis=1)[:, :n]
-    within, to_all = np.empty(n_draws + 1), row_sum[rows].sum(axis=1)
     for start in range(0, n_draws + 1, size):
-        part = rows[start : start + size]
-        ends = np.arange(0, part.size + 1, n)
-        chosen = sparse.csr_array((np.ones(part.size), part.ravel(), ends), shape=(len(part), n + m))
-        within[start : start + size] = chosen.multiply(chosen @ distances).sum(axis=1)
-    between, rest = to_all - within, row_sum.sum() - 2 * to_all + within
-    found = 2 * between / (n * m) - within / n**2 - rest / m**2
+        rows = _exchanged(*batch, min(size, n_draws + 1 - start), rng)
+        if start == 0:
+            rows[0] = np.arange(n)  # as it is
+        ends = np.arange(0, rows.size + 1, n)
+        chosen = sparse.csr_array((np.ones(rows.size), rows.ravel(), ends), shape=(len(rows), n + m))
+        within = chosen.multiply(chosen @ distances).sum(axis=1)
+        to_all = row_sum[rows].sum(axis=1)
+        between, rest = to_all - within, row_sum.sum() - 2 * to_all + within
+        found[start : start + size] = 2 * between / (n * m) - within / n**2 - rest / m**2
     return found[0], found[1:]
+
+
+def _exchanged(batch: np.ndarray, others: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw rows in place of those with these batches, of the same batches, from them and from others counted on."""
+    rows = np.empty((n_draws, len(batch)), dtype=np.intp)
+    for code in np.unique(batch):
+        mine = np.flatnonzero(batch == code)
+        pool = np.append(mine, len(batch) + np.flatnonzero(others == code))
+        ranks = rng.random((n_draws, len(pool)))
+        rows[:, mine] = pool[np.argpartition(ranks, len(mine) - 1, axis=1)[:, : len(mine)]]
+    return rows
 
 
 def _sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -62,7 +62,7 @@ def relationship_recall(
     ``error``, ``ci_low``, ``ci_high``
         Standard error and 95 % interval. The error is the binomial one, or larger where pairs that share a gene are
         recalled together, which makes them worth fewer independent pairs. The interval is Wilson's for that number: no
-        point, even where nothing is recalled.
+        point, even where nothing is recalled; that of the mean is put together from those of the databases.
     ``chance``
         What a map that knows nothing recalls; with permutations also ``chance_mean`` and ``chance_sd``, the mean and
         standard deviation over them, and ``p_value``, one-sided: (1 + number of permutations that recall as much or
@@ -84,7 +84,8 @@ def relationship_recall(
     ----------
     Bendidi et al., ICML 2025, section B.1, DOI 10.48550/arXiv.2505.21317; Celik et al., PLOS Computational Biology
     2024, DOI 10.1371/journal.pcbi.1012463; Wilson, JASA 1927, DOI 10.1080/01621459.1927.10502953; the error: Aronow,
-    Samii and Assenova, Political Analysis 2015, DOI 10.1093/pan/mpv018.
+    Samii and Assenova, Political Analysis 2015, DOI 10.1093/pan/mpv018; the interval of the mean: Zou and Donner,
+    Statistics in Medicine 2008, DOI 10.1002/sim.3095.
 
     Examples
     --------
@@ -112,8 +113,8 @@ def relationship_recall(
     cuts = tails(found.cosines, limits)
     hit = in_tails(found.cosine(shares.first, shares.second), cuts)
     value = shares(hit)
-    error = np.column_stack([shares.errors(*column) for column in zip(hit.T, value.T, strict=True)])
-    low, high = shares.interval(value, error)
+    per_threshold = [shares.uncertainty(*column) for column in zip(hit.T, value.T, strict=True)]
+    error, low, high = np.array(per_threshold).transpose(1, 2, 0)
 
     n_pairs, n_annotated, n_recalled = shares.n_pairs, shares.n_genes, shares.counts(hit)
     keys = [*found.pairs.names, "mean", "union"]

@@ -59,42 +59,44 @@ class Shares(NamedTuple):
         held = self.n_pairs[:-1] > 0
         return np.concatenate([share[:-1], share[:-1][held].mean(axis=0, keepdims=True), share[-1:]])
 
-    def errors(self, hit: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """Return the standard error of each share ``value``, shape (n_keys,), of ``hit``, shape (n_pairs,).
+    def uncertainty(self, hit: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return standard error and ends of the 95 % interval of shares ``value``, (n_keys,), of ``hit``, (n_pairs,).
 
         Pairs that share a gene depend on each other: the variance is the sum of the products of what two pairs do to
         the share, over all that have a gene in common, or the binomial one, of single pairs alone, if that is larger.
+        Intervals are Wilson's, for as many independent pairs as have this error. That of the mean is put together from
+        those of the databases (Zou and Donner 2008), since a small one that recalls all or nothing has no error, but a
+        wide interval.
         """
         counts = self.n_pairs[:-1]
+        held = counts > 0
         database = np.repeat(np.arange(len(counts)), counts)
         data = (hit[self.member.indices] - value[database]) / counts[database]
         effect = sparse.csr_array((data, self.member.indices, self.member.indptr), shape=self.member.shape)
-        mean = effect.sum(axis=0) / np.count_nonzero(counts)
-        union = (hit - value[-1]) / hit.size
+        mean, union = effect.sum(axis=0) / held.sum(), (hit - value[-1]) / hit.size
         effect = sparse.csr_array(sparse.vstack([effect, sparse.csr_array(np.stack([mean, union]))]))
         pairs = np.arange(hit.size)
         genes, both = np.append(self.first, self.second), np.append(pairs, pairs)
         has_gene = sparse.csr_array((np.ones(genes.size), (both, genes)), shape=(hit.size, genes.max() + 1))
-        alone = effect.multiply(effect).sum(axis=1)
         by_gene = effect @ has_gene
-        together = by_gene.multiply(by_gene).sum(axis=1) - alone  # each pair is in the sums of both of its genes
-        return np.where(np.isnan(value), np.nan, np.sqrt(np.maximum(alone, together)))
+        alone = (effect @ effect.T).toarray()
+        together = (by_gene @ by_gene.T).toarray() - alone  # each pair is in the sums of both of its genes
+        error = np.sqrt(np.maximum(alone.diagonal(), together.diagonal()))
+        low, high = _wilson(value, error, np.append(counts, [1, hit.size]))
 
-    def interval(self, value: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ends of Wilson's 95 % intervals for as many independent pairs as have these errors."""
-        counts = self.n_pairs[:-1]
-        held = counts > 0
-        weight = self.member.T @ np.divide(1 / held.sum(), counts, out=np.zeros(held.shape), where=held)
-        # where all or nothing is recalled there is no error to go by: as many as there are
-        most = np.append(counts, [1 / (weight**2).sum(), self.member.shape[1]]).astype(float)
-        most[most == 0] = np.nan
-        n = np.divide(
-            value * (1 - value), error**2, out=np.broadcast_to(most[:, None], value.shape).copy(), where=error > 0
+        overlap = (self.member @ self.member.T).toarray()[np.ix_(held, held)] / np.sqrt(
+            np.outer(counts[held], counts[held])
         )
-        middle = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
-        half = Z / (1 + Z**2 / n) * np.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
-        # rounding must not push an end beyond the value
-        return np.clip(middle - half, 0, value), np.clip(middle + half, value, 1)
+        size = np.outer(error[:-2][held], error[:-2][held])
+        covariance = np.maximum(alone, together)[:-2, :-2][np.ix_(held, held)]
+        # without errors, databases agree as far as they are the same
+        correlation = np.divide(covariance, size, out=overlap, where=size > 0).clip(0, 1)
+        for end in (low, high):
+            reach = (end[:-2] - value[:-2])[held] / held.sum()
+            away = np.sqrt(reach @ correlation @ reach)
+            end[-2] = value[-2] + (away if end is high else -away)
+        missing = np.isnan(value)
+        return np.where(missing, np.nan, error), np.clip(low, 0, value), np.clip(high, value, 1)
 
     def permuted(self, found: GeneMap, cuts: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
         """Return the shares after exchanges of the gene labels, shape (n_keys, n_thresholds, n_draws).
@@ -106,3 +108,12 @@ class Shares(NamedTuple):
             moved = rng.permutation(len(found.genes))
             draws[:, :, i] = self(in_tails(found.cosine(moved[self.first], moved[self.second]), cuts))
         return draws
+
+
+def _wilson(value: np.ndarray, error: np.ndarray, n_pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of Wilson's 95 % intervals for as many independent pairs as have these errors, or for all."""
+    n = np.where(n_pairs > 0, n_pairs, np.nan)
+    n = np.divide(value * (1 - value), error**2, out=n, where=error > 0)
+    middle = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * np.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
+    return middle - half, middle + half

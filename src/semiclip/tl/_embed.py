@@ -22,7 +22,7 @@ def embed(
     perturbation_key: str | None = UNSET,
     control: str | Sequence[str] | None = UNSET,
     batch_key: str | None = UNSET,
-    key_added: str = "X_semiclip",
+    key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | MuData | None:
     """Embed transcriptomic samples with a trained model; no images are needed.
@@ -37,7 +37,8 @@ def embed(
     perturbation_key, control, batch_key
         What the samples' ``obs`` calls them, where that differs from the model's setup; ``None`` where they have none.
     key_added
-        Where in ``obsm`` of the student modality the embedding goes.
+        Where in ``obsm`` of the student modality the embedding goes, ``"X_"`` and the name of the model's objective if
+        ``None``: ``"X_semiclip"``, unless it was trained with another one.
     copy
         Return a copy with the embedding instead of writing into ``adata``.
 
@@ -77,6 +78,7 @@ def embed(
     from mudata import MuData
 
     student = roles(model.registry["setup_args"].get("modalities"))["student"]
+    key_added = f"X_{model.module.objective_name}" if key_added is None else key_added
     source = modality(adata, student) if isinstance(adata, MuData) else nonempty(adata)
     writable(source, key_added, copy=copy)
     spare(key_added, model.registry["setup_args"]["student_rep"])

@@ -12,7 +12,7 @@ from semiclip.tl._maps import corrected
 from semiclip.tl._treated import Treated, inactive, measured, p_values, table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
 
@@ -51,7 +51,7 @@ def magnitude(
     null
         Perturbations known to be inactive, such as genes that are not expressed: their values are the null
         distribution, and all controls are corrected on and compared with. ``None`` tests each perturbation by itself
-        instead: its rows are exchanged with those of the controls.
+        instead: its rows are exchanged with those of the controls of the same batches.
     n_permutations
         Number of exchanges.
     max_controls
@@ -87,9 +87,9 @@ def magnitude(
     correction has not seen either: in each batch half of them, as long as two are left to be fitted on.
 
     The p-value is (1 + #{exchanges at least as far}) / (1 + n_permutations), the permutation test of equal
-    distributions, or the share of the inactive perturbations that are at least as far. Exchanges ignore batches: where
-    a correction leaves some of a batch, a perturbation that is in few of them is far for that alone. The distance of a
-    small set is larger by chance: compare values at equal ``n_obs``.
+    distributions within batches, or the share of the inactive perturbations that are at least as far. Where few of a
+    batch's controls are held out there are few exchanges, and p-values err towards 1: a perturbation whose batches hold
+    none has 1. The distance of a small set is larger by chance: compare values at equal ``n_obs``.
 
     References
     ----------
@@ -114,9 +114,12 @@ def magnitude(
         msg = f"max_controls={max_controls} must be at least 2, and min_obs={min_obs} at least 1"
         raise ValueError(msg)
     is_control = controls(nonempty(adata), perturbation_key, control)
+    from tqdm.auto import tqdm
+
+    batch, _ = batches(adata, batch_key)
     compared = is_control
     if null is None and method is not None:
-        compared = _held_out(batches(adata, batch_key)[0], is_control, np.random.default_rng(rng))
+        compared = _held_out(batch, is_control, np.random.default_rng(rng))
     tables = []
     for found in corrected(
         adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key,
@@ -127,12 +130,15 @@ def magnitude(
         known = inactive(treated, null, n_permutations)
         enough = measured(treated, min_obs, known)
         generator = np.random.default_rng(rng)
-        reference = found.x[_sample(np.flatnonzero(compared), max_controls, generator)]
+        sample = _sample(np.flatnonzero(compared), max_controls, generator)
+        reference = found.x[sample]
         groups = [rows for rows, keep in zip(treated.groups(), enough, strict=True) if keep]
         values, p = np.full((2, len(enough)), np.nan)
         values[enough] = energy_distances((found.x[rows] for rows in groups), reference)
         if known is None:
-            p[enough] = _tested(found.x, groups, reference, n_permutations, max_controls, generator, progress_bar)
+            chosen = [rows if len(rows) <= max_controls else _sample(rows, max_controls, generator) for rows in groups]
+            shown = tqdm(chosen, "perturbations", disable=not progress_bar)
+            p[enough] = _tested(found.x, batch, shown, sample, n_permutations, generator)
         else:
             p = p_values(values, known)
         tables.append(table("magnitude", found.name, treated, values, p))
@@ -140,17 +146,20 @@ def magnitude(
 
 
 def _tested(
-    x: np.ndarray, groups: list[np.ndarray], reference: np.ndarray, n_permutations: int, at_most: int,
-    rng: np.random.Generator, progress_bar: bool,  # noqa: FBT001
-) -> list[float]:  # fmt: skip
-    """Return the p-value of a permutation test for each group of rows."""
+    x: np.ndarray,
+    batch: np.ndarray,
+    groups: Iterable[np.ndarray],
+    reference: np.ndarray,
+    n_permutations: int,
+    rng: np.random.Generator,
+) -> list[float]:
+    """Return the p-value of a permutation test for each group of rows against the rows of the reference."""
     from scipy.spatial.distance import cdist
-    from tqdm.auto import tqdm
 
-    own, found = cdist(reference, reference), []
-    for rows in tqdm(groups, "perturbations", disable=not progress_bar):
-        sample = x[rows if len(rows) <= at_most else rng.choice(rows, at_most, replace=False)]
-        value, null = permuted_energy_distances(sample, reference, own, n_permutations, rng)
+    own, found = cdist(x[reference], x[reference]), []
+    for rows in groups:
+        where = batch[rows], batch[reference]
+        value, null = permuted_energy_distances(x[rows], x[reference], own, where, n_permutations, rng)
         # sets that are equal but for rounding are as far
         found.append(float(rank_p_value(value - 1e-9 * abs(value), null, drawn=True)))
     return found

@@ -229,7 +229,8 @@ def _same_width(student: AnnData, student_reps: Sequence[str], teacher: AnnData,
         if (width := representation(student, key, "student_rep").shape[1]) != wanted:
             msg = (
                 f"student_rep={key!r} has {width} dimensions and teacher_rep={teacher_rep!r} has {wanted}; retrieval "
-                "needs both in one space, such as the embedding that scl.tl.embed writes for this teacher"
+                "needs both in one space, such as what a model with the objective 'semiclip' learns from this teacher "
+                "(that of 'dcca' is another space)"
             )
             raise ValueError(msg)
 
