@@ -1,8 +1,9 @@
 """Distil microscopy into transcriptomic embeddings from weakly paired data.
 
 The rooms load on first use, so that ``import semiclip`` stays light: ``pp`` prepares representations, ``tl`` trains and
-evaluates, ``pl`` draws, ``model`` holds the scvi-tools model, ``datasets`` downloads and simulates. Below them,
-``correction`` and ``metrics`` work on plain arrays, and ``encoders`` and ``objectives`` are what a model is made of.
+evaluates, ``pl`` draws, ``model`` holds the scvi-tools models, ``datasets`` downloads and simulates. Below them,
+``correction``, ``metrics`` and ``baselines`` work on plain arrays, and ``encoders`` and ``objectives`` are what a model
+is made of.
 ``report`` is a function: it writes what they find on one page.
 """
 
@@ -14,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from semiclip._report import report
 
-__all__ = ["correction", "datasets", "encoders", "metrics", "model", "objectives", "pl", "pp", "report", "tl"]
+__all__ = [
+    "baselines",
+    "correction",
+    "datasets",
+    "encoders",
+    "metrics",
+    "model",
+    "objectives",
+    "pl",
+    "pp",
+    "report",
+    "tl",
+]
 __version__ = version("semiclip")
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

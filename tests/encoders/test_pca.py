@@ -4,10 +4,11 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from semiclip.encoders import PCAEncoder
+from semiclip.encoders import PCAEncoder, Trainable, network
 
 
 def make(seed=0, n=60, convert=np.asarray, dtype=np.float32):
@@ -140,3 +141,50 @@ def test_refuses_to_encode_unfitted():
         failing.fit(make())
     with pytest.raises(RuntimeError, match="not fitted"):
         failing.encode(make())
+
+
+def through_network(encoder, adata):
+    built = network(**encoder.architecture)
+    built.load_state_dict(encoder.weights())
+    with torch.no_grad():
+        return built.eval()(torch.as_tensor(encoder.features(adata))).numpy()
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_array])
+def test_its_network_gives_the_same_embedding(convert, normalize):
+    encoder = PCAEncoder(n_components=5, normalize=normalize).fit(make(convert=convert))
+    expected = {"n_input": 20, "n_hidden": [], "n_output": 5, "normalize": False, "dropout": 0.0}
+    assert encoder.architecture == expected
+    assert isinstance(encoder, Trainable)
+    new = make(1, convert=convert)
+    for adata in (new, new[:, np.random.default_rng(0).permutation(20)].copy()):
+        out = encoder.encode(adata)
+        np.testing.assert_allclose(through_network(encoder, adata), out, rtol=1e-4, atol=1e-4 * np.abs(out).max())
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
+def test_features_are_what_the_components_are_of(convert):
+    adata = make(1, convert=convert)
+    out = PCAEncoder(n_components=5).fit(make()).features(adata)
+    assert type(out) is np.ndarray
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, log_normalised(make(1).X), rtol=1e-5)
+
+
+def test_features_and_weights_are_copies():
+    adata = make()
+    encoder = PCAEncoder(n_components=5, normalize=False).fit(adata)
+    before, out = adata.X.copy(), encoder.encode(adata)
+    encoder.features(adata)[:] = 0
+    for value in encoder.weights().values():
+        value.zero_()
+    np.testing.assert_array_equal(adata.X, before)
+    np.testing.assert_array_equal(encoder.encode(adata), out)
+
+
+def test_has_no_network_before_it_is_fitted():
+    encoder = PCAEncoder()
+    for call in (lambda: encoder.architecture, encoder.weights, lambda: encoder.features(make())):
+        with pytest.raises(RuntimeError, match="this encoder is not fitted"):
+            call()

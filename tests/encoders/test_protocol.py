@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from semiclip.encoders import ENCODERS, Encoder, PCAEncoder, SCVIEncoder
+from semiclip.encoders import ENCODERS, Encoder, MLPEncoder, PCAEncoder, SCVIEncoder, Trainable, _protocol
 from semiclip.encoders._protocol import align, counts, rows_where
 
 VALUES = np.arange(12.0).reshape(3, 4)
@@ -23,7 +23,10 @@ def dense(values):
 def test_the_encoders_keep_to_the_protocol():
     assert isinstance(PCAEncoder(), Encoder)
     assert isinstance(SCVIEncoder(), Encoder)
+    assert isinstance(MLPEncoder(), Encoder)
     assert not isinstance(object(), Encoder)
+    assert isinstance(MLPEncoder().fit(make()), Trainable)
+    assert not isinstance(object(), Trainable)
     assert ENCODERS == {"pca": PCAEncoder, "scvi": SCVIEncoder}
 
 
@@ -51,6 +54,24 @@ def test_rows_where(convert):
     assert rows_where(convert(values), lambda x: x > 99).tolist() == []
     values[1, 0] = np.nan
     assert rows_where(convert(values), np.isnan).tolist() == [1]
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_array])
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, np.float64])
+def test_dense(convert, dtype):
+    values = convert(VALUES.astype(dtype))
+    out = _protocol.dense(values, copy=True)
+    assert type(out) is np.ndarray
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out, VALUES)
+    out += 1
+    np.testing.assert_array_equal(dense(values), VALUES)
+
+
+def test_dense_copies_only_when_it_must():
+    values = VALUES.astype(np.float32)
+    assert _protocol.dense(values) is values
+    assert np.isinf(_protocol.dense(np.array([[1e300]]))).all()
 
 
 def refuses(error, message, function, *arguments):

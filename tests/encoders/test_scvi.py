@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from semiclip.encoders import SCVIEncoder
+from semiclip.encoders import SCVIEncoder, Trainable, network
 
 GENES = [f"gene{i}" for i in range(15)]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
@@ -173,3 +173,78 @@ def test_refuses(fitted):
     adata.obs.loc["cell3", "plate"] = None
     with pytest.raises(ValueError, match=re.escape("obs['plate'] (batch_key) has no value in 1 row(s): cell3")):
         encoder().fit(adata)
+
+
+def through_network(trained, adata):
+    built = network(**trained.architecture)
+    built.load_state_dict(trained.weights())
+    with torch.no_grad():
+        return built.eval()(torch.as_tensor(trained.features(adata))).numpy()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, {"n_hidden": [128]}),
+        ({"n_layers": 2, "n_hidden": 32, "dropout_rate": 0.3}, {"n_hidden": [32, 32], "dropout": 0.3}),
+        ({"n_layers": 3, "n_hidden": 8, "dropout_rate": 0}, {"n_hidden": [8, 8, 8], "dropout": 0.0}),
+        ({"n_layers": 2, "n_hidden": 8, "use_batch_norm": "decoder"}, {"n_hidden": [8, 8], "normalize": False}),
+        ({"n_hidden": 8, "use_layer_norm": "decoder", "use_batch_norm": "encoder"}, {"n_hidden": [8]}),
+        ({"n_hidden": 8, "batch_representation": "embedding"}, {"n_hidden": [8]}),
+    ],
+)
+def test_its_network_gives_the_same_embedding(options, expected):
+    trained = encoder(max_epochs=2, model_kwargs=options).fit(make())
+    usual = {"n_input": 15, "n_output": 4, "normalize": True, "dropout": 0.1}
+    assert trained.architecture == {**usual, **expected}
+    assert isinstance(trained, Trainable)
+    new = make(1, convert=sparse.csr_matrix, plates="xyz")
+    for adata in (make(), new, new[:, GENES[::-1]].copy()):
+        out = trained.encode(adata)
+        np.testing.assert_allclose(through_network(trained, adata), out, rtol=1e-4, atol=1e-4 * np.abs(out).max())
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_array])
+def test_features_are_log_counts(fitted, convert):
+    adata = make(1, convert=convert, dtype=np.int64)
+    out = fitted.features(adata)
+    assert type(out) is np.ndarray
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, np.log1p(make(1).X), rtol=1e-6)
+    np.testing.assert_array_equal(fitted.features(adata[:, GENES[::-1]].copy()), out)
+    np.testing.assert_array_equal((adata.X - make(1).X).sum(), 0)
+
+
+def test_weights_are_copies_and_draw_nothing(fitted):
+    out, state = fitted.encode(make()), torch.get_rng_state()
+    for value in fitted.weights().values():
+        value.zero_()
+    np.testing.assert_array_equal(fitted.encode(make()), out)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encode_covariates": True}, "encode_covariates=True;"),
+        ({"encode_covariates": True, "deeply_inject_covariates": True}, "encode_covariates=True;"),
+        ({"log_variational": False}, "log_variational=False;"),
+        ({"latent_distribution": "ln"}, "latent_distribution='ln';"),
+        ({"use_layer_norm": "encoder"}, "layer normalisation;"),
+        ({"extra_encoder_kwargs": {"activation_fn": torch.nn.SiLU}}, "no ReLU;"),
+        ({"extra_encoder_kwargs": {"use_activation": False, "bias": False}}, "no ReLU, no bias;"),
+    ],
+)
+def test_refuses_to_describe_what_its_network_would_not_be(options, message):
+    trained = encoder(model_kwargs=options).fit(make())
+    assert trained.encode(make()).shape == (50, 4)
+    message = f"the encoder of this scVI model cannot be trained further, since it has {message} leave that out of"
+    for call in (lambda: trained.architecture, trained.weights):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call()
+
+
+def test_has_no_network_before_it_is_fitted():
+    for call in (lambda: encoder().architecture, encoder().weights, lambda: encoder().features(make())):
+        with pytest.raises(RuntimeError, match="this encoder is not fitted"):
+            call()

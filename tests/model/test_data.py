@@ -95,7 +95,7 @@ def test_held_out_keys_and_their_centroids_come_along(paired, data_module):
     data = data_module(tensors, train_size=0.5)
     keys = np.unique(tensors.key.numpy()[data.val_idx])
     assert data.held_out.tolist() == keys.tolist()
-    assert torch.equal(data.held_out_centroids, tensors.centroids(torch.as_tensor(keys)))
+    assert torch.equal(data.centroids(), tensors.centroids(torch.as_tensor(keys)))
 
 
 def test_a_given_split_is_kept(paired, data_module):
@@ -156,7 +156,7 @@ def test_a_checkpoint_brings_split_and_draws(paired, data_module):
     second.load_state_dict(first.state_dict())
     assert torch.equal(drawn(second), drawn(first))
     assert second.val_idx.tolist() == first.val_idx.tolist()
-    assert torch.equal(second.held_out_centroids, first.held_out_centroids)
+    assert torch.equal(second.centroids(), first.centroids())
     with pytest.raises(ValueError, match="made with 40 student samples, but there are 44; resume with the same data"):
         data_module(many(paired, n=44)).load_state_dict(first.state_dict())
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from semiclip.model._module import SemiClipModule, adapter
+from semiclip.model._module import SemiClipModule, adapter, widths_of
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,29 @@ def test_forward_equals_the_product_written_out():
     expected = (x @ first.weight.T + first.bias).clamp(min=0) @ second.weight.T + second.bias
     torch.testing.assert_close(module(x), expected)
     assert module.device == torch.device("cpu")
+
+
+def test_the_widths_of_an_adapter_are_those_that_it_was_made_with():
+    for widths in ([4, 3], [4, 3, 2, 5]):
+        assert widths_of(adapter(widths)) == widths
+
+
+def test_encoder_and_adapter_of_the_teacher_are_products_as_well():
+    architecture = {"n_input": 6, "n_hidden": [], "n_output": 4}
+    module = SemiClipModule(6, [], 3, objective="clip", teacher_hidden=[], encoder=architecture)
+    student, teacher = torch.randn(5, 6), torch.randn(5, 3)
+    encoder, last, other = module.encoder[0], module.adapter[0], module.teacher_adapter[0]
+    expected = (student @ encoder.weight.T + encoder.bias) @ last.weight.T + last.bias
+    torch.testing.assert_close(module(student), expected)
+    torch.testing.assert_close(module.teach(teacher), teacher @ other.weight.T + other.bias)
+    assert SemiClipModule(4, [], 3).teach(teacher) is teacher
+
+
+def test_parts_are_all_that_is_learned_once():
+    module = SemiClipModule(6, [5], 3, objective="c2kd", teacher_hidden=[2])
+    module.set_classes(7)
+    parts = [id(weights) for part in module.parts().values() for weights in part]
+    assert sorted(parts) == sorted(id(weights) for weights in module.parameters())
+    heads = module.objective.heads
+    assert [(head.in_features, head.out_features) for head in heads.values()] == [(3, 7)] * 4
+    assert list(SemiClipModule(6, [5], 3, objective="siglip").parts()) == ["student", "objective"]

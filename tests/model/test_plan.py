@@ -9,8 +9,9 @@ import torch
 from lightning import Callback
 
 from semiclip.metrics import retrieval
+from semiclip.model._keep_best import KeepBest
 from semiclip.model._module import SemiClipModule
-from semiclip.model._plan import DistillationPlan, KeepBest
+from semiclip.model._plan import DistillationPlan
 
 
 def test_the_default_optimiser_is_sgd_with_momentum_and_a_cosine_per_epoch():

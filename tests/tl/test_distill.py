@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import semiclip as scl
+from semiclip.baselines import BASELINES
+from semiclip.model import Baseline
 from semiclip.objectives import OBJECTIVES
 
 
@@ -42,12 +44,80 @@ def test_semiclip_is_the_short_way_to_one_of_them(mdata, arguments):
 
 
 def test_what_is_not_known_writes_nothing(mdata, arguments):
-    with pytest.raises(ValueError, match="objective='simclr' is not one of semiclip, siglip, vicreg, dcca"):
+    with pytest.raises(ValueError, match=f"objective='simclr' is not one of {', '.join([*OBJECTIVES, *BASELINES])}$"):
         scl.tl.distill(mdata, objective="simclr", **arguments)
     with pytest.raises(TypeError, match="temperature is neither an argument of SemiClip nor of objective='siglip'"):
         scl.tl.distill(mdata, objective="siglip", model_kwargs={"temperature": 1}, **arguments)
     for call in (scl.tl.semiclip, lambda *data, **kwargs: scl.tl.distill(*data, objective="dcca", **kwargs)):
-        with pytest.raises(ValueError, match=r"model_kwargs has an objective of its own; pass objective= to scl"):
+        with pytest.raises(ValueError, match=r"model_kwargs has objective= of its own; pass objective= to scl"):
             call(mdata, model_kwargs={"objective": "vicreg"}, **arguments)
     assert list(mdata["rna"].obsm) == ["X_pca"]
     assert not mdata.uns
+    with pytest.raises(ValueError, match="model_kwargs has method= of its own; pass objective= to scl.tl.distill"):
+        scl.tl.distill(mdata, objective="ridge", model_kwargs={"method": "cca"}, **arguments)
+    with pytest.raises(TypeError, match="n_neighbors"):
+        scl.tl.distill(mdata, objective="ridge", model_kwargs={"n_neighbors": 3}, **arguments)
+    with pytest.raises(ValueError, match="n_neighbors=999, but the training rows have"):
+        scl.tl.distill(mdata, objective="knn", model_kwargs={"n_neighbors": 999}, **arguments)
+    assert list(mdata["rna"].obsm) == ["X_pca"]
+    assert not mdata.uns
+
+
+@pytest.mark.parametrize("objective", BASELINES)
+def test_one_call_for_every_baseline(mdata, small_study, arguments, through_h5mu, objective):
+    model = scl.tl.distill(mdata, objective=objective, train_size=0.75, **arguments)
+    assert type(model) is Baseline
+    key = f"X_{objective}"
+    written = mdata["rna"].obsm[key].copy()
+    assert written.shape == (mdata["rna"].n_obs, 8 if objective in ("unimodal", "cca") else 16)
+    np.testing.assert_array_equal(written, model.get_latent_representation())
+    again = through_h5mu(mdata)["rna"]
+    np.testing.assert_array_equal(again.obsm[key], written)
+    params = again.uns["semiclip"][key]["params"]
+    assert (params["model"], params["method"], float(params["train_size"])) == ("Baseline", objective, 0.75)
+    knockouts = small_study.knockouts.copy()
+    scl.tl.embed(knockouts, model)
+    assert np.isfinite(knockouts["rna"].obsm[key]).all()
+    # there are no epochs
+    scl.tl.distill(mdata, objective=objective, train_size=0.75, **{**arguments, "max_epochs": 99})
+    np.testing.assert_array_equal(mdata["rna"].obsm[key], written)
+
+
+def test_a_baseline_is_not_augmented(mdata, arguments):
+    message = "a baseline in closed form is not augmented; leave out pea"
+    for pea in (True, {"methods": ["center"]}):
+        with pytest.raises(ValueError, match=message):
+            scl.tl.distill(mdata, objective="ridge", pea=pea, **arguments)
+    assert not mdata.uns
+    scl.tl.distill(mdata, objective="ridge", pea=False, **arguments)
+
+
+def test_labels_of_a_call(mdata, arguments, through_h5mu):
+    more = {"label_key": "perturbation", "split_key": "batch", "pretrain_epochs": 1}
+    plan = {"lr": {"student_head": 0.01}, "min_lr": {"student": 1e-4}}
+    model = scl.tl.distill(mdata, objective="shake", plan_kwargs=plan, **more, **arguments)
+    assert len(model.classes_) == 24
+    assert {name: len(curve) for name, curve in model.history.items()} == {
+        "train_loss": 2,
+        "validation_loss": 2,
+        "pretrain_loss": 1,
+    }
+    params = through_h5mu(mdata)["rna"].uns["semiclip"]["X_shake"]["params"]
+    assert (params["label_key"], int(params["pretrain_epochs"])) == ("perturbation", 1)
+    assert {name: float(rate) for name, rate in params["lr"].items()} == {
+        "student": 0.03,
+        "teacher": 0.03,
+        "student_head": 0.01,
+        "teacher_head": 0.03,
+        "shadow": 0.03,
+    }
+    assert float(params["min_lr"]["student"]) == 1e-4
+
+
+def test_the_same_seed_gives_the_same_embedding(mdata, arguments):
+    embeddings = []
+    for rng in (0, 0, 1):
+        scl.tl.distill(mdata, objective="c2kd", **{**arguments, "rng": rng})
+        embeddings.append(mdata["rna"].obsm["X_c2kd"].copy())
+    np.testing.assert_array_equal(embeddings[0], embeddings[1])
+    assert not np.array_equal(embeddings[0], embeddings[2])

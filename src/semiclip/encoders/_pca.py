@@ -6,10 +6,12 @@ import numpy as np
 from scipy import sparse
 
 from semiclip._checks import some
-from semiclip.encoders._protocol import align, counts, rows_where
+from semiclip.encoders._network import describe
+from semiclip.encoders._protocol import align, check_fitted, counts, dense, rows_where
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from anndata import AnnData
     from sklearn.decomposition import PCA
 
@@ -65,11 +67,31 @@ class PCAEncoder:
 
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return the components of each sample, float32 of shape (n_obs, n_components)."""
-        if not hasattr(self, "model_"):
-            msg = "this encoder is not fitted; call .fit(adata) on the training data first"
-            raise RuntimeError(msg)
-        values = expression(align(adata, self.layer, self.genes_), adata.obs_names, normalize=self.normalize)
-        return self.model_.transform(values).astype(np.float32, copy=False)
+        check_fitted(self)
+        return self.model_.transform(self._expression(adata)).astype(np.float32, copy=False)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """Arguments of :func:`semiclip.encoders.network` that build the components as one linear map."""
+        check_fitted(self)
+        return describe(len(self.genes_), [], len(self.model_.components_), normalize=False, dropout=0.0)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the linear map: the components, and their values at the mean as a negative bias."""
+        import torch
+
+        check_fitted(self)
+        components = self.model_.components_.astype(np.float64)  # the bias sums over all genes
+        bias = -components @ self.model_.mean_
+        return {"0.weight": torch.tensor(components).float(), "0.bias": torch.tensor(bias).float()}
+
+    def features(self, adata: AnnData) -> np.ndarray:
+        """Return what the components are of: normalised expression, float32 of shape (n_obs, n_genes)."""
+        check_fitted(self)
+        return dense(self._expression(adata), copy=not self.normalize)
+
+    def _expression(self, adata: AnnData) -> Any:
+        return expression(align(adata, self.layer, self.genes_), adata.obs_names, normalize=self.normalize)
 
 
 def expression(values: Any, names: pd.Index, *, normalize: bool) -> Any:

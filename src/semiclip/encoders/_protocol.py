@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
+    import torch
     from anndata import AnnData
 
 
@@ -21,6 +22,34 @@ class Encoder(Protocol):
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return an embedding of shape (n_obs, d); ``adata`` is not changed."""
         ...
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A fitted encoder whose network a model can build and train further, or from scratch.
+
+    In evaluation mode, ``network(**architecture)`` with the weights maps ``features(adata)`` to ``encode(adata)``.
+    """
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """Arguments of :func:`semiclip.encoders.network`, as plain values that JSON can hold."""
+        ...
+
+    def weights(self) -> dict[str, torch.Tensor] | None:
+        """Return the state dict of that network, on the CPU; ``None`` has it trained from scratch."""
+        ...
+
+    def features(self, adata: AnnData) -> np.ndarray:
+        """Return what the network reads, a new float32 array (n_obs, n_input); ``adata`` is not changed."""
+        ...
+
+
+def check_fitted(encoder: object) -> None:
+    """Refuse an encoder that knows no genes yet."""
+    if not hasattr(encoder, "genes_"):
+        msg = "this encoder is not fitted; call .fit(adata) on the training data first"
+        raise RuntimeError(msg)
 
 
 def align(adata: AnnData, layer: str | None, genes: pd.Index) -> Any:
@@ -62,3 +91,11 @@ def rows_where(values: Any, wrong: Callable[[np.ndarray], np.ndarray]) -> np.nda
         entries = values.tocoo()
         return np.unique(entries.coords[0][wrong(entries.data)])
     return np.flatnonzero(wrong(np.asarray(values)).any(axis=1))
+
+
+def dense(values: Any, *, copy: bool = False) -> np.ndarray:
+    """Return a dense or sparse matrix as a dense float32 array, a new one where ``copy``."""
+    with np.errstate(over="ignore"):  # whoever writes the array names the rows that float32 cannot hold
+        if sparse.issparse(values):
+            return values.astype(np.float32).toarray()
+        return np.asarray(values).astype(np.float32, copy=copy)

@@ -8,9 +8,11 @@ from scipy import sparse
 
 from semiclip._checks import column, some
 from semiclip._seed import seeded
-from semiclip.encoders._protocol import align, counts, rows_where
+from semiclip.encoders._network import describe, network
+from semiclip.encoders._protocol import align, check_fitted, counts, dense, rows_where
 
 if TYPE_CHECKING:
+    import torch
     from anndata import AnnData
 
 BATCH = "batch"
@@ -88,9 +90,7 @@ class SCVIEncoder:
 
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return the posterior mean of each sample, float32 of shape (n_obs, n_latent)."""
-        if not hasattr(self, "model_"):
-            msg = "this encoder is not fitted; call .fit(adata) on the training data first"
-            raise RuntimeError(msg)
+        check_fitted(self)
         private = _private(align(adata, self.layer, self.genes_), adata, self.batch_)
         # registered here, since scvi-tools would print a line about doing it
         self.model_._register_manager_for_instance(self.model_.adata_manager.transfer_fields(private))
@@ -98,6 +98,60 @@ class SCVIEncoder:
             latent = self.model_.get_latent_representation(private)
         self.model_.deregister_manager()  # scvi-tools would keep the samples in memory
         return latent.astype(np.float32, copy=False)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """Arguments of :func:`semiclip.encoders.network` that build the encoder of scVI up to the posterior mean.
+
+        Raises
+        ------
+        ValueError
+            If ``model_kwargs`` asked for what that network does not have, such as ``use_layer_norm``.
+        """
+        check_fitted(self)
+        return _architecture(self.model_.module)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Return the trained weights of scVI's encoder."""
+        import torch
+
+        architecture, encoder = self.architecture, self.model_.module.z_encoder
+        with torch.device("meta"):  # for the names alone: nothing is drawn
+            names = network(**architecture).state_dict()
+        values = [*encoder.encoder.state_dict().values(), *encoder.mean_encoder.state_dict().values()]
+        return {name: value.cpu().clone() for name, value in zip(names, values, strict=True)}
+
+    def features(self, adata: AnnData) -> np.ndarray:
+        """Return what scVI reads: log1p of the counts, float32 of shape (n_obs, n_genes)."""
+        check_fitted(self)
+        values = _private(align(adata, self.layer, self.genes_), adata, self.batch_).X
+        return dense(values.log1p() if sparse.issparse(values) else np.log1p(values))
+
+
+def _architecture(module: Any) -> dict[str, Any]:
+    """Describe the encoder of a module of scVI, or refuse one that :func:`network` cannot be."""
+    from torch import nn
+
+    blocks = [[layer for layer in block if layer is not None] for block in module.z_encoder.encoder.fc_layers]
+    layers = [layer for block in blocks for layer in block]
+    kinds = {type(layer) for layer in layers}
+    foreign = {
+        "encode_covariates=True": module.encode_covariates,
+        "log_variational=False": not module.log_variational,
+        "latent_distribution='ln'": module.latent_distribution == "ln",
+        "layer normalisation": nn.LayerNorm in kinds,
+        "no ReLU": nn.ReLU not in kinds,
+        "no bias": blocks[0][0].bias is None,
+    }
+    if found := [name for name, true in foreign.items() if true]:
+        msg = (
+            f"the encoder of this scVI model cannot be trained further, since it has {some(found)}; "
+            "leave that out of model_kwargs and fit it again"
+        )
+        raise ValueError(msg)
+    widths = [block[0].out_features for block in blocks]
+    dropout = next((layer.p for layer in layers if isinstance(layer, nn.Dropout)), 0.0)
+    return describe(module.n_input, widths, module.n_latent, normalize=nn.BatchNorm1d in kinds, dropout=dropout)
 
 
 def _private(values: Any, adata: AnnData, batch: Any) -> AnnData:

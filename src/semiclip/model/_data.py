@@ -11,6 +11,7 @@ import torch
 from lightning import LightningDataModule
 
 from semiclip import _draws
+from semiclip.model._classes import classes_of
 from semiclip.model._split import given_split, split_groups
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class PairedDataModule(LightningDataModule):
         The data as training reads them.
     groups
         Group of each student row, shape (n_student,): a group is never split between training and validation.
+    labels
+        Name of the class of each student row, where the objective learns from classes: those of the training rows.
     infer
         Gives student rows, by number, as inference sees them, for validation; by default those of training.
     augment
@@ -84,6 +87,7 @@ class PairedDataModule(LightningDataModule):
         tensors: PairedTensors,
         groups: np.ndarray,
         *,
+        labels: np.ndarray | None = None,
         infer: Callable[[np.ndarray], np.ndarray] | None = None,
         augment: Callable[[int, torch.device, int], Augmentation] | None = None,
         train_size: float = 0.9,
@@ -112,6 +116,8 @@ class PairedDataModule(LightningDataModule):
         if len(np.unique(tensors.key.numpy()[self.train_idx])) < 2:
             msg = "training needs at least two different keys to contrast; pair more data or raise train_size"
             raise ValueError(msg)
+        self.labels = labels
+        self._classify()
 
     @property
     def n_train(self) -> int:
@@ -122,6 +128,11 @@ class PairedDataModule(LightningDataModule):
     def n_val(self) -> int:
         """Number of validation rows."""
         return len(self.val_idx)
+
+    @property
+    def n_val_known(self) -> int:
+        """Number of validation rows whose class training has."""
+        return int((self._class_of_key[self.host.key.numpy()[self.val_idx]] >= 0).sum())
 
     @property
     def n_batches(self) -> int:
@@ -163,6 +174,12 @@ class PairedDataModule(LightningDataModule):
         self.seed, self.split_seed = state["seed"], state["split_seed"]
         for name in ("train_idx", "val_idx", "test_idx"):
             setattr(self, name, np.asarray(state[name]))
+        self._classify()
+
+    def _classify(self) -> None:
+        if self.labels is not None:
+            key, n_keys = self.host.key.numpy(), self.host.n_keys
+            self.classes, self._class_of_key = classes_of(self.labels, key, self.train_idx, n_keys)
 
     def _arrange(self) -> None:
         where = self.tensors.student.device
@@ -173,12 +190,21 @@ class PairedDataModule(LightningDataModule):
         else:
             held_out = torch.as_tensor(self.infer(self.val_idx).astype(np.float32, copy=False), device=where)
         self.validation = self.tensors.seen_as(self._val_rows, held_out)
-        # what held-out samples shall find among all held-out keys: the teacher is fixed, so once is enough
-        held_out_keys = torch.unique(self.validation.key)
-        self.held_out_centroids = self.tensors.centroids(held_out_keys).to(self.device)
-        self.held_out = held_out_keys.to(self.device)
+        self._held_out = torch.unique(self.validation.key)
+        self._centroids: Tensor | None = None
+        self.held_out = self._held_out.to(self.device)
+        if self.labels is not None:
+            self.class_of_key = torch.as_tensor(self._class_of_key, device=self.device)
         if self.augment is not None:
             self.augmentation = self.augment(self.seed, self.device, self.n_batches)
+
+    def centroids(self, adapt: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Return what held-out samples shall find among all held-out keys, their teacher's mean rows as adapted."""
+        if adapt is not None:
+            return self.tensors.centroids(self._held_out, lambda rows: adapt(rows.to(self.device)))
+        if self._centroids is None:  # a teacher without an adapter is fixed, so once is enough
+            self._centroids = self.tensors.centroids(self._held_out).to(self.device)
+        return self._centroids
 
     def _fits(self) -> bool:
         if self.chunk_rows is None and self.device.type == "cuda":

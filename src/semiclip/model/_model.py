@@ -1,22 +1,13 @@
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
-from scvi.data._constants import _SETUP_ARGS_KEY
-from scvi.data._manager import AnnDataManagerValidationCheck
-from scvi.model.base import BaseModelClass
-from scvi.utils import setup_anndata_dsp
-
-from semiclip._checks import UNSET, finite_rows, modality, nonempty
-from semiclip._pairing import roles
-from semiclip.model._fields import STUDENT, TEACHER, Manager, MuDataRepresentationField, RepresentationField
-from semiclip.model._module import FEW_KEYS, LARGE, SMALL, SemiClipModule
-from semiclip.model._objective import complete
-from semiclip.model._setup import Method, Setup, check_choices
+from semiclip.encoders._protocol import Trainable
+from semiclip.model._base import PairedModel
+from semiclip.model._fields import STUDENT, TEACHER
+from semiclip.model._module import SemiClipModule, widths_of
+from semiclip.model._objective import check_encoder, complete, hidden
+from semiclip.model._setup import Method, check_choices
 from semiclip.model._training import DistillationTraining
 
 if TYPE_CHECKING:
@@ -25,15 +16,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-logger = logging.getLogger(__name__)
 
-BLOCK = 1 << 14  # rows embedded at a time
-
-
-class SemiClip(DistillationTraining, BaseModelClass):
+class SemiClip(DistillationTraining, PairedModel):
     """Distillation: a frozen teacher embedding teaches an adapter on a frozen student embedding.
 
-    By default that is Semi-Clipped, with the CLIP loss; other objectives are its rivals.
+    By default that is Semi-Clipped, with the CLIP loss; other objectives are its rivals. Some of these learn from
+    classes, the perturbations, and some give the teacher an adapter as well.
 
     Parameters
     ----------
@@ -48,8 +36,19 @@ class SemiClip(DistillationTraining, BaseModelClass):
         paper's widths.
     objective
         The loss: one of :data:`semiclip.objectives.OBJECTIVES`.
+    teacher_adapter
+        Whether the teacher has an adapter too, or the widths of its hidden layers: ``True`` is (1024, 1024) as in the
+        paper, or (64,) when fewer than 500 keys pair. ``None`` leaves it to the objective:
+        ``"clip"`` and those that learn from labels have one.
+    encoder
+        ``None`` where ``student_rep`` is an embedding. An encoder that can be trained (see
+        :class:`semiclip.encoders.Trainable`), or its architecture, goes before the adapter and is trained with it;
+        ``student_rep`` then holds what it reads, see :func:`semiclip.pp.expression`. One that was fitted is
+        fine-tuned; :class:`semiclip.encoders.MLPEncoder` starts from scratch.
     student_correction, teacher_correction
-        Correction on controls of each representation, see :func:`semiclip.correction.correct`; ``None`` for none. The
+        Correction on controls of each representation, see :func:`semiclip.correction.correct`; ``None`` for none.
+        ``"auto"`` is ``"tvn"`` for an embedding, and ``None`` for what an encoder reads, which was not fitted on
+        corrected expression. The
         profile is always ``clean``: the principal components of ``public`` turn with every set of controls, so that a
         network could not read a query by them.
     ridge
@@ -59,7 +58,7 @@ class SemiClip(DistillationTraining, BaseModelClass):
         What happens to a batch with fewer than two controls: an error, or the pooled controls of all batches.
     **objective_kwargs
         Arguments of the objective, such as ``temperature``, ``symmetric`` and ``duplicates`` of
-        :class:`semiclip.objectives.Clip`.
+        :class:`semiclip.objectives.SemiClipped`.
 
     References
     ----------
@@ -94,210 +93,58 @@ class SemiClip(DistillationTraining, BaseModelClass):
         *,
         n_hidden: Sequence[int] | Literal["auto"] = "auto",
         objective: str = "semiclip",
-        student_correction: Method | None = "tvn",
+        teacher_adapter: bool | Sequence[int] | None = None,
+        encoder: Trainable | Mapping[str, Any] | None = None,
+        student_correction: Method | Literal["auto"] | None = "auto",
         teacher_correction: Method | None = "tvn",
         ridge: float = 0.5,
         fallback: Literal["raise", "pooled"] = "raise",
         **objective_kwargs: Any,
     ) -> None:
         objective_kwargs = complete(objective, objective_kwargs)
+        if student_correction == "auto":
+            student_correction = "tvn" if encoder is None else None
         check_choices(n_hidden, {STUDENT: student_correction, TEACHER: teacher_correction}, ridge, fallback)
         super().__init__(adata, registry)
-        if isinstance(n_hidden, str):
-            n_hidden = SMALL if self._setup.pairing(adata).n_keys < FEW_KEYS else LARGE
-        n_hidden = list(n_hidden)
-        self._correction: dict[str, Any] = {"ridge": ridge, "fallback": fallback}
-        self._methods: dict[str, Method | None] = {STUDENT: student_correction, TEACHER: teacher_correction}
+        widths = {side: self.summary_stats[f"n_{side}"] for side in (STUDENT, TEACHER)}
+        weights = None
+        if isinstance(encoder, Trainable):
+            weights, encoder = encoder.weights(), encoder.architecture
+        check_encoder(encoder, widths[STUDENT])
+        # what "auto" stands for is settled here, so that a saved model does not ask again
+        n_hidden, teacher_adapter = hidden(
+            n_hidden, teacher_adapter, objective, lambda: self._setup.pairing(self.adata).n_keys
+        )
+        self._correction = {"ridge": ridge, "fallback": fallback}
+        self._methods = {STUDENT: student_correction, TEACHER: teacher_correction}
         self.module = self._module_cls(
-            self.summary_stats[f"n_{STUDENT}"],
+            widths[STUDENT],
             n_hidden,
-            self.summary_stats[f"n_{TEACHER}"],
+            widths[TEACHER],
             objective=objective,
+            teacher_hidden=None if teacher_adapter is False else teacher_adapter,
+            encoder=encoder,
             **objective_kwargs,
         )
+        if weights is not None and self.module.encoder is not None:
+            self.module.encoder.load_state_dict(weights)
         if self.adata is not None:
             self.var_names_ = self.get_var_names()
-        self.split_seed_: int | None = None
+        self.split_seed_ = None
         self.train_params_: dict[str, Any] = {}
-        widths = [self.summary_stats[f"n_{STUDENT}"], *n_hidden, self.module.n_output]
-        settings = {"objective": objective, **objective_kwargs}
-        settings |= {"student correction": student_correction, "teacher correction": teacher_correction}
-        self._model_summary_string = (
+        self.classes_ = None
+        self._model_summary_string = self._summary(widths[STUDENT], n_hidden, objective, objective_kwargs)
+        self.init_params_ = self._get_init_params(locals())
+
+    def _summary(self, n_input: int, n_hidden: Sequence[int], objective: str, kwargs: Mapping[str, Any]) -> str:
+        module = self.module
+        before = [] if module.encoder is None else ["encoder"]
+        widths = [n_input, *before, *n_hidden, module.n_output]
+        settings = {"objective": objective, **kwargs}
+        if module.teacher_adapter is not None:
+            settings["teacher adapter"] = " → ".join(map(str, widths_of(module.teacher_adapter)))
+        settings |= {f"{side} correction": method for side, method in self._methods.items()}
+        return (
             f"SemiClip model with adapter {' → '.join(map(str, widths))}, "
             f"{', '.join(f'{name}: {value}' for name, value in settings.items())}."
         )
-        self.init_params_ = self._get_init_params(locals())
-
-    @classmethod
-    @setup_anndata_dsp.dedent
-    def setup_mudata(
-        cls,
-        mdata: MuData,
-        *,
-        student_rep: str,
-        teacher_rep: str,
-        pair_on: str | Sequence[str],
-        control: str | Sequence[str] | None,
-        perturbation_key: str | None = None,
-        batch_key: str | None = None,
-        split_key: str | None = None,
-        modalities: Mapping[str, str] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """%(summary_mdata)s.
-
-        The two modalities need not share observations: they are paired by key.
-
-        Parameters
-        ----------
-        %(param_mdata)s
-        student_rep, teacher_rep
-            Embeddings in ``obsm`` of the student and the teacher modality.
-        pair_on
-            ``obs`` columns that make the key, in both modalities.
-        control, perturbation_key
-            Label(s) of the controls and their ``obs`` column in both modalities; controls are the reference of the
-            correction and are never paired. ``control=None`` says that there are none: every row of a batch is then
-            its reference, and what all treated rows have in common is corrected away.
-        batch_key
-            ``obs`` column of the batches in both modalities; ``None`` makes each modality one batch.
-        split_key
-            ``obs`` column of the student whose groups (such as experiments) are never split between training and
-            validation; ``perturbation_key`` if ``None``, and the pairing key without one.
-        modalities
-            Names of the ``student`` and ``teacher`` modality, ``{"student": "rna", "teacher": "image"}`` by default.
-        **kwargs
-            Passed to scvi-tools when a setup is transferred.
-        """
-        modalities = roles(modalities)
-        modality(mdata, modalities[STUDENT])
-        pair_on = [pair_on] if isinstance(pair_on, str) else list(pair_on)
-        setup_method_args = cls._get_setup_method_args(**locals())
-        setup = Setup(**setup_method_args[_SETUP_ARGS_KEY])
-        setup.check(mdata, STUDENT)
-        if kwargs.get("source_registry") is None:  # data for a trained model need no teacher
-            setup.check(mdata, TEACHER)
-            setup.pairing(mdata)
-        fields = [
-            MuDataRepresentationField(STUDENT, student_rep, mod_key=modalities[STUDENT], mod_required=True),
-            MuDataRepresentationField(
-                TEACHER, teacher_rep, required=False, mod_key=modalities[TEACHER], mod_required=True
-            ),
-        ]
-        cls._register(mdata, fields, setup_method_args, **kwargs)
-
-    @classmethod
-    @setup_anndata_dsp.dedent
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        *,
-        student_rep: str,
-        teacher_rep: str,
-        control: str | Sequence[str] | None,
-        perturbation_key: str | None = None,
-        batch_key: str | None = None,
-        split_key: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """%(summary)s.
-
-        For strong pairing: both embeddings were measured on the same samples, and every treated row is its own pair.
-
-        Parameters
-        ----------
-        %(param_adata)s
-        student_rep, teacher_rep
-            Embeddings in ``obsm``.
-        control, perturbation_key, batch_key, split_key
-            Label(s) and ``obs`` columns, as in :meth:`setup_mudata`.
-        **kwargs
-            Passed to scvi-tools when a setup is transferred.
-        """
-        setup_method_args = cls._get_setup_method_args(**locals())
-        Setup(**setup_method_args[_SETUP_ARGS_KEY]).check(nonempty(adata), STUDENT)
-        fields = [
-            RepresentationField(STUDENT, student_rep),
-            RepresentationField(TEACHER, teacher_rep, required=False),
-        ]
-        cls._register(adata, fields, setup_method_args, **kwargs)
-
-    @classmethod
-    def _register(
-        cls, adata: AnnData | MuData, fields: list[Any], setup_method_args: dict[str, Any], **kwargs: Any
-    ) -> None:
-        # the modalities have different observations: that is the normal case here
-        checks = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
-        manager = Manager(fields, setup_method_args, validation_checks=checks)
-        manager.register_fields(adata, **kwargs)
-        cls.register_manager(manager)
-
-    def get_latent_representation(
-        self,
-        adata: AnnData | MuData | None = None,
-        indices: Sequence[int] | np.ndarray | None = None,
-        batch_size: int | None = None,
-        *,
-        perturbation_key: str | None = UNSET,
-        control: str | Sequence[str] | None = UNSET,
-        batch_key: str | None = UNSET,
-    ) -> np.ndarray:
-        """Embed samples as the teacher would, from the student representation alone.
-
-        The correction is fitted on the query's own controls, so its batches may be new and need no extra step.
-
-        Parameters
-        ----------
-        adata
-            Samples with ``student_rep`` and the ``obs`` columns of the setup: a MuData with the student modality, or
-            that modality's AnnData; the training data if ``None``. It is only read.
-        indices
-            Rows to return; the correction is fitted on all controls either way.
-        batch_size
-            Rows embedded at a time.
-        perturbation_key, control, batch_key
-            What the query's ``obs`` calls them, where that differs from the setup; ``None`` where it has none.
-
-        Returns
-        -------
-        Embedding, float32 of shape (n_obs or len(indices), D) with D the width of the teacher; of objective ``"dcca"``,
-        its ``n_components``.
-
-        Raises
-        ------
-        RuntimeError
-            If the model is not trained.
-        KeyError, ValueError
-            If the query lacks a column, has another width, NaN or too few controls in a batch.
-        """
-        self._check_if_trained(warn=False)
-        if adata is None:
-            if self.adata is None:
-                msg = "the model was loaded without data; pass the samples to embed"
-                raise ValueError(msg)
-            adata = self._validate_anndata(None)
-        # a query is read here and not registered: scvi-tools would ask for the teacher and keep the query in memory
-        own = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-        setup = replace(self._setup, **{name: key for name, key in own.items() if key is not UNSET})  # type: ignore[arg-type]
-        query = setup.read(adata, STUDENT)
-        if (width := query.values.shape[1]) != self.summary_stats[f"n_{STUDENT}"]:
-            msg = (
-                f"obsm[{setup.student_rep!r}] of the query has {width} dimensions, but the model was set up with "
-                f"{self.summary_stats[f'n_{STUDENT}']}; encode the query with the same encoder"
-            )
-            raise ValueError(msg)
-        correction = query.correction(self._methods[STUDENT], **self._correction)
-        rows = np.arange(len(query.values)) if indices is None else np.arange(len(query.values))[np.asarray(indices)]
-        embedded = self.module.embed(
-            lambda block: correction(query.values, query.batch, rows[block]), len(rows), batch_size or BLOCK
-        )
-        finite_rows(embedded, setup.side(adata, STUDENT).obs_names[rows], "the embedding")
-        return embedded
-
-    def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own
-        """Return the variable names of the training data, also of a model that was loaded without it."""
-        return self.var_names_ if self.adata is None else super().get_var_names(legacy_mudata_format)
-
-    @property
-    def _setup(self) -> Setup:
-        return Setup(**self.registry_[_SETUP_ARGS_KEY])

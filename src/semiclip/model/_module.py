@@ -7,15 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semiclip.objectives import OBJECTIVES
+from semiclip.encoders._network import network
+from semiclip.objectives import OBJECTIVES, LabelObjective
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from semiclip.objectives import Objective
-
-FEW_KEYS = 500  # with fewer pairing keys a small adapter generalises better: see n_hidden of SemiClip
-SMALL, LARGE = (64,), (512, 1024)
 
 
 def adapter(widths: Sequence[int]) -> nn.Sequential:
@@ -26,8 +24,14 @@ def adapter(widths: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def widths_of(layers: nn.Sequential) -> list[int]:
+    """Return the widths that an adapter was made with."""
+    maps = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    return [maps[0].in_features, *(layer.out_features for layer in maps)]
+
+
 class SemiClipModule(nn.Module):
-    """The student adapter and its objective; the teacher has no part in it, since it is frozen.
+    """The student's adapter and its objective, with a trainable encoder and an adapter of the teacher where asked for.
 
     Parameters
     ----------
@@ -35,8 +39,13 @@ class SemiClipModule(nn.Module):
         Widths of the student, of the hidden layers and of the teacher; the objective says how wide the output is.
     objective
         Name of the objective in :data:`semiclip.objectives.OBJECTIVES`.
+    teacher_hidden
+        Widths of the hidden layers of the teacher's adapter; ``None`` leaves the teacher as it is.
+    encoder
+        Architecture of an encoder before the student's adapter, see :func:`semiclip.encoders.network`; ``None`` where
+        the student is encoded already.
     **objective_kwargs
-        Its arguments.
+        Arguments of the objective.
     """
 
     def __init__(
@@ -46,22 +55,57 @@ class SemiClipModule(nn.Module):
         n_teacher: int,
         *,
         objective: str = "semiclip",
+        teacher_hidden: Sequence[int] | None = None,
+        encoder: Mapping[str, Any] | None = None,
         **objective_kwargs: Any,
     ) -> None:
         super().__init__()
         self.objective_name = objective
         self.objective: Objective = OBJECTIVES[objective](**objective_kwargs)
         self.n_output = self.objective.width(n_teacher)
-        self.adapter = adapter([n_input, *n_hidden, self.n_output])
+        self.encoder = None if encoder is None else network(**encoder)
+        n_encoded = n_input if encoder is None else encoder["n_output"]
+        self.adapter = adapter([n_encoded, *n_hidden, self.n_output])
+        self.teacher_adapter = None if teacher_hidden is None else adapter([n_teacher, *teacher_hidden, self.n_output])
 
     @property
     def min_batch_size(self) -> int:
         """Fewest rows of a mini-batch; the teacher has the width of the embedding here."""
         return self.objective.min_batch_size(self.n_output, self.n_output)
 
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return what can be learned, by the part whose learning rate it has."""
+        modules: dict[str, nn.Module | None] = {
+            "student": self.adapter,
+            "encoder": self.encoder,
+            "teacher": self.teacher_adapter,
+        }
+        if isinstance(self.objective, LabelObjective):
+            modules |= self.objective.heads.items()
+        parts = {name: list(module.parameters()) for name, module in modules.items() if module is not None}
+        own = {id(parameter) for each in parts.values() for parameter in each}
+        if rest := [parameter for parameter in self.objective.parameters() if id(parameter) not in own]:
+            parts["objective"] = rest
+        return parts
+
+    @property
+    def part_names(self) -> list[str]:
+        """Names of the parts, also of heads that are not made yet."""
+        return list(dict.fromkeys([*self.parts(), *getattr(self.objective, "heads_of", ())]))
+
+    def set_classes(self, n_classes: int) -> None:
+        """Make the objective's heads for so many classes."""
+        objective: Any = self.objective
+        objective.set_classes(self.n_output, self.n_output, n_classes)
+        objective.to(self.device)
+
     def forward(self, student: Tensor) -> Tensor:
         """Embed student rows (n, n_input), in n_output dimensions."""
-        return self.adapter(student)
+        return self.adapter(student if self.encoder is None else self.encoder(student))
+
+    def teach(self, teacher: Tensor) -> Tensor:
+        """Return teacher rows (n, n_teacher) as the objective sees them, in n_output dimensions."""
+        return teacher if self.teacher_adapter is None else self.teacher_adapter(teacher)
 
     @torch.inference_mode()
     def embed(self, read: Callable[[slice], np.ndarray], n: int, block: int) -> np.ndarray:
@@ -79,4 +123,6 @@ class SemiClipModule(nn.Module):
         return next(self.parameters()).device
 
     def on_load(self, model: Any, **kwargs: Any) -> None:
-        """Do nothing: scvi-tools calls this on every module that it loads."""
+        """Make the heads that a saved model had, before scvi-tools loads their weights."""
+        if model.classes_ is not None:
+            self.set_classes(len(model.classes_))

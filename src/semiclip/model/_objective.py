@@ -1,18 +1,20 @@
-"""Builds an objective from its name, and says before training what it cannot be trained on."""
+"""Settles what a model is made of, and says before training what its objective cannot be trained on."""
 
 from __future__ import annotations
 
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from semiclip.model._data import PairedDataModule
     from semiclip.model._module import SemiClipModule
 
+FEW_KEYS = 500  # with fewer pairing keys a small adapter generalises better: see n_hidden of SemiClip
+SMALL, LARGE, LARGE_TEACHER = (64,), (512, 1024), (1024, 1024)
 RETRIEVAL = ("validation_mean_rank_percentile", "validation_recall_at_")
 
 
@@ -31,6 +33,47 @@ def complete(objective: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**known, **given}
 
 
+def hidden(
+    n_hidden: Sequence[int] | str,
+    teacher_adapter: bool | Sequence[int] | None,  # noqa: FBT001
+    objective: str,
+    count_keys: Callable[[], int],
+) -> tuple[list[int], list[int] | Literal[False]]:
+    """Return the widths of the hidden layers of both adapters; ``False`` for a teacher without."""
+    if teacher_adapter is None:
+        teacher_adapter = OBJECTIVES[objective].adapts_teacher
+    if not isinstance(teacher_adapter, bool) and (
+        isinstance(teacher_adapter, str | int) or any(width < 1 for width in teacher_adapter)
+    ):
+        msg = f"teacher_adapter={teacher_adapter!r} is neither True, False, None nor a list of widths of at least 1"
+        raise ValueError(msg)
+    few = (isinstance(n_hidden, str) or teacher_adapter is True) and count_keys() < FEW_KEYS
+    if isinstance(n_hidden, str):
+        n_hidden = SMALL if few else LARGE
+    if isinstance(teacher_adapter, bool):
+        own = SMALL if few else LARGE_TEACHER
+        return list(n_hidden), list(own) if teacher_adapter else False
+    return list(n_hidden), list(teacher_adapter)
+
+
+def check_encoder(encoder: Mapping[str, Any] | None, n_input: int) -> None:
+    """Refuse an encoder that does not read what ``student_rep`` holds."""
+    if encoder is None:
+        return
+    if not hasattr(encoder, "keys") or not {"n_input", "n_hidden", "n_output"} <= set(encoder.keys()):
+        msg = (
+            f"encoder={encoder!r} can neither be trained nor is it an architecture; pass a fitted PCA or scVI encoder, "
+            "an MLPEncoder, or None where student_rep is an embedding"
+        )
+        raise TypeError(msg)
+    if encoder["n_input"] != n_input:
+        msg = (
+            f"the encoder reads {encoder['n_input']} dimensions, but student_rep has {n_input}; write what it reads by "
+            "scl.pp.expression(adata, encoder=encoder) and name that as student_rep"
+        )
+        raise ValueError(msg)
+
+
 def trainable(module: SemiClipModule, data: PairedDataModule, monitor: str | None) -> None:
     """Refuse mini-batches that are too small for the objective, and a monitor that it cannot have."""
     objective, needed = module.objective, module.min_batch_size
@@ -43,6 +86,12 @@ def trainable(module: SemiClipModule, data: PairedDataModule, monitor: str | Non
         raise ValueError(msg)
     if monitor is None:
         return
+    if monitor == "validation_loss" and objective.needs_labels and not data.n_val_known:
+        msg = (
+            "monitor='validation_loss' is not defined: training has none of the classes of the samples held out; name "
+            "an obs column such as the experiment as split_key, so that each class is on both sides"
+        )
+        raise ValueError(msg)
     if monitor == "validation_loss" and (rows := data.n_val // -(-data.n_val // data.batch_size)) < needed:
         msg = (
             f"monitor='validation_loss' is not defined: objective={module.objective_name!r} needs {needed} rows and "

@@ -1,41 +1,50 @@
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning import Callback, LightningModule
+from lightning import LightningModule
 
 from semiclip.metrics import retrieval
 from semiclip.model._graph import GraphedStep, can_capture
+from semiclip.model._rates import MIN_LR, annealed, rate_of
 
 if TYPE_CHECKING:
-    from lightning import Trainer
+    from collections.abc import Sequence
 
     from semiclip.correction._augmentation import Augmentation
     from semiclip.model._module import SemiClipModule
+    from semiclip.model._rates import Rate
     from semiclip.model._tensors import MiniBatch
+
+PRETRAINED = ("encoder", "student", "teacher", "student_head", "teacher_head")
 
 
 class DistillationPlan(LightningModule):
-    """Optimises the adapter and watches loss and cross-modal retrieval on held-out groups.
+    """Optimises what a module learns and watches loss and cross-modal retrieval on held-out groups.
 
     Parameters
     ----------
     module
-        Adapter and objective.
+        Adapters and objective.
     max_epochs
         Length of the cosine schedule.
     optimizer
         ``"sgd"`` or ``"adamw"``.
     lr, momentum, weight_decay
-        Of the optimiser; AdamW has no momentum, and what the objective learns is not decayed.
+        Of the optimiser; AdamW has no momentum, and what the objective learns besides its heads is not decayed. Rates
+        may be given by part: ``student`` and ``teacher`` are the adapters, ``encoder`` a trainable encoder,
+        ``objective`` what the objective learns, and heads have their own names, such as ``student_head``. Parts
+        without a rate have that of ``student``.
     schedule, min_lr
-        ``"cosine"`` anneals once per epoch from ``lr`` to ``min_lr``; ``"constant"`` does not.
+        ``"cosine"`` anneals once per epoch from ``lr`` to ``min_lr``, by part as well, or stays where ``min_lr`` is
+        higher; ``"constant"`` does not.
     steps_per_call
         On a single GPU a step is captured as a CUDA graph and so many are taken in one call of the trainer; 0 leaves
         every step to Lightning, as elsewhere.
     """
+
+    curve, stage, way_out = "train_loss", "training", "lower the learning rate, plan_kwargs={'lr': …}"
 
     def __init__(
         self,
@@ -43,11 +52,11 @@ class DistillationPlan(LightningModule):
         *,
         max_epochs: int,
         optimizer: Literal["sgd", "adamw"] = "sgd",
-        lr: float = 0.1,
+        lr: Rate = 0.1,
         momentum: float = 0.95,
         weight_decay: float = 1e-4,
         schedule: Literal["cosine", "constant"] = "cosine",
-        min_lr: float = 1e-6,
+        min_lr: Rate = MIN_LR,
         steps_per_call: int = 16,
     ) -> None:
         super().__init__()
@@ -60,8 +69,23 @@ class DistillationPlan(LightningModule):
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.schedule, self.min_lr = schedule, min_lr
         self.steps_per_call = steps_per_call
+        self._freeze()
         self.graphed: GraphedStep | None = None
         self._embedded: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    @property
+    def learned(self) -> Sequence[str]:
+        """Parts that are trained."""
+        return [part for part in self.module.parts() if part not in self.module.objective.frozen]
+
+    def _freeze(self) -> None:
+        for part, parameters in self.module.parts().items():
+            for parameter in parameters:
+                parameter.requires_grad_(part in self.learned)
+
+    def objective(self, student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Return the loss of paired rows."""
+        return self.module.objective(student, teacher, label)
 
     @property
     def augmentation(self) -> Augmentation | None:
@@ -80,16 +104,30 @@ class DistillationPlan(LightningModule):
             return augmentation(rows, row, batch.source.batch[batch.student], self.current_epoch)
 
     def setup(self, stage: str) -> None:
-        """Take over from Lightning where steps can be graphs."""
+        """Take over from Lightning where steps can be graphs, and the classes where another process drew the split."""
+        if self.module.objective.needs_labels:
+            self._tell_apart(len(self.trainer.datamodule.classes))  # type: ignore[attr-defined]
         if self.steps_per_call and self.module.objective.capturable and can_capture(self.trainer):
             self.automatic_optimization = False
             self.trainer.datamodule.steps_per_call = self.steps_per_call  # type: ignore[attr-defined]
+
+    def _tell_apart(self, n_classes: int) -> None:
+        objective: Any = self.module.objective
+        if objective.heads["student_head"].out_features != n_classes:
+            self.module.set_classes(n_classes)
+            self._freeze()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make heads for the classes of a checkpoint, whose split may be another one."""
+        heads = [values for name, values in checkpoint["state_dict"].items() if name.endswith("student_head.weight")]
+        if heads:
+            self._tell_apart(len(heads[0]))
 
     def training_step(self, batches: list[MiniBatch], batch_idx: int) -> torch.Tensor:
         """Contrast the student's view of a mini-batch with the teacher; of several, where steps are graphs."""
         loss = self._loss(*batches) if self.automatic_optimization else self._steps(batches)
         n = len(batches) * len(batches[0].row)
-        self._log("train_loss", loss.detach(), n)
+        self._log(self.curve, loss.detach(), n)
         return loss
 
     def _steps(self, batches: list[MiniBatch]) -> torch.Tensor:
@@ -105,13 +143,22 @@ class DistillationPlan(LightningModule):
         return loss
 
     def _loss(self, batch: MiniBatch) -> torch.Tensor:
-        embedded, teacher, key = self.module(self.view(batch)), batch.source.teacher[batch.teacher], batch.key
+        embedded, teacher = self.module(self.view(batch)), self.module.teach(batch.source.teacher[batch.teacher])
+        key = batch.key
         if (n := self.trainer.world_size) > 1:
             # every process computes the loss of the joint mini-batch and differentiates it by its own rows; n times
             # that, since the mean over processes is taken afterwards
-            embedded.register_hook(lambda gradient: n * gradient)
+            for own in (embedded, teacher):
+                if own.requires_grad:
+                    own.register_hook(lambda gradient: n * gradient)
             embedded, teacher, key = (self._joint(part) for part in (embedded, teacher, key))
-        return self.module.objective(embedded, teacher, key)
+        return self.objective(embedded, teacher, self._label(key))
+
+    def _label(self, key: torch.Tensor) -> torch.Tensor:
+        """Return the class of each row where the objective learns from classes, -1 if training has none of it."""
+        if not self.module.objective.needs_labels:
+            return key
+        return self.trainer.datamodule.class_of_key[key]  # type: ignore[attr-defined]
 
     def _joint(self, own: torch.Tensor) -> torch.Tensor:
         parts = [torch.empty_like(own) for _ in range(self.trainer.world_size)]
@@ -121,10 +168,12 @@ class DistillationPlan(LightningModule):
 
     def validation_step(self, batch: MiniBatch, batch_idx: int) -> None:
         """Do the same on held-out groups, as inference sees them; too few of them have no loss."""
-        embedded = self.module(batch.source.student[batch.student])
-        if len(embedded) >= self.module.min_batch_size:
-            loss = self.module.objective(embedded, batch.source.teacher[batch.teacher], batch.key)
-            self._log("validation_loss", loss, len(embedded))
+        embedded, teacher = self.module(batch.source.student[batch.student]), batch.source.teacher[batch.teacher]
+        label = self._label(batch.key)
+        known = label >= 0  # what training has never seen has no class
+        if (n := int(known.sum())) >= self.module.min_batch_size:
+            loss = self.objective(embedded[known], self.module.teach(teacher[known]), label[known])
+            self._log("validation_loss", loss, n)
         self._embedded.append((embedded, batch.key))
 
     def on_validation_epoch_end(self) -> None:
@@ -135,7 +184,8 @@ class DistillationPlan(LightningModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if len(data.held_out) < 2 or not self.module.objective.same_space:
             return
-        scores = retrieval(embedded, data.held_out_centroids, torch.searchsorted(data.held_out, keys))
+        centroids = data.centroids(None if self.module.teacher_adapter is None else self.module.teach)
+        scores = retrieval(embedded, centroids, torch.searchsorted(data.held_out, keys))
         self.log_dict({f"validation_{name}": value for name, value in scores.items()}, sync_dist=True)
 
     def _log(self, name: str, loss: torch.Tensor, n: int) -> None:
@@ -143,60 +193,45 @@ class DistillationPlan(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Stop when there is nothing left to learn from."""
-        if (loss := self.trainer.callback_metrics.get("train_loss")) is not None:  # none if resumed after its last step
+        if (loss := self.trainer.callback_metrics.get(self.curve)) is not None:  # none if resumed after its last step
             self._refuse_divergence(torch.isfinite(loss))
 
     def _refuse_divergence(self, finite: torch.Tensor) -> None:
         if not finite:
-            msg = f"training diverged in epoch {self.current_epoch}: lower the learning rate, plan_kwargs={{'lr': …}}"
+            msg = f"{self.stage} diverged in epoch {self.current_epoch}: {self.way_out}"
             raise ValueError(msg)
 
     def configure_optimizers(self) -> Any:
         """Build optimiser and schedule."""
-        adapter, learned = list(self.module.adapter.parameters()), list(self.module.objective.parameters())
-        parameters: list[dict[str, Any]] = [{"params": adapter}]
-        if learned:  # such as a scale, which nothing says should be small
-            parameters.append({"params": learned, "weight_decay": 0.0})
+        parts = {name: part for name, part in self.module.parts().items() if name in self.learned}
+        groups: list[dict[str, Any]] = [{"params": part, "lr": rate_of(name, self.lr)} for name, part in parts.items()]
+        for name, group in zip(parts, groups, strict=True):
+            if name == "objective":  # such as a scale, which nothing says should be small
+                group["weight_decay"] = 0.0
         optimizer: torch.optim.Optimizer
+        rate = rate_of("student", self.lr)
         if self.optimizer == "sgd":
-            optimizer = torch.optim.SGD(parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            optimizer = torch.optim.SGD(groups, rate, momentum=self.momentum, weight_decay=self.weight_decay)
         else:
-            optimizer = torch.optim.AdamW(
-                parameters, self.lr, weight_decay=self.weight_decay, capturable=adapter[0].is_cuda
-            )
+            cuda = self.module.device.type == "cuda"
+            optimizer = torch.optim.AdamW(groups, rate, weight_decay=self.weight_decay, capturable=cuda)
         if self.schedule == "constant":
             return optimizer
-        annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_epochs, eta_min=self.min_lr)
+        annealing = annealed(optimizer, [rate_of(name, self.min_lr) for name in parts], self.max_epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": annealing, "interval": "epoch"}}
 
 
-class KeepBest(Callback):
-    """Gives the module the weights of its best validation epoch when training ends."""
+class PretrainingPlan(DistillationPlan):
+    """Trains each side alone on the classes, before distillation from labels (paper, section 4)."""
 
-    def __init__(self, monitor: str, mode: Literal["min", "max"]) -> None:
-        self.monitor, self.sign = monitor, 1 if mode == "min" else -1
-        self.best = float("inf")
-        self.weights: dict[str, torch.Tensor] | None = None
+    curve, stage = "pretrain_loss", "pretraining"
+    way_out = "lower its learning rate, pretrain_kwargs={'lr': …}, or leave it out by pretrain_epochs=0"
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint needs to know the best epoch so far."""
-        return {"best": self.best, "weights": self.weights}
+    @property
+    def learned(self) -> Sequence[str]:
+        """Parts that are trained: encoder, adapters and the heads that say the classes."""
+        return [part for part in self.module.parts() if part in PRETRAINED]
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the best epoch of a checkpoint."""
-        self.best, self.weights = state_dict["best"], state_dict["weights"]
-
-    def on_validation_end(self, trainer: Trainer, pl_module: DistillationPlan) -> None:  # type: ignore[override]
-        """Copy the weights if they are the best so far."""
-        if self.monitor not in trainer.callback_metrics:
-            known = ", ".join(name for name in trainer.callback_metrics if name.startswith("validation"))
-            msg = f"monitor={self.monitor!r} is not logged; there is {known}"
-            raise ValueError(msg)
-        value = self.sign * float(trainer.callback_metrics[self.monitor])
-        if value < self.best:
-            self.best, self.weights = value, deepcopy(pl_module.module.state_dict())
-
-    def on_fit_end(self, trainer: Trainer, pl_module: DistillationPlan) -> None:  # type: ignore[override]
-        """Bring the best weights back, also where a checkpoint left nothing to train."""
-        if self.weights is not None:
-            pl_module.module.load_state_dict(self.weights)
+    def objective(self, student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Return the loss of both sides."""
+        return self.module.objective.pretrain(student, teacher, label)  # type: ignore[attr-defined]

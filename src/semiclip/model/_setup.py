@@ -54,6 +54,7 @@ class Setup:
     split_key: str | None
     pair_on: Sequence[str] | None = None
     modalities: Mapping[str, str] | None = None
+    label_key: str | None = None
 
     def side(self, adata: AnnData | MuData, side: str) -> AnnData:
         """Return the student's or the teacher's observations."""
@@ -70,6 +71,8 @@ class Setup:
             column(observed, self.perturbation_key, "perturbation_key")
         if side == STUDENT and self.split_key is not None:
             column(observed, self.split_key, "split_key")
+        if side == STUDENT and self.label_key is not None:
+            column(observed, self.label_key, "label_key")
 
     def pairing(self, adata: AnnData | MuData) -> Pairing:
         """Pair by key, or row by row in an AnnData that holds both representations."""
@@ -97,6 +100,17 @@ class Setup:
         if group_key is None:
             return key
         return column(self.side(adata, STUDENT), group_key, "split_key").astype(str).to_numpy()
+
+    def labels(self, adata: AnnData | MuData, pairing: Pairing) -> np.ndarray:
+        """Return the label of each student row, which is its pairing key unless ``label_key`` says otherwise."""
+        if self.label_key is not None or self.pair_on is None:
+            name = self.label_key or self.perturbation_key
+            if name is None:
+                msg = "this objective learns from labels; name their obs column as label_key or perturbation_key"
+                raise ValueError(msg)
+            return column(self.side(adata, STUDENT), name, "label_key").astype(str).to_numpy()
+        keys = pairing.counts.drop(columns=["n_student", "n_teacher"]).astype(str).agg(" | ".join, axis=1).to_numpy()
+        return keys[pairing.student]  # of rows without a key, whatever is last
 
 
 def check_choices(n_hidden: Any, methods: Mapping[str, Any], ridge: float, fallback: str) -> None:

@@ -12,6 +12,8 @@ from torch.nn.functional import normalize
 from semiclip import _draws
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
 
@@ -69,6 +71,11 @@ class PairedTensors:
         )
 
     @property
+    def n_keys(self) -> int:
+        """Number of keys, of which some may have no row."""
+        return len(self.count)
+
+    @property
     def nbytes(self) -> int:
         """Memory of all tensors."""
         return sum(getattr(self, field.name).nbytes for field in fields(self))
@@ -95,14 +102,14 @@ class PairedTensors:
         )
         return PairedTensors(student, teacher, key, batch, self.start[:0].to(device), self.count[:0].to(device))
 
-    def centroids(self, keys: Tensor) -> Tensor:
-        """Mean of the normalised teacher rows of each key, shape (len(keys), D)."""
+    def centroids(self, keys: Tensor, adapt: Callable[[Tensor], Tensor] = lambda rows: rows) -> Tensor:
+        """Mean of the normalised teacher rows of each key, as ``adapt`` shows them, shape (len(keys), D)."""
         count = self.count[keys]
         of_row = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), count)
         first = torch.repeat_interleave(self.start[keys] - (torch.cumsum(count, 0) - count), count)
-        rows = normalize(self.teacher[first + torch.arange(len(of_row), device=keys.device)], dim=1)
-        sums = torch.zeros(len(keys), self.teacher.shape[1], device=keys.device)
-        return sums.index_add_(0, of_row, rows) / count[:, None]
+        rows = normalize(adapt(self.teacher[first + torch.arange(len(of_row), device=keys.device)]), dim=1)
+        sums = torch.zeros(len(keys), rows.shape[1], device=rows.device)
+        return sums.index_add_(0, of_row.to(rows.device), rows) / count.to(rows.device)[:, None]
 
 
 def sorted_by_key(key: np.ndarray) -> np.ndarray:

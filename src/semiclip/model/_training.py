@@ -3,6 +3,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from scvi.train import SaveCheckpoint, TrainRunner
@@ -13,8 +14,10 @@ from semiclip.correction._augmentation import Augmentation
 from semiclip.correction._correct import control_rows
 from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER
+from semiclip.model._keep_best import KeepBest
 from semiclip.model._objective import trainable
-from semiclip.model._plan import DistillationPlan, KeepBest
+from semiclip.model._plan import PRETRAINED, DistillationPlan, PretrainingPlan
+from semiclip.model._rates import MIN_LR, merged
 from semiclip.model._tensors import PairedTensors, leading, sorted_by_key
 
 if TYPE_CHECKING:
@@ -38,6 +41,9 @@ class DistillationTraining:
     _methods: Mapping[str, Method | None]
     _correction: Mapping[str, Any]
     split_seed_: int | None
+    classes_: np.ndarray | None
+    history_: Any
+    is_trained_: bool
 
     @devices_dsp.dedent
     def train(
@@ -55,6 +61,8 @@ class DistillationTraining:
         monitor: str = "validation_loss",
         select: Literal["last", "best"] = "last",
         matmul_precision: Precision = "highest",
+        pretrain_epochs: int | None = None,
+        pretrain_kwargs: dict[str, Any] | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         datasplitter_kwargs: dict[str, Any] | None = None,
         **trainer_kwargs: Any,
@@ -68,7 +76,7 @@ class DistillationTraining:
         pea
             Perturbation Embedding Augmentation of the student in training: ``True`` for that of the paper, ``False``
             for the correction of inference instead, or options of :class:`semiclip.correction.PEA`. ``None`` is
-            ``True`` where the setup names controls, and ``False`` for data without.
+            ``True`` where the setup names controls and the encoder is frozen, and ``False`` otherwise.
         profile
             Where the optimiser and its schedule start from: ``"default"`` was chosen on simulations, ``"paper"`` has
             the paper's learning rate; both depend on the objective, see its ``profiles``.
@@ -91,9 +99,16 @@ class DistillationTraining:
         matmul_precision
             Of float32 matrix products while training: ``"high"`` is TF32 on GPUs that have it, see
             :func:`torch.set_float32_matmul_precision`. ``precision="bf16-mixed"`` is a trainer argument.
+        pretrain_epochs
+            Before distillation, objectives that learn from labels train each side alone on the classes for so many
+            epochs, as many as ``max_epochs`` if ``None``. A model that is trained further is not pretrained again. 0
+            leaves it out.
+        pretrain_kwargs
+            Arguments of the training plan of pretraining, over the objective's own ``pretraining``.
         plan_kwargs
             Arguments of the training plan: ``optimizer``, ``lr``, ``momentum``, ``weight_decay``, ``schedule``,
-            ``min_lr``.
+            ``min_lr``. ``lr`` and ``min_lr`` are numbers, or numbers by part: ``student`` and ``teacher`` for the
+            adapters, ``encoder``, and the names of heads such as ``student_head``; other parts keep their rates.
         datasplitter_kwargs
             ``external_indexing=[train, validation]`` gives the split as rows of the student; ``chunk_rows`` keeps the
             data in main memory and copies so many pairs at a time to the device.
@@ -119,19 +134,27 @@ class DistillationTraining:
         if max_epochs < 1 or batch_size < 2:
             msg = f"max_epochs={max_epochs} must be at least 1 and batch_size={batch_size} at least 2, to contrast rows"
             raise ValueError(msg)
+        pretrain_epochs = max_epochs if pretrain_epochs is None else pretrain_epochs
+        if pretrain_epochs < 0:
+            msg = f"pretrain_epochs={pretrain_epochs} must not be negative; 0 leaves pretraining out"
+            raise ValueError(msg)
         if self.adata is None:
             msg = "the model was loaded without data; load it with SemiClip.load(folder, mdata) to train it further"
             raise ValueError(msg)
-        options = PEA.of(self._setup.control is not None if pea is None else pea)  # type: ignore[attr-defined]
+        if pea is None:  # PEA changes embeddings, not expression
+            pea = self._setup.control is not None and self.module.encoder is None  # type: ignore[attr-defined]
+        options = PEA.of(pea)
         splitting = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
         data = self._paired_data(options, **splitting, **(datasplitter_kwargs or {}))
-        optimisation = {"optimizer": "sgd", **self.module.objective.profiles[profile], **(plan_kwargs or {})}
-        plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
+        start = {"optimizer": "sgd", "min_lr": MIN_LR, **self.module.objective.profiles[profile]}
+        optimisation = merged(start, plan_kwargs or {}, self.module.part_names)
         mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
         if (early_stopping or select == "best") and data.n_val == 0:
             msg = "early stopping and select='best' need validation samples; lower train_size"
             raise ValueError(msg)
         trainable(self.module, data, monitor if early_stopping or select == "best" else None)
+        # heads are new from here on, so that what is refused leaves the model as it was
+        heads = self._heads(data) if self.module.objective.needs_labels else False
         given = [*trainer_kwargs.pop("callbacks", [])]
         # scvi-tools takes Lightning's own checkpoints only beside one that saves models in its log folder
         checkpoints = [each for each in given if isinstance(each, Checkpoint) and not isinstance(each, SaveCheckpoint)]
@@ -146,15 +169,26 @@ class DistillationTraining:
             "limit_val_batches": None if data.n_val else 0,
             "log_every_n_steps": 1,  # curves are by epoch; Lightning warns of epochs with fewer calls than this
         }
-        runner = self._train_runner_cls(
-            self, plan, data, max_epochs, accelerator, devices, callbacks=callbacks, **{**defaults, **trainer_kwargs}
-        )
-        runner.trainer.callbacks += checkpoints
-        self.module.train()  # a loaded model is in evaluation mode
+        pretrained: dict[str, Any] = {}
         with _matmul(matmul_precision):
+            if heads and "ckpt_path" not in trainer_kwargs:
+                pretraining = {"min_lr": MIN_LR, **self.module.objective.pretraining}  # type: ignore[attr-defined]
+                pretraining = merged(pretraining, pretrain_kwargs or {}, PRETRAINED)
+                pretrained = self._pretrain(data, pretrain_epochs, pretraining, accelerator, devices, trainer_kwargs)
+            plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
+            runner = self._train_runner_cls(
+                self, plan, data, max_epochs, accelerator, devices, callbacks=callbacks,
+                **{**defaults, **trainer_kwargs},
+            )  # fmt: skip
+            runner.trainer.callbacks += checkpoints
+            self.module.train()  # a loaded model is in evaluation mode
             runner()
+        self.history_.update(pretrained)
         self.split_seed_ = data.split_seed
         params = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size, "select": select}
+        if self.module.objective.needs_labels:
+            self.classes_ = data.classes  # those of a checkpoint, if it was resumed
+            params["pretrain_epochs"] = pretrain_epochs
         self.train_params_ = {**params, "pea": options.params if options else False, **optimisation}
         self.trainer = None  # it holds the training data and the optimiser's state
 
@@ -166,7 +200,10 @@ class DistillationTraining:
         order = sorted_by_key(pairing.teacher)
         taught = teacher.correction(self._methods[TEACHER], **self._correction)(teacher.values, teacher.batch, order)
         seen = student.values if pea else as_inferred(student.values, student.batch)
-        taught = leading(taught, self.module.n_output)
+        if self.module.teacher_adapter is None:
+            taught = leading(taught, self.module.n_output)
+        if self.module.objective.needs_labels:
+            splitting["labels"] = setup.labels(self.adata, pairing)
         tensors = PairedTensors.from_arrays(seen, taught, pairing.student, pairing.teacher[order], student.batch)
         groups = setup.groups(self.adata, tensors.key.numpy())
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
@@ -186,6 +223,36 @@ class DistillationTraining:
             splitting["augment"] = augment
             splitting["infer"] = lambda rows: as_inferred(student.values, student.batch, rows)
         return self._data_splitter_cls(tensors, groups, split_seed=self.split_seed_, seed=seed, **splitting)
+
+    def _heads(self, data: PairedDataModule) -> bool:
+        """Make heads for the classes of the training rows, unless the model has them; say whether they are new."""
+        if self.is_trained_ and self.classes_ is not None and np.array_equal(self.classes_, data.classes):
+            return False
+        self.module.set_classes(len(data.classes))
+        self.classes_, self.is_trained_ = data.classes, False  # until distillation ends, with curves of its own
+        return True
+
+    def _pretrain(
+        self,
+        data: PairedDataModule,
+        n_epochs: int,
+        how: Mapping[str, Any],
+        accelerator: str,
+        devices: int | list[int] | str,
+        trainer_kwargs: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Train each side alone on the classes, and return the curves of it."""
+        objective: Any = self.module.objective
+        curves: dict[str, Any] = {}
+        if n_epochs:
+            plan = PretrainingPlan(self.module, max_epochs=n_epochs, **how)
+            quiet = {"limit_val_batches": 0, "log_every_n_steps": 1, "enable_checkpointing": False}
+            own = {**trainer_kwargs, **quiet}
+            self.module.train()
+            self._train_runner_cls(self, plan, data, n_epochs, accelerator, devices, **own)()
+            curves, self.is_trained_ = self.history_, False
+        objective.begin()
+        return curves
 
 
 @contextmanager

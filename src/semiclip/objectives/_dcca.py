@@ -54,6 +54,8 @@ class Dcca(nn.Module):
     """
 
     needs_labels: ClassVar[bool] = False
+    adapts_teacher: ClassVar[bool] = False
+    frozen: ClassVar[tuple[str, ...]] = ()
     same_space: ClassVar[bool] = False
     capturable: ClassVar[bool] = False  # eigenvalues are iterated for, until the device says that they converged
     few_rows: ClassVar[str] = "with fewer than both widths and 2 more, canonical correlations are 1 whatever the data"

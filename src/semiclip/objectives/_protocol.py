@@ -13,11 +13,15 @@ class Objective(Protocol):
     """What a model asks of its objective, which is a :class:`torch.nn.Module` besides.
 
     To add one, write it in a file of its own and name it in ``OBJECTIVES``. Parameters of the objective are learned
-    with the adapter, without weight decay.
+    with the adapter, without weight decay. One that needs labels is a :class:`LabelObjective`.
     """
 
     needs_labels: ClassVar[bool]
-    """Whether it needs the perturbation of each row, beyond what is paired with what."""
+    """Whether it learns from the perturbation of each row, beyond what is paired with what."""
+    adapts_teacher: ClassVar[bool]
+    """Whether the teacher has an adapter of its own, unless the model is told otherwise."""
+    frozen: ClassVar[tuple[str, ...]]
+    """Parts of the model that are not trained, or no longer once they are pretrained."""
     same_space: ClassVar[bool]
     """Whether it brings a student row near its teacher row, so that retrieval by cosine makes sense."""
     capturable: ClassVar[bool]
@@ -40,7 +44,7 @@ class Objective(Protocol):
         ...
 
     def __call__(self, student: Tensor, teacher: Tensor, key: Tensor | None = None) -> Tensor:
-        """Return the loss of paired rows, a scalar."""
+        """Return the loss of paired rows, a scalar; ``key`` is the class of each row if labels are needed."""
         ...
 
 

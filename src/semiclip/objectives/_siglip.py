@@ -39,6 +39,8 @@ class SigLip(nn.Module):
     """
 
     needs_labels: ClassVar[bool] = False
+    adapts_teacher: ClassVar[bool] = False
+    frozen: ClassVar[tuple[str, ...]] = ()
     same_space: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     few_rows: ClassVar[str] = "there must be a pair"

@@ -41,6 +41,8 @@ class Vicreg(nn.Module):
     """
 
     needs_labels: ClassVar[bool] = False
+    adapts_teacher: ClassVar[bool] = False
+    frozen: ClassVar[tuple[str, ...]] = ()
     same_space: ClassVar[bool] = True
     capturable: ClassVar[bool] = True
     few_rows: ClassVar[str] = "one row alone has no variance"

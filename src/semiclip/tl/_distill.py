@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from semiclip.correction import PEA
-    from semiclip.model import SemiClip
+    from semiclip.model import Baseline, SemiClip
 
 
 def distill(
@@ -28,6 +28,7 @@ def distill(
     perturbation_key: str | None = None,
     batch_key: str | None = None,
     split_key: str | None = None,
+    label_key: str | None = None,
     modalities: Mapping[str, str] | None = None,
     key_added: str | None = None,
     max_epochs: int = 150,
@@ -35,7 +36,7 @@ def distill(
     rng: int | np.random.Generator | None = None,
     model_kwargs: dict[str, Any] | None = None,
     **train_kwargs: Any,
-) -> SemiClip:
+) -> SemiClip | Baseline:
     """Distil the teacher modality into the student modality with any objective: set up, train and embed in one call.
 
     Parameters
@@ -43,29 +44,34 @@ def distill(
     mdata
         Two modalities that share perturbation labels but no cells, each with an embedding in ``obsm``.
     objective
-        The loss, by its name in :data:`semiclip.objectives.OBJECTIVES`: ``"semiclip"``, ``"siglip"``, ``"vicreg"`` or
-        ``"dcca"``.
-    student_rep, teacher_rep, pair_on, perturbation_key, control, batch_key, split_key, modalities
+        The loss, by its name in :data:`semiclip.objectives.OBJECTIVES`: ``"semiclip"``, ``"clip"``, ``"siglip"``,
+        ``"vicreg"`` and ``"dcca"`` need no labels, ``"kd"``, ``"shake"`` and ``"c2kd"`` learn from perturbations as
+        classes. Or a baseline in closed form, by its name in :data:`semiclip.baselines.BASELINES`: ``"unimodal"``,
+        ``"random"``, ``"ridge"``, ``"cca"``, ``"procrustes"`` or ``"knn"``.
+    student_rep, teacher_rep, pair_on, perturbation_key, control, batch_key, split_key, label_key, modalities
         What the columns mean, see :meth:`semiclip.model.SemiClip.setup_mudata`.
     key_added
         Where in ``obsm`` of the student modality the distilled embedding goes, ``"X_"`` and the name of the objective
         if ``None``.
     max_epochs
-        Training epochs.
+        Training epochs; baselines have none.
     pea
         Perturbation Embedding Augmentation, on wherever ``control`` names controls; ``False`` turns it off, options of
-        :class:`semiclip.correction.PEA` by name change it.
+        :class:`semiclip.correction.PEA` by name change it. Baselines are not augmented.
     rng
         Seed of weights, split and pairing; ``None`` follows ``scvi.settings.seed``.
     model_kwargs
-        Further arguments of :class:`semiclip.model.SemiClip`, such as ``n_hidden``, or those of the objective.
+        Further arguments of :class:`semiclip.model.SemiClip` or :class:`semiclip.model.Baseline`, such as ``n_hidden``,
+        or those of the objective.
     **train_kwargs
-        Further arguments of :meth:`semiclip.model.SemiClip.train`, such as ``batch_size`` or ``plan_kwargs``.
+        Further arguments of :meth:`semiclip.model.SemiClip.train`, such as ``batch_size`` or ``plan_kwargs``. Of a
+        baseline, those of optimisation have no effect.
 
     Returns
     -------
     The trained model, with which :func:`semiclip.tl.embed` embeds other data. ``obsm[key_added]`` of the student
-    modality is float32 of shape (n_obs, D) with D the width of the teacher, or ``n_components`` of ``"dcca"``.
+    modality is float32 of shape (n_obs, D) with D the width of the teacher, or ``n_components`` of ``"dcca"`` and
+    ``"cca"``.
 
     Raises
     ------
@@ -97,19 +103,23 @@ def distill(
     >>> mdata["rna"].obsm["X_vicreg"].shape
     (432, 128)
     """
-    from semiclip.model import SemiClip
-    from semiclip.model._objective import complete
+    from semiclip.baselines import BASELINES
+    from semiclip.model import Baseline, SemiClip
+    from semiclip.objectives import OBJECTIVES
 
     model_kwargs = model_kwargs or {}
-    if "objective" in model_kwargs:
-        msg = "model_kwargs has an objective of its own; pass objective= to scl.tl.distill instead"
+    if own := [name for name in ("objective", "method") if name in model_kwargs]:
+        msg = f"model_kwargs has {own[0]}= of its own; pass objective= to scl.tl.distill instead"
         raise ValueError(msg)
-    complete(objective, {})
+    if objective not in OBJECTIVES and objective not in BASELINES:
+        msg = f"objective={objective!r} is not one of {', '.join([*OBJECTIVES, *BASELINES])}"
+        raise ValueError(msg)
     key_added = f"X_{objective}" if key_added is None else key_added
     writable(modality(mdata, roles(modalities)["student"]), key_added)
     spare(key_added, student_rep)
     before = dict(mdata.uns)
-    SemiClip.setup_mudata(
+    model_cls = SemiClip if objective in OBJECTIVES else Baseline
+    model_cls.setup_mudata(
         mdata,
         student_rep=student_rep,
         teacher_rep=teacher_rep,
@@ -118,11 +128,16 @@ def distill(
         control=control,
         batch_key=batch_key,
         split_key=split_key,
+        label_key=label_key,
         modalities=modalities,
     )
     try:
         with seeded(rng):
-            model = SemiClip(mdata, objective=objective, **model_kwargs)
+            model: SemiClip | Baseline
+            if objective in OBJECTIVES:
+                model = SemiClip(mdata, objective=objective, **model_kwargs)
+            else:
+                model = Baseline(mdata, method=objective, **model_kwargs)
             model.train(max_epochs, pea=pea, **train_kwargs)
     except BaseException:
         mdata.uns = before  # what the setup left there to find the data again

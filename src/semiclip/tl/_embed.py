@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from semiclip.model import SemiClip
+    from semiclip.model import Baseline, SemiClip
 
 
 def embed(
     adata: AnnData | MuData,
-    model: SemiClip,
+    model: SemiClip | Baseline,
     *,
     perturbation_key: str | None = UNSET,
     control: str | Sequence[str] | None = UNSET,
@@ -90,6 +90,6 @@ def embed(
     keys = {**model.registry["setup_args"], **{name: key for name, key in own.items() if key is not UNSET}}
     given = model.init_params_
     objective = {name: value for kwargs in given["kwargs"].values() for name, value in kwargs.items()}
-    params = {"model": "SemiClip", **keys, **given["non_kwargs"], **objective, **model.train_params_}
+    params = {"model": type(model).__name__, **keys, **given["non_kwargs"], **objective, **model.train_params_}
     record(target, key_added, params)
     return result if copy else None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from torch.nn.functional import cross_entropy, normalize
 
-from semiclip.objectives import Clip
+from semiclip.objectives import SemiClipped
 
 DUPLICATES = ["negative", "mask", "multi_positive"]
 
@@ -43,7 +43,7 @@ def naive(student, teacher, key, *, temperature=0.1, symmetric=False, duplicates
 def test_perfect_pairs(n, value):
     eye = torch.eye(n, dtype=torch.float64)
     for symmetric in (False, True):
-        loss = Clip(symmetric=symmetric)(eye, eye).item()
+        loss = SemiClipped(symmetric=symmetric)(eye, eye).item()
         assert loss == pytest.approx(log1p((n - 1) * exp(-10)), rel=1e-12)
         assert loss == pytest.approx(value, rel=1e-4)
 
@@ -51,7 +51,7 @@ def test_perfect_pairs(n, value):
 @pytest.mark.parametrize("n", [2, 1024])
 def test_a_teacher_that_always_says_the_same_teaches_nothing(n):
     student = torch.randn(n, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    loss = Clip()(student, torch.ones(n, 8, dtype=torch.float64)).item()
+    loss = SemiClipped()(student, torch.ones(n, 8, dtype=torch.float64)).item()
     assert loss == pytest.approx(log(n), rel=1e-12)
     if n == 1024:
         assert loss == pytest.approx(6.93147, abs=5e-6)
@@ -61,7 +61,7 @@ def test_a_teacher_that_always_says_the_same_teaches_nothing(n):
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_one_pair_alone_is_certain(duplicates, symmetric):
     student, teacher, key = pairs(0, n=1)
-    assert Clip(duplicates=duplicates, symmetric=symmetric)(student, teacher, key).item() == 0
+    assert SemiClipped(duplicates=duplicates, symmetric=symmetric)(student, teacher, key).item() == 0
 
 
 @given(
@@ -75,7 +75,7 @@ def test_one_pair_alone_is_certain(duplicates, symmetric):
 def test_equals_the_sum_row_by_row(seed, n, n_keys, temperature, symmetric, duplicates):
     student, teacher, key = pairs(seed, n=n, n_keys=n_keys)
     keywords = {"temperature": temperature, "symmetric": symmetric, "duplicates": duplicates}
-    loss = Clip(**keywords)(student, teacher, key)
+    loss = SemiClipped(**keywords)(student, teacher, key)
     assert loss.shape == ()
     assert loss.item() == pytest.approx(naive(student, teacher, key, **keywords), rel=1e-9, abs=1e-12)
 
@@ -86,31 +86,35 @@ def test_symmetric_is_the_loss_of_open_clip(seed, temperature):
     logits = normalize(student) @ normalize(teacher).T * (1 / temperature)
     labels = torch.arange(len(logits))
     expected = (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
-    assert Clip(temperature=temperature, symmetric=True)(student, teacher).item() == pytest.approx(expected.item())
+    assert SemiClipped(temperature=temperature, symmetric=True)(student, teacher).item() == pytest.approx(
+        expected.item()
+    )
 
 
 def test_the_direction_matters_unless_the_scores_are_symmetric():
     student, teacher, _ = pairs(0)
-    one_way, other_way = Clip()(student, teacher), Clip()(teacher, student)
-    both = Clip(symmetric=True)(student, teacher)
+    one_way, other_way = SemiClipped()(student, teacher), SemiClipped()(teacher, student)
+    both = SemiClipped(symmetric=True)(student, teacher)
     assert abs(one_way - other_way) > 0.01
     assert both.item() == pytest.approx((one_way.item() + other_way.item()) / 2, rel=1e-12)
-    assert Clip(symmetric=True)(student, student).item() == pytest.approx(Clip()(student, student).item(), rel=1e-12)
+    assert SemiClipped(symmetric=True)(student, student).item() == pytest.approx(
+        SemiClipped()(student, student).item(), rel=1e-12
+    )
 
 
 def test_lengths_do_not_matter_but_the_pairing_does():
     student, teacher, _ = pairs(0)
-    loss = Clip()(student, teacher).item()
+    loss = SemiClipped()(student, teacher).item()
     lengths = torch.rand(12, 1, dtype=torch.float64) + 0.1
-    assert Clip()(student * lengths, 3 * teacher).item() == pytest.approx(loss, rel=1e-12)
+    assert SemiClipped()(student * lengths, 3 * teacher).item() == pytest.approx(loss, rel=1e-12)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    assert Clip()(student[order], teacher[order]).item() == pytest.approx(loss, rel=1e-12)
-    assert abs(Clip()(student, teacher[order]).item() - loss) > 0.01
+    assert SemiClipped()(student[order], teacher[order]).item() == pytest.approx(loss, rel=1e-12)
+    assert abs(SemiClipped()(student, teacher[order]).item() - loss) > 0.01
 
 
 def test_a_high_temperature_tells_nothing_apart():
     student, teacher, _ = pairs(0)
-    assert Clip(temperature=1e6)(student, teacher).item() == pytest.approx(log(12), abs=1e-5)
+    assert SemiClipped(temperature=1e6)(student, teacher).item() == pytest.approx(log(12), abs=1e-5)
 
 
 @pytest.mark.parametrize("zero", ["student", "teacher", "both"])
@@ -122,7 +126,7 @@ def test_vectors_of_zeros_stay_finite(zero, duplicates):
     if zero != "student":
         teacher[2] = 0
     student.requires_grad_()
-    loss = Clip(duplicates=duplicates)(student, teacher, key)
+    loss = SemiClipped(duplicates=duplicates)(student, teacher, key)
     loss.backward()
     assert loss.isfinite()
     assert student.grad.isfinite().all()
@@ -132,7 +136,7 @@ def test_vectors_of_zeros_stay_finite(zero, duplicates):
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_gradient(duplicates, symmetric):
     student, teacher, key = pairs(0, n=4, d=2, n_keys=2)
-    loss = Clip(temperature=0.5, duplicates=duplicates, symmetric=symmetric)
+    loss = SemiClipped(temperature=0.5, duplicates=duplicates, symmetric=symmetric)
     student.requires_grad_()
     teacher.requires_grad_()
     assert torch.autograd.gradcheck(lambda h, t: loss(h, t, key), (student, teacher))
@@ -143,17 +147,17 @@ def test_a_batch_of_one_key(symmetric):
     """Masked, nothing is left to confuse a row with; with several right answers the best is to doubt evenly."""
     student, teacher, _ = pairs(0)
     key = torch.zeros(12, dtype=torch.long)
-    assert Clip(duplicates="mask", symmetric=symmetric)(student, teacher, key).item() == 0
-    assert Clip(duplicates="multi_positive", symmetric=symmetric)(student, teacher, key).item() >= log(12)
+    assert SemiClipped(duplicates="mask", symmetric=symmetric)(student, teacher, key).item() == 0
+    assert SemiClipped(duplicates="multi_positive", symmetric=symmetric)(student, teacher, key).item() >= log(12)
     same = torch.ones(12, 5, dtype=torch.float64)
-    loss = Clip(duplicates="multi_positive", symmetric=symmetric)(same, same, key)
+    loss = SemiClipped(duplicates="multi_positive", symmetric=symmetric)(same, same, key)
     assert loss.item() == pytest.approx(log(12), rel=1e-12)
 
 
 def test_without_duplicates_the_variants_agree():
     student, teacher, _ = pairs(0)
     key = torch.arange(12)
-    losses = [Clip(duplicates=duplicates)(student, teacher, key).item() for duplicates in DUPLICATES]
+    losses = [SemiClipped(duplicates=duplicates)(student, teacher, key).item() for duplicates in DUPLICATES]
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-12)
 
 
@@ -165,41 +169,41 @@ def test_masked_duplicates_are_absent():
         rows = [i] + [j for j in range(12) if key[j] != key[i]]
         scores = normalize(student[rows]) @ normalize(teacher[rows]).T / 0.1
         expected += cross_entropy(scores[:1], torch.tensor([0])).item() / 12
-    assert Clip(duplicates="mask")(student, teacher, key).item() == pytest.approx(expected, rel=1e-12)
-    assert expected < Clip()(student, teacher, key).item()
+    assert SemiClipped(duplicates="mask")(student, teacher, key).item() == pytest.approx(expected, rel=1e-12)
+    assert expected < SemiClipped()(student, teacher, key).item()
 
 
 def test_the_key_is_only_looked_at_when_it_matters():
     student, teacher, key = pairs(0)
-    assert Clip()(student, teacher, key).item() == Clip()(student, teacher).item()
+    assert SemiClipped()(student, teacher, key).item() == SemiClipped()(student, teacher).item()
 
 
 def test_single_precision():
     student, teacher, key = pairs(0)
     for duplicates in DUPLICATES:
-        loss = Clip(duplicates=duplicates)
+        loss = SemiClipped(duplicates=duplicates)
         single = loss(student.float(), teacher.float(), key)
         assert single.dtype == torch.float32
         assert single.item() == pytest.approx(loss(student, teacher, key).item(), rel=1e-5)
 
 
 def test_has_no_parameters_to_learn():
-    assert list(Clip().parameters()) == []
+    assert list(SemiClipped().parameters()) == []
 
 
 @pytest.mark.parametrize("temperature", [0, -0.1, float("nan")])
 def test_refuses_a_temperature(temperature):
     with pytest.raises(ValueError, match=f"temperature={temperature} must be positive"):
-        Clip(temperature=temperature)
+        SemiClipped(temperature=temperature)
 
 
 def test_refuses_an_unknown_treatment_of_duplicates():
     with pytest.raises(ValueError, match="duplicates='drop' is not one of negative, mask, multi_positive"):
-        Clip(duplicates="drop")
+        SemiClipped(duplicates="drop")
 
 
 @pytest.mark.parametrize("duplicates", ["mask", "multi_positive"])
 def test_refuses_duplicates_without_a_key(duplicates):
     student, teacher, _ = pairs(0)
     with pytest.raises(ValueError, match=f'duplicates="{duplicates}" needs the key of each row'):
-        Clip(duplicates=duplicates)(student, teacher)
+        SemiClipped(duplicates=duplicates)(student, teacher)

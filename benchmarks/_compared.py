@@ -1,0 +1,83 @@
+"""One run of the comparison of methods: distil, embed what was not seen, and judge it."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from _simulated import KEYS, encoded
+
+import semiclip as scl
+from semiclip.objectives import OBJECTIVES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+def train(job: dict[str, Any]) -> dict[str, Any]:
+    """Distil, embed what was not seen, and judge it; a method that diverges has no figures."""
+    unseen = embedded(job)
+    if unseen is None:
+        return {"recall": np.nan, "preservation": np.nan}
+    preserved = scl.tl.preservation(
+        unseen, use_rep=f"X_{job['method']}", **KEYS, baselines=(), max_epochs=60, batch_size=64, lr=1e-3,
+        rng=job["seed"], normalize=job["data"] != "u2os", device="cpu", progress_bar=False,
+    )  # fmt: skip
+    score = (preserved["metric"] == "preservation") & (preserved["key"] == "unseen perturbations")
+    return {"recall": recalled(job, unseen), "preservation": float(preserved.loc[score, "value"].iloc[0])}
+
+
+def recall_alone(job: dict[str, Any]) -> dict[str, Any]:
+    """Do the same without the decoder of preservation, to search settings."""
+    unseen = embedded(job)
+    return {"recall": np.nan if unseen is None else recalled(job, unseen)}
+
+
+def embedded(job: dict[str, Any]) -> AnnData | None:
+    """Distil, and embed what was not seen; nothing if training diverges."""
+    mdata, unseen, _ = study(job["data"], job["seed"])
+    method, setting = job["method"], dict(job["setting"])
+    if method in OBJECTIVES:
+        setting["pea"] = job["pea"]
+    try:
+        with redirect_stdout(io.StringIO()):  # scvi-tools prints what it raises
+            model = scl.tl.distill(
+                mdata, objective=method, student_rep="X_pca", teacher_rep="X_image", rng=job["seed"],
+                accelerator="cpu", enable_progress_bar=False, matmul_precision="medium",
+                **pairing(job["data"]), **setting,
+            )  # fmt: skip
+    except ValueError as error:
+        if "diverged" not in str(error):
+            raise
+        return None
+    scl.tl.embed(unseen, model)
+    return unseen
+
+
+def recalled(job: dict[str, Any], unseen: AnnData) -> float:
+    """Return the mean recall of known relationships."""
+    relationships = study(job["data"], job["seed"])[2]
+    table = scl.tl.recall(unseen, use_rep=f"X_{job['method']}", **KEYS, relationships=relationships)
+    return float(table.loc[table["key"] == "mean", "value"].iloc[0])
+
+
+@lru_cache(maxsize=2)
+def study(data: str, seed: int) -> tuple[Any, Any, pd.DataFrame]:
+    """Return what is distilled from, what is judged, and what is known of it."""
+    if data != "u2os":
+        simulated = encoded(seed, difficulty=data)
+        return simulated.mdata, simulated.knockouts["rna"], simulated.relationships
+    compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs()
+    encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=40, normalize=False, rng=seed)
+    scl.pp.encode(orfs, encoder=encoder)
+    return compounds, orfs, scl.datasets.relationships()
+
+
+def pairing(data: str) -> dict[str, Any]:
+    if data != "u2os":
+        return {"pair_on": ["perturbation", "dose"], **KEYS}
+    return {"pair_on": "perturbation", "perturbation_key": "perturbation", "control": None}

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semiclip.baselines._moments import centred, gram, linear, mean
+from semiclip.baselines._protocol import check_pairs
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class Procrustes:
+    """The student turned into the teacher's space: the best rotation (or reflection), one factor and a shift.
+
+    Principal components are turned, as many as the narrower side has dimensions. If it wins, both spaces have the same
+    shape, and distillation only had to find how they lie.
+
+    Notes
+    -----
+    TVN that whitens by the controls of all batches takes out every invertible linear map. Unless the teacher has fewer
+    dimensions than the student, of which the last components are then lost, recall after it is that of
+    :class:`Unimodal`.
+
+    References
+    ----------
+    Schönemann, Psychometrika 1966, DOI 10.1007/BF02289451.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> student, key = rng.normal(size=(50, 2)), np.arange(50)
+    >>> teacher = 3 * student @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + 5
+    >>> out = Procrustes().fit(student, teacher, key, rng=rng).transform(student)
+    >>> bool(np.allclose(out, teacher, atol=1e-5))
+    True
+    """
+
+    def __init__(self) -> None:
+        self.fitted: dict[str, np.ndarray] = {}
+
+    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
+        """Find the rotation; returns the baseline itself."""
+        check_pairs(student, teacher, key)
+        shift, width = (mean(student), mean(teacher)), student.shape[1]
+        products = centred(gram(student, teacher, shift))
+        fewer = min(width, teacher.shape[1])
+        left, size = _components(products[:width, :width], fewer)
+        right, _ = _components(products[width:, width:], fewer)
+        if size == 0:
+            msg = f"the {len(student)} student rows do not vary, so there is nothing to turn"
+            raise ValueError(msg)
+        # what scipy.linalg.orthogonal_procrustes does with the rows, from their products
+        u, values, vh = np.linalg.svd(left.T @ products[:width, width:] @ right)
+        weight = values.sum() / size * left @ u @ vh @ right.T
+        self.fitted = {"shift": shift[0], "weight": weight, "offset": shift[1]}
+        return self
+
+    def transform(self, student: np.ndarray) -> np.ndarray:
+        """Turn each row, float32 of shape (m, D)."""
+        return linear(self, student)
+
+
+def _components(products: np.ndarray, n_components: int) -> tuple[np.ndarray, float]:
+    """Return the leading directions, shape (d, n_components), and the sum of squares along them."""
+    values, vectors = np.linalg.eigh(products)
+    return vectors[:, -n_components:], float(values[-n_components:].clip(min=0).sum())

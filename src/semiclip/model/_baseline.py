@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from semiclip.baselines import BASELINES
+from semiclip.metrics import group_mean
+from semiclip.model._base import PairedModel
+from semiclip.model._fields import STUDENT, TEACHER
+from semiclip.model._setup import Method, check_choices
+from semiclip.model._split import given_split, split_groups
+from semiclip.model._training import DistillationTraining
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from anndata import AnnData
+    from mudata import MuData
+
+
+class BaselineModule(nn.Module):
+    """Holds what a baseline learned, so that scvi-tools saves it as it does weights."""
+
+    def __init__(self, method: str, **method_kwargs: Any) -> None:
+        super().__init__()
+        self.objective_name = method
+        self.baseline: Any = BASELINES[method](**method_kwargs)
+        self.n_output = 0
+
+    def get_extra_state(self) -> dict[str, torch.Tensor]:
+        """Return what was learned."""
+        return {name: torch.as_tensor(values) for name, values in self.baseline.fitted.items()}
+
+    def set_extra_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on with what was learned before."""
+        self.baseline.fitted = {name: values.cpu().numpy() for name, values in state.items()}
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return torch.device("cpu")
+
+    def embed(self, read: Callable[[slice], np.ndarray], n: int, block: int) -> np.ndarray:
+        """Embed ``n`` rows, reading a block at a time; float32 of shape (n, p)."""
+        starts = range(0, max(n, 1), block)  # no rows have a width too
+        return np.concatenate([self.baseline.transform(read(slice(start, min(start + block, n)))) for start in starts])
+
+    def on_load(self, model: Any, **kwargs: Any) -> None:
+        """Do nothing: scvi-tools calls this on every module that it loads."""
+
+
+def check_known(train_kwargs: Mapping[str, Any]) -> None:
+    """Refuse what training of a model would refuse too, such as a name that is spelt wrong."""
+    from lightning import Trainer as LightningTrainer
+    from scvi.train import Trainer
+
+    takers = (DistillationTraining.train, Trainer, LightningTrainer)
+    known = {name for taker in takers for name in signature(taker).parameters} - {"kwargs", "trainer_kwargs"}
+    if unknown := [name for name in train_kwargs if name not in {*known, "ckpt_path"}]:
+        msg = f"train() takes no argument {', '.join(map(repr, unknown))}"
+        raise TypeError(msg)
+
+
+class Baseline(PairedModel):
+    """A closed-form baseline with the setup, the correction and the inference of :class:`SemiClip`.
+
+    It is learned from the treated student rows that are paired, each with the mean teacher row of its key.
+
+    Parameters
+    ----------
+    adata
+        MuData or AnnData registered with :meth:`setup_mudata` or :meth:`setup_anndata`.
+    registry
+        Registry of a saved model; scvi-tools passes it when it loads one without data.
+    method
+        One of :data:`semiclip.baselines.BASELINES`: ``"unimodal"``, ``"random"``, ``"ridge"``, ``"cca"``,
+        ``"procrustes"`` or ``"knn"``.
+    student_correction, teacher_correction, ridge, fallback
+        As in :class:`SemiClip`.
+    **method_kwargs
+        Arguments of the method.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8)
+    >>> scl.model.Baseline.setup_mudata(
+    ...     study.mdata,
+    ...     student_rep="X_pca",
+    ...     teacher_rep="X_image",
+    ...     pair_on=["perturbation", "dose"],
+    ...     perturbation_key="perturbation",
+    ...     control="control",
+    ...     batch_key="batch",
+    ... )
+    >>> model = scl.model.Baseline(study.mdata, method="ridge")
+    >>> model.train()
+    >>> model.get_latent_representation().shape
+    (432, 128)
+    """
+
+    _module_cls = BaselineModule
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        registry: dict[str, Any] | None = None,
+        *,
+        method: str = "ridge",
+        student_correction: Method | None = "tvn",
+        teacher_correction: Method | None = "tvn",
+        ridge: float = 0.5,
+        fallback: Literal["raise", "pooled"] = "raise",
+        **method_kwargs: Any,
+    ) -> None:
+        if method not in BASELINES:
+            msg = f"method={method!r} is not one of {', '.join(BASELINES)}"
+            raise ValueError(msg)
+        check_choices([], {STUDENT: student_correction, TEACHER: teacher_correction}, ridge, fallback)
+        super().__init__(adata, registry)
+        self._correction = {"ridge": ridge, "fallback": fallback}
+        self._methods = {STUDENT: student_correction, TEACHER: teacher_correction}
+        self.module = self._module_cls(method, **method_kwargs)
+        if self.adata is not None:
+            self.var_names_ = self.get_var_names()
+        self.train_params_: dict[str, Any] = {}
+        settings = {"student correction": student_correction, "teacher correction": teacher_correction, **method_kwargs}
+        self._model_summary_string = (
+            f"Baseline {method}, {', '.join(f'{name}: {value}' for name, value in settings.items())}."
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        **train_kwargs: Any,
+    ) -> None:
+        """Learn from the training rows; what is left out is left out as in :meth:`SemiClip.train`.
+
+        Parameters
+        ----------
+        max_epochs
+            Without effect, since there is nothing to iterate.
+        train_size, validation_size
+            Fractions of the groups (``split_key``) for training and validation.
+        datasplitter_kwargs
+            ``external_indexing=[train, validation]`` gives the split as rows of the student.
+        **train_kwargs
+            Other arguments of :meth:`SemiClip.train`, taken so that one call trains anything, and without effect.
+
+        Raises
+        ------
+        ValueError
+            If a batch has too few controls, there are too few keys, or ``pea`` is asked for.
+        TypeError
+            If an argument is not one that :meth:`SemiClip.train` takes.
+        """
+        check_known(train_kwargs)
+        if train_kwargs.get("pea"):
+            msg = "a baseline in closed form is not augmented; leave out pea"
+            raise ValueError(msg)
+        if self.adata is None:
+            msg = "the model was loaded without data; load it with Baseline.load(folder, mdata) to train it further"
+            raise ValueError(msg)
+        setup = self._setup
+        sides = {side: setup.read(self.adata, side) for side in (STUDENT, TEACHER)}
+        pairing = setup.pairing(self.adata)
+        paired = np.flatnonzero(pairing.student >= 0)
+        seeds = torch.randint(2**31, (2,)).tolist()  # follow scvi.settings.seed
+        external_indexing = (datasplitter_kwargs or {}).get("external_indexing")
+        if external_indexing is None:
+            groups = setup.groups(self.adata, pairing.student)[paired]
+            split = [*split_groups(paired, groups, train_size, validation_size, seeds[0])]
+        else:
+            split = given_split(external_indexing, paired)
+        self.train_indices, self.validation_indices, self.test_indices = split
+
+        def rows(side: str, wanted: np.ndarray) -> np.ndarray:
+            observed = sides[side]
+            correction = observed.correction(self._methods[side], **self._correction)
+            return correction(observed.values, observed.batch, wanted)
+
+        shown = np.flatnonzero(pairing.teacher >= 0)
+        targets = group_mean(rows(TEACHER, shown), pairing.teacher[shown], pairing.n_keys)
+        key = pairing.student[split[0]]
+        rng = np.random.default_rng(seeds[1])
+        self.module.baseline.fit(rows(STUDENT, split[0]), targets.astype(np.float32)[key], key, rng=rng)
+        self.is_trained_ = True
+        self.history_: dict[str, Any] = {}
+        self.train_params_ = {"train_size": train_size}

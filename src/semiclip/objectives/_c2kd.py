@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from semiclip.objectives._kendall import kendall
+from semiclip.objectives._labels import LabelObjective, one_of, positive
+from semiclip.objectives._soft_targets import NonTarget, non_target_divergence, soft_divergence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+Average = Literal["kept", "all"]
+
+
+class C2kd(LabelObjective):
+    r"""Customised cross-modal distillation: both sides learn their classes, and from each other where they agree.
+
+    Each side has a head and a proxy, both linear maps of its embedding, with logits :math:`u` and :math:`q`. With
+    :math:`D(a \leftarrow b) = T^2 \operatorname{KL}(\sigma(\operatorname{sg} b / T) \,\|\, \sigma(a / T))`, in which
+    :math:`b` has no gradient, :math:`D_{\setminus y}` the same over the classes that are not the label, and :math:`K`
+    the rows on which Kendall's :math:`\tau_b` of :math:`q_S` and :math:`q_T` is above a threshold, it is
+
+    .. math::
+
+        \sum_{X \in \{S, T\}} [\operatorname{CE}(u_X, y) + D(q_X \leftarrow u_X) + D(u_X \leftarrow q_X)]
+        + \frac{1}{|K|} \sum_{i \in K} [D_{\setminus y}(q_S \leftarrow q_T) + D_{\setminus y}(q_T \leftarrow q_S)]_i
+
+    with means over all rows in the first part. Without any row in :math:`K` the second is 0.
+
+    Parameters
+    ----------
+    temperature
+        :math:`T`.
+    threshold
+        What :math:`\tau_b` must exceed.
+    nontarget
+        Whether the label leaves the softmax (``"exclude"``), or stays in it with a logit of ``"zero"``, as in the
+        authors' code.
+    average
+        Whether the sum over :math:`K` is divided by the rows that are ``"kept"`` or, as in the authors' code, by
+        ``"all"`` rows of the mini-batch.
+
+    Notes
+    -----
+    The authors' proxies read feature maps of a convolutional network by a convolution of width 1, batch normalisation
+    and a leaky ReLU before the linear map. Embeddings are vectors, and theirs are linear here. Their temperature is 1
+    and their threshold 0.
+
+    References
+    ----------
+    Huo et al., C2KD: bridging the modality gap for cross-modal knowledge distillation, CVPR 2024; Bendidi et al., ICML
+    2025, DOI 10.48550/arXiv.2505.21317.
+
+    Examples
+    --------
+    Heads that say nothing leave the cross-entropy of chance on both sides.
+
+    >>> import torch
+    >>> objective = C2kd()
+    >>> objective.set_classes(4, 5, 3)
+    >>> for weights in objective.parameters():
+    ...     _ = torch.nn.init.zeros_(weights)
+    >>> round(objective(torch.ones(2, 4), torch.ones(2, 5), torch.tensor([0, 2])).item(), 4)
+    2.1972
+    """
+
+    heads_of: ClassVar[dict[str, str]] = {
+        **LabelObjective.heads_of,
+        "student_proxy": "student",
+        "teacher_proxy": "teacher",
+    }
+    frozen: ClassVar[tuple[str, ...]] = ()
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {
+            "lr": {
+                "student": 0.03,
+                "teacher": 0.03,
+                "student_head": 0.03,
+                "teacher_head": 0.03,
+                "student_proxy": 0.03,
+                "teacher_proxy": 0.03,
+            }
+        },
+        "paper": {
+            "lr": {
+                "student": 0.1,
+                "teacher": 1e-6,
+                "student_head": 1e-5,
+                "teacher_head": 1e-3,
+                "student_proxy": 1e-5,
+                "teacher_proxy": 1e-3,
+            },
+            "min_lr": 1e-7,
+        },
+    }
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 2.0,
+        threshold: float = 0.3,
+        nontarget: NonTarget = "exclude",
+        average: Average = "kept",
+    ) -> None:
+        super().__init__()
+        positive(temperature=temperature)
+        if not -1 <= threshold <= 1:
+            msg = f"threshold={threshold} must be within [-1, 1], as a rank correlation is"
+            raise ValueError(msg)
+        one_of(get_args(NonTarget), nontarget=nontarget)
+        one_of(get_args(Average), average=average)
+        self.temperature, self.threshold = temperature, threshold
+        self.nontarget, self.average = nontarget, average
+
+    def forward(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, D) of classes ``label`` (B,)."""
+        own, from_student = self._within("student", student, label)
+        other, from_teacher = self._within("teacher", teacher, label)
+        return own + other + self._across(from_student, from_teacher, label)
+
+    def _within(self, side: str, embedding: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of head and proxy of one side, and what the proxy says."""
+        head, proxy = (self.logits(f"{side}_{part}", embedding) for part in ("head", "proxy"))
+        to_proxy = soft_divergence(proxy, head.detach(), self.temperature)
+        to_head = soft_divergence(head, proxy.detach(), self.temperature)
+        return cross_entropy(head, label) + to_proxy + to_head, proxy
+
+    def _across(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
+        """Bring the proxies of rows on which they agree nearer to each other, but for the label."""
+        kept = kendall(student, teacher) > self.threshold  # never where it is NaN, as of constant logits
+        to_student, to_teacher = (
+            non_target_divergence(a, b.detach(), label, self.temperature, nontarget=self.nontarget)
+            for a, b in ((student, teacher), (teacher, student))
+        )
+        # rows are not picked out, since how many there are would have to be waited for
+        total = torch.where(kept, to_student + to_teacher, 0).sum()
+        return total / (kept.sum().clamp(min=1) if self.average == "kept" else len(kept))

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from semiclip.objectives._labels import LabelObjective, not_negative, positive
+from semiclip.objectives._soft_targets import soft_divergence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+class Kd(LabelObjective):
+    r"""Knowledge distillation: the student learns its classes and what a pretrained teacher says of all of them.
+
+    With the logits :math:`u_S` of the student's head and :math:`u_T` of the teacher's, which is frozen together with
+    the teacher's adapter, it is the mean over rows of
+
+    .. math::
+
+        \operatorname{CE}(u_S, y) + \alpha T^2 \operatorname{KL}(\sigma(u_T / T) \,\|\, \sigma(u_S / T)).
+
+    Parameters
+    ----------
+    temperature
+        :math:`T`, which softens both sides.
+    alpha
+        :math:`\alpha`, the weight of the teacher.
+
+    References
+    ----------
+    Hinton et al. 2015, DOI 10.48550/arXiv.1503.02531.
+
+    Examples
+    --------
+    Heads that say nothing leave the cross-entropy of chance.
+
+    >>> import torch
+    >>> objective = Kd()
+    >>> objective.set_classes(4, 5, 3)
+    >>> for weights in objective.parameters():
+    ...     _ = torch.nn.init.zeros_(weights)
+    >>> round(objective(torch.ones(2, 4), torch.ones(2, 5), torch.tensor([0, 2])).item(), 4)
+    1.0986
+    """
+
+    frozen: ClassVar[tuple[str, ...]] = ("teacher", "teacher_head")
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"lr": {"student": 0.03, "teacher": 0.03, "student_head": 0.03, "teacher_head": 0.03}},
+        "paper": {"lr": {"student": 0.1, "student_head": 1e-4}, "min_lr": 1e-10},
+    }
+
+    def __init__(self, *, temperature: float = 9.0, alpha: float = 10.0) -> None:
+        super().__init__()
+        positive(temperature=temperature)
+        not_negative(alpha=alpha)
+        self.temperature, self.alpha = temperature, alpha
+
+    def forward(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, D) of classes ``label`` (B,)."""
+        own = self.logits("student_head", student)
+        with torch.no_grad():
+            other = self.logits("teacher_head", teacher)
+        return cross_entropy(own, label) + self.alpha * soft_divergence(own, other, self.temperature)

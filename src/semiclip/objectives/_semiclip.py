@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, normalize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+Duplicates = Literal["negative", "mask", "multi_positive"]
+
+
+class SemiClipped(nn.Module):
+    r"""The contrastive loss of CLIP from student to frozen teacher (paper Algorithm 1).
+
+    With :math:`s_{ij} = \cos(h_i, t_j) / \tau` it is the mean over rows of
+    :math:`-s_{ii} + \log \sum_j \exp s_{ij}`. The paper prints a sum, which would only rescale the learning rate.
+
+    Parameters
+    ----------
+    temperature
+        :math:`\tau`, fixed.
+    symmetric
+        Average with the same loss from teacher to student, as CLIP does.
+    duplicates
+        What another row of a mini-batch with the same key is: a ``"negative"`` like any other (as in the paper), left
+        out of the sum (``"mask"``), or one of several equally right answers (``"multi_positive"``).
+
+    References
+    ----------
+    Radford et al. 2021, DOI 10.48550/arXiv.2103.00020; Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.
+
+    Examples
+    --------
+    >>> import torch
+    >>> round(SemiClipped()(torch.eye(4), torch.eye(4)).item(), 7)
+    0.0001362
+    """
+
+    needs_labels: ClassVar[bool] = False
+    adapts_teacher: ClassVar[bool] = False
+    frozen: ClassVar[tuple[str, ...]] = ()
+    same_space: ClassVar[bool] = True
+    capturable: ClassVar[bool] = True
+    few_rows: ClassVar[str] = "there must be a pair"
+    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "default": {"lr": 0.1},
+        "paper": {"lr": 1e-3},
+    }
+
+    def __init__(
+        self, *, temperature: float = 0.1, symmetric: bool = False, duplicates: Duplicates = "negative"
+    ) -> None:
+        super().__init__()
+        if not temperature > 0:  # so that NaN is refused too
+            msg = f"temperature={temperature} must be positive"
+            raise ValueError(msg)
+        if duplicates not in get_args(Duplicates):
+            msg = f"duplicates={duplicates!r} is not one of {', '.join(get_args(Duplicates))}"
+            raise ValueError(msg)
+        self.temperature, self.symmetric, self.duplicates = temperature, symmetric, duplicates
+
+    def width(self, n_teacher: int) -> int:
+        """Return the width of the teacher."""
+        return n_teacher
+
+    def min_batch_size(self, n_student: int, n_teacher: int) -> int:
+        """Return 1."""
+        return 1
+
+    def forward(self, student: Tensor, teacher: Tensor, key: Tensor | None = None) -> Tensor:
+        """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, d) that have keys (B,)."""
+        scores = normalize(student, dim=1) @ normalize(teacher, dim=1).T / self.temperature
+        target: Tensor = torch.arange(len(scores), device=scores.device)
+        if self.duplicates != "negative":
+            if key is None:
+                msg = f'duplicates="{self.duplicates}" needs the key of each row'
+                raise ValueError(msg)
+            same = key[:, None] == key[None, :]
+            if self.duplicates == "mask":
+                others = same & (target[:, None] != target[None, :])
+                scores = scores.masked_fill(others, -torch.inf)
+            else:
+                target = same / same.sum(dim=1, keepdim=True, dtype=scores.dtype)
+        loss = cross_entropy(scores, target)
+        # the target is the same from teacher to student, since having one key is mutual
+        return (loss + cross_entropy(scores.T, target)) / 2 if self.symmetric else loss

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from semiclip._checks import finite_rows, nonempty, writable
+from semiclip._record import record
+from semiclip.encoders import ENCODERS, Trainable
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def expression(
+    adata: AnnData, *, encoder: Trainable, key_added: str = "X_expression", copy: bool = False
+) -> AnnData | None:
+    """Write expression as an encoder's network reads it, for a model that trains this encoder.
+
+    :func:`encode` writes an embedding by an encoder that stays frozen; this writes what comes before it.
+
+    Parameters
+    ----------
+    adata
+        Expression with the genes that the encoder was fitted on.
+    encoder
+        A fitted encoder with a network: :class:`~semiclip.encoders.SCVIEncoder`,
+        :class:`~semiclip.encoders.PCAEncoder`, :class:`~semiclip.encoders.MLPEncoder` or your own
+        :class:`~semiclip.encoders.Trainable`.
+    key_added
+        Where in ``obsm`` the result goes.
+    copy
+        Return a copy with the result instead of writing into ``adata``.
+
+    Returns
+    -------
+    ``None``, or the copy. ``obsm[key_added]`` holds the expression, dense float32 of shape (n_obs, n_genes) with the
+    genes in the encoder's order, so that each observation takes four bytes per gene;
+    ``uns["semiclip"][key_added]["params"]`` says which encoder it is for.
+
+    Raises
+    ------
+    TypeError
+        If the object is not a trainable encoder.
+    RuntimeError
+        If the encoder is not fitted.
+    ValueError
+        If genes are missing, values are not what the encoder takes, or it has no network that can be trained.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> encoder = scl.encoders.MLPEncoder().fit(study.mdata["rna"])
+    >>> scl.pp.expression(study.mdata["rna"], encoder=encoder)
+    >>> study.mdata["rna"].obsm["X_expression"].shape
+    (252, 40)
+    """
+    if isinstance(encoder, type) or not isinstance(encoder, Trainable):
+        msg = (
+            f"encoder is a {type(encoder).__name__} without architecture, weights() and features(adata); pass a "
+            "fitted encoder that has them, such as scl.encoders.MLPEncoder().fit(adata)"
+        )
+        raise TypeError(msg)
+    writable(nonempty(adata), key_added, copy=copy)
+    needed = (adata.n_obs, encoder.architecture["n_input"])
+    features = np.asarray(encoder.features(adata))
+    if features.shape != needed:
+        msg = f"the encoder returned features of shape {features.shape}, but its network reads {needed}"
+        raise ValueError(msg)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is named next
+        features = features.astype(np.float32, copy=False)
+    finite_rows(features, adata.obs_names, "expression")
+    target = adata.copy() if copy else adata
+    target.obsm[key_added] = features
+    names: dict[type, str] = {kind: name for name, kind in ENCODERS.items()}
+    record(target, key_added, {"encoder": names.get(type(encoder), type(encoder).__name__)})
+    return target if copy else None

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semiclip.baselines import Neighbours, _neighbours
+
+
+def make(seed, n=40, n_keys=8, n_student=3, n_teacher=2):
+    rng = np.random.default_rng(seed)
+    key = rng.permutation(np.arange(n) % n_keys) * 2 - 3
+    teacher = dict(zip(np.unique(key), rng.normal(size=(n_keys, n_teacher)), strict=True))
+    return rng.normal(size=(n, n_student)), np.array([teacher[code] for code in key]), key
+
+
+def fit(student, teacher, key, **options):
+    return Neighbours(**options).fit(student, teacher, key, rng=np.random.default_rng(0))
+
+
+def naive(student, teacher, key, rows, *, n_neighbors, weights):
+    out = []
+    names = sorted(set(key))
+    means = [student[key == name].mean(axis=0) for name in names]
+    for row in rows:
+        distance = [1 - row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for mean in means]
+        nearest = np.argsort(distance)[:n_neighbors]
+        weight = [1 if weights == "uniform" else 1 / distance[i] for i in nearest]
+        out.append(np.average([teacher[key == names[i]][0] for i in nearest], axis=0, weights=weight))
+    return np.array(out)
+
+
+@given(seed=st.integers(0, 10_000), n_neighbors=st.integers(1, 8), weights=st.sampled_from(["uniform", "distance"]))
+def test_equals_a_search_row_by_row(seed, n_neighbors, weights):
+    data, options = make(seed), {"n_neighbors": n_neighbors, "weights": weights}
+    rows = np.random.default_rng(seed + 1).normal(size=(6, 3))
+    out = fit(*data, **options).transform(rows)
+    np.testing.assert_allclose(out, naive(*data, rows, **options), rtol=1e-4, atol=1e-5)
+
+
+def test_all_keys_are_the_mean_of_the_keys_however_many_rows_they_have():
+    student = np.random.default_rng(0).normal(size=(4, 3))
+    teacher, key = np.array([[1.0], [1.0], [1.0], [5.0]]), np.array([0, 0, 0, 1])
+    np.testing.assert_allclose(fit(student, teacher, key, n_neighbors=2).transform(student), 3.0)
+
+
+def test_the_length_of_a_row_does_not_matter():
+    data = make(0)
+    nearest = fit(*data, n_neighbors=2, weights="distance")
+    np.testing.assert_allclose(nearest.transform(100 * data[0]), nearest.transform(data[0]), rtol=1e-5)
+
+
+def test_a_key_itself_outweighs_its_neighbours():
+    student, teacher = np.eye(3), np.array([[1.0], [2.0], [3.0]])
+    nearest = fit(student, teacher, np.arange(3), n_neighbors=3, weights="distance")
+    np.testing.assert_allclose(nearest.transform(student), teacher)
+
+
+def test_a_row_of_zeros_stays_finite():
+    assert np.isfinite(fit(*make(0), n_neighbors=3, weights="distance").transform(np.zeros((2, 3)))).all()
+
+
+def test_blocks(monkeypatch):
+    data = make(0)
+    out = fit(*data, n_neighbors=3).transform(data[0])
+    monkeypatch.setattr(_neighbours, "BLOCK", 7)
+    np.testing.assert_allclose(fit(*data, n_neighbors=3).transform(data[0]), out, rtol=1e-6)
+
+
+def test_refuses_more_neighbours_than_keys():
+    message = "n_neighbors=10, but the training rows have 8 keys to choose from"
+    with pytest.raises(ValueError, match=message):
+        fit(*make(0))
+
+
+@pytest.mark.parametrize("number", [0, -2, 1.5])
+def test_refuses_a_number_of_neighbours(number):
+    with pytest.raises(ValueError, match=re.escape(f"n_neighbors={number!r} must be a whole number, at least 1")):
+        Neighbours(n_neighbors=number)
+
+
+def test_refuses_weights():
+    with pytest.raises(ValueError, match="weights='cosine' is not one of uniform, distance"):
+        Neighbours(weights="cosine")

@@ -1,0 +1,171 @@
+"""Encoders that are trained with the adapter: from a fit, from scratch, saved, loaded, and refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lightning import Callback
+
+import semiclip as scl
+from semiclip.model import SemiClip
+
+
+@pytest.fixture
+def pca(mdata):
+    return scl.encoders.PCAEncoder(n_components=8).fit(mdata["rna"])
+
+
+@pytest.fixture
+def mlp(mdata):
+    return scl.encoders.MLPEncoder(n_hidden=(12,), n_latent=8).fit(mdata["rna"])
+
+
+@pytest.fixture
+def make(mdata, setup):
+    """A model of expression as an encoder reads it."""
+
+    def of(encoder, **kwargs):
+        scl.pp.expression(mdata["rna"], encoder=encoder)
+        SemiClip.setup_mudata(mdata, **{**setup, "student_rep": "X_expression"})
+        torch.manual_seed(0)
+        return SemiClip(mdata, encoder=encoder, n_hidden=[16], **kwargs)
+
+    return of
+
+
+def copied(model):
+    return {name: values.clone() for name, values in model.module.state_dict().items()}
+
+
+def test_fine_tuning_starts_from_the_embedding_of_the_encoder(make, mdata, pca, quiet):
+    model = make(pca)
+    assert model.init_params_["non_kwargs"]["student_correction"] is None  # since it was fitted on expression as it is
+    features = torch.as_tensor(mdata["rna"].obsm["X_expression"])
+    with torch.no_grad():
+        embedded = model.module.encoder(features).numpy()
+    np.testing.assert_allclose(embedded, pca.encode(mdata["rna"]), atol=1e-4)
+    weights, fitted = copied(model), pca.weights()
+    assert torch.equal(weights["encoder.0.weight"], fitted["0.weight"])
+    model.train(2, plan_kwargs={"lr": 1e-3}, **quiet)
+    assert all(not torch.equal(values, weights[name]) for name, values in copied(model).items())
+    assert torch.equal(pca.weights()["0.weight"], fitted["0.weight"])  # the encoder itself is as it was
+
+
+def test_an_encoder_that_does_not_learn_is_a_frozen_one(make, mdata, setup, pca, quiet):
+    """Without a correction, what the adapter learns from expression is what it learns from the embedding."""
+    options = {"plan_kwargs": {"lr": {"student": 1e-3, "encoder": 0.0}}, "pea": False, **quiet}
+    model = make(pca, student_correction=None)
+    weights, adapter = copied(model), model.module.adapter.state_dict()
+    start = {name: values.clone() for name, values in adapter.items()}
+    torch.manual_seed(1)
+    model.train(3, **options)
+    for name, values in copied(model).items():
+        assert torch.equal(values, weights[name]) == name.startswith("encoder")
+    mdata["rna"].obsm["X_frozen"] = pca.encode(mdata["rna"])
+    SemiClip.setup_mudata(mdata, **{**setup, "student_rep": "X_frozen"})
+    frozen = SemiClip(mdata, n_hidden=[16], student_correction=None)
+    frozen.module.adapter.load_state_dict(start)
+    torch.manual_seed(1)
+    frozen.train(3, **{**options, "plan_kwargs": {"lr": 1e-3}})
+    ours, theirs = model.get_latent_representation(), frozen.get_latent_representation()
+    np.testing.assert_allclose(ours, theirs, atol=1e-3 * np.abs(theirs).max())
+
+
+def test_rate_zero_leaves_linear_weights_of_a_perceptron(make, mlp, quiet):
+    model = make(mlp)
+    weights = copied(model)
+    model.train(2, plan_kwargs={"lr": {"student": 0.01, "encoder": 0.0}}, **quiet)
+    for name, values in copied(model).items():
+        kept = name in ("encoder.0.weight", "encoder.0.bias", "encoder.4.weight", "encoder.4.bias")
+        if kept or name.startswith("adapter"):
+            assert torch.equal(values, weights[name]) == kept
+
+
+@pytest.mark.parametrize("objective", ["semiclip", "kd"])
+@pytest.mark.parametrize("kind", ["pca", "mlp"])
+def test_saved_and_loaded(make, mdata, small_study, request, quiet, tmp_path, kind, objective):
+    encoder = request.getfixturevalue(kind)
+    model = make(encoder, objective=objective)
+    model.train(4, batch_size=64, plan_kwargs={"lr": 0.01}, pretrain_epochs=1, **quiet)
+    losses = model.history["train_loss"].to_numpy(float).ravel()
+    assert losses[-1] < losses[0]
+    model.save(str(tmp_path / "model"))
+    knockouts = small_study.knockouts["rna"].copy()
+    scl.pp.expression(knockouts, encoder=encoder)
+    for data in (mdata, False):
+        loaded = SemiClip.load(str(tmp_path / "model"), data, accelerator="cpu")
+        for name, values in copied(model).items():
+            assert torch.equal(copied(loaded)[name], values)
+        for query in (mdata, knockouts):
+            np.testing.assert_array_equal(
+                loaded.get_latent_representation(query), model.get_latent_representation(query)
+            )
+    assert loaded.init_params_["non_kwargs"]["encoder"] == encoder.architecture
+    assert "adapter 60 → encoder → 16 → 16" in model._model_summary_string
+
+
+def test_dropout_and_batch_statistics_are_those_of_training_alone(make, mlp, quiet):
+    model = make(mlp)
+    model.train(1, **quiet)
+    before = copied(model)
+    first = model.get_latent_representation()
+    np.testing.assert_allclose(model.get_latent_representation(batch_size=7), first, atol=1e-5)
+    np.testing.assert_array_equal(model.get_latent_representation(), first)
+    assert all(torch.equal(values, before[name]) for name, values in copied(model).items())
+
+
+def test_an_architecture_alone_starts_from_scratch(make, pca, mlp):
+    model = make(mlp)
+    torch.manual_seed(0)
+    again = SemiClip(model.adata, encoder=mlp.architecture, n_hidden=[16])
+    assert all(torch.equal(values, copied(again)[name]) for name, values in copied(model).items())
+    scratch = SemiClip(model.adata, encoder=pca.architecture, n_hidden=[16])
+    assert not torch.equal(scratch.module.encoder[0].weight, pca.weights()["0.weight"])
+
+
+def test_by_default_expression_is_not_augmented(make, mlp, quiet):
+    seen = []
+
+    class Spy(Callback):
+        def on_train_start(self, trainer, pl_module):
+            seen.append(pl_module.augmentation is not None)
+
+    for pea in (None, True, False):
+        make(mlp).train(1, pea=pea, callbacks=[Spy()], **quiet)
+    assert seen == [False, True, False]
+    model = make(mlp)
+    model.train(1, **quiet)
+    assert model.train_params_["pea"] is False
+
+
+def test_the_embedding_is_recorded_with_the_architecture(make, mlp, quiet, through_h5mu):
+    model = make(mlp)
+    model.train(1, **quiet)
+    scl.tl.embed(model.adata, model)
+    params = through_h5mu(model.adata)["rna"].uns["semiclip"]["X_semiclip"]["params"]
+    stored = params["encoder"]
+    assert (stored["n_input"], list(stored["n_hidden"]), stored["n_output"]) == (60, [12], 8)
+
+
+def test_an_encoder_that_reads_something_else_is_refused(mdata, setup, pca):
+    SemiClip.setup_mudata(mdata, **setup)
+    message = (
+        "the encoder reads 60 dimensions, but student_rep has 8; write what it reads by "
+        r"scl.pp.expression\(adata, encoder=encoder\) and name that as student_rep"
+    )
+    with pytest.raises(ValueError, match=message):
+        SemiClip(mdata, encoder=pca)
+
+
+@pytest.mark.parametrize("encoder", [3, "pca", {"n_input": 60}, object()])
+def test_what_cannot_be_trained_is_refused(mdata, setup, encoder):
+    SemiClip.setup_mudata(mdata, **setup)
+    with pytest.raises(TypeError, match="can neither be trained nor is it an architecture; pass a fitted PCA or scVI"):
+        SemiClip(mdata, encoder=encoder)
+
+
+def test_an_encoder_must_be_fitted(mdata, setup):
+    SemiClip.setup_mudata(mdata, **setup)
+    with pytest.raises(RuntimeError, match="this encoder is not fitted; call"):
+        SemiClip(mdata, encoder=scl.encoders.MLPEncoder())

@@ -1,0 +1,217 @@
+"""Gradients of every objective, and how far each one can be brought on a single mini-batch."""
+
+from __future__ import annotations
+
+from math import exp, log, log1p, pi, sqrt
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from semiclip.objectives import OBJECTIVES, C2kd, Clip, Dcca, Kd, LabelObjective, SemiClipped, Shake, SigLip, Vicreg
+from semiclip.objectives._soft_targets import soft_divergence
+
+N_CLASSES = 4
+CASES = {
+    "semiclip": SemiClipped,
+    "semiclip, symmetric": lambda: SemiClipped(symmetric=True, temperature=0.5),
+    "semiclip, mask": lambda: SemiClipped(duplicates="mask", temperature=0.5),
+    "semiclip, multi_positive": lambda: SemiClipped(duplicates="multi_positive", temperature=0.5),
+    "clip": Clip,
+    "clip, multi_positive": lambda: Clip(duplicates="multi_positive", temperature=0.5),
+    "siglip": lambda: SigLip(scale=3.0, bias=-1.0),
+    "vicreg": Vicreg,
+    "dcca": Dcca,
+    "kd": Kd,
+    "shake": Shake,
+    "shake, all weights": lambda: Shake(alpha=1.0, beta=1.0),
+    "shake, original": lambda: Shake(variant="original", alpha=0.5),
+    "c2kd": lambda: C2kd(threshold=-0.5),
+    "c2kd, zero": lambda: C2kd(threshold=-0.5, nontarget="zero", average="all"),
+}
+
+
+def made(case, n=12, d_student=3, d_teacher=3):
+    """An objective with its heads and a mini-batch, in float64."""
+    torch.manual_seed(0)
+    objective = CASES[case]()
+    if isinstance(objective, LabelObjective):
+        objective.set_classes(d_student, d_teacher, N_CLASSES)
+    student, teacher = (torch.randn(n, d, dtype=torch.float64) for d in (d_student, d_teacher))
+    return objective.double(), student, teacher, torch.randint(N_CLASSES, (n,))
+
+
+class Held:
+    """Gives what is detached the values that it had in a first run, as the analytic gradient takes it to have."""
+
+    def __init__(self, run):
+        detach, self.values = torch.Tensor.detach, []
+
+        def keep(tensor):
+            self.values.append(detach(tensor).clone())
+            return self.values[-1]
+
+        with patch.object(torch.Tensor, "detach", keep):
+            run()
+
+    def __call__(self, run):
+        values = iter(self.values)
+        with patch.object(torch.Tensor, "detach", lambda tensor: next(values)):
+            return run()
+
+
+def test_every_objective_is_a_case():
+    assert set(OBJECTIVES) <= set(CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradient(case):
+    """Of the student, of what the objective learns, and of the teacher unless it is frozen."""
+    objective, student, teacher, label = made(case)
+    parameters = {
+        name: value for name, value in objective.named_parameters() if not set(name.split(".")) & set(objective.frozen)
+    }
+    frozen = "teacher" in objective.frozen
+    inputs = [student, *([] if frozen else [teacher]), *parameters.values()]
+    inputs = [value.detach().clone().requires_grad_() for value in inputs]
+
+    def loss(student, *others):
+        others = list(others)
+        against = teacher if frozen else others.pop(0)
+        given = dict(zip(parameters, others, strict=True))
+        return torch.func.functional_call(objective, given, (student, against, label))
+
+    held = Held(lambda: loss(*inputs)) if isinstance(objective, LabelObjective) else lambda run: run()
+    assert torch.autograd.gradcheck(lambda *values: held(lambda: loss(*values)), inputs)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if isinstance(CASES[case](), LabelObjective)])
+def test_nothing_depends_on_values_that_the_device_has_to_be_waited_for(case):
+    """Tensors without values refuse it; only so can a step be captured as a CUDA graph."""
+    objective, *given = made(case)
+    assert objective.capturable
+    loss = objective.to("meta")(*(value.to("meta") for value in given))
+    assert loss.shape == ()
+    loss.backward()
+
+
+def learn(objective, student, teacher, label, width, steps=400):
+    """Bring linear maps and what the objective learns as far as Adam can; return both embeddings and the loss."""
+    torch.manual_seed(0)
+    map_student = nn.Linear(student.shape[1], width)
+    map_teacher = nn.Linear(teacher.shape[1], width) if objective.adapts_teacher else nn.Identity()
+    learned = [*map_student.parameters()]
+    if isinstance(objective, LabelObjective):
+        objective.set_classes(width, width, N_CLASSES)
+        with torch.no_grad():  # what pretraining leaves: a teacher that knows its classes, but not beyond doubt
+            map_teacher.weight.copy_(torch.eye(width, teacher.shape[1]))
+            objective.heads["teacher_head"].weight.copy_(3 * torch.eye(N_CLASSES, width))
+            for layer in (map_teacher, objective.heads["teacher_head"]):
+                layer.bias.zero_()
+        objective.begin()
+        learned += [
+            each for name, head in objective.heads.items() if name not in objective.frozen for each in head.parameters()
+        ]
+    else:
+        learned += [*objective.parameters()]
+    if "teacher" not in objective.frozen:
+        learned += [*map_teacher.parameters()]
+    optimizer = torch.optim.Adam(learned, 0.05)
+    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = objective(map_student(student), map_teacher(teacher), label)
+        loss.backward()
+        optimizer.step()
+        annealing.step()
+    return map_student(student).detach(), map_teacher(teacher).detach(), loss.item()
+
+
+def rows(n=8):
+    """One-hot student rows, of which a linear map can make anything."""
+    return torch.eye(n), torch.arange(n)
+
+
+@pytest.mark.parametrize("kind", [SemiClipped, Clip])
+def test_contrast_reaches_the_simplex(kind):
+    """Of B orthogonal teacher rows the best cosines are those of a simplex, as of both sides if both are free."""
+    student, label = rows()
+    *_, loss = learn(kind(temperature=1.0), student, torch.eye(8), label, 8)
+    gap = sqrt(7 / 8) + 1 / sqrt(7 * 8) if kind is SemiClipped else 1 + 1 / 7
+    assert loss == pytest.approx(log1p(7 * exp(-gap)), rel=2e-3)
+
+
+def test_siglip_reaches_zero():
+    student, label = rows()
+    *_, loss = learn(SigLip(), student, torch.eye(8), label, 8)
+    assert 0 <= loss < 0.01
+
+
+def test_vicreg_reaches_zero_where_the_teacher_varies_independently():
+    student, label = rows()
+    signs = torch.tensor([[(-1.0) ** ((i >> bit) & 1) for bit in range(3)] for i in range(8)])
+    embedded, _, loss = learn(Vicreg(), student, signs, label, 3)
+    assert 0 <= loss < 1e-3
+    torch.testing.assert_close(embedded, signs, atol=0.01, rtol=0)
+
+
+def test_dcca_reaches_the_number_of_dimensions():
+    student, label = rows(12)
+    teacher = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    *_, loss = learn(Dcca(), student, teacher, label, 3)
+    assert loss == pytest.approx(-3, abs=0.01)
+
+
+def classes():
+    """Eight rows of four classes, whose teacher rows are one-hot and so known without fault."""
+    label = torch.arange(8) % N_CLASSES
+    return torch.eye(8), torch.nn.functional.one_hot(label, N_CLASSES).float(), label
+
+
+def least_distillation(temperature, alpha):
+    """The least of cross-entropy and distillation over all logits, given those of the teacher."""
+    _, teacher, label = classes()
+    logits = torch.zeros(8, N_CLASSES, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = cross_entropy(logits, label) + alpha * soft_divergence(logits, 3 * teacher.double(), temperature)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return closure().item()
+
+
+@pytest.mark.parametrize(("objective", "near"), [(Kd(), 1e-3), (Shake(), 0.02)])
+def test_distillation_reaches_its_compromise_between_teacher_and_classes(objective, near):
+    """Which is that of free logits; a shadow that hardly moves from the teacher does not change it by much."""
+    student, teacher, label = classes()
+    embedded, _, loss = learn(objective, student, teacher, label, N_CLASSES)
+    least = least_distillation(9.0, 10.0)
+    assert 0 < least < cross_entropy(3 * teacher, label)
+    assert loss == pytest.approx(least, rel=near)
+    assert torch.equal(objective.heads["student_head"](embedded).argmax(dim=1), label)
+
+
+def test_the_original_shake_reaches_the_most_certain_of_normalised_logits():
+    """All logits are then the same one-hot pattern, whose normalised gap is C / sqrt(C - 1)."""
+    student, teacher, label = classes()
+    objective = Shake(variant="original")
+    embedded, _, loss = learn(objective, student, teacher, label, N_CLASSES)
+    least = 2 * log(1 + (N_CLASSES - 1) * exp(-pi * N_CLASSES / sqrt(N_CLASSES - 1)))
+    assert loss == pytest.approx(least, rel=0.01)
+    assert torch.equal(objective.heads["student_head"](embedded).argmax(dim=1), label)
+
+
+@pytest.mark.parametrize("nontarget", ["exclude", "zero"])
+def test_both_branches_reach_zero(nontarget):
+    student, teacher, label = classes()
+    objective = C2kd(nontarget=nontarget)
+    own, other, loss = learn(objective, student, teacher, label, N_CLASSES)
+    assert 0 <= loss < 0.02
+    for head, embedded in (("student_head", own), ("teacher_head", other)):
+        assert torch.equal(objective.heads[head](embedded).argmax(dim=1), label)
