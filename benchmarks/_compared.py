@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from _methods import RAW
 from _simulated import KEYS, encoded
 
 import semiclip as scl
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+EMBEDDING = "X_embedded"
+N_COMPONENTS_U2OS = 40
+DATA: dict[str, dict[str, Any]] = {
+    "easy": {"difficulty": "easy"},
+    "medium": {"difficulty": "medium"},
+    "hard": {"difficulty": "hard"},
+    "pathways60": {"difficulty": "medium", "n_pathways": 60},  # no method's number of dimensions by default
+}
+
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
     """Distil, embed what was not seen, and judge it; a method that diverges has no figures."""
@@ -24,7 +34,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     if unseen is None:
         return {"recall": np.nan, "preservation": np.nan}
     preserved = scl.tl.preservation(
-        unseen, use_rep=f"X_{job['method']}", **KEYS, baselines=(), max_epochs=60, batch_size=64, lr=1e-3,
+        unseen, use_rep=EMBEDDING, **KEYS, baselines=(), max_epochs=60, batch_size=64, lr=1e-3,
         rng=job["seed"], normalize=job["data"] != "u2os", device="cpu", progress_bar=False,
     )  # fmt: skip
     score = (preserved["metric"] == "preservation") & (preserved["key"] == "unseen perturbations")
@@ -40,28 +50,29 @@ def recall_alone(job: dict[str, Any]) -> dict[str, Any]:
 def embedded(job: dict[str, Any]) -> AnnData | None:
     """Distil, and embed what was not seen; nothing if training diverges."""
     mdata, unseen, _ = study(job["data"], job["seed"])
-    method, setting = job["method"], dict(job["setting"])
-    if method in OBJECTIVES:
+    setting: dict[str, Any] = dict(job["setting"])
+    if job["method"] in OBJECTIVES:
         setting["pea"] = job["pea"]
     try:
         with redirect_stdout(io.StringIO()):  # scvi-tools prints what it raises
             model = scl.tl.distill(
-                mdata, objective=method, student_rep="X_pca", teacher_rep="X_image", rng=job["seed"],
-                accelerator="cpu", enable_progress_bar=False, matmul_precision="medium",
-                **pairing(job["data"]), **setting,
+                mdata, objective="unimodal" if job["method"] == RAW else job["method"], student_rep="X_pca",
+                teacher_rep="X_image", rng=job["seed"], key_added=EMBEDDING, accelerator="cpu",
+                enable_progress_bar=False, **pairing(job["data"]), **setting,
             )  # fmt: skip
     except ValueError as error:
         if "diverged" not in str(error):
             raise
         return None
-    scl.tl.embed(unseen, model)
+    # the compounds of U2OS have no controls, what was overexpressed in it has
+    scl.tl.embed(unseen, model, key_added=EMBEDDING, control=KEYS["control"], batch_key=KEYS["batch_key"])
     return unseen
 
 
 def recalled(job: dict[str, Any], unseen: AnnData) -> float:
     """Return the mean recall of known relationships."""
     relationships = study(job["data"], job["seed"])[2]
-    table = scl.tl.recall(unseen, use_rep=f"X_{job['method']}", **KEYS, relationships=relationships)
+    table = scl.tl.recall(unseen, use_rep=EMBEDDING, **KEYS, relationships=relationships)
     return float(table.loc[table["key"] == "mean", "value"].iloc[0])
 
 
@@ -69,10 +80,10 @@ def recalled(job: dict[str, Any], unseen: AnnData) -> float:
 def study(data: str, seed: int) -> tuple[Any, Any, pd.DataFrame]:
     """Return what is distilled from, what is judged, and what is known of it."""
     if data != "u2os":
-        simulated = encoded(seed, difficulty=data)
+        simulated = encoded(seed, **DATA[data])
         return simulated.mdata, simulated.knockouts["rna"], simulated.relationships
     compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs()
-    encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=40, normalize=False, rng=seed)
+    encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=N_COMPONENTS_U2OS, normalize=False, rng=seed)
     scl.pp.encode(orfs, encoder=encoder)
     return compounds, orfs, scl.datasets.relationships()
 

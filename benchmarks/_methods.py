@@ -8,62 +8,75 @@ from typing import Any
 from semiclip.baselines import BASELINES
 from semiclip.objectives import OBJECTIVES
 
-METHODS = (*OBJECTIVES, *BASELINES)
+RAW = "raw"  # the student as it comes from the encoder, which is the paper's unimodal baseline
+METHODS = (*OBJECTIVES, RAW, *BASELINES)
 EPOCHS = 60  # of the grids, and as many of pretraining before them where a method has labels
 # epochs and rows of a mini-batch as in the paper, or in its released code where it says none
 PAPER: dict[str, tuple[int, int]] = {
     "semiclip": (150, 1024), "clip": (150, 1024), "siglip": (10, 1024), "vicreg": (10, 1024), "dcca": (50, 2048),
     "kd": (10, 1024), "shake": (10, 1024), "c2kd": (30, 1024),
 }  # fmt: skip
-
-UNIMODAL = {"model_kwargs": {"student_correction": None}}  # as it comes from the encoder
-
-
-def lr(**parts: float) -> dict[str, Any]:
-    return {"plan_kwargs": {"lr": parts}}
+# all rows train, since what is judged is another study; bfloat16 where the CPU has it
+SHARED: dict[str, Any] = {"train_size": 1.0, "matmul_precision": "medium"}
 
 
-def rates(*numbers: float) -> list[dict[str, Any]]:
-    return [lr(student=number) for number in numbers]
+def tried(rates: tuple[float, ...], options: dict[str, tuple[Any, ...]], **shares: float) -> list[dict[str, Any]]:
+    """Return every rate of the student, with other parts at shares of it, and every option of the method."""
+    return [
+        {
+            "plan_kwargs": {"lr": {"student": rate, **{part: rate * share for part, share in shares.items()}}},
+            "model_kwargs": dict(zip(options, values, strict=True)),
+            "max_epochs": EPOCHS,
+        }
+        for rate, values in product(rates, product(*options.values()))
+    ]
 
 
-def two(students: tuple[float, ...], shares: tuple[float, ...], *others: str) -> list[dict[str, Any]]:
-    """Four rates of the student's adapter, and two of the other parts as shares of them."""
-    return [lr(student=a, **dict.fromkeys(others, round(a * share, 9))) for a, share in product(students, shares)]
+def options(**values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """Return every combination of the options of a baseline."""
+    return [{"model_kwargs": dict(zip(values, each, strict=True))} for each in product(*values.values())]
+
+
+def soft(*shares: str) -> list[dict[str, Any]]:
+    """Return temperature and weight of the paper and mild ones, whose loss bears higher rates."""
+    parts = dict.fromkeys(shares, 1.0)
+    hot = tried((0.0003, 0.0007, 0.001, 0.002), {"temperature": (9.0,), "alpha": (10.0,)}, **parts)
+    return hot + tried((0.01, 0.03, 0.1, 0.3), {"temperature": (2.0,), "alpha": (1.0,)}, **parts)
 
 
 GRIDS: dict[str, list[dict[str, Any]]] = {
-    "semiclip": rates(0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0),
-    "clip": two((0.03, 0.1, 0.3, 1.0), (0.1, 0.001), "teacher"),
-    "siglip": rates(0.0003, 0.001, 0.003, 0.01, 0.02, 0.04, 0.1, 0.3),
-    "vicreg": rates(0.0003, 0.001, 0.002, 0.003, 0.006, 0.01, 0.02, 0.03),
-    "dcca": [
-        {**lr(student=rate), "model_kwargs": {"n_components": n}}
-        for rate, n in product((0.01, 0.03, 0.1, 0.3), (15, 30))
+    "semiclip": tried((0.03, 0.1, 0.3, 1.0), {"temperature": (0.1, 0.3)}),
+    "clip": [
+        *tried((0.1, 0.3, 1.0, 2.0), {"temperature": (0.1,)}, teacher=0.001),
+        *tried((0.1, 0.3, 1.0, 2.0), {"temperature": (0.3,)}, teacher=0.001),
     ],
-    "kd": two((0.0003, 0.001, 0.002, 0.004), (1.0, 0.1), "student_head"),
-    "shake": two((0.0003, 0.001, 0.002, 0.004), (1.0, 0.1), "student_head", "shadow"),
-    "c2kd": two((0.0003, 0.001, 0.003, 0.01), (1.0, 0.1), "teacher"),
-    "unimodal": [UNIMODAL],
+    "siglip": tried((0.003, 0.01, 0.03, 0.1), {"scale": (3.0, 10.0)}),
+    "vicreg": tried((0.001, 0.002, 0.005, 0.01), {"covariance": (1.0, 10.0)}),
+    "dcca": tried((0.01, 0.1), {"n_components": (10, 15, 20, 30)}),
+    "kd": soft("student_head"),
+    "shake": soft("student_head", "shadow"),
+    "c2kd": tried((0.003, 0.01, 0.03, 0.1), {"threshold": (0.0, 0.3)}, teacher=0.1),
+    RAW: [{"model_kwargs": {"student_correction": None}}],
+    "unimodal": [{}],
     "random": [{}],
     "ridge": [{}],  # which chooses its penalty itself
-    "cca": [{"model_kwargs": {"n_components": n}} for n in (5, 10, 15, 20, 30, 40, 50, 64)],
+    "cca": options(n_components=(10, 15, 20, 30), regularization=(1e-3, 1e-1)),
     "procrustes": [{}],
-    "knn": [{"model_kwargs": {"n_neighbors": n}} for n in (1, 3, 5, 10, 20, 30, 50, 100)],
+    "knn": options(n_neighbors=(3, 10, 30, 100), weights=("uniform", "distance")),
 }
 
 
 def as_in_the_paper(method: str) -> dict[str, Any]:
     """Return the training arguments of the paper."""
-    if method not in PAPER:
-        return UNIMODAL if method == "unimodal" else {}
-    epochs, batch_size = PAPER[method]
-    return {"max_epochs": epochs, "batch_size": batch_size, "profile": "paper"}
+    if method in PAPER:
+        epochs, batch_size = PAPER[method]
+        return {**SHARED, "max_epochs": epochs, "batch_size": batch_size, "profile": "paper"}
+    return {**SHARED, **(GRIDS[RAW][0] if method == RAW else {})}
 
 
 def grid(method: str) -> list[dict[str, Any]]:
-    """Return the settings among which the grid search picks."""
-    return [{**setting, **({"max_epochs": EPOCHS} if method in OBJECTIVES else {})} for setting in GRIDS[method]]
+    """Return the settings among which the search picks."""
+    return [{**SHARED, **setting} for setting in GRIDS[method]]
 
 
 def augmentations(method: str) -> tuple[bool, ...]:

@@ -52,13 +52,13 @@ def test_genes_are_matched_by_name():
 
 def test_describes_its_network_and_has_no_weights():
     encoder = MLPEncoder(n_hidden=(32, 16), n_latent=5, batch_norm=False, dropout=0.2).fit(make())
-    expected = {"n_input": 12, "n_hidden": [32, 16], "n_output": 5, "normalize": False, "dropout": 0.2}
+    expected = {"n_input": 12, "n_hidden": [32, 16], "n_output": 5, "batch_norm": False, "dropout": 0.2}
     assert encoder.architecture == expected
     assert encoder.weights() is None
     assert isinstance(encoder, Trainable)
     embedding = network(**encoder.architecture)(torch.as_tensor(encoder.features(make())))
     assert embedding.shape == (30, 5)
-    usual = {"n_input": 12, "n_hidden": [128], "n_output": 64, "normalize": True, "dropout": 0.1}
+    usual = {"n_input": 12, "n_hidden": [128], "n_output": 64, "batch_norm": True, "dropout": 0.1}
     assert MLPEncoder().fit(make()).architecture == usual
 
 

@@ -10,23 +10,23 @@ from semiclip.encoders import network
 from semiclip.encoders._network import describe
 
 
-def reference(x, state, n_hidden, *, normalize):
+def reference(x, state, n_hidden, *, batch_norm):
     """The network in evaluation mode, in NumPy."""
     w = {name: value.double().numpy() for name, value in state.items()}
     for i in range(0, 4 * n_hidden, 4):
         x = x @ w[f"{i}.weight"].T + w[f"{i}.bias"]
-        if normalize:
+        if batch_norm:
             j = i + 1
             x = (x - w[f"{j}.running_mean"]) / np.sqrt(w[f"{j}.running_var"] + 1e-3) * w[f"{j}.weight"] + w[f"{j}.bias"]
         x = np.maximum(x, 0)
     return x @ w[f"{4 * n_hidden}.weight"].T + w[f"{4 * n_hidden}.bias"]
 
 
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("n_hidden", [[], [6], [6, 4, 9]])
-def test_is_the_perceptron_of_scvi(n_hidden, normalize):
+def test_is_the_perceptron_of_scvi(n_hidden, batch_norm):
     torch.manual_seed(0)
-    built = network(5, n_hidden, 3, normalize=normalize)
+    built = network(5, n_hidden, 3, batch_norm=batch_norm)
     x = torch.randn(40, 5)
     for module in built:
         if isinstance(module, nn.BatchNorm1d):
@@ -34,7 +34,7 @@ def test_is_the_perceptron_of_scvi(n_hidden, normalize):
             nn.init.uniform_(module.bias)
     for _ in range(3):
         built(x)  # moves the running moments
-    expected = reference(x.double().numpy(), built.state_dict(), len(n_hidden), normalize=normalize)
+    expected = reference(x.double().numpy(), built.state_dict(), len(n_hidden), batch_norm=batch_norm)
     np.testing.assert_allclose(built.eval()(x).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -55,7 +55,7 @@ def test_running_moments_move_by_a_hundredth():
 
 def test_hidden_values_are_dropped_in_training_only():
     torch.manual_seed(0)
-    built = network(5, [2000], 3, normalize=False, dropout=0.25)
+    built = network(5, [2000], 3, batch_norm=False, dropout=0.25)
     x = torch.randn(1, 5)
     hidden = built[:3](x)
     kept = built[:4](x)[hidden > 0] > 0
@@ -66,8 +66,8 @@ def test_hidden_values_are_dropped_in_training_only():
 
 
 def test_weights_fit_whatever_the_dropout_and_normalisation():
-    names = set(network(5, [6, 4], 3, normalize=False).state_dict())
-    for options in ({"dropout": 0}, {"normalize": True}):
+    names = set(network(5, [6, 4], 3, batch_norm=False).state_dict())
+    for options in ({"dropout": 0}, {"batch_norm": True}):
         assert names <= set(network(5, [6, 4], 3, **options).state_dict())
     first, second = network(5, [6], 3, dropout=0.5), network(5, [6], 3, dropout=0)
     second.load_state_dict(first.state_dict())
@@ -76,8 +76,8 @@ def test_weights_fit_whatever_the_dropout_and_normalisation():
 
 
 def test_a_description_builds_the_same_network_after_json():
-    described = describe(np.int64(5), (np.int32(6), 4), 3, normalize=np.bool_(True), dropout=np.float32(0.25))
-    assert described == {"n_input": 5, "n_hidden": [6, 4], "n_output": 3, "normalize": True, "dropout": 0.25}
+    described = describe(np.int64(5), (np.int32(6), 4), 3, batch_norm=np.bool_(True), dropout=np.float32(0.25))
+    assert described == {"n_input": 5, "n_hidden": [6, 4], "n_output": 3, "batch_norm": True, "dropout": 0.25}
     again = json.loads(json.dumps(described))
     assert again == described
     first, second = network(**described), network(**again)

@@ -154,7 +154,7 @@ def through_network(encoder, adata):
 @pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_array])
 def test_its_network_gives_the_same_embedding(convert, normalize):
     encoder = PCAEncoder(n_components=5, normalize=normalize).fit(make(convert=convert))
-    expected = {"n_input": 20, "n_hidden": [], "n_output": 5, "normalize": False, "dropout": 0.0}
+    expected = {"n_input": 20, "n_hidden": [], "n_output": 5, "batch_norm": False, "dropout": 0.0}
     assert encoder.architecture == expected
     assert isinstance(encoder, Trainable)
     new = make(1, convert=convert)

@@ -188,14 +188,14 @@ def through_network(trained, adata):
         ({}, {"n_hidden": [128]}),
         ({"n_layers": 2, "n_hidden": 32, "dropout_rate": 0.3}, {"n_hidden": [32, 32], "dropout": 0.3}),
         ({"n_layers": 3, "n_hidden": 8, "dropout_rate": 0}, {"n_hidden": [8, 8, 8], "dropout": 0.0}),
-        ({"n_layers": 2, "n_hidden": 8, "use_batch_norm": "decoder"}, {"n_hidden": [8, 8], "normalize": False}),
+        ({"n_layers": 2, "n_hidden": 8, "use_batch_norm": "decoder"}, {"n_hidden": [8, 8], "batch_norm": False}),
         ({"n_hidden": 8, "use_layer_norm": "decoder", "use_batch_norm": "encoder"}, {"n_hidden": [8]}),
         ({"n_hidden": 8, "batch_representation": "embedding"}, {"n_hidden": [8]}),
     ],
 )
 def test_its_network_gives_the_same_embedding(options, expected):
     trained = encoder(max_epochs=2, model_kwargs=options).fit(make())
-    usual = {"n_input": 15, "n_output": 4, "normalize": True, "dropout": 0.1}
+    usual = {"n_input": 15, "n_output": 4, "batch_norm": True, "dropout": 0.1}
     assert trained.architecture == {**usual, **expected}
     assert isinstance(trained, Trainable)
     new = make(1, convert=sparse.csr_matrix, plates="xyz")

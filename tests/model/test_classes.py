@@ -97,12 +97,19 @@ def test_a_label_that_its_key_does_not_decide_is_refused_before_training(mdata, 
     SemiClip(mdata).train(1, **quiet)  # which needs none
 
 
-def test_a_label_key_must_be_a_whole_column(mdata, setup):
+def test_a_label_key_must_be_a_column_that_is_whole_where_samples_are_paired(mdata, setup, quiet):
     with pytest.raises(KeyError, match="label_key='moa' is not a column of obs"):
         SemiClip.setup_mudata(mdata, **setup, label_key="moa")
-    mdata["rna"].obs["moa"] = [None, *["x"] * (mdata["rna"].n_obs - 1)]
+    control = (mdata["rna"].obs["perturbation"] == "control").to_numpy()
+    mdata["rna"].obs["moa"] = np.where(control, None, mdata["rna"].obs["perturbation"].astype(object))
+    SemiClip.setup_mudata(mdata, **setup, label_key="moa")
+    model = SemiClip(mdata, objective="kd", n_hidden=[4])
+    model.train(1, pretrain_epochs=0, **quiet)  # controls are not paired, and need no label
+    assert len(model.classes_) < mdata["rna"].obs["moa"].nunique() + 1
+    mdata["rna"].obs.iloc[np.flatnonzero(~control)[0], -1] = None
+    SemiClip.setup_mudata(mdata, **setup, label_key="moa")
     with pytest.raises(ValueError, match=r"obs\['moa'\] \(label_key\) has no value in 1 row"):
-        SemiClip.setup_mudata(mdata, **setup, label_key="moa")
+        SemiClip(mdata, objective="kd").train(1, **quiet)
 
 
 def test_one_class_cannot_be_told_from_others(mdata, setup, quiet):

@@ -311,6 +311,30 @@ def test_pretraining_that_diverges_says_so(make, train):
         train(model, pretrain_epochs=0)
 
 
+def test_a_teacher_that_was_never_trained_is_pointed_out(make, train, caplog):
+    train(make("c2kd"), 1, pretrain_epochs=0)  # which trains it
+    assert "pretrain_epochs" not in caplog.text
+    train(make("kd"), 1, pretrain_epochs=0)
+    assert "pretrain_epochs=0: the teacher's head is frozen as it was drawn at random" in caplog.text
+
+
+def test_what_has_no_effect_is_refused(make, train):
+    for given in ({"pretrain_epochs": 2}, {"pretrain_kwargs": {"lr": 0.1}}):
+        with pytest.raises(ValueError, match="objective='vicreg' needs no labels, and nothing is pretrained on them"):
+            train(make("vicreg"), 1, **given)
+    train(make("vicreg"), 1, pretrain_epochs=0)
+
+
+def test_a_wrong_argument_is_refused_before_pretraining(make, train):
+    model = make("kd")
+    before = copied(model.module)
+    with pytest.raises(TypeError, match="learning_rate"):
+        train(model, 1, plan_kwargs={"learning_rate": 1})
+    with pytest.raises(TypeError, match="learning_rate"):
+        train(model, 1, pretrain_kwargs={"learning_rate": 1})
+    assert not differs(copied(model.module), before)
+
+
 def test_pretraining_has_options_of_its_own(make, train, monkeypatch):
     from semiclip.model._plan import PretrainingPlan
 
@@ -323,7 +347,5 @@ def test_pretraining_has_options_of_its_own(make, train, monkeypatch):
     rates = [(group["lr"], group["weight_decay"]) for group in seen[0].param_groups]
     assert rates == [(0.1, 0.3), (0.1, 0.3), (0.1, 0.3), (0.7, 0.3)]
     assert [group["initial_lr"] for group in seen[1]["optimizer"].param_groups] == [0.1] * 4
-    with pytest.raises(
-        ValueError, match="lr has a rate of shadow, but this model has the parts encoder, student, teac"
-    ):
+    with pytest.raises(ValueError, match="lr has a rate of shadow, but this model trains encoder, student, teac"):
         train(make("shake"), 1, pretrain_kwargs={"lr": {"shadow": 0.1}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_a_profile_with_one_rate_is_that_of_the_student():
 
 @pytest.mark.parametrize("name", ["lr", "min_lr"])
 def test_a_part_that_the_model_does_not_have_is_refused(name):
-    message = f"^{name} has a rate of head, but this model has the parts student, teacher, student_head$"
+    message = f"^{name} has a rate of head, but this model trains student, teacher, student_head$"
     with pytest.raises(ValueError, match=message):
         merged(START, {name: {"head": 0.1, "student": 0.2}}, PARTS)
 
@@ -126,12 +127,13 @@ def test_pretraining_learns_adapters_and_heads_and_distillation_takes_over():
     assert PretrainingPlan(shake, max_epochs=3).learned == ["student", "teacher", "student_head", "teacher_head"]
 
 
-def test_names_of_parts_are_known_before_there_are_heads():
+def test_trained_parts_are_known_before_there_are_heads():
     made = SemiClipModule(4, [], 3, objective="shake", teacher_hidden=[])
-    names = made.part_names
+    names = made.trained_parts
     assert list(made.parts()) == ["student", "teacher"]
     made.set_classes(5)
-    assert names == made.part_names == list(made.parts())
+    assert list(made.parts()) == ["student", "teacher", "student_head", "teacher_head", "shadow"]
+    assert names == made.trained_parts == ["student", "student_head", "shadow"]
 
 
 @pytest.fixture
@@ -150,22 +152,30 @@ def test_training_takes_rates_by_part_and_says_which(model, quiet):
 
     rates = {"lr": {"student_head": 0.05}, "min_lr": {"student_head": 1e-3}}
     model.train(2, pretrain_epochs=1, callbacks=[Spy()], plan_kwargs=rates, **quiet)
-    assert seen == [0.03, 0.05]
-    assert model.train_params_["lr"] == {
-        "student": 0.03,
-        "teacher": 0.03,
-        "student_head": 0.05,
-        "teacher_head": 0.03,
-    }
+    usual = model.module.objective.profiles["default"]["lr"]["student"]
+    assert seen == [usual, 0.05]
+    assert model.train_params_["lr"] == {"student": usual, "student_head": 0.05}
     assert model.train_params_["min_lr"] == {"student": MIN_LR, "student_head": 1e-3}
 
 
 def test_an_unknown_part_is_refused_before_anything_is_made(model, quiet):
-    message = "lr has a rate of shadow, but this model has the parts student, teacher, student_head, teacher_head$"
-    with pytest.raises(ValueError, match=message):
-        model.train(1, plan_kwargs={"lr": {"shadow": 0.1}}, **quiet)
+    for part in ("shadow", "teacher"):  # the teacher's adapter is there, but frozen
+        message = f"lr has a rate of {part}, but this model trains student, student_head$"
+        with pytest.raises(ValueError, match=message):
+            model.train(1, plan_kwargs={"lr": {part: 0.1}}, **quiet)
     assert model.classes_ is None
     assert not model.module.objective.heads
+
+
+@pytest.mark.parametrize("name", ["lr", "min_lr"])
+@pytest.mark.parametrize("rate", [-0.1, math.nan, math.inf, "0.1", None])
+def test_a_rate_that_would_not_descend_is_refused(model, quiet, name, rate):
+    message = f"^{name}={re.escape(repr(rate))} of the part 'student_head' must be a finite number of at least 0$"
+    with pytest.raises(ValueError, match=message):
+        model.train(1, plan_kwargs={name: {"student_head": rate}}, **quiet)
+    with pytest.raises(ValueError, match=f"^{name}={re.escape(repr(rate))} of the part 'student' must be"):
+        model.train(1, plan_kwargs={name: rate}, **quiet)
+    assert model.classes_ is None
 
 
 def test_a_part_at_rate_zero_is_not_changed(mdata, setup, quiet):

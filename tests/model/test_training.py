@@ -163,3 +163,13 @@ def test_callbacks_given_are_left_as_they_were(train):
     callbacks = [Spy(lambda *_: None)]
     train(1, callbacks=callbacks, select="best", early_stopping=True)
     assert len(callbacks) == 1
+
+
+def test_weights_that_the_last_step_breaks_are_not_passed_on(untrained, quiet):
+    class Break(Callback):
+        def on_train_end(self, trainer, pl_module):
+            pl_module.module.adapter[0].weight.data[0, 0] = torch.nan
+
+    with pytest.raises(ValueError, match="training diverged in epoch 1: lower the learning rate"):
+        untrained.train(2, train_size=1.0, callbacks=[Break()], **quiet)
+    assert not untrained.is_trained

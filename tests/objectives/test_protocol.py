@@ -69,7 +69,7 @@ def test_rates_are_of_parts_that_a_model_has(name, profile):
     module = SemiClipModule(6, [], 4, objective=name, teacher_hidden=[])
     given = OBJECTIVES[name].profiles[profile]
     rates = given["lr"] if isinstance(given["lr"], dict) else {"student": given["lr"]}
-    assert set(rates) <= set(module.part_names)
+    assert set(rates) <= set(module.trained_parts)
     assert "student" in rates
     assert all(rate > 0 for rate in rates.values())
 

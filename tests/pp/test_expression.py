@@ -12,7 +12,7 @@ from semiclip.encoders import MLPEncoder, PCAEncoder, SCVIEncoder, Trainable
 class Doubled:
     """A trainable encoder of somebody else."""
 
-    architecture = {"n_input": 12, "n_hidden": [], "n_output": 2, "normalize": False, "dropout": 0.0}
+    architecture = {"n_input": 12, "n_hidden": [], "n_output": 2, "batch_norm": False, "dropout": 0.0}
 
     def __init__(self, change=lambda features: features):
         self.change = change

@@ -83,6 +83,18 @@ def test_one_call_for_every_baseline(mdata, small_study, arguments, through_h5mu
     np.testing.assert_array_equal(mdata["rna"].obsm[key], written)
 
 
+def test_one_seed_holds_the_same_samples_out_whatever_the_method(mdata, arguments):
+    usual = {**arguments, "max_epochs": 1, "train_size": 0.75, "rng": 5}
+    kept = [
+        scl.tl.distill(mdata, objective=objective, **usual).validation_indices.tolist()
+        for objective in ("semiclip", "clip", "kd", "ridge", "random")
+    ]
+    assert kept[0]
+    assert kept == [kept[0]] * 5
+    other = scl.tl.distill(mdata, objective="ridge", **{**usual, "rng": 6})
+    assert other.validation_indices.tolist() != kept[0]
+
+
 def test_a_baseline_is_not_augmented(mdata, arguments):
     message = "a baseline in closed form is not augmented; leave out pea"
     for pea in (True, {"methods": ["center"]}):
@@ -104,13 +116,8 @@ def test_labels_of_a_call(mdata, arguments, through_h5mu):
     }
     params = through_h5mu(mdata)["rna"].uns["semiclip"]["X_shake"]["params"]
     assert (params["label_key"], int(params["pretrain_epochs"])) == ("perturbation", 1)
-    assert {name: float(rate) for name, rate in params["lr"].items()} == {
-        "student": 0.03,
-        "teacher": 0.03,
-        "student_head": 0.01,
-        "teacher_head": 0.03,
-        "shadow": 0.03,
-    }
+    usual = model.module.objective.profiles["default"]["lr"]
+    assert {name: float(rate) for name, rate in params["lr"].items()} == {**usual, "student_head": 0.01}
     assert float(params["min_lr"]["student"]) == 1e-4
 
 

@@ -3,7 +3,7 @@
 from semiclip.baselines._cca import Cca
 from semiclip.baselines._neighbours import Neighbours
 from semiclip.baselines._procrustes import Procrustes
-from semiclip.baselines._protocol import Baseline
+from semiclip.baselines._protocol import ClosedForm
 from semiclip.baselines._random import Random
 from semiclip.baselines._ridge import Ridge
 from semiclip.baselines._unimodal import Unimodal
@@ -17,4 +17,4 @@ BASELINES: dict[str, type[Unimodal | Random | Ridge | Cca | Procrustes | Neighbo
     "knn": Neighbours,
 }
 
-__all__ = ["BASELINES", "Baseline", "Cca", "Neighbours", "Procrustes", "Random", "Ridge", "Unimodal"]
+__all__ = ["BASELINES", "Cca", "ClosedForm", "Neighbours", "Procrustes", "Random", "Ridge", "Unimodal"]

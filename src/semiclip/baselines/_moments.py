@@ -9,7 +9,7 @@ import numpy as np
 from semiclip.baselines._protocol import blocks, learned
 
 if TYPE_CHECKING:
-    from semiclip.baselines._protocol import Baseline
+    from semiclip.baselines._protocol import ClosedForm
 
 
 def mean(x: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ def centred(total: np.ndarray) -> np.ndarray:
     return total[1:, 1:] - np.outer(total[1:, 0], total[0, 1:]) / total[0, 0]
 
 
-def linear(baseline: Baseline, student: np.ndarray) -> np.ndarray:
+def linear(baseline: ClosedForm, student: np.ndarray) -> np.ndarray:
     """Apply ``x ↦ (x − shift) · weight + offset``, of shapes (d,), (d, p) and (p,), in float64; float32 comes out."""
     shift, weight, offset = (learned(baseline, student, "shift")[name] for name in ("shift", "weight", "offset"))
     out = np.empty((len(student), weight.shape[1]), dtype=np.float32)

@@ -12,7 +12,7 @@ BLOCK = 1 << 14  # rows in float64 at a time, so that no such copy of a whole em
 
 
 @runtime_checkable
-class Baseline(Protocol):
+class ClosedForm(Protocol):
     """What takes the place of a distilled embedding: learned from paired rows, applied to any student rows.
 
     To add one, write it in a file of its own and name it in ``BASELINES``. Options are keyword arguments of
@@ -67,7 +67,7 @@ def check_pairs(student: np.ndarray, teacher: np.ndarray, key: np.ndarray) -> No
         raise ValueError(msg)
 
 
-def learned(baseline: Baseline, student: np.ndarray, width: str) -> dict[str, np.ndarray]:
+def learned(baseline: ClosedForm, student: np.ndarray, width: str) -> dict[str, np.ndarray]:
     """Return what was learned; ``width`` names the array of it whose last axis is that of the student's dimensions."""
     fitted = baseline.fitted
     if not fitted:

@@ -96,4 +96,4 @@ class MLPEncoder:
         raise RuntimeError(msg)
 
     def _describe(self, n_genes: int) -> dict[str, Any]:
-        return describe(n_genes, self.n_hidden, self.n_latent, normalize=self.batch_norm, dropout=self.dropout)
+        return describe(n_genes, self.n_hidden, self.n_latent, batch_norm=self.batch_norm, dropout=self.dropout)

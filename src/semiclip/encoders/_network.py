@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 def network(
-    n_input: int, n_hidden: Sequence[int], n_output: int, *, normalize: bool = True, dropout: float = 0.1
+    n_input: int, n_hidden: Sequence[int], n_output: int, *, batch_norm: bool = True, dropout: float = 0.1
 ) -> nn.Sequential:
     """Build the multilayer perceptron that encodes expression in scVI.
 
     For each hidden width it has a linear map, batch normalisation, ReLU and dropout; a linear map to the embedding
     follows. Without hidden widths that map is all there is. The names of the weights depend on the widths alone, so
-    that they fit whatever ``normalize`` and ``dropout`` are, save those of the batch normalisation itself.
+    that they fit whatever ``batch_norm`` and ``dropout`` are, save those of the batch normalisation itself.
 
     Parameters
     ----------
     n_input, n_hidden, n_output
         Number of genes, widths of the hidden layers and dimensions of the embedding.
-    normalize
+    batch_norm
         Whether hidden layers have batch normalisation, with the constants of scVI.
     dropout
         Probability with which a hidden value is dropped in training, at least 0 and below 1.
@@ -55,16 +55,16 @@ def network(
     """
     from torch import nn
 
-    describe(n_input, n_hidden, n_output, normalize=normalize, dropout=dropout)
+    describe(n_input, n_hidden, n_output, batch_norm=batch_norm, dropout=dropout)
     layers: list[nn.Module] = []
     for width, following in pairwise([n_input, *n_hidden]):
-        norm = nn.BatchNorm1d(following, eps=1e-3, momentum=0.01) if normalize else nn.Identity()
+        norm = nn.BatchNorm1d(following, eps=1e-3, momentum=0.01) if batch_norm else nn.Identity()
         layers += [nn.Linear(width, following), norm, nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.Linear([n_input, *n_hidden][-1], n_output))
 
 
 def describe(
-    n_input: int, n_hidden: Sequence[int], n_output: int, *, normalize: bool = True, dropout: float = 0.1
+    n_input: int, n_hidden: Sequence[int], n_output: int, *, batch_norm: bool = True, dropout: float = 0.1
 ) -> dict[str, Any]:
     """Check the arguments of :func:`network` and return them as plain values that JSON can hold."""
     if isinstance(n_hidden, Integral | str):
@@ -86,6 +86,6 @@ def describe(
         "n_input": int(n_input),
         "n_hidden": [int(width) for width in n_hidden],
         "n_output": int(n_output),
-        "normalize": bool(normalize),
+        "batch_norm": bool(batch_norm),
         "dropout": float(dropout),
     }

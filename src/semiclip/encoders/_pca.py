@@ -74,7 +74,7 @@ class PCAEncoder:
     def architecture(self) -> dict[str, Any]:
         """Arguments of :func:`semiclip.encoders.network` that build the components as one linear map."""
         check_fitted(self)
-        return describe(len(self.genes_), [], len(self.model_.components_), normalize=False, dropout=0.0)
+        return describe(len(self.genes_), [], len(self.model_.components_), batch_norm=False, dropout=0.0)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the linear map: the components, and their values at the mean as a negative bias."""

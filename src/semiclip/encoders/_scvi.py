@@ -151,7 +151,7 @@ def _architecture(module: Any) -> dict[str, Any]:
         raise ValueError(msg)
     widths = [block[0].out_features for block in blocks]
     dropout = next((layer.p for layer in layers if isinstance(layer, nn.Dropout)), 0.0)
-    return describe(module.n_input, widths, module.n_latent, normalize=nn.BatchNorm1d in kinds, dropout=dropout)
+    return describe(module.n_input, widths, module.n_latent, batch_norm=nn.BatchNorm1d in kinds, dropout=dropout)
 
 
 def _private(values: Any, adata: AnnData, batch: Any) -> AnnData:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
+import torch
 from scvi.data._constants import _SETUP_ARGS_KEY
 from scvi.data._manager import AnnDataManagerValidationCheck
 from scvi.model.base import BaseModelClass
@@ -133,6 +134,10 @@ class PairedModel(BaseModelClass):
             RepresentationField(TEACHER, teacher_rep, required=False),
         ]
         cls._register(adata, fields, setup_method_args, **kwargs)
+
+    def _draw_split(self) -> None:
+        """Draw the seed of the split before anything else, so that all models of a seed hold the same samples out."""
+        self.split_seed_: int = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
 
     @classmethod
     def _register(

@@ -123,6 +123,7 @@ class Baseline(PairedModel):
             raise ValueError(msg)
         check_choices([], {STUDENT: student_correction, TEACHER: teacher_correction}, ridge, fallback)
         super().__init__(adata, registry)
+        self._draw_split()
         self._correction = {"ridge": ridge, "fallback": fallback}
         self._methods = {STUDENT: student_correction, TEACHER: teacher_correction}
         self.module = self._module_cls(method, **method_kwargs)
@@ -175,11 +176,11 @@ class Baseline(PairedModel):
         sides = {side: setup.read(self.adata, side) for side in (STUDENT, TEACHER)}
         pairing = setup.pairing(self.adata)
         paired = np.flatnonzero(pairing.student >= 0)
-        seeds = torch.randint(2**31, (2,)).tolist()  # follow scvi.settings.seed
+        seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         external_indexing = (datasplitter_kwargs or {}).get("external_indexing")
         if external_indexing is None:
             groups = setup.groups(self.adata, pairing.student)[paired]
-            split = [*split_groups(paired, groups, train_size, validation_size, seeds[0])]
+            split = [*split_groups(paired, groups, train_size, validation_size, self.split_seed_)]
         else:
             split = given_split(external_indexing, paired)
         self.train_indices, self.validation_indices, self.test_indices = split
@@ -192,7 +193,7 @@ class Baseline(PairedModel):
         shown = np.flatnonzero(pairing.teacher >= 0)
         targets = group_mean(rows(TEACHER, shown), pairing.teacher[shown], pairing.n_keys)
         key = pairing.student[split[0]]
-        rng = np.random.default_rng(seeds[1])
+        rng = np.random.default_rng(seed)
         self.module.baseline.fit(rows(STUDENT, split[0]), targets.astype(np.float32)[key], key, rng=rng)
         self.is_trained_ = True
         self.history_: dict[str, Any] = {}

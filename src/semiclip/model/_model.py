@@ -115,6 +115,7 @@ class SemiClip(DistillationTraining, PairedModel):
         n_hidden, teacher_adapter = hidden(
             n_hidden, teacher_adapter, objective, lambda: self._setup.pairing(self.adata).n_keys
         )
+        self._draw_split()
         self._correction = {"ridge": ridge, "fallback": fallback}
         self._methods = {STUDENT: student_correction, TEACHER: teacher_correction}
         self.module = self._module_cls(
@@ -130,7 +131,6 @@ class SemiClip(DistillationTraining, PairedModel):
             self.module.encoder.load_state_dict(weights)
         if self.adata is not None:
             self.var_names_ = self.get_var_names()
-        self.split_seed_ = None
         self.train_params_: dict[str, Any] = {}
         self.classes_ = None
         self._model_summary_string = self._summary(widths[STUDENT], n_hidden, objective, objective_kwargs)

@@ -89,9 +89,10 @@ class SemiClipModule(nn.Module):
         return parts
 
     @property
-    def part_names(self) -> list[str]:
-        """Names of the parts, also of heads that are not made yet."""
-        return list(dict.fromkeys([*self.parts(), *getattr(self.objective, "heads_of", ())]))
+    def trained_parts(self) -> list[str]:
+        """Names of the parts that distillation trains, also of heads that are not made yet."""
+        names = dict.fromkeys([*self.parts(), *getattr(self.objective, "heads_of", ())])
+        return [name for name in names if name not in self.objective.frozen]
 
     def set_classes(self, n_classes: int) -> None:
         """Make the objective's heads for so many classes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
+from semiclip.model._setup import are_widths
 from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def hidden(
     """Return the widths of the hidden layers of both adapters; ``False`` for a teacher without."""
     if teacher_adapter is None:
         teacher_adapter = OBJECTIVES[objective].adapts_teacher
-    if not isinstance(teacher_adapter, bool) and (
-        isinstance(teacher_adapter, str | int) or any(width < 1 for width in teacher_adapter)
-    ):
+    if not isinstance(teacher_adapter, bool) and not are_widths(teacher_adapter):
         msg = f"teacher_adapter={teacher_adapter!r} is neither True, False, None nor a list of widths of at least 1"
         raise ValueError(msg)
     few = (isinstance(n_hidden, str) or teacher_adapter is True) and count_keys() < FEW_KEYS
@@ -74,7 +73,7 @@ def check_encoder(encoder: Mapping[str, Any] | None, n_input: int) -> None:
         raise ValueError(msg)
 
 
-def trainable(module: SemiClipModule, data: PairedDataModule, monitor: str | None) -> None:
+def check_trainable(module: SemiClipModule, data: PairedDataModule, monitor: str | None) -> None:
     """Refuse mini-batches that are too small for the objective, and a monitor that it cannot have."""
     objective, needed = module.objective, module.min_batch_size
     if (rows := min(data.batch_size, data.n_train)) < needed:

@@ -7,7 +7,7 @@ from lightning import LightningModule
 
 from semiclip.metrics import retrieval
 from semiclip.model._graph import GraphedStep, can_capture
-from semiclip.model._rates import MIN_LR, annealed, rate_of
+from semiclip.model._rates import MIN_LR, annealed, check_rate, rate_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +65,8 @@ class DistillationPlan(LightningModule):
             if value not in known:
                 msg = f"{name}={value!r} is not one of {', '.join(known)}"
                 raise ValueError(msg)
+        check_rate("lr", lr)
+        check_rate("min_lr", min_lr)
         self.module, self.max_epochs, self.optimizer = module, max_epochs, optimizer
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.schedule, self.min_lr = schedule, min_lr
@@ -107,6 +109,7 @@ class DistillationPlan(LightningModule):
         """Take over from Lightning where steps can be graphs, and the classes where another process drew the split."""
         if self.module.objective.needs_labels:
             self._tell_apart(len(self.trainer.datamodule.classes))  # type: ignore[attr-defined]
+        self._freeze()  # heads may be new, and another plan may have trained before
         if self.steps_per_call and self.module.objective.capturable and can_capture(self.trainer):
             self.automatic_optimization = False
             self.trainer.datamodule.steps_per_call = self.steps_per_call  # type: ignore[attr-defined]
@@ -196,9 +199,15 @@ class DistillationPlan(LightningModule):
         if (loss := self.trainer.callback_metrics.get(self.curve)) is not None:  # none if resumed after its last step
             self._refuse_divergence(torch.isfinite(loss))
 
+    def on_fit_end(self) -> None:
+        """Look at the weights too, since no loss follows the last step."""
+        finite = [torch.isfinite(parameter).all() for parameter in self.module.parameters()]
+        self._refuse_divergence(torch.stack(finite).all())
+
     def _refuse_divergence(self, finite: torch.Tensor) -> None:
         if not finite:
-            msg = f"{self.stage} diverged in epoch {self.current_epoch}: {self.way_out}"
+            epoch = min(self.current_epoch, self.max_epochs - 1)  # one more when all is done
+            msg = f"{self.stage} diverged in epoch {epoch}: {self.way_out}"
             raise ValueError(msg)
 
     def configure_optimizers(self) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import cos, pi
+from math import cos, inf, pi
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +24,7 @@ def merged(start: Mapping[str, Any], given: Mapping[str, Any], parts: Iterable[s
     Raises
     ------
     ValueError
-        If a rate is given for a part that the model does not have.
+        If a rate is given for a part that is not trained.
     """
     parts = list(parts)
     result = {**start, **given}
@@ -34,10 +35,18 @@ def merged(start: Mapping[str, Any], given: Mapping[str, Any], parts: Iterable[s
         own = {part: rate for part, rate in by_part(before).items() if part in parts}
         wanted = by_part(result[name]) if name in given else {}
         if unknown := [part for part in wanted if part not in parts]:
-            msg = f"{name} has a rate of {some(unknown)}, but this model has the parts {some(parts, 10)}"
+            msg = f"{name} has a rate of {some(unknown)}, but this model trains {some(parts, 10)}"
             raise ValueError(msg)
         result[name] = {**own, **wanted}
     return result
+
+
+def check_rate(name: str, rate: Rate) -> None:
+    """Refuse a rate that would not descend."""
+    for part, value in by_part(rate).items():
+        if not isinstance(value, Real) or not 0 <= value < inf:  # so that NaN is refused too
+            msg = f"{name}={value!r} of the part {part!r} must be a finite number of at least 0"
+            raise ValueError(msg)
 
 
 def by_part(rate: Rate | dict[str, float]) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from mudata import MuData
@@ -14,7 +16,7 @@ from semiclip.correction._correct import Method, Profile
 from semiclip.model._fields import STUDENT, TEACHER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from anndata import AnnData
@@ -71,7 +73,7 @@ class Setup:
             column(observed, self.perturbation_key, "perturbation_key")
         if side == STUDENT and self.split_key is not None:
             column(observed, self.split_key, "split_key")
-        if side == STUDENT and self.label_key is not None:
+        if side == STUDENT and self.label_key is not None and self.label_key not in observed.obs:
             column(observed, self.label_key, "label_key")
 
     def pairing(self, adata: AnnData | MuData) -> Pairing:
@@ -108,14 +110,24 @@ class Setup:
             if name is None:
                 msg = "this objective learns from labels; name their obs column as label_key or perturbation_key"
                 raise ValueError(msg)
-            return column(self.side(adata, STUDENT), name, "label_key").astype(str).to_numpy()
+            student = self.side(adata, STUDENT)
+            paired = pairing.student >= 0  # others, such as controls, need no label
+            column(student[paired], name, "label_key")
+            return student.obs[name].astype(str).to_numpy()
         keys = pairing.counts.drop(columns=["n_student", "n_teacher"]).astype(str).agg(" | ".join, axis=1).to_numpy()
         return keys[pairing.student]  # of rows without a key, whatever is last
 
 
+def are_widths(given: Any) -> bool:
+    """Whether these are widths of layers, or none."""
+    if not isinstance(given, Iterable) or isinstance(given, str | Mapping):
+        return False
+    return all(isinstance(width, Integral) and not isinstance(width, bool) and int(width) >= 1 for width in given)
+
+
 def check_choices(n_hidden: Any, methods: Mapping[str, Any], ridge: float, fallback: str) -> None:
     """Refuse what a model cannot be made with."""
-    if n_hidden != "auto" and (isinstance(n_hidden, str | int) or any(width < 1 for width in n_hidden)):
+    if n_hidden != "auto" and not are_widths(n_hidden):
         msg = f"n_hidden={n_hidden!r} is neither 'auto' nor a list of widths of at least 1"
         raise ValueError(msg)
     for side, method in methods.items():

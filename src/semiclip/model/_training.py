@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -15,7 +16,7 @@ from semiclip.correction._correct import control_rows
 from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER
 from semiclip.model._keep_best import KeepBest
-from semiclip.model._objective import trainable
+from semiclip.model._objective import check_trainable
 from semiclip.model._plan import PRETRAINED, DistillationPlan, PretrainingPlan
 from semiclip.model._rates import MIN_LR, merged
 from semiclip.model._tensors import PairedTensors, leading, sorted_by_key
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from semiclip.model._module import SemiClipModule
     from semiclip.model._setup import Method, Setup
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["highest", "high", "medium"]
 
@@ -40,7 +43,7 @@ class DistillationTraining:
     module: SemiClipModule
     _methods: Mapping[str, Method | None]
     _correction: Mapping[str, Any]
-    split_seed_: int | None
+    split_seed_: int
     classes_: np.ndarray | None
     history_: Any
     is_trained_: bool
@@ -93,7 +96,8 @@ class DistillationTraining:
         monitor
             A curve of ``history`` on validation: ``validation_loss``, ``validation_mean_rank_percentile`` or
             ``validation_recall_at_1``, ``_5``, ``_10``. The loss is left out where validation has too few rows for the
-            objective, and the others for an objective that does not embed in the teacher's space (``"dcca"``).
+            objective or none whose class training has, and the others for an objective that does not embed in the
+            teacher's space (``"dcca"`` and those that learn from labels).
         select
             Keep the weights of the last epoch, as the paper does, or of the ``"best"`` epoch by ``monitor``.
         matmul_precision
@@ -101,8 +105,8 @@ class DistillationTraining:
             :func:`torch.set_float32_matmul_precision`. ``precision="bf16-mixed"`` is a trainer argument.
         pretrain_epochs
             Before distillation, objectives that learn from labels train each side alone on the classes for so many
-            epochs, as many as ``max_epochs`` if ``None``. A model that is trained further is not pretrained again. 0
-            leaves it out.
+            epochs, as many as ``max_epochs`` if ``None``. A model that is trained further is not pretrained again,
+            unless its classes have changed. 0 leaves it out.
         pretrain_kwargs
             Arguments of the training plan of pretraining, over the objective's own ``pretraining``.
         plan_kwargs
@@ -134,6 +138,10 @@ class DistillationTraining:
         if max_epochs < 1 or batch_size < 2:
             msg = f"max_epochs={max_epochs} must be at least 1 and batch_size={batch_size} at least 2, to contrast rows"
             raise ValueError(msg)
+        labels = self.module.objective.needs_labels
+        if not labels and (pretrain_epochs or pretrain_kwargs):
+            msg = f"objective={self.module.objective_name!r} needs no labels, and nothing is pretrained on them"
+            raise ValueError(msg)
         pretrain_epochs = max_epochs if pretrain_epochs is None else pretrain_epochs
         if pretrain_epochs < 0:
             msg = f"pretrain_epochs={pretrain_epochs} must not be negative; 0 leaves pretraining out"
@@ -144,17 +152,29 @@ class DistillationTraining:
         if pea is None:  # PEA changes embeddings, not expression
             pea = self._setup.control is not None and self.module.encoder is None  # type: ignore[attr-defined]
         options = PEA.of(pea)
+        if options and self.module.encoder is not None and self._methods[STUDENT] is None:
+            msg = (
+                "PEA draws from a correction that inference has in full, but what an encoder reads is not corrected by "
+                "default; make the model with student_correction='tvn', or leave out pea"
+            )
+            raise ValueError(msg)
         splitting = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
         data = self._paired_data(options, **splitting, **(datasplitter_kwargs or {}))
         start = {"optimizer": "sgd", "min_lr": MIN_LR, **self.module.objective.profiles[profile]}
-        optimisation = merged(start, plan_kwargs or {}, self.module.part_names)
+        optimisation = merged(start, plan_kwargs or {}, self.module.trained_parts)
         mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
         if (early_stopping or select == "best") and data.n_val == 0:
             msg = "early stopping and select='best' need validation samples; lower train_size"
             raise ValueError(msg)
-        trainable(self.module, data, monitor if early_stopping or select == "best" else None)
-        # heads are new from here on, so that what is refused leaves the model as it was
-        heads = self._heads(data) if self.module.objective.needs_labels else False
+        check_trainable(self.module, data, monitor if early_stopping or select == "best" else None)
+        # plans are made first, so that what is refused leaves the model as it was
+        plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
+        pretraining: PretrainingPlan | None = None
+        if labels:
+            how = {"min_lr": MIN_LR, **self.module.objective.pretraining}  # type: ignore[attr-defined]
+            how = merged(how, pretrain_kwargs or {}, PRETRAINED)
+            pretraining = PretrainingPlan(self.module, max_epochs=pretrain_epochs, **how)
+        new_heads = labels and self._make_heads(data)
         given = [*trainer_kwargs.pop("callbacks", [])]
         # scvi-tools takes Lightning's own checkpoints only beside one that saves models in its log folder
         checkpoints = [each for each in given if isinstance(each, Checkpoint) and not isinstance(each, SaveCheckpoint)]
@@ -171,11 +191,8 @@ class DistillationTraining:
         }
         pretrained: dict[str, Any] = {}
         with _matmul(matmul_precision):
-            if heads and "ckpt_path" not in trainer_kwargs:
-                pretraining = {"min_lr": MIN_LR, **self.module.objective.pretraining}  # type: ignore[attr-defined]
-                pretraining = merged(pretraining, pretrain_kwargs or {}, PRETRAINED)
-                pretrained = self._pretrain(data, pretrain_epochs, pretraining, accelerator, devices, trainer_kwargs)
-            plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
+            if pretraining is not None and new_heads and "ckpt_path" not in trainer_kwargs:
+                pretrained = self._pretrain(pretraining, data, accelerator, devices, trainer_kwargs)
             runner = self._train_runner_cls(
                 self, plan, data, max_epochs, accelerator, devices, callbacks=callbacks,
                 **{**defaults, **trainer_kwargs},
@@ -186,7 +203,7 @@ class DistillationTraining:
         self.history_.update(pretrained)
         self.split_seed_ = data.split_seed
         params = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size, "select": select}
-        if self.module.objective.needs_labels:
+        if labels:
             self.classes_ = data.classes  # those of a checkpoint, if it was resumed
             params["pretrain_epochs"] = pretrain_epochs
         self.train_params_ = {**params, "pea": options.params if options else False, **optimisation}
@@ -207,8 +224,6 @@ class DistillationTraining:
         tensors = PairedTensors.from_arrays(seen, taught, pairing.student, pairing.teacher[order], student.batch)
         groups = setup.groups(self.adata, tensors.key.numpy())
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
-        if self.split_seed_ is None:  # training further keeps the split, so that nothing held out is ever trained on
-            self.split_seed_ = seed
         if pea is not None:
             control_rows(
                 student.batch, student.control, self._correction["fallback"], student.names, at_least=pea.min_controls
@@ -224,7 +239,7 @@ class DistillationTraining:
             splitting["infer"] = lambda rows: as_inferred(student.values, student.batch, rows)
         return self._data_splitter_cls(tensors, groups, split_seed=self.split_seed_, seed=seed, **splitting)
 
-    def _heads(self, data: PairedDataModule) -> bool:
+    def _make_heads(self, data: PairedDataModule) -> bool:
         """Make heads for the classes of the training rows, unless the model has them; say whether they are new."""
         if self.is_trained_ and self.classes_ is not None and np.array_equal(self.classes_, data.classes):
             return False
@@ -234,9 +249,8 @@ class DistillationTraining:
 
     def _pretrain(
         self,
+        plan: PretrainingPlan,
         data: PairedDataModule,
-        n_epochs: int,
-        how: Mapping[str, Any],
         accelerator: str,
         devices: int | list[int] | str,
         trainer_kwargs: Mapping[str, Any],
@@ -244,13 +258,17 @@ class DistillationTraining:
         """Train each side alone on the classes, and return the curves of it."""
         objective: Any = self.module.objective
         curves: dict[str, Any] = {}
-        if n_epochs:
-            plan = PretrainingPlan(self.module, max_epochs=n_epochs, **how)
+        if plan.max_epochs:
             quiet = {"limit_val_batches": 0, "log_every_n_steps": 1, "enable_checkpointing": False}
             own = {**trainer_kwargs, **quiet}
             self.module.train()
-            self._train_runner_cls(self, plan, data, n_epochs, accelerator, devices, **own)()
+            self._train_runner_cls(self, plan, data, plan.max_epochs, accelerator, devices, **own)()
             curves, self.is_trained_ = self.history_, False
+        elif "teacher_head" in objective.frozen:
+            logger.warning(
+                "pretrain_epochs=0: the teacher's head is frozen as it was drawn at random, and says nothing of the "
+                "images"
+            )
         objective.begin()
         return curves
 

@@ -13,7 +13,7 @@ class Objective(Protocol):
     """What a model asks of its objective, which is a :class:`torch.nn.Module` besides.
 
     To add one, write it in a file of its own and name it in ``OBJECTIVES``. Parameters of the objective are learned
-    with the adapter, without weight decay. One that needs labels is a :class:`LabelObjective`.
+    with the adapter, without weight decay but for heads. One that needs labels is a :class:`LabelObjective`.
     """
 
     needs_labels: ClassVar[bool]
