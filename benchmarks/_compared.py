@@ -29,41 +29,48 @@ DATA: dict[str, dict[str, Any]] = {
 
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
-    """Distil, embed what was not seen, and judge it; a method that diverges has no figures."""
-    unseen = embedded(job)
-    if unseen is None:
-        return {"recall": np.nan, "preservation": np.nan}
+    """Distil, embed what was not seen, and judge it; a method that fails has no figures."""
+    try:
+        unseen = embedded(job)
+        recall = recalled(job, unseen)
+    except ValueError as error:
+        return failed(error)
     preserved = scl.tl.preservation(
-        unseen, use_rep=EMBEDDING, **KEYS, baselines=(), max_epochs=60, batch_size=64, lr=1e-3,
-        rng=job["seed"], normalize=job["data"] != "u2os", device="cpu", progress_bar=False,
+        unseen, use_rep=EMBEDDING, **KEYS, baselines=(), max_epochs=60, batch_size=64, lr=1e-3, rng=job["seed"],
+        normalize=job["data"] != "u2os", device="cpu", progress_bar=False,
     )  # fmt: skip
     score = (preserved["metric"] == "preservation") & (preserved["key"] == "unseen perturbations")
-    return {"recall": recalled(job, unseen), "preservation": float(preserved.loc[score, "value"].iloc[0])}
+    return {"recall": recall, "preservation": float(preserved.loc[score, "value"].iloc[0]), "failure": ""}
 
 
 def recall_alone(job: dict[str, Any]) -> dict[str, Any]:
     """Do the same without the decoder of preservation, to search settings."""
-    unseen = embedded(job)
-    return {"recall": np.nan if unseen is None else recalled(job, unseen)}
+    try:
+        return {"recall": recalled(job, embedded(job)), "failure": ""}
+    except ValueError as error:
+        return failed(error)
 
 
-def embedded(job: dict[str, Any]) -> AnnData | None:
-    """Distil, and embed what was not seen; nothing if training diverges."""
+def failed(error: ValueError) -> dict[str, Any]:
+    """Say how a method failed: its training diverged, or all that it embeds is the same; anything else is a fault."""
+    for failure, words in {"diverged": "diverged", "collapsed": "do not vary"}.items():
+        if words in str(error):
+            return {"recall": np.nan, "preservation": np.nan, "failure": failure}
+    raise error
+
+
+def embedded(job: dict[str, Any]) -> AnnData:
+    """Distil, and embed what was not seen."""
     mdata, unseen, _ = study(job["data"], job["seed"])
     setting: dict[str, Any] = dict(job["setting"])
     if job["method"] in OBJECTIVES:
         setting["pea"] = job["pea"]
-    try:
-        with redirect_stdout(io.StringIO()):  # scvi-tools prints what it raises
-            model = scl.tl.distill(
-                mdata, objective="unimodal" if job["method"] == RAW else job["method"], student_rep="X_pca",
-                teacher_rep="X_image", rng=job["seed"], key_added=EMBEDDING, accelerator="cpu",
-                enable_progress_bar=False, **pairing(job["data"]), **setting,
-            )  # fmt: skip
-    except ValueError as error:
-        if "diverged" not in str(error):
-            raise
-        return None
+    with redirect_stdout(io.StringIO()):  # scvi-tools prints what it raises
+        model = scl.tl.distill(
+            mdata, objective="unimodal" if job["method"] == RAW else job["method"], student_rep="X_pca",
+            teacher_rep="X_image", rng=job["seed"], key_added=EMBEDDING, accelerator="cpu",
+            enable_progress_bar=False, **pairing(job["data"]), **setting,
+        )  # fmt: skip
     # the compounds of U2OS have no controls, what was overexpressed in it has
     scl.tl.embed(unseen, model, key_added=EMBEDDING, control=KEYS["control"], batch_key=KEYS["batch_key"])
     return unseen

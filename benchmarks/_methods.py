@@ -55,7 +55,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "dcca": tried((0.01, 0.1), {"n_components": (10, 15, 20, 30)}),
     "kd": soft("student_head"),
     "shake": soft("student_head", "shadow"),
-    "c2kd": tried((0.003, 0.01, 0.03, 0.1), {"threshold": (0.0, 0.3)}, teacher=0.1),
+    "c2kd": tried((0.0003, 0.001, 0.003, 0.01), {"threshold": (0.0, 0.3)}, teacher=0.1),
     RAW: [{"model_kwargs": {"student_correction": None}}],
     "unimodal": [{}],
     "random": [{}],

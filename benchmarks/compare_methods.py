@@ -83,7 +83,7 @@ def setting_of(method: str, chosen: dict[str, dict[str, Any]], *, pea: bool, qui
 
 
 def search(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Try each grid on studies of their own and return what recalls most; what diverges recalls nothing."""
+    """Try each grid on studies of their own and return what recalls most; what fails recalls nothing."""
     data = "medium" if args.data == "u2os" else args.data
     jobs = [
         job(data, method, SEARCHED + seed, setting, pea=pea)
@@ -114,7 +114,7 @@ def summarise(table: pd.DataFrame) -> None:
     for name, runs in table.groupby("name", sort=False):
         report(
             "runs", data=runs["data"].iloc[0], settings=runs["settings"].iloc[0], name=name, n_seeds=len(runs),
-            n_diverged=int(runs["recall"].isna().sum()), setting=runs["setting"].iloc[0],
+            n_failed=int(runs["recall"].isna().sum()), setting=runs["setting"].iloc[0],
         )  # fmt: skip
     done = table.dropna(subset="recall")
     bases = dict.fromkeys(done["name"].unique(), BASE)
@@ -130,12 +130,12 @@ def summarise(table: pd.DataFrame) -> None:
 
 
 def shared(runs: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the seeds with which one of the methods diverged, since methods are compared seed by seed."""
+    """Leave out the seeds with which one of the methods failed, since methods are compared seed by seed."""
     return runs[runs.groupby("seed")["name"].transform("nunique") == runs["name"].nunique()]
 
 
 def complete(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out methods that diverged with any seed, since pictures are of the same seeds for all."""
+    """Leave out methods that failed with any seed, since pictures are of the same seeds for all."""
     return table[~table.groupby("name")["recall"].transform(lambda values: values.isna().any())]
 
 

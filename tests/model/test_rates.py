@@ -152,7 +152,7 @@ def test_training_takes_rates_by_part_and_says_which(model, quiet):
 
     rates = {"lr": {"student_head": 0.05}, "min_lr": {"student_head": 1e-3}}
     model.train(2, pretrain_epochs=1, callbacks=[Spy()], plan_kwargs=rates, **quiet)
-    usual = model.module.objective.profiles["default"]["lr"]["student"]
+    usual = model.module.objective.profiles["default"]["lr"]
     assert seen == [usual, 0.05]
     assert model.train_params_["lr"] == {"student": usual, "student_head": 0.05}
     assert model.train_params_["min_lr"] == {"student": MIN_LR, "student_head": 1e-3}

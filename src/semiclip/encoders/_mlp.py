@@ -46,7 +46,7 @@ class MLPEncoder:
     >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
     >>> encoder = scl.encoders.MLPEncoder(n_latent=8).fit(study.mdata["rna"])
     >>> encoder.architecture
-    {'n_input': 40, 'n_hidden': [128], 'n_output': 8, 'normalize': True, 'dropout': 0.1}
+    {'n_input': 40, 'n_hidden': [128], 'n_output': 8, 'batch_norm': True, 'dropout': 0.1}
     >>> encoder.features(study.knockouts["rna"]).shape
     (312, 40)
     """

@@ -76,16 +76,7 @@ class C2kd(LabelObjective):
     }
     frozen: ClassVar[tuple[str, ...]] = ()
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {
-            "lr": {
-                "student": 0.03,
-                "teacher": 0.03,
-                "student_head": 0.03,
-                "teacher_head": 0.03,
-                "student_proxy": 0.03,
-                "teacher_proxy": 0.03,
-            }
-        },
+        "default": {"lr": {"student": 0.003, "teacher": 3e-4}},
         "paper": {
             "lr": {
                 "student": 0.1,

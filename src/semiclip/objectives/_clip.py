@@ -37,7 +37,7 @@ class Clip(SemiClipped):
 
     adapts_teacher: ClassVar[bool] = True
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"lr": {"student": 0.1, "teacher": 0.1}},
+        "default": {"lr": {"student": 0.1, "teacher": 1e-4}},
         "paper": {"lr": {"student": 1e-3, "teacher": 1e-3}},
     }
 

@@ -50,7 +50,7 @@ class Kd(LabelObjective):
 
     frozen: ClassVar[tuple[str, ...]] = ("teacher", "teacher_head")
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"lr": {"student": 0.001, "student_head": 0.001}},
+        "default": {"lr": 0.001},
         "paper": {"lr": {"student": 0.1, "student_head": 1e-4}, "min_lr": 1e-10},
     }
 

@@ -80,7 +80,7 @@ class Shake(LabelObjective):
     heads_of: ClassVar[dict[str, str]] = {**LabelObjective.heads_of, "shadow": "teacher"}
     frozen: ClassVar[tuple[str, ...]] = ("teacher", "teacher_head")
     profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"lr": {"student": 0.001, "student_head": 0.001, "shadow": 0.001}},
+        "default": {"lr": 0.001},
         "paper": {"lr": {"student": 0.1, "student_head": 1e-4, "shadow": 1e-7}, "min_lr": 1e-10},
     }
 
