@@ -79,7 +79,7 @@ def setting_of(method: str, chosen: dict[str, dict[str, Any]], *, pea: bool, qui
     if chosen:
         return chosen[label(method, pea=pea)]
     setting = as_in_the_paper(method)
-    return {**setting, "max_epochs": min(10, setting["max_epochs"])} if quick and setting else setting
+    return {**setting, "max_epochs": min(10, setting["max_epochs"])} if quick and "max_epochs" in setting else setting
 
 
 def search(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -125,8 +125,8 @@ def summarise(table: pd.DataFrame) -> None:
             if pair["name"].nunique() < 2:
                 continue
             for figure in FIGURES:
-                row = scl.tl.compare(pair, base=base, by="name", value=figure).set_index("name").loc[name]
-                report(f"{figure} {title}", name=name, **row.to_dict())
+                rows = scl.tl.compare(pair, base=base, by="name", value=figure).to_dict("records")
+                report(f"{figure} {title}", **next(row for row in rows if row["name"] == name))
 
 
 def shared(runs: pd.DataFrame) -> pd.DataFrame:

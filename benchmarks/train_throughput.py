@@ -34,12 +34,15 @@ from torch.nn.functional import cross_entropy, normalize
 
 WIDTHS, BATCH, TEMPERATURE = (256, 512, 1024, 768), 1024, 0.1
 SIZES, QUICK = (10_000, 100_000, 1_300_000), (10_000, 20_000)
+OBJECTIVES_SIZE = 20_000
 LONGEST = 131_072  # rows of a turn of the other loops, whose time per row does not depend on the number of rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=list(SIZES), help="student rows (%(default)s)")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", help=f"student rows ({SIZES}, or {OBJECTIVES_SIZE} by objective)"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="turns of each (%(default)s)")
     parser.add_argument("--epochs", type=int, default=2, help="of our turns, at the least (%(default)s)")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"], help="(%(default)s)")
@@ -50,6 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.rows, args.repeats = list(QUICK), 1
+    args.rows = args.rows or ([OBJECTIVES_SIZE] if args.objectives else list(SIZES))
     if args.one:
         measure(args.one, args)
         return

@@ -136,8 +136,10 @@ class PairedModel(BaseModelClass):
         cls._register(adata, fields, setup_method_args, **kwargs)
 
     def _draw_split(self) -> None:
-        """Draw the seed of the split before anything else, so that all models of a seed hold the same samples out."""
-        self.split_seed_: int = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
+        """Draw the seed of the split before the weights, so that all models of a seed hold the same samples out."""
+        # from a copy of torch's generator, which follows scvi.settings.seed and goes on as if nothing had been drawn
+        generator = torch.Generator().set_state(torch.get_rng_state())
+        self.split_seed_: int = int(torch.randint(2**31, (), generator=generator))
 
     @classmethod
     def _register(
