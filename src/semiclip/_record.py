@@ -23,6 +23,11 @@ def storable(value: Any) -> Any:
     return type(value).__name__
 
 
+def name_of(made: object, registry: Mapping[str, Any]) -> str:
+    """Return the name under which an object's class is registered, or else the class's own."""
+    return next((name for name, kind in registry.items() if type(made) is kind), type(made).__name__)
+
+
 def record(adata: AnnData, key: str, params: Mapping[str, Any], **results: Any) -> None:
     """Keep ``params`` and ``results`` in ``uns["semiclip"][key]``, replacing an earlier run under the same key."""
     entry = {"params": storable(dict(params)), **results}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from semiclip.encoders import network
-from semiclip.encoders._network import describe
+from semiclip.encoders._network import build, describe
 
 
 def reference(x, state, n_hidden, *, batch_norm):
@@ -92,6 +92,41 @@ def test_the_seed_of_torch_decides_the_weights():
         torch.manual_seed(7)
         states.append(network(5, [6], 3).state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("kind", [{}, {"kind": "mlp"}])
+def test_an_architecture_without_a_kind_is_a_perceptron(kind):
+    architecture = {**describe(5, [6], 3), **kind}
+    states = []
+    for make in (build, lambda given: network(**{name: given[name] for name in describe(5, [6], 3)})):
+        torch.manual_seed(7)
+        states.append(make(architecture).state_dict())
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert architecture == {**describe(5, [6], 3), **kind}
+
+
+def test_the_kind_decides_what_is_built():
+    sizes = {"n_input": 5, "n_hidden": 6, "n_output": 4, "n_layers": 3, "n_heads": 2}
+    built = build({"kind": "scgpt", **sizes})
+    assert type(built).__name__ == "ScGPTNetwork"
+    assert len(built.transformer_encoder["layers"]) == 3
+    assert built.eval()(torch.ones(2, 5)).shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "error", "message"),
+    [
+        ([5, [6], 3], TypeError, "architecture=[5, [6], 3] is not a mapping, such as encoder.architecture is"),
+        ({"kind": "gpt"}, ValueError, "kind='gpt' is not a network; choose one of mlp, scgpt"),
+        ({"n_hidden": [6]}, ValueError, "the architecture lacks n_input, n_output, the widths of what the network"),
+        ({"kind": "scgpt", "n_input": 5}, ValueError, "the architecture lacks n_output"),
+        ({"n_input": 5, "n_hidden": [6], "n_output": 3, "depth": 1}, TypeError, "depth"),
+    ],
+)
+def test_refuses_to_build(architecture, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        build(architecture)
 
 
 @pytest.mark.parametrize("call", [network, describe])

@@ -89,8 +89,6 @@ def test_genes_are_matched_by_name():
     np.testing.assert_allclose(encoder.encode(new[:, order].copy()), out, rtol=1e-3, atol=1e-4)
     more = anndata.concat([new, anndata.AnnData(np.ones((60, 1)), obs=new.obs)], axis=1)
     np.testing.assert_allclose(encoder.encode(more), out, rtol=1e-3, atol=1e-4)
-    with pytest.raises(ValueError, match="1 of the 20 genes .* are not in var_names: gene7; fit it on"):
-        encoder.encode(new[:, new.var_names != "gene7"].copy())
 
 
 @pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])

@@ -114,7 +114,11 @@ def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"encoder": "umap"}, ValueError, "encoder='umap' is not one of pca, scvi; for embeddings made elsewhere"),
+        (
+            {"encoder": "umap"},
+            ValueError,
+            "encoder='umap' is not one of pca, scvi, scgpt; for embeddings made elsewhere",
+        ),
         ({"encoder": object()}, TypeError, "encoder is a object without encode(adata); pass such an object, or pca"),
         ({"encoder": PCAEncoder}, TypeError, "encoder is a type without encode(adata)"),
         ({"encoder": Sums(), "n_latent": 8}, TypeError, "the encoder is already fitted, so n_latent would have no"),

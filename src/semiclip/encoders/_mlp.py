@@ -2,19 +2,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from semiclip.encoders._files import Stored, fitting
 from semiclip.encoders._network import describe
 from semiclip.encoders._pca import expression
-from semiclip.encoders._protocol import align, check_fitted, counts, dense
+from semiclip.encoders._protocol import align, check_fitted, dense
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    import pandas as pd
     import torch
     from anndata import AnnData
 
 
-class MLPEncoder:
+class MLPEncoder(Stored):
     """An scVI-like multilayer perceptron that a model trains from scratch, together with its adapter.
 
     It knows which genes it reads and how, and has no weights of its own. Therefore :func:`semiclip.pp.encode` cannot
@@ -35,6 +37,9 @@ class MLPEncoder:
         normalised, such as L1000 z-scores.
     layer
         Layer that holds the values, ``X`` by default.
+    min_overlap
+        Share of the encoder's genes that other data must have. The rest count as zero, since nothing is known of what
+        the network will see of them in training, with a warning.
 
     References
     ----------
@@ -60,13 +65,14 @@ class MLPEncoder:
         dropout: float = 0.1,
         normalize: bool = True,
         layer: str | None = None,
+        min_overlap: float = 0.8,
     ) -> None:
         self.n_hidden, self.n_latent, self.batch_norm, self.dropout = n_hidden, n_latent, batch_norm, dropout
-        self.normalize, self.layer = normalize, layer
+        self.normalize, self.layer, self.min_overlap = normalize, layer, min_overlap
 
     def fit(self, adata: AnnData) -> MLPEncoder:
         """Remember the genes of ``adata`` and check its values; returns the encoder itself."""
-        expression(counts(adata, self.layer), adata.obs_names, normalize=self.normalize)
+        self._expression(adata, adata.var_names)
         self._describe(adata.n_vars)
         self.genes_ = adata.var_names.copy()
         return self
@@ -84,8 +90,7 @@ class MLPEncoder:
     def features(self, adata: AnnData) -> np.ndarray:
         """Return what the perceptron reads: normalised expression, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
-        values = expression(align(adata, self.layer, self.genes_), adata.obs_names, normalize=self.normalize)
-        return dense(values, copy=not self.normalize)
+        return dense(self._expression(adata, self.genes_), copy=not self.normalize)
 
     def encode(self, adata: AnnData) -> np.ndarray:
         """Raise a RuntimeError: only a model that trained the perceptron can embed."""
@@ -94,6 +99,17 @@ class MLPEncoder:
             "scl.model.SemiClip(..., encoder=encoder) and embed with the trained model"
         )
         raise RuntimeError(msg)
+
+    def _expression(self, adata: AnnData, genes: pd.Index) -> Any:
+        values = align(adata, self.layer, genes, self.min_overlap)
+        return expression(values, adata.obs_names, normalize=self.normalize)
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return {}, {}
+
+    def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        self._describe(len(self.genes_))
+        fitting(arrays, {})
 
     def _describe(self, n_genes: int) -> dict[str, Any]:
         return describe(n_genes, self.n_hidden, self.n_latent, batch_norm=self.batch_norm, dropout=self.dropout)

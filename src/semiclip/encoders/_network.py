@@ -2,14 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from semiclip._checks import some
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import nn
+
+
+def build(architecture: Mapping[str, Any]) -> nn.Module:
+    """Build the network of an encoder from its architecture.
+
+    Parameters
+    ----------
+    architecture
+        Plain values, as in ``architecture`` of a :class:`semiclip.encoders.Trainable`. ``kind`` is ``"mlp"``, also
+        where there is none, for :func:`semiclip.encoders.network`, or ``"scgpt"`` for the transformer of
+        :class:`semiclip.encoders.ScGPTEncoder`; the rest are its arguments, always with ``n_input`` and ``n_output``.
+
+    Returns
+    -------
+    The network, with weights drawn from the state of torch. It maps features of shape (n, n_input) to an embedding of
+    shape (n, n_output).
+
+    Raises
+    ------
+    TypeError
+        If it is not a mapping, or has arguments that this kind of network does not take.
+    ValueError
+        If the kind is unknown, a width is missing or a value is out of range.
+
+    Examples
+    --------
+    >>> from semiclip.encoders import build
+    >>> build({"n_input": 40, "n_hidden": [128], "n_output": 8})[-1]
+    Linear(in_features=128, out_features=8, bias=True)
+    """
+    if not isinstance(architecture, Mapping):
+        msg = f"architecture={architecture!r} is not a mapping, such as encoder.architecture is"
+        raise TypeError(msg)
+    arguments = dict(architecture)
+    kind = arguments.pop("kind", "mlp")
+    if kind not in BUILDERS:
+        msg = f"kind={kind!r} is not a network; choose one of {some(BUILDERS)}"
+        raise ValueError(msg)
+    if missing := [name for name in ("n_input", "n_output") if name not in arguments]:
+        msg = f"the architecture lacks {some(missing)}, the widths of what the network reads and returns"
+        raise ValueError(msg)
+    return BUILDERS[kind](**arguments)
 
 
 def network(
@@ -89,3 +134,12 @@ def describe(
         "batch_norm": bool(batch_norm),
         "dropout": float(dropout),
     }
+
+
+def _scgpt(**arguments: Any) -> nn.Module:
+    from semiclip.encoders._scgpt_network import ScGPTNetwork  # needs torch
+
+    return ScGPTNetwork(**arguments)
+
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": network, "scgpt": _scgpt}

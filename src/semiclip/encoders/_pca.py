@@ -6,8 +6,9 @@ import numpy as np
 from scipy import sparse
 
 from semiclip._checks import some
+from semiclip.encoders._files import Stored, fitting
 from semiclip.encoders._network import describe
-from semiclip.encoders._protocol import align, check_fitted, counts, dense, rows_where
+from semiclip.encoders._protocol import align, check_fitted, dense, rows_where
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,9 +17,17 @@ if TYPE_CHECKING:
     from sklearn.decomposition import PCA
 
 TARGET_SUM = 1e4
+LEARNED = (
+    "components_",
+    "mean_",
+    "explained_variance_",
+    "explained_variance_ratio_",
+    "singular_values_",
+    "noise_variance_",
+)
 
 
-class PCAEncoder:
+class PCAEncoder(Stored):
     """Principal components of expression, through scikit-learn.
 
     Parameters
@@ -32,6 +41,10 @@ class PCAEncoder:
         Layer that holds the values, ``X`` by default.
     rng
         Seed of the truncated solvers.
+    min_overlap
+        Share of the encoder's genes that other data must have. The rest take their mean in training, with a warning,
+        so that they move no sample. With ``normalize``, the genes that are there are scaled to the part of 10,000
+        counts that they had in training.
 
     Examples
     --------
@@ -49,12 +62,15 @@ class PCAEncoder:
         normalize: bool = True,
         layer: str | None = None,
         rng: int | np.random.Generator | None = 0,
+        min_overlap: float = 0.8,
     ) -> None:
         self.n_components, self.normalize, self.layer, self.rng = n_components, normalize, layer, rng
+        self.min_overlap = min_overlap
 
     def fit(self, adata: AnnData) -> PCAEncoder:
         """Learn the components of ``adata``; returns the encoder itself."""
-        values = expression(counts(adata, self.layer), adata.obs_names, normalize=self.normalize)
+        raw = align(adata, self.layer, adata.var_names, self.min_overlap)
+        values = expression(raw, adata.obs_names, normalize=self.normalize)
         most = most_components(values)
         if not 1 <= self.n_components <= most:
             size = f"{values.shape[0]} samples of {values.shape[1]} genes"
@@ -62,13 +78,18 @@ class PCAEncoder:
             raise ValueError(msg)
         seed = int(np.random.default_rng(self.rng).integers(2**31))
         self.model_ = components(values, self.n_components, seed)
+        self.share_ = _shares(raw) if self.normalize else np.zeros(adata.n_vars)
         self.genes_ = adata.var_names.copy()
         return self
 
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return the components of each sample, float32 of shape (n_obs, n_components)."""
         check_fitted(self)
-        return self.model_.transform(self._expression(adata)).astype(np.float32, copy=False)
+        values, missing = self._expression(adata)
+        embedding = self.model_.transform(values)
+        if missing.any():  # their mean is added here, so that sparse values stay sparse
+            embedding += self.model_.mean_[missing] @ self.model_.components_[:, missing].T
+        return embedding.astype(np.float32, copy=False)
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -88,14 +109,37 @@ class PCAEncoder:
     def features(self, adata: AnnData) -> np.ndarray:
         """Return what the components are of: normalised expression, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
-        return dense(self._expression(adata), copy=not self.normalize)
+        values, missing = self._expression(adata)
+        values = dense(values, copy=not self.normalize)
+        if missing.any():
+            values[:, missing] = self.model_.mean_[missing]
+        return values
 
-    def _expression(self, adata: AnnData) -> Any:
-        return expression(align(adata, self.layer, self.genes_), adata.obs_names, normalize=self.normalize)
+    def _expression(self, adata: AnnData) -> tuple[Any, np.ndarray]:
+        """Return expression of the encoder's genes, and which of them the data lack; those are zero."""
+        values = align(adata, self.layer, self.genes_, self.min_overlap)
+        missing = ~self.genes_.isin(adata.var_names)
+        total = TARGET_SUM * float(self.share_[~missing].sum()) if missing.any() else TARGET_SUM
+        return expression(values, adata.obs_names, normalize=self.normalize, total=total), missing
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        arrays = {name: np.asarray(getattr(self.model_, name)) for name in LEARNED}
+        return {"n_samples": int(self.model_.n_samples_)}, {**arrays, "share_": self.share_}
+
+    def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        from sklearn.decomposition import PCA
+
+        n, d = len(self.genes_), self.n_components
+        shapes = dict.fromkeys(LEARNED, (d,)) | {"components_": (d, n), "mean_": (n,), "noise_variance_": ()}
+        fitting(arrays, {**shapes, "share_": (n,)})
+        self.model_, self.share_ = PCA(d), arrays["share_"]
+        for name in LEARNED:
+            setattr(self.model_, name, arrays[name])
+        self.model_.n_components_, self.model_.n_features_in_, self.model_.n_samples_ = d, n, state["n_samples"]
 
 
-def expression(values: Any, names: pd.Index, *, normalize: bool) -> Any:
-    """Check expression, dense or sparse, and normalise it; messages name its rows."""
+def expression(values: Any, names: pd.Index, *, normalize: bool, total: float = TARGET_SUM) -> Any:
+    """Check expression, dense or sparse, and normalise it to counts of ``total``; messages name its rows."""
     from sklearn import preprocessing
 
     if (rows := rows_where(values, lambda x: ~np.isfinite(x))).size:
@@ -109,8 +153,16 @@ def expression(values: Any, names: pd.Index, *, normalize: bool) -> Any:
             "pass normalize=False if it is normalised already"
         )
         raise ValueError(msg)
-    scaled = preprocessing.normalize(values, norm="l1", copy=True) * TARGET_SUM
+    scaled = preprocessing.normalize(values, norm="l1", copy=True) * total
     return scaled.log1p() if sparse.issparse(values) else np.log1p(scaled, out=scaled)
+
+
+def _shares(values: Any) -> np.ndarray:
+    """Return the share that each gene has of the counts of a sample, on average."""
+    totals = np.asarray(values.sum(axis=1), dtype=np.float64).ravel()
+    weights = np.divide(1, totals, out=np.zeros_like(totals), where=totals > 0)
+    shares = np.asarray(values.T @ weights).ravel()
+    return shares / max(np.count_nonzero(totals), 1)
 
 
 def most_components(values: Any) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
     from anndata import AnnData
+
+logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -28,12 +31,12 @@ class Encoder(Protocol):
 class Trainable(Protocol):
     """A fitted encoder whose network a model can build and train further, or from scratch.
 
-    In evaluation mode, ``network(**architecture)`` with the weights maps ``features(adata)`` to ``encode(adata)``.
+    In evaluation mode, ``build(architecture)`` with the weights maps ``features(adata)`` to ``encode(adata)``.
     """
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """Arguments of :func:`semiclip.encoders.network`, as plain values that JSON can hold."""
+        """What :func:`semiclip.encoders.build` makes the network of, as plain values that JSON can hold."""
         ...
 
     def weights(self) -> dict[str, torch.Tensor] | None:
@@ -52,16 +55,62 @@ def check_fitted(encoder: object) -> None:
         raise RuntimeError(msg)
 
 
-def align(adata: AnnData, layer: str | None, genes: pd.Index) -> Any:
-    """Return counts (``X`` or a layer, dense or sparse) with the columns in the order of ``genes``."""
-    if missing := genes.difference(adata.var_names).tolist():
+def align(adata: AnnData, layer: str | None, genes: pd.Index, min_overlap: float = 0.8) -> Any:
+    """Return counts (``X`` or a layer, dense or sparse) with the columns in the order of ``genes``.
+
+    Genes that the data lack become columns of zeros, with a warning, as long as the data have the share
+    ``min_overlap`` of them.
+    """
+    values = counts(adata, layer)
+    if not 0 < min_overlap <= 1:
+        msg = f"min_overlap={min_overlap} is not a share of the encoder's genes, above 0 and at most 1"
+        raise ValueError(msg)
+    if adata.var_names.equals(genes):
+        return values
+    places = adata.var_names.get_indexer(genes)
+    there = places >= 0
+    if there.all():
+        return values[:, places]
+    if there.mean() < min_overlap:
         msg = (
-            f"{len(missing)} of the {len(genes)} genes that the encoder was fitted on are not in var_names: "
-            f"{some(missing)}; fit it on the genes that both data sets have"
+            f"only {there.sum()} of the {len(genes)} genes that the encoder was fitted on ({there.mean():.1%}) are in "
+            f"var_names, below min_overlap={min_overlap}; missing are {some(genes[~there])}. "
+            f"{_advice(adata.var_names, genes)}"
         )
         raise ValueError(msg)
-    values = counts(adata, layer)
-    return values if adata.var_names.equals(genes) else values[:, adata.var_names.get_indexer(genes)]
+    logger.warning(
+        "%d of the %d genes that the encoder was fitted on are not in var_names, so it fills them in: %s",
+        (~there).sum(),
+        len(genes),
+        some(genes[~there]),
+    )
+    return _spread(values[:, places[there]], np.flatnonzero(there), len(genes))
+
+
+def _spread(values: Any, places: np.ndarray, n_genes: int) -> Any:
+    """Put columns where they belong among columns of zeros."""
+    if sparse.issparse(values):
+        rows = values.tocsr()
+        return type(rows)((rows.data, places[rows.indices], rows.indptr), shape=(rows.shape[0], n_genes))
+    full = np.zeros((len(values), n_genes), dtype=values.dtype)
+    full[:, places] = values
+    return full
+
+
+def _advice(names: pd.Index, genes: pd.Index) -> str:
+    """Say what may be wrong with the names of genes."""
+    query, own = (index.str.match(r"ENS[A-Z]*G\d{6}").mean() > 0.5 for index in (names, genes))
+    if query != own:
+        ids, symbols = ("var_names", "the encoder's genes") if query else ("the encoder's genes", "var_names")
+        return (
+            f"{ids} look like ENSEMBL ids (ENSG…) and {symbols} do not: put the same kind of gene ids into "
+            "adata.var_names, usually there is a column of adata.var that has them"
+        )
+    return (
+        f"Check that both are gene symbols, or both are ENSEMBL ids, written alike (var_names start with "
+        f"{some(names[:3])}, the encoder's genes with {some(genes[:3])}), or fit the encoder on the genes that both "
+        "data sets have"
+    )
 
 
 def counts(adata: AnnData, layer: str | None) -> Any:

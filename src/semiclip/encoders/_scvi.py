@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -8,17 +9,21 @@ from scipy import sparse
 
 from semiclip._checks import column, some
 from semiclip._seed import seeded
-from semiclip.encoders._network import describe, network
-from semiclip.encoders._protocol import align, check_fitted, counts, dense, rows_where
+from semiclip.encoders import _scvi_network as scvi_network
+from semiclip.encoders._files import Stored
+from semiclip.encoders._network import network
+from semiclip.encoders._protocol import align, check_fitted, dense
 
 if TYPE_CHECKING:
     import torch
     from anndata import AnnData
+    from scvi.model import SCVI
 
 BATCH = "batch"
+COVARIATES = ("categorical_covariate_keys", "continuous_covariate_keys")
 
 
-class SCVIEncoder:
+class SCVIEncoder(Stored):
     """The posterior mean of scVI's latent space, through scvi-tools.
 
     The decoder is told the batch, the encoder is not (``encode_covariates=False``): that removes batch effects in
@@ -29,7 +34,7 @@ class SCVIEncoder:
     n_latent
         Dimensions of the embedding.
     batch_key
-        ``obs`` column of the batches, for training only.
+        ``obs`` column of the batches, for training and :meth:`denoise` only.
     layer
         Layer that holds the raw counts, ``X`` by default.
     max_epochs
@@ -38,6 +43,8 @@ class SCVIEncoder:
         Seed of training.
     model_kwargs, train_kwargs
         Further arguments of :class:`scvi.model.SCVI` and its ``train``.
+    min_overlap
+        Share of the encoder's genes that other data must have. The rest count as zero, with a warning.
 
     References
     ----------
@@ -63,41 +70,158 @@ class SCVIEncoder:
         rng: int | np.random.Generator | None = 0,
         model_kwargs: dict[str, Any] | None = None,
         train_kwargs: dict[str, Any] | None = None,
+        min_overlap: float = 0.8,
     ) -> None:
-        self.n_latent, self.batch_key, self.layer, self.max_epochs, self.rng = (
-            n_latent,
-            batch_key,
-            layer,
-            max_epochs,
-            rng,
-        )
+        self.n_latent, self.batch_key, self.layer, self.min_overlap = n_latent, batch_key, layer, min_overlap
+        self.max_epochs, self.rng = max_epochs, rng
         self.model_kwargs, self.train_kwargs = model_kwargs or {}, train_kwargs or {}
 
     def fit(self, adata: AnnData) -> SCVIEncoder:
         """Train scVI on the counts of ``adata``; returns the encoder itself."""
+        from anndata import AnnData
         from scvi.model import SCVI
 
-        batch = None if self.batch_key is None else column(adata, self.batch_key, "batch_key").astype(str).to_numpy()
-        private = _private(counts(adata, self.layer), adata, "all" if batch is None else batch)
+        batch = "all" if self.batch_key is None else column(adata, self.batch_key, "batch_key").astype(str).to_numpy()
+        values = scvi_network.counts(align(adata, self.layer, adata.var_names, self.min_overlap), adata.obs_names)
+        obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
+        private = AnnData(values, obs=obs)  # scvi-tools writes nothing into the user's
         SCVI.setup_anndata(private, batch_key=BATCH)
         with seeded(self.rng):
-            self.model_ = SCVI(private, n_latent=self.n_latent, **self.model_kwargs)
+            model = SCVI(private, n_latent=self.n_latent, **self.model_kwargs)
             # all samples in order: scvi-tools would hold some out unused, and draw them from a seed of its own
             split = {"train_size": 1.0, "shuffle_set_split": False}
-            self.model_.train(self.max_epochs, **{**split, **self.train_kwargs})
-        self.batch_, self.genes_ = private.obs[BATCH].iloc[0], adata.var_names.copy()
+            model.train(self.max_epochs, **{**split, **self.train_kwargs})
+        self.model_ = model
+        self._take(model, model.module, adata.var_names.copy())
         return self
+
+    @classmethod
+    def from_model(cls, model: SCVI, *, min_overlap: float = 0.8) -> SCVIEncoder:
+        """Make an encoder of a model that scvi-tools has trained.
+
+        The network is copied, so that training the model further changes nothing, and its data are not kept.
+
+        Parameters
+        ----------
+        model
+            A trained model in memory; read one from files with ``scvi.model.SCVI.load``, if you trust them. The layer
+            and the batches are those that it was set up with.
+        min_overlap
+            As for the class.
+
+        Returns
+        -------
+        The fitted encoder, ready for :func:`semiclip.pp.encode`. If the encoder of the model is told the batch
+        (``encode_covariates=True``), it embeds samples of the model's own batches only.
+
+        Raises
+        ------
+        TypeError
+            If it is another kind of model.
+        RuntimeError
+            If the model is not trained.
+        ValueError
+            If the model has covariates besides the batch.
+
+        Examples
+        --------
+        >>> import scvi
+        >>> import semiclip as scl
+        >>> counts = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
+        >>> own = counts.copy()
+        >>> scvi.model.SCVI.setup_anndata(own, batch_key="batch")
+        >>> model = scvi.model.SCVI(own, n_latent=8)
+        >>> model.train(1, enable_progress_bar=False, log_every_n_steps=1)
+        >>> encoder = scl.pp.encode(counts, encoder=scl.encoders.SCVIEncoder.from_model(model))
+        >>> counts.obsm["X_scvi"].shape
+        (252, 8)
+        """
+        from scvi.model import SCVI
+        from scvi.module import VAE
+
+        if not isinstance(model, SCVI) or not (model.module is None or type(model.module) is VAE):
+            msg = f"a scvi.model.SCVI is needed, not {type(model).__name__}"
+            raise TypeError(msg)
+        if model.module is None or not model.is_trained:
+            msg = "this scVI model is not trained; call model.train() first"
+            raise RuntimeError(msg)
+        setup = model.registry["setup_args"]
+        if found := [key for kind in COVARIATES for key in setup.get(kind) or []]:
+            msg = (
+                f"this scVI model has covariates besides the batch: {some(found)}; an encoder knows the batch alone, "
+                "so train a model without them"
+            )
+            raise ValueError(msg)
+        recipe = scvi_network.recipe(model)
+        options = {name: recipe[name] for name in recipe if name not in ("n_latent", *scvi_network.SIZES)}
+        keys = {"batch_key": setup.get("batch_key"), "layer": setup.get("layer")}
+        encoder = cls(n_latent=recipe["n_latent"], model_kwargs=options, min_overlap=min_overlap, **keys)
+        module = deepcopy(model.module).eval()
+        module.minified_data_type = None  # the encoder is given counts, whatever the model kept
+        encoder._take(model, module, pd.Index(model.get_var_names()))
+        return encoder
 
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return the posterior mean of each sample, float32 of shape (n_obs, n_latent)."""
         check_fitted(self)
-        private = _private(align(adata, self.layer, self.genes_), adata, self.batch_)
-        # registered here, since scvi-tools would print a line about doing it
-        self.model_._register_manager_for_instance(self.model_.adata_manager.transfer_fields(private))
-        with seeded(0):  # scvi-tools draws from the posterior even where only its mean is asked for
-            latent = self.model_.get_latent_representation(private)
-        self.model_.deregister_manager()  # scvi-tools would keep the samples in memory
-        return latent.astype(np.float32, copy=False)
+        told = self.module_.encode_covariates
+        batch = self._batches(adata, "embed") if told else np.zeros(adata.n_obs, dtype=np.int64)
+        with seeded(0):  # scVI draws from the posterior even where only its mean is asked for
+            return scvi_network.latent(self.module_, self._counts(adata), batch)
+
+    def denoise(
+        self,
+        adata: AnnData,
+        *,
+        mode: Literal["mean", "ppc"] = "mean",
+        rng: int | np.random.Generator | None = None,
+    ) -> np.ndarray:
+        """Decode one draw from the posterior of each sample.
+
+        Parameters
+        ----------
+        adata
+            Counts of batches that scVI was trained on, in ``obs[batch_key]``.
+        mode
+            ``"mean"`` gives the expression that scVI expects at the draw, ``"ppc"`` (posterior predictive) adds the
+            noise of counting a sample of the same depth.
+        rng
+            Seed of the draws; ``None`` follows the state of torch.
+
+        Returns
+        -------
+        Expression of the encoder's genes, float32 of shape (n_obs, n_genes). Each row is scaled to 10,000 counts, not
+        logged; a row without any count drawn is zero.
+
+        Raises
+        ------
+        ValueError
+            If ``mode`` is neither, scVI was not trained on a batch, or it has a likelihood without counts.
+        KeyError
+            If ``obs`` has no ``batch_key``.
+
+        References
+        ----------
+        Lopez et al. 2018, DOI 10.1038/s41592-018-0229-2.
+
+        Examples
+        --------
+        >>> import semiclip as scl
+        >>> counts = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
+        >>> quiet = {"enable_progress_bar": False, "log_every_n_steps": 1}
+        >>> encoder = scl.encoders.SCVIEncoder(n_latent=8, batch_key="batch", max_epochs=1, train_kwargs=quiet)
+        >>> drawn = encoder.fit(counts).denoise(counts, rng=0)
+        >>> drawn.shape, int(drawn[0].sum().round())
+        ((252, 40), 10000)
+        """
+        check_fitted(self)
+        if mode not in ("mean", "ppc"):
+            msg = f"mode={mode!r} is neither 'mean' nor 'ppc'"
+            raise ValueError(msg)
+        scvi_network.check_decodable(self.module_, noise=mode == "ppc")
+        batch, values = self._batches(adata, "denoise"), self._counts(adata)
+        with seeded(rng):
+            return scvi_network.decode(self.module_, values, batch, noise=mode == "ppc")
 
     @property
     def architecture(self) -> dict[str, Any]:
@@ -109,13 +233,13 @@ class SCVIEncoder:
             If ``model_kwargs`` asked for what that network does not have, such as ``use_layer_norm``.
         """
         check_fitted(self)
-        return _architecture(self.model_.module)
+        return scvi_network.architecture(self.module_)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the trained weights of scVI's encoder."""
         import torch
 
-        architecture, encoder = self.architecture, self.model_.module.z_encoder
+        architecture, encoder = self.architecture, self.module_.z_encoder
         with torch.device("meta"):  # for the names alone: nothing is drawn
             names = network(**architecture).state_dict()
         values = [*encoder.encoder.state_dict().values(), *encoder.mean_encoder.state_dict().values()]
@@ -124,48 +248,41 @@ class SCVIEncoder:
     def features(self, adata: AnnData) -> np.ndarray:
         """Return what scVI reads: log1p of the counts, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
-        values = _private(align(adata, self.layer, self.genes_), adata, self.batch_).X
+        values = self._counts(adata)
         return dense(values.log1p() if sparse.issparse(values) else np.log1p(values))
 
+    def _take(self, model: SCVI, module: Any, genes: pd.Index) -> None:
+        self.module_, self.recipe_ = module, scvi_network.recipe(model)
+        self.batches_, self.genes_ = pd.Index(scvi_network.batch_names(model)), genes
 
-def _architecture(module: Any) -> dict[str, Any]:
-    """Describe the encoder of a module of scVI, or refuse one that :func:`network` cannot be."""
-    from torch import nn
+    def _counts(self, adata: AnnData) -> Any:
+        return scvi_network.counts(align(adata, self.layer, self.genes_, self.min_overlap), adata.obs_names)
 
-    blocks = [[layer for layer in block if layer is not None] for block in module.z_encoder.encoder.fc_layers]
-    layers = [layer for block in blocks for layer in block]
-    kinds = {type(layer) for layer in layers}
-    foreign = {
-        "encode_covariates=True": module.encode_covariates,
-        "log_variational=False": not module.log_variational,
-        "latent_distribution='ln'": module.latent_distribution == "ln",
-        "layer normalisation": nn.LayerNorm in kinds,
-        "no ReLU": nn.ReLU not in kinds,
-        "no bias": blocks[0][0].bias is None,
-    }
-    if found := [name for name, true in foreign.items() if true]:
-        msg = (
-            f"the encoder of this scVI model cannot be trained further, since it has {some(found)}; "
-            "leave that out of model_kwargs and fit it again"
-        )
-        raise ValueError(msg)
-    widths = [block[0].out_features for block in blocks]
-    dropout = next((layer.p for layer in layers if isinstance(layer, nn.Dropout)), 0.0)
-    return describe(module.n_input, widths, module.n_latent, batch_norm=nn.BatchNorm1d in kinds, dropout=dropout)
+    def _batches(self, adata: AnnData, purpose: str) -> np.ndarray:
+        """Return the codes of the batches, all of which scVI must know."""
+        if self.batch_key is None:
+            return np.zeros(adata.n_obs, dtype=np.int64)
+        names = column(adata, self.batch_key, "batch_key").astype(str)
+        codes = self.batches_.get_indexer(pd.Index(names))
+        if (codes < 0).any():
+            who, way = (
+                ("encoder", "with encode_covariates=False") if purpose == "embed" else ("decoder", "on all batches")
+            )
+            msg = (
+                f"scVI was not trained on the batch(es) {some(names[codes < 0].unique())} of obs[{self.batch_key!r}], "
+                f"only on {some(self.batches_)}, and its {who} is told the batch; {purpose} samples of those, or "
+                f"fit it {way}"
+            )
+            raise ValueError(msg)
+        return codes.astype(np.int64)
 
+    def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return {"recipe": self.recipe_, "batches": self.batches_.tolist()}, scvi_network.trained(self.module_)
 
-def _private(values: Any, adata: AnnData, batch: Any) -> AnnData:
-    """Hold the counts in an object of our own, so that scvi-tools writes nothing into the user's."""
-    from anndata import AnnData
-
-    rows = rows_where(values, lambda x: ~np.isfinite(x) | (x < 0) | (x != np.round(x)))
-    if rows.size:
-        msg = (
-            f"scVI models raw counts, but expression is negative, fractional or not finite in {len(rows)} row(s): "
-            f"{some(adata.obs_names[rows])}; name the layer that holds the counts, or use the PCA encoder"
-        )
-        raise ValueError(msg)
-    obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
-    # scvi-tools takes float32, dense or as a csr matrix
-    values = sparse.csr_matrix(values) if hasattr(values, "tocsr") else np.asarray(values)
-    return AnnData(values.astype(np.float32, copy=False), obs=obs)
+    def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        self.recipe_, self.batches_ = state["recipe"], pd.Index(state["batches"])
+        sizes = {"n_input": len(self.genes_), "n_batch": len(self.batches_), "n_latent": self.n_latent}
+        if wrong := [name for name, size in sizes.items() if self.recipe_[name] != size]:
+            msg = f"the network has another {some(wrong)} than the encoder"
+            raise ValueError(msg)
+        self.module_ = scvi_network.build(self.recipe_, arrays)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semiclip.encoders._network import network
+from semiclip.encoders._network import build
 from semiclip.objectives import OBJECTIVES, LabelObjective
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class SemiClipModule(nn.Module):
     teacher_hidden
         Widths of the hidden layers of the teacher's adapter; ``None`` leaves the teacher as it is.
     encoder
-        Architecture of an encoder before the student's adapter, see :func:`semiclip.encoders.network`; ``None`` where
+        Architecture of an encoder before the student's adapter, see :func:`semiclip.encoders.build`; ``None`` where
         the student is encoded already.
     **objective_kwargs
         Arguments of the objective.
@@ -63,7 +63,7 @@ class SemiClipModule(nn.Module):
         self.objective_name = objective
         self.objective: Objective = OBJECTIVES[objective](**objective_kwargs)
         self.n_output = self.objective.width(n_teacher)
-        self.encoder = None if encoder is None else network(**encoder)
+        self.encoder = None if encoder is None else build(encoder)
         n_encoded = n_input if encoder is None else encoder["n_output"]
         self.adapter = adapter([n_encoded, *n_hidden, self.n_output])
         self.teacher_adapter = None if teacher_hidden is None else adapter([n_teacher, *teacher_hidden, self.n_output])

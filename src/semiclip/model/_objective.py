@@ -41,6 +41,9 @@ def hidden(
     count_keys: Callable[[], int],
 ) -> tuple[list[int], list[int] | Literal[False]]:
     """Return the widths of the hidden layers of both adapters; ``False`` for a teacher without."""
+    if n_hidden != "auto" and not are_widths(n_hidden):
+        msg = f"n_hidden={n_hidden!r} is neither 'auto' nor a list of widths of at least 1"
+        raise ValueError(msg)
     if teacher_adapter is None:
         teacher_adapter = OBJECTIVES[objective].adapts_teacher
     if not isinstance(teacher_adapter, bool) and not are_widths(teacher_adapter):
@@ -59,10 +62,10 @@ def check_encoder(encoder: Mapping[str, Any] | None, n_input: int) -> None:
     """Refuse an encoder that does not read what ``student_rep`` holds."""
     if encoder is None:
         return
-    if not hasattr(encoder, "keys") or not {"n_input", "n_hidden", "n_output"} <= set(encoder.keys()):
+    if not hasattr(encoder, "keys") or not {"n_input", "n_output"} <= set(encoder.keys()):
         msg = (
-            f"encoder={encoder!r} can neither be trained nor is it an architecture; pass a fitted PCA or scVI encoder, "
-            "an MLPEncoder, or None where student_rep is an embedding"
+            f"encoder={encoder!r} can neither be trained nor is it an architecture; pass a fitted PCA, scVI or "
+            "scGPT encoder, an MLPEncoder, or None where student_rep is an embedding"
         )
         raise TypeError(msg)
     if encoder["n_input"] != n_input:

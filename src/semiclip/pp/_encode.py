@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._checks import finite_rows, nonempty, some, writable
-from semiclip._record import record
+from semiclip._record import name_of, record
 from semiclip.encoders import ENCODERS, Encoder
 
 if TYPE_CHECKING:
@@ -22,12 +22,15 @@ def encode(
     adata
         Expression; raw counts for ``"scvi"``.
     encoder
-        ``"scvi"`` or ``"pca"`` to fit one on ``adata``, or an encoder that is ready: one that an earlier call returned,
-        or any object with ``encode(adata) -> array of shape (n_obs, d)``.
+        ``"scvi"`` or ``"pca"`` to fit one on ``adata``, ``"scgpt"`` to read a published one (``checkpoint=folder``), or
+        an encoder that is ready: one that an earlier call or :func:`semiclip.encoders.load` returned, or any object
+        with ``encode(adata) -> array of shape (n_obs, d)``.
     key_added
-        Where in ``obsm`` the embedding goes, ``"X_scvi"`` or ``"X_pca"`` by default; needed for your own encoder.
+        Where in ``obsm`` the embedding goes, ``"X_scvi"``, ``"X_pca"`` or ``"X_scgpt"`` by default; needed for your own
+        encoder.
     **encoder_kwargs
-        Arguments of :class:`~semiclip.encoders.SCVIEncoder` or :class:`~semiclip.encoders.PCAEncoder`.
+        Arguments of :class:`~semiclip.encoders.SCVIEncoder`, :class:`~semiclip.encoders.PCAEncoder` or
+        :class:`~semiclip.encoders.ScGPTEncoder`.
 
     Returns
     -------
@@ -59,9 +62,8 @@ def encode(
     if encoder_kwargs and not isinstance(encoder, str):
         msg = f"the encoder is already fitted, so {some(encoder_kwargs)} would have no effect"
         raise TypeError(msg)
-    names: dict[type, str] = {kind: name for name, kind in ENCODERS.items()}
-    name = encoder if isinstance(encoder, str) else names.get(type(encoder))
-    if key_added is None and name is None:
+    name = encoder if isinstance(encoder, str) else name_of(encoder, ENCODERS)
+    if key_added is None and name not in ENCODERS:
         msg = f"key_added= is needed for an encoder of type {type(encoder).__name__}"
         raise ValueError(msg)
     key_added = key_added or f"X_{name}"
@@ -75,5 +77,5 @@ def encode(
         embedding = embedding.astype(np.float32, copy=False)
     finite_rows(embedding, adata.obs_names, "the embedding")
     adata.obsm[key_added] = embedding
-    record(adata, key_added, {"encoder": name or type(encoder).__name__, **encoder_kwargs})
+    record(adata, key_added, {"encoder": name, **encoder_kwargs})
     return fitted

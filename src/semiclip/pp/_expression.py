@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semiclip._checks import finite_rows, nonempty, writable
-from semiclip._record import record
+from semiclip._record import name_of, record
 from semiclip.encoders import ENCODERS, Trainable
 
 if TYPE_CHECKING:
@@ -73,6 +73,5 @@ def expression(
     finite_rows(features, adata.obs_names, "expression")
     target = adata.copy() if copy else adata
     target.obsm[key_added] = features
-    names: dict[type, str] = {kind: name for name, kind in ENCODERS.items()}
-    record(target, key_added, {"encoder": names.get(type(encoder), type(encoder).__name__)})
+    record(target, key_added, {"encoder": name_of(encoder, ENCODERS)})
     return target if copy else None

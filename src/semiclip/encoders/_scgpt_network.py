@@ -1,0 +1,166 @@
+"""The transformer of scGPT, from expression to the embedding of its <cls> token."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MAX_VALUE = 512  # the value encoder takes larger values for this one
+LEAST = {"n_input": 1, "n_hidden": 1, "n_output": 1, "n_layers": 1, "n_heads": 1, "n_bins": 3, "max_length": 2}
+
+
+class ScGPTNetwork(nn.Module):
+    """Reads the expressed genes of a sample as a set of tokens, and embeds it on the unit sphere.
+
+    A sample is <cls> followed by its expressed genes; each token is the sum of what its gene and its binned expression
+    are embedded as. Only genes that the data have are kept of the vocabulary: column i of the expression has row i of
+    the token embedding, and <cls> the last one.
+
+    Parameters
+    ----------
+    n_input, n_hidden, n_output
+        Number of genes, width within the feed-forward part of a layer, and dimensions of the embedding.
+    n_layers, n_heads
+        Number of transformer layers, and of attention heads of each.
+    n_bins
+        Bins of expression, with that of no expression.
+    max_length
+        Most tokens of a sample, with <cls>. Of more expressed genes the most expressed are read, and of equals those
+        that come first; scGPT draws some at random.
+    pad_value
+        Value of <cls>.
+    dropout
+        Probability with which a value is dropped in training, at least 0 and below 1.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or ``n_output`` is not a multiple of ``n_heads``.
+
+    References
+    ----------
+    Cui et al. 2024, DOI 10.1038/s41592-024-02201-0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from semiclip.encoders._scgpt_network import ScGPTNetwork
+    >>> network = ScGPTNetwork(40, 16, 8, n_layers=2, n_heads=4).eval()
+    >>> network(torch.eye(3, 40)).shape
+    torch.Size([3, 8])
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_hidden: int,
+        n_output: int,
+        *,
+        n_layers: int,
+        n_heads: int,
+        n_bins: int = 51,
+        max_length: int = 1200,
+        pad_value: float = -2,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        given = locals()
+        for name, least in LEAST.items():
+            value = given[name]
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+                msg = f"{name}={value!r} is not a whole number of at least {least}"
+                raise ValueError(msg)
+        if n_output % n_heads:
+            msg = f"n_output={n_output}, the embedding, is not a multiple of n_heads={n_heads}"
+            raise ValueError(msg)
+        if not isinstance(pad_value, int | float) or not math.isfinite(pad_value):
+            msg = f"pad_value={pad_value!r} is not a finite number"
+            raise ValueError(msg)
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            msg = f"dropout={dropout!r} must be at least 0 and below 1"
+            raise ValueError(msg)
+        self.n_input, self.n_bins, self.max_length, self.pad_value = n_input, n_bins, max_length, pad_value
+        # the parts have the names that their weights have in a checkpoint
+        self.encoder = nn.Sequential(
+            OrderedDict(embedding=nn.Embedding(n_input + 1, n_output), enc_norm=nn.LayerNorm(n_output))
+        )
+        self.value_encoder = nn.Sequential(
+            OrderedDict(
+                linear1=nn.Linear(1, n_output),
+                activation=nn.ReLU(),
+                linear2=nn.Linear(n_output, n_output),
+                norm=nn.LayerNorm(n_output),
+                dropout=nn.Dropout(dropout),
+            )
+        )
+        layers = nn.ModuleList(Layer(n_output, n_hidden, n_heads, dropout) for _ in range(n_layers))
+        self.transformer_encoder = nn.ModuleDict({"layers": layers})
+
+    def forward(self, expression: Tensor) -> Tensor:
+        """Embed non-negative expression (n, n_input) as unit vectors (n, n_output)."""
+        genes, bins, kept = tokens(expression, self.n_bins, self.max_length - 1)
+        genes, kept = F.pad(genes, (1, 0), value=self.n_input), F.pad(kept, (1, 0), value=True)
+        values = F.pad(bins.to(expression.dtype), (1, 0), value=self.pad_value).clamp(max=MAX_VALUE)
+        states = self.encoder(genes) + self.value_encoder(values.unsqueeze(-1))
+        for layer in self.transformer_encoder["layers"].children():
+            states = layer(states, kept)
+        return F.normalize(states[:, 0], dim=-1)
+
+
+class Layer(nn.Module):
+    """Self-attention and a feed-forward part, each with normalisation after the residual sum.
+
+    The attention is written out because that of torch holds all scores in memory where no gradient is asked for.
+    """
+
+    def __init__(self, width: int, n_hidden: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.self_attn = nn.ModuleDict({"Wqkv": nn.Linear(width, 3 * width), "out_proj": nn.Linear(width, width)})
+        self.linear1, self.linear2 = nn.Linear(width, n_hidden), nn.Linear(n_hidden, width)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, kept: Tensor) -> Tensor:
+        """Return new states (n, length, width); only tokens of which ``kept`` (n, length) is true are attended to."""
+        states = self.norm1(states + self.dropout(self.attend(states, kept)))
+        hidden = self.dropout(self.linear1(states).relu())
+        return self.norm2(states + self.dropout(self.linear2(hidden)))
+
+    def attend(self, states: Tensor, kept: Tensor) -> Tensor:
+        """Return what multi-head attention makes of the states."""
+        query, key, value = self.self_attn["Wqkv"](states).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout.p if self.training else 0.0
+        heads = F.scaled_dot_product_attention(query, key, value, attn_mask=kept[:, None, None], dropout_p=dropout)
+        return self.self_attn["out_proj"](heads.transpose(1, 2).flatten(2))
+
+
+@torch.no_grad()
+def tokens(expression: Tensor, n_bins: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose the expressed genes of each sample, at most ``most``, and bin their expression.
+
+    The bins have the quantiles of all expressed values of a sample as edges, so that they do not depend on depth. Of a
+    value that several edges are equal to, as is common in counts, scGPT draws one of the bins between them; here it has
+    the middle one, the lower of two.
+
+    Returns
+    -------
+    Columns of the genes, their bins from 1 to ``n_bins - 1``, and a mask of what is not padding, each (n, length).
+    """
+    ordered, genes = expression.sort(dim=1, descending=True, stable=True)
+    expressed = (expression != 0).sum(1, keepdim=True)
+    length = min(most, int(expressed.max())) if len(expression) else 0
+    values, genes = ordered[:, :length].contiguous(), genes[:, :length]
+    last = (expressed - 1).clamp(min=0)  # the position of the smallest expressed value
+    # in whole numbers, so that an edge that is a value is exactly that value
+    ranks = torch.arange(n_bins - 1, device=expression.device) * last
+    rank, rest = ranks // (n_bins - 2), ranks % (n_bins - 2) / (n_bins - 2)
+    lower, upper = ordered.gather(1, last - rank), ordered.gather(1, (last - rank - 1).clamp(min=0))
+    edges = lower + (upper - lower) * rest
+    bins = (torch.searchsorted(edges, values) + torch.searchsorted(edges, values, right=True) + 1) // 2
+    return genes, bins, torch.arange(length, device=expression.device) < expressed

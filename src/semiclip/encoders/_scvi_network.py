@@ -1,0 +1,150 @@
+"""What an encoder does with the network of a trained scVI: describe it, build it again, run it over counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from semiclip._checks import some
+from semiclip.encoders._files import fitting
+from semiclip.encoders._network import describe
+from semiclip.encoders._pca import TARGET_SUM
+from semiclip.encoders._protocol import dense, rows_where
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+    import torch
+
+BLOCK = 128  # samples at a time, as many as scvi-tools takes, so that the same seed gives the same draws
+SIZES = ("n_input", "n_batch", "n_labels", "use_size_factor_key")  # what a network knows of the data it was set up with
+DRAWS = 5000  # with which scvi-tools averages a latent space that is not normal
+
+
+def counts(values: Any, names: pd.Index) -> Any:
+    """Return raw counts as scVI takes them, float32, dense or as a csr matrix."""
+    rows = rows_where(values, lambda x: ~np.isfinite(x) | (x < 0) | (x != np.round(x)))
+    if rows.size:
+        msg = (
+            f"scVI models raw counts, but expression is negative, fractional or not finite in {len(rows)} row(s): "
+            f"{some(names[rows])}; name the layer that holds the counts, or use the PCA encoder"
+        )
+        raise ValueError(msg)
+    values = sparse.csr_matrix(values) if hasattr(values, "tocsr") else np.asarray(values)
+    return values.astype(np.float32, copy=False)
+
+
+def recipe(model: Any) -> dict[str, Any]:
+    """Return the arguments that build the network of a model again, defaults included."""
+    given, module = model.init_params_, model.module
+    named = {name: value for name, value in given["non_kwargs"].items() if name not in ("adata", "registry")}
+    further = {name: value for values in given["kwargs"].values() for name, value in values.items()}
+    sizes = {name: getattr(module, name) for name in SIZES}
+    return {**named, **further, **sizes, "use_size_factor_key": bool(module.use_size_factor_key)}
+
+
+def batch_names(model: Any) -> list[str]:
+    """Return the batches of a model as text, by their codes."""
+    state = model.registry["field_registries"]["batch"]["state_registry"]
+    return [str(name) for name in state["categorical_mapping"]]
+
+
+def trained(module: Any) -> dict[str, np.ndarray]:
+    """Return all that training changed."""
+    return {name: value.cpu().numpy() for name, value in module.state_dict().items()}
+
+
+def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    """Build the network of scVI with these weights, without a random number and without scvi-tools' pickles."""
+    import torch
+    from scvi.module import VAE
+
+    library = np.zeros((1, recipe["n_batch"]))  # of the right shape; the weights have the values
+    with torch.device("meta"):  # takes no memory until the weights are known to fit
+        module = VAE(**recipe, library_log_means=library, library_log_vars=library)
+    state = module.state_dict()
+    fitting(arrays, {name: tuple(value.shape) for name, value in state.items()})
+    tensors = {name: torch.as_tensor(arrays[name]).to(value.dtype) for name, value in state.items()}
+    module.load_state_dict(tensors, assign=True)
+    return module.eval()
+
+
+def architecture(module: Any) -> dict[str, Any]:
+    """Describe the encoder of a network of scVI, or refuse one that :func:`semiclip.encoders.network` cannot be."""
+    from torch import nn
+
+    blocks = [[layer for layer in block if layer is not None] for block in module.z_encoder.encoder.fc_layers]
+    layers = [layer for block in blocks for layer in block]
+    kinds = {type(layer) for layer in layers}
+    foreign = {
+        "encode_covariates=True": module.encode_covariates,
+        "log_variational=False": not module.log_variational,
+        "latent_distribution='ln'": module.latent_distribution == "ln",
+        "layer normalisation": nn.LayerNorm in kinds,
+        "no ReLU": nn.ReLU not in kinds,
+        "no bias": blocks[0][0].bias is None,
+    }
+    if found := [name for name, true in foreign.items() if true]:
+        msg = (
+            f"the encoder of this scVI model cannot be trained further, since it has {some(found)}; "
+            "leave that out of model_kwargs and fit it again"
+        )
+        raise ValueError(msg)
+    widths = [block[0].out_features for block in blocks]
+    dropout = next((layer.p for layer in layers if isinstance(layer, nn.Dropout)), 0.0)
+    return describe(module.n_input, widths, module.n_latent, batch_norm=nn.BatchNorm1d in kinds, dropout=dropout)
+
+
+def latent(module: Any, values: Any, batch: np.ndarray) -> np.ndarray:
+    """Return the posterior mean of counts, float32 of shape (n, n_latent)."""
+    import torch
+
+    out = np.empty((values.shape[0], module.n_latent), dtype=np.float32)
+    with torch.inference_mode():
+        for rows, tensors in _blocks(values, batch):
+            posterior = module.inference(x=tensors["X"], batch_index=tensors["batch"])["qz"]
+            mean = posterior.loc
+            if module.latent_distribution == "ln":
+                mean = posterior.sample([DRAWS]).softmax(dim=-1).mean(dim=0)
+            out[rows] = mean.cpu().numpy()
+    return out
+
+
+def decode(module: Any, values: Any, batch: np.ndarray, *, noise: bool) -> np.ndarray:
+    """Decode one posterior draw of each sample, float32 of shape (n, n_genes) with rows of 10,000 counts."""
+    import torch
+
+    out = np.empty(values.shape, dtype=np.float32)
+    with torch.inference_mode():
+        for rows, tensors in _blocks(values, batch):
+            if noise:
+                drawn = module.sample(tensors)
+            else:
+                drawn = module(tensors, compute_loss=False)[1]["px"].get_normalized("scale").cpu()
+            total = drawn.sum(dim=1, keepdim=True, dtype=torch.float64)
+            out[rows] = drawn * (TARGET_SUM / total).where(total > 0, 0.0)
+    return out
+
+
+def check_decodable(module: Any, *, noise: bool) -> None:
+    """Refuse a network whose decoder needs what no count tells."""
+    if module.use_size_factor_key:
+        msg = "this scVI model was trained with a size factor for each sample; denoising needs one without"
+        raise ValueError(msg)
+    if noise and (module.gene_likelihood == "normal" or (module.dispersion == "gene-label" and module.n_labels > 1)):
+        what = f"gene_likelihood={module.gene_likelihood!r} and dispersion={module.dispersion!r}"
+        msg = f'this scVI model has {what}, for which counts cannot be drawn; use mode="mean"'
+        raise ValueError(msg)
+
+
+def _blocks(values: Any, batch: np.ndarray) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
+    """Yield samples, a few at a time, as scVI reads them."""
+    import torch
+
+    for start in range(0, values.shape[0], BLOCK):
+        rows = slice(start, start + BLOCK)
+        x, codes = torch.as_tensor(dense(values[rows], copy=True)), torch.as_tensor(batch[rows, None])
+        yield rows, {"X": x, "batch": codes, "labels": torch.zeros_like(codes)}

@@ -1,0 +1,335 @@
+import json
+import logging
+import re
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from torch import nn
+
+from semiclip.encoders import Encoder, Trainable, _files
+from semiclip.encoders._network import build
+from semiclip.encoders._scgpt import ScGPTEncoder
+
+WIDTH, HEADS, HIDDEN, LAYERS = 8, 2, 12, 2
+SETTINGS = {
+    "embsize": WIDTH,
+    "nheads": HEADS,
+    "d_hid": HIDDEN,
+    "nlayers": LAYERS,
+    "n_bins": 7,
+    "pad_value": -2,
+    "pad_token": "<pad>",
+    "dropout": 0.2,
+    "input_style": "binned",
+    "input_emb_style": "continuous",
+    "n_layers_cls": 3,
+    "fast_transformer": True,
+}
+GENES = [f"GENE{i}" for i in range(20)]
+VOCABULARY = {**{name: 3 * i % 20 for i, name in enumerate(GENES)}, "<pad>": 20, "<cls>": 21, "<eoc>": 22}
+
+
+class Published(nn.Module):
+    """The parts of scGPT that make cell embeddings, of torch's own layers and with the published names."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.ModuleDict({"embedding": nn.Embedding(23, WIDTH), "enc_norm": nn.LayerNorm(WIDTH)})
+        names = {"linear1": nn.Linear(1, WIDTH), "linear2": nn.Linear(WIDTH, WIDTH), "norm": nn.LayerNorm(WIDTH)}
+        self.value_encoder = nn.ModuleDict(names)
+        layer = nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, 0.2, batch_first=True)
+        self.transformer_encoder = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
+        self.decoder = nn.Sequential(nn.Linear(WIDTH, 1))  # a head, as those of pretraining
+
+    def embed(self, row, ids, n_bins=7):
+        """Embed one sample, without padding; draws of scGPT are one half."""
+        expressed = np.flatnonzero(row)
+        values = row[expressed].astype(float)
+        edges = np.quantile(values, np.linspace(0, 1, n_bins - 1))
+        left, right = np.digitize(values, edges), np.digitize(values, edges, right=True)
+        bins = np.ceil(0.5 * (right - left) + left)
+        tokens = torch.tensor([VOCABULARY["<cls>"], *ids[expressed]])
+        bins = torch.tensor([-2.0, *bins.tolist()])[:, None]
+        encoder, value = self.encoder, self.value_encoder
+        states = encoder["enc_norm"](encoder["embedding"](tokens))
+        states = states + value["norm"](value["linear2"](value["linear1"](bins).relu()))
+        cls = self.transformer_encoder(states[None])[0, 0]
+        return (cls / cls.norm()).detach().numpy()
+
+
+@pytest.fixture(scope="module")
+def published():
+    torch.manual_seed(0)
+    model = Published().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.uniform_(-2, 2)
+    return model
+
+
+def write(folder, weights, settings=SETTINGS, vocabulary=VOCABULARY):
+    folder.mkdir(exist_ok=True)
+    (folder / "args.json").write_text(json.dumps(settings))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    torch.save(weights, folder / "best_model.pt")
+    return folder
+
+
+@pytest.fixture
+def folder(published, tmp_path):
+    return write(tmp_path / "scGPT_tiny", published.state_dict())
+
+
+def make(n=6, genes=(*GENES, "NOVEL1"), seed=0, convert=np.asarray):
+    rng = np.random.default_rng(seed)
+    values = rng.poisson(3, (n, len(genes))) * rng.binomial(1, 0.7, (n, len(genes)))
+    return anndata.AnnData(convert(values.astype(np.float32)), var=pd.DataFrame(index=list(genes)))
+
+
+def encoder_of(folder, **options):
+    return ScGPTEncoder(folder, progress_bar=False, **options)
+
+
+def test_embeds_as_scgpt_does(folder, published):
+    adata = make()
+    ids = np.array([VOCABULARY[gene] for gene in GENES])
+    expected = np.stack([published.embed(row[:20], ids) for row in adata.X])
+    assert np.abs(expected - expected[0]).max() > 0.1
+    embedding = encoder_of(folder).fit(adata).encode(adata)
+    assert embedding.dtype == np.float32
+    np.testing.assert_allclose(embedding, expected, atol=1e-5)
+
+
+def flash(name):
+    return name.replace("self_attn.in_proj_", "self_attn.Wqkv.")
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        flash,
+        lambda name: f"module.{name}",
+        lambda name: f"module.{flash(name)}",
+        lambda name: flash(name).replace("self_attn.", "self_attn._impl."),
+    ],
+)
+def test_reads_all_spellings_of_the_weights(folder, published, tmp_path, rename):
+    adata = make()
+    expected = encoder_of(folder).fit(adata).encode(adata)
+    renamed = {rename(name): value for name, value in published.state_dict().items()}
+    renamed |= {"flag_encoder.weight": torch.zeros(2, WIDTH), "epoch": 3}
+    other = write(tmp_path / "other", renamed)
+    assert np.array_equal(encoder_of(other).fit(adata).encode(adata), expected)
+
+
+def test_reads_half_precision(folder, published, tmp_path):
+    adata = make()
+    half = {name: value.half() for name, value in published.state_dict().items()}
+    encoder = encoder_of(write(tmp_path / "half", half)).fit(adata)
+    assert all(value.dtype == torch.float32 for value in encoder.weights().values())
+    np.testing.assert_allclose(encoder.encode(adata), encoder_of(folder).fit(adata).encode(adata), atol=0.02)
+
+
+def test_the_genes_of_the_vocabulary_are_read_in_its_order(folder, caplog):
+    adata = make()
+    with caplog.at_level(logging.INFO, logger="semiclip"):
+        encoder = encoder_of(folder).fit(adata)
+    assert caplog.messages == [f"20 of the 21 genes are in the vocabulary of {folder}, not NOVEL1"]
+    assert encoder.genes_.tolist() == sorted(GENES, key=VOCABULARY.__getitem__)
+    np.testing.assert_array_equal(encoder.features(adata), adata[:, encoder.genes_].X)
+
+
+@pytest.mark.parametrize("max_length", [1200, 5])
+def test_the_order_and_batches_of_the_data_change_nothing(folder, max_length):
+    adata = make(n=11)
+    expected = encoder_of(folder, max_length=max_length).fit(adata).encode(adata)
+    shuffled = adata[:, np.random.default_rng(2).permutation(21)].copy()
+    for batch_size in (1, 4, 11, 99):
+        other = encoder_of(folder, max_length=max_length, batch_size=batch_size).fit(shuffled)
+        np.testing.assert_allclose(other.encode(shuffled), expected, atol=1e-6)
+        np.testing.assert_allclose(other.encode(adata), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("convert", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, lambda x: x.astype(int)])
+def test_takes_dense_and_sparse_counts(folder, convert):
+    encoder = encoder_of(folder).fit(make())
+    adata = make(convert=convert)
+    assert np.array_equal(encoder.encode(adata), encoder.encode(make()))
+    features = encoder.features(adata)
+    assert type(features) is np.ndarray
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(features, encoder.features(make()))
+    np.testing.assert_array_equal(adata.X if isinstance(adata.X, np.ndarray) else adata.X.toarray(), make().X)
+
+
+def test_a_layer_and_a_column_of_symbols(folder):
+    plain = make()
+    expected = encoder_of(folder).fit(plain).encode(plain)
+    adata = make(seed=1)
+    adata.layers["counts"] = plain.X
+    adata.var["symbol"] = pd.Categorical(adata.var_names)
+    adata.var_names = [f"ENSG{i:011d}" for i in range(21)]
+    encoder = encoder_of(folder, gene_key="symbol", layer="counts").fit(adata)
+    assert np.array_equal(encoder.encode(adata), expected)
+    assert adata.var_names[0] == "ENSG00000000000"
+
+
+def test_the_network_maps_features_to_the_embedding(folder):
+    adata = make()
+    encoder = encoder_of(folder, max_length=9).fit(adata)
+    assert isinstance(encoder, Encoder) and isinstance(encoder, Trainable)
+    architecture = json.loads(json.dumps(encoder.architecture))
+    assert architecture == {
+        "kind": "scgpt",
+        "n_input": 20,
+        "n_hidden": HIDDEN,
+        "n_output": WIDTH,
+        "n_layers": LAYERS,
+        "n_heads": HEADS,
+        "n_bins": 7,
+        "max_length": 9,
+        "pad_value": -2,
+        "dropout": 0.2,
+    }
+    network = build(architecture)
+    network.load_state_dict(encoder.weights())
+    with torch.no_grad():
+        embedded = network.eval()(torch.from_numpy(encoder.features(adata))).numpy()
+    np.testing.assert_allclose(embedded, encoder.encode(adata), atol=1e-6)
+
+
+def test_weights_and_architecture_are_copies(folder):
+    adata = make()
+    encoder = encoder_of(folder).fit(adata)
+    expected = encoder.encode(adata)
+    for value in encoder.weights().values():
+        value.zero_()
+    encoder.architecture["n_output"] = 1
+    encoder.features(adata)[:] = 0
+    assert np.array_equal(encoder.encode(adata), expected)
+    assert all(parameter.requires_grad for parameter in encoder.network_.parameters())
+
+
+def test_fitting_draws_nothing(folder):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    encoder_of(folder).fit(make())
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_genes_that_other_data_lack_are_not_expressed(folder, caplog):
+    adata = make()
+    encoder = encoder_of(folder).fit(adata)
+    some, silent = adata[:, 3:].copy(), adata.copy()
+    silent.X[:, :3] = 0
+    np.testing.assert_allclose(encoder.encode(some), encoder.encode(silent), atol=1e-6)
+    assert "3 of the 20 genes that the encoder was fitted on are not in var_names" in caplog.text
+    with pytest.raises(ValueError, match="only 5 of the 20 genes .* below min_overlap=0.5"):
+        encoder.encode(adata[:, :5].copy())
+
+
+def test_saves_and_loads(folder, tmp_path, monkeypatch):
+    adata = make()
+    encoder = encoder_of(folder, max_length=9).fit(adata)
+    encoder.save(tmp_path / "saved")
+    for file in folder.iterdir():
+        file.unlink()
+    loaded = _files.load(tmp_path / "saved")
+    assert np.array_equal(loaded.encode(adata), encoder.encode(adata))
+    assert loaded.architecture == encoder.architecture
+    assert loaded.genes_.equals(encoder.genes_)
+    path = tmp_path / "saved" / "encoder.json"
+    for change, message in (
+        ({"n_layers": 10**9}, "weights of 2 layers, but 1000000000 layers are asked for"),
+        ({"n_hidden": 5}, r"linear1.weight is \(12, 8\), not \(5, 8\)"),
+        ({"kind": "mlp"}, "does not hold one whole encoder"),
+    ):
+        settings = json.loads(path.read_text())
+        settings["state"] |= change
+        other = tmp_path / "other"
+        other.mkdir(exist_ok=True)
+        (other / "encoder.json").write_text(json.dumps(settings))
+        (other / "weights.npz").write_bytes((tmp_path / "saved" / "weights.npz").read_bytes())
+        with pytest.raises(ValueError, match=message):
+            _files.load(other)
+
+
+def test_shows_its_progress_where_asked_for(folder, capsys):
+    ScGPTEncoder(folder, batch_size=2).fit(make()).encode(make())
+    assert "3/3" in capsys.readouterr().err
+    encoder_of(folder).fit(make()).encode(make())
+    assert capsys.readouterr().err == ""
+
+
+def refuses(error, message, folder, adata=None, **options):
+    encoder = encoder_of(folder, **options)
+    with pytest.raises(error, match=re.escape(message)):
+        encoder.fit(make() if adata is None else adata)
+    with pytest.raises(RuntimeError, match="this encoder is not fitted"):
+        encoder.encode(make())
+
+
+@pytest.mark.parametrize(
+    ("genes", "message"),
+    [
+        ([f"ENSG{i:011d}" for i in range(9)], "these are Ensembl ids; name the var column of gene symbols as gene_key"),
+        ([f"ENSMUSG{i:011d}.2" for i in range(9)], "these are Ensembl ids"),
+        ([f"Gene{i}" for i in range(9)], "in capitals they would be; scGPT knows human genes"),
+        (
+            [f"probe{i}" for i in range(9)],
+            "name the var column of human gene symbols as gene_key, or lower min_overlap",
+        ),
+    ],
+)
+def test_too_few_genes(folder, genes, message):
+    named = ", ".join(genes[:5])
+    size = f"0 of the 9 genes are in the vocabulary of {folder}, less than min_overlap=0.5; not {named}, … (9 in all): "
+    refuses(ValueError, size + message, folder, make(genes=genes))
+    refuses(ValueError, "2 of the 11 genes", folder, make(genes=[*genes, *GENES[:2]]))
+    fitted = encoder_of(folder, min_overlap=0.1).fit(make(genes=[*genes, *GENES[:2]]))
+    assert len(fitted.genes_) == 2
+
+
+def test_no_gene_at_all(folder):
+    refuses(ValueError, "0 of the 0 genes are in the vocabulary", folder, make(genes=[]))
+
+
+def test_bad_columns_and_values(folder):
+    adata = make()
+    refuses(KeyError, "gene_key='symbol' is not a column of var, which has none", folder, adata, gene_key="symbol")
+    refuses(KeyError, "layer='counts' is not in layers", folder, adata, layer="counts")
+    adata.var["symbol"] = [*GENES[:19], GENES[3], "NOVEL1"]
+    refuses(
+        ValueError,
+        "var['symbol'] repeats GENE3; keep one of each, as adata[:, ~adata.var['symbol'].duplicated()] does",
+        folder,
+        adata,
+        gene_key="symbol",
+    )
+    once = adata[:, ~adata.var["symbol"].duplicated()].copy()
+    assert len(encoder_of(folder, gene_key="symbol").fit(once).genes_) == 19
+    adata.var["symbol"] = [*GENES[:18], "other", "other", "other"]
+    assert len(encoder_of(folder, gene_key="symbol").fit(adata).genes_) == 18
+    for value in (-1, np.nan, np.inf):
+        adata = make()
+        adata.X[[1, 4], 2] = value
+        refuses(ValueError, "negative or not finite in 2 row(s): 1, 4; name the layer that holds", folder, adata)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_length": 1}, "max_length=1 must be at least 2"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
+        ({"min_overlap": 0}, "min_overlap=0 is not a share of the genes, above 0 and at most 1"),
+        ({"min_overlap": 50}, "min_overlap=50 is not a share of the genes"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        ScGPTEncoder("scGPT_human", **options)
