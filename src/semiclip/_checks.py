@@ -155,6 +155,23 @@ def representation(adata: AnnData, use_rep: str, parameter: str = "use_rep") -> 
     return array
 
 
+def cached_views(adata: AnnData, key: str, use_rep: str, width: int) -> np.ndarray:
+    """Return augmented views of an embedding of so many dimensions, an array (n_obs, n_views, width)."""
+    if key not in adata.obsm:
+        there = some(adata.obsm) or "nothing"
+        msg = f"augment={key!r} is not in obsm, which has {there}; make it with scl.pp.augment"
+        raise KeyError(msg)
+    views = np.asarray(adata.obsm[key])
+    if views.ndim != 3 or views.shape[1] == 0 or views.shape[2] != width:
+        msg = (
+            f"obsm[{key!r}] has shape {views.shape}, but views of {use_rep!r} have ({adata.n_obs}, n_views, {width}); "
+            "make them with scl.pp.augment and the encoder of that embedding"
+        )
+        raise ValueError(msg)
+    finite_rows(views.reshape(adata.n_obs, -1), adata.obs_names, f"obsm[{key!r}]")
+    return views
+
+
 def finite_rows(array: np.ndarray, names: pd.Index, where: str) -> None:
     """Refuse NaN and infinity, naming the rows."""
     # one pass without a temporary of the array's size; only a bad sum needs the rows looked at

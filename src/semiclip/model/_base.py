@@ -14,7 +14,7 @@ from scvi.utils import setup_anndata_dsp
 from semiclip._checks import UNSET, finite_rows, modality, nonempty
 from semiclip._pairing import roles
 from semiclip.model._fields import STUDENT, TEACHER, Manager, MuDataRepresentationField, RepresentationField
-from semiclip.model._setup import Setup
+from semiclip.model._setup import Setup, check_correction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +35,24 @@ class PairedModel(BaseModelClass):
     _methods: Mapping[str, Method | None]
     _correction: Mapping[str, Any]
     var_names_: Any
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None,
+        registry: dict[str, Any] | None,
+        methods: Mapping[str, Method | None],
+        **correction: Any,
+    ) -> None:
+        check_correction(methods, **correction)
+        super().__init__(adata, registry)
+        # the seed of the split is drawn before the weights, so that all models of a seed hold the same samples out, and
+        # from a copy of torch's generator, which follows scvi.settings.seed and goes on as if nothing had been drawn
+        generator = torch.Generator().set_state(torch.get_rng_state())
+        self.split_seed_: int = int(torch.randint(2**31, (), generator=generator))
+        self._methods, self._correction = methods, correction
+        if self.adata is not None:
+            self.var_names_ = self.get_var_names()
+        self.train_params_: dict[str, Any] = {}
 
     @classmethod
     @setup_anndata_dsp.dedent
@@ -134,12 +152,6 @@ class PairedModel(BaseModelClass):
             RepresentationField(TEACHER, teacher_rep, required=False),
         ]
         cls._register(adata, fields, setup_method_args, **kwargs)
-
-    def _draw_split(self) -> None:
-        """Draw the seed of the split before the weights, so that all models of a seed hold the same samples out."""
-        # from a copy of torch's generator, which follows scvi.settings.seed and goes on as if nothing had been drawn
-        generator = torch.Generator().set_state(torch.get_rng_state())
-        self.split_seed_: int = int(torch.randint(2**31, (), generator=generator))
 
     @classmethod
     def _register(

@@ -11,7 +11,6 @@ from semiclip.baselines import BASELINES
 from semiclip.metrics import group_mean
 from semiclip.model._base import PairedModel
 from semiclip.model._fields import STUDENT, TEACHER
-from semiclip.model._setup import Method, check_choices
 from semiclip.model._split import given_split, split_groups
 from semiclip.model._training import DistillationTraining
 
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from mudata import MuData
+
+    from semiclip.model._setup import Method
 
 
 class BaselineModule(nn.Module):
@@ -121,15 +122,9 @@ class Baseline(PairedModel):
         if method not in BASELINES:
             msg = f"method={method!r} is not one of {', '.join(BASELINES)}"
             raise ValueError(msg)
-        check_choices([], {STUDENT: student_correction, TEACHER: teacher_correction}, ridge, fallback)
-        super().__init__(adata, registry)
-        self._draw_split()
-        self._correction = {"ridge": ridge, "fallback": fallback}
-        self._methods = {STUDENT: student_correction, TEACHER: teacher_correction}
+        methods = {STUDENT: student_correction, TEACHER: teacher_correction}
+        super().__init__(adata, registry, methods, ridge=ridge, fallback=fallback)
         self.module = self._module_cls(method, **method_kwargs)
-        if self.adata is not None:
-            self.var_names_ = self.get_var_names()
-        self.train_params_: dict[str, Any] = {}
         settings = {"student correction": student_correction, "teacher correction": teacher_correction, **method_kwargs}
         self._model_summary_string = (
             f"Baseline {method}, {', '.join(f'{name}: {value}' for name, value in settings.items())}."

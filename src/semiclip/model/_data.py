@@ -13,6 +13,7 @@ from lightning import LightningDataModule
 from semiclip import _draws
 from semiclip.model._classes import classes_of
 from semiclip.model._split import given_split, split_groups
+from semiclip.model._tensors import MiniBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from semiclip.correction._augmentation import Augmentation
-    from semiclip.model._tensors import MiniBatch, PairedTensors
+    from semiclip.model._tensors import PairedTensors
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +211,7 @@ class PairedDataModule(LightningDataModule):
         if self.chunk_rows is None and self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             if self.host.nbytes > RESIDENT * free:
-                row = 4 * (self.host.student.shape[1] + self.host.teacher.shape[1])
+                row = 4 * (self.host.student.shape[1] + self.host.teacher.shape[1])  # of a pair on the device
                 self.chunk_rows = max(self.batch_size, free // 8 // row)
         if self.chunk_rows is None:
             return True
@@ -265,4 +266,5 @@ class PairedDataModule(LightningDataModule):
             here = torch.arange(len(pairs.row), device=self.device)
             sizes = [len(row) for row in rows[chunk]]
             for row, place in zip(pairs.row.to(self.device).split(sizes), here.split(sizes), strict=True):
-                yield pairs._replace(row=row, student=place, teacher=place, key=part.key[place], source=part)
+                plain = torch.full_like(place, -1)  # the part has them as they are seen
+                yield MiniBatch(row, place, place, part.key[place], plain, part)

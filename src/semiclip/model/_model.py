@@ -7,7 +7,6 @@ from semiclip.model._base import PairedModel
 from semiclip.model._fields import STUDENT, TEACHER
 from semiclip.model._module import SemiClipModule, widths_of
 from semiclip.model._objective import check_encoder, complete, hidden
-from semiclip.model._setup import Method, check_choices
 from semiclip.model._training import DistillationTraining
 
 if TYPE_CHECKING:
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from mudata import MuData
+
+    from semiclip.model._setup import Method
 
 
 class SemiClip(DistillationTraining, PairedModel):
@@ -104,8 +105,8 @@ class SemiClip(DistillationTraining, PairedModel):
         objective_kwargs = complete(objective, objective_kwargs)
         if student_correction == "auto":
             student_correction = "tvn" if encoder is None else None
-        check_choices(n_hidden, {STUDENT: student_correction, TEACHER: teacher_correction}, ridge, fallback)
-        super().__init__(adata, registry)
+        methods = {STUDENT: student_correction, TEACHER: teacher_correction}
+        super().__init__(adata, registry, methods, ridge=ridge, fallback=fallback)
         widths = {side: self.summary_stats[f"n_{side}"] for side in (STUDENT, TEACHER)}
         weights = None
         if isinstance(encoder, Trainable):
@@ -115,9 +116,6 @@ class SemiClip(DistillationTraining, PairedModel):
         n_hidden, teacher_adapter = hidden(
             n_hidden, teacher_adapter, objective, lambda: self._setup.pairing(self.adata).n_keys
         )
-        self._draw_split()
-        self._correction = {"ridge": ridge, "fallback": fallback}
-        self._methods = {STUDENT: student_correction, TEACHER: teacher_correction}
         self.module = self._module_cls(
             widths[STUDENT],
             n_hidden,
@@ -129,9 +127,6 @@ class SemiClip(DistillationTraining, PairedModel):
         )
         if weights is not None and self.module.encoder is not None:
             self.module.encoder.load_state_dict(weights)
-        if self.adata is not None:
-            self.var_names_ = self.get_var_names()
-        self.train_params_: dict[str, Any] = {}
         self.classes_ = None
         self._model_summary_string = self._summary(widths[STUDENT], n_hidden, objective, objective_kwargs)
         self.init_params_ = self._get_init_params(locals())

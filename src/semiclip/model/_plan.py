@@ -96,7 +96,7 @@ class DistillationPlan(LightningModule):
 
     def view(self, batch: MiniBatch) -> torch.Tensor:
         """Return what the adapter sees of student rows in training: the one place for augmentation."""
-        rows, augmentation = batch.source.student[batch.student], self.augmentation
+        rows, augmentation = batch.source.seen(batch), self.augmentation
         if augmentation is None:
             return rows
         row = batch.row

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from mudata import MuData
 
-from semiclip._checks import batches, column, controls, modality, nonempty, representation
+from semiclip._checks import batches, cached_views, column, controls, modality, nonempty, representation
 from semiclip._pairing import Pairing, pair_rows, pair_rows_in_place, roles
 from semiclip.correction import Affine, Correction, fit_correction
 from semiclip.correction._correct import Method, Profile
@@ -96,6 +96,13 @@ class Setup:
         reference = controls(observed, self.perturbation_key, self.control) | (self.control is None)
         return Observed(values, codes, reference, names.tolist(), PROFILES[side])
 
+    def views(self, adata: AnnData | MuData, augment: str | Sequence[str] | None) -> list[np.ndarray]:
+        """Return the cached views of each kind of augmentation, arrays (n_student, n_views, d)."""
+        student = self.side(adata, STUDENT)
+        width = representation(student, self.student_rep, "student_rep").shape[1]
+        keys = [augment] if isinstance(augment, str) else list(augment or [])
+        return [cached_views(student, key, self.student_rep, width) for key in keys]
+
     def groups(self, adata: AnnData | MuData, key: np.ndarray) -> np.ndarray:
         """Return the group of each student row that a split must not tear apart."""
         group_key = self.split_key or self.perturbation_key
@@ -125,11 +132,8 @@ def are_widths(given: Any) -> bool:
     return all(isinstance(width, Integral) and not isinstance(width, bool) and int(width) >= 1 for width in given)
 
 
-def check_choices(n_hidden: Any, methods: Mapping[str, Any], ridge: float, fallback: str) -> None:
-    """Refuse what a model cannot be made with."""
-    if n_hidden != "auto" and not are_widths(n_hidden):
-        msg = f"n_hidden={n_hidden!r} is neither 'auto' nor a list of widths of at least 1"
-        raise ValueError(msg)
+def check_correction(methods: Mapping[str, Any], ridge: float, fallback: str) -> None:
+    """Refuse a correction that a model cannot have."""
     for side, method in methods.items():
         if method is not None and method not in get_args(Method):
             msg = f"{side}_correction={method!r} is not one of {', '.join(get_args(Method))}, None"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,9 +12,12 @@ from torch.nn.functional import normalize
 from semiclip import _draws
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
+
+
+KIND, VIEW = 0, 1  # what a random number is for, besides the partner
 
 
 class MiniBatch(NamedTuple):
@@ -28,6 +31,8 @@ class MiniBatch(NamedTuple):
     """Where its partner is in ``source.teacher``."""
     key: Tensor
     """Pairing key."""
+    view: Tensor
+    """Which of the student's cached views is seen, -1 for the student as it was measured."""
     source: PairedTensors
     """Where the rows are."""
 
@@ -45,6 +50,8 @@ class PairedTensors:
     batch: Tensor  # (n_student,)
     start: Tensor  # (n_keys,)
     count: Tensor  # (n_keys,), so many teacher rows
+    views: Tensor = field(default_factory=lambda: torch.empty(0, 0, 0))  # (n_student, n_views, d), augmented elsewhere
+    kinds: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))  # so many views of each kind
 
     @classmethod
     def from_arrays(
@@ -54,20 +61,32 @@ class PairedTensors:
         student_key: np.ndarray,
         teacher_key: np.ndarray,
         student_batch: np.ndarray | None = None,
+        views: Sequence[np.ndarray] = (),
     ) -> PairedTensors:
-        """Sort the teacher by key; rows of either side with key -1 are never drawn."""
+        """Sort the teacher by key; rows of either side with key -1 are never drawn.
+
+        ``views`` are arrays (n_student, n_views, d), one for each kind of augmentation.
+        """
         order = sorted_by_key(teacher_key)
         if len(order) < len(teacher) or (np.diff(order) != 1).any():  # what is sorted is not copied
             teacher, teacher_key = teacher[order], teacher_key[order]
         count = np.bincount(teacher_key)
         batch = np.zeros(len(student), dtype=np.int64) if student_batch is None else student_batch
+        none = np.empty((len(student), 0, student.shape[1]), dtype=np.float32)
+        cached = views[0] if len(views) == 1 else np.concatenate([none, *views], axis=1)
+        x, y, together = (
+            torch.as_tensor(np.require(each, dtype=np.float32, requirements=["C", "W"]))
+            for each in (student, teacher, cached)
+        )
         return cls(
-            torch.as_tensor(np.require(student, dtype=np.float32, requirements=["C", "W"])),
-            torch.as_tensor(np.require(teacher, dtype=np.float32, requirements=["C", "W"])),
+            x,
+            y,
             torch.as_tensor(student_key.astype(np.int64)),
             torch.as_tensor(batch.astype(np.int64)),
             torch.as_tensor(np.cumsum(count) - count),
             torch.as_tensor(count),
+            together,
+            torch.tensor([each.shape[1] for each in views], dtype=torch.long),
         )
 
     @property
@@ -78,25 +97,41 @@ class PairedTensors:
     @property
     def nbytes(self) -> int:
         """Memory of all tensors."""
-        return sum(getattr(self, field.name).nbytes for field in fields(self))
+        return sum(getattr(self, each.name).nbytes for each in fields(self))
 
     def to(self, device: torch.device) -> PairedTensors:
         """Move everything to a device; what is there already is not copied."""
-        return PairedTensors(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return PairedTensors(*(getattr(self, each.name).to(device) for each in fields(self)))
 
     def seen_as(self, rows: Tensor, student: Tensor) -> PairedTensors:
-        """Return some student rows, in another form, beside the same teacher."""
-        return replace(self, student=student, key=self.key[rows], batch=self.batch[rows])
+        """Return some student rows, in another form and without views, beside the same teacher."""
+        none = {"views": self.views[:0, :0], "kinds": self.kinds[:0]}
+        return replace(self, student=student, key=self.key[rows], batch=self.batch[rows], **none)
+
+    def seen(self, pairs: MiniBatch) -> Tensor:
+        """Return the student rows of pairs, each as the view that it drew."""
+        rows = self.student[pairs.student]
+        if not len(self.kinds):
+            return rows
+        return torch.where(pairs.view[:, None] < 0, rows, self.views[pairs.student, pairs.view])
 
     def pair(self, row: Tensor, place: Tensor, *counters: int) -> MiniBatch:
-        """Draw a partner for each student row at ``place``, uniformly from the teacher rows of its key."""
+        """Draw a partner for each student row at ``place``, uniformly from the teacher rows of its key, and a view."""
         key = self.key[place]
         partner = self.start[key] + _draws.below(_draws.state(*counters, row), self.count[key])
-        return MiniBatch(row, place, partner, key, self)
+        return MiniBatch(row, place, partner, key, self._view(row, *counters), self)
+
+    def _view(self, row: Tensor, *counters: int) -> Tensor:
+        """Draw a kind, uniformly from all and none, and one of its views."""
+        if not len(self.kinds):
+            return torch.full_like(row, -1)
+        kind = _draws.below(_draws.state(*counters, KIND, row), len(self.kinds) + 1) - 1
+        first, number = (torch.cumsum(self.kinds, 0) - self.kinds)[kind], self.kinds[kind]
+        return torch.where(kind < 0, -1, first + _draws.below(_draws.state(*counters, VIEW, row), number))
 
     def part(self, pairs: MiniBatch, device: torch.device) -> PairedTensors:
-        """Copy the rows of some pairs to a device, so that pair ``i`` is row ``i`` there."""
-        rows = self.student[pairs.student], self.teacher[pairs.teacher], pairs.key, self.batch[pairs.student]
+        """Copy the rows of some pairs to a device as they are seen, so that pair ``i`` is row ``i`` there."""
+        rows = self.seen(pairs), self.teacher[pairs.teacher], pairs.key, self.batch[pairs.student]
         student, teacher, key, batch = (
             (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True) for tensor in rows
         )

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
-from scvi.train import SaveCheckpoint, TrainRunner
+from scvi.train import SaveCheckpoint
 from scvi.utils._docstrings import devices_dsp
 
 from semiclip.correction import PEA
@@ -17,36 +16,30 @@ from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER
 from semiclip.model._keep_best import KeepBest
 from semiclip.model._objective import check_trainable
-from semiclip.model._plan import PRETRAINED, DistillationPlan, PretrainingPlan
+from semiclip.model._plan import DistillationPlan
+from semiclip.model._pretraining import Pretraining
 from semiclip.model._rates import MIN_LR, merged
 from semiclip.model._tensors import PairedTensors, leading, sorted_by_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from semiclip.model._module import SemiClipModule
     from semiclip.model._setup import Method, Setup
-
-logger = logging.getLogger(__name__)
 
 Precision = Literal["highest", "high", "medium"]
 
 
-class DistillationTraining:
+class DistillationTraining(Pretraining):
     """Training of a model that is set up with paired modalities."""
 
     _data_splitter_cls = PairedDataModule
     _training_plan_cls = DistillationPlan
-    _train_runner_cls = TrainRunner
 
     adata: Any
-    module: SemiClipModule
     _methods: Mapping[str, Method | None]
     _correction: Mapping[str, Any]
     split_seed_: int
-    classes_: np.ndarray | None
-    history_: Any
-    is_trained_: bool
+    train_params_: dict[str, Any]
 
     @devices_dsp.dedent
     def train(
@@ -54,6 +47,7 @@ class DistillationTraining:
         max_epochs: int = 150,
         *,
         pea: bool | PEA | Mapping[str, Any] | None = None,
+        augment: str | Sequence[str] | None = None,
         profile: Literal["default", "paper"] = "default",
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
@@ -80,6 +74,10 @@ class DistillationTraining:
             Perturbation Embedding Augmentation of the student in training: ``True`` for that of the paper, ``False``
             for the correction of inference instead, or options of :class:`semiclip.correction.PEA`. ``None`` is
             ``True`` where the setup names controls and the encoder is frozen, and ``False`` otherwise.
+        augment
+            Views of the student in ``obsm`` that :func:`semiclip.pp.augment` cached, of one or several augmentations of
+            expression. Each time, a sample is seen as one of these augmentations or as it was measured, all equally
+            likely, and as a random one of that augmentation's views; PEA comes on top of it.
         profile
             Where the optimiser and its schedule start from: ``"default"`` was chosen on simulations, ``"paper"`` has
             the paper's learning rate; both depend on the objective, see its ``profiles``.
@@ -138,14 +136,7 @@ class DistillationTraining:
         if max_epochs < 1 or batch_size < 2:
             msg = f"max_epochs={max_epochs} must be at least 1 and batch_size={batch_size} at least 2, to contrast rows"
             raise ValueError(msg)
-        labels = self.module.objective.needs_labels
-        if not labels and (pretrain_epochs or pretrain_kwargs):
-            msg = f"objective={self.module.objective_name!r} needs no labels, and nothing is pretrained on them"
-            raise ValueError(msg)
-        pretrain_epochs = max_epochs if pretrain_epochs is None else pretrain_epochs
-        if pretrain_epochs < 0:
-            msg = f"pretrain_epochs={pretrain_epochs} must not be negative; 0 leaves pretraining out"
-            raise ValueError(msg)
+        pretrain_epochs = self._pretrain_epochs(pretrain_epochs, pretrain_kwargs, max_epochs)
         if self.adata is None:
             msg = "the model was loaded without data; load it with SemiClip.load(folder, mdata) to train it further"
             raise ValueError(msg)
@@ -159,7 +150,7 @@ class DistillationTraining:
             )
             raise ValueError(msg)
         splitting = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
-        data = self._paired_data(options, **splitting, **(datasplitter_kwargs or {}))
+        data = self._paired_data(options, augment, **splitting, **(datasplitter_kwargs or {}))
         start = {"optimizer": "sgd", "min_lr": MIN_LR, **self.module.objective.profiles[profile]}
         optimisation = merged(start, plan_kwargs or {}, self.module.trained_parts)
         mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
@@ -169,12 +160,8 @@ class DistillationTraining:
         check_trainable(self.module, data, monitor if early_stopping or select == "best" else None)
         # plans are made first, so that what is refused leaves the model as it was
         plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
-        pretraining: PretrainingPlan | None = None
-        if labels:
-            how = {"min_lr": MIN_LR, **self.module.objective.pretraining}  # type: ignore[attr-defined]
-            how = merged(how, pretrain_kwargs or {}, PRETRAINED)
-            pretraining = PretrainingPlan(self.module, max_epochs=pretrain_epochs, **how)
-        new_heads = labels and self._make_heads(data)
+        pretraining = self._pretraining_plan(pretrain_epochs, pretrain_kwargs)
+        new_heads = pretraining is not None and self._make_heads(data)
         given = [*trainer_kwargs.pop("callbacks", [])]
         # scvi-tools takes Lightning's own checkpoints only beside one that saves models in its log folder
         checkpoints = [each for each in given if isinstance(each, Checkpoint) and not isinstance(each, SaveCheckpoint)]
@@ -202,26 +189,38 @@ class DistillationTraining:
             runner()
         self.history_.update(pretrained)
         self.split_seed_ = data.split_seed
-        params = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size, "select": select}
-        if labels:
+        params: dict[str, Any] = {
+            "max_epochs": max_epochs,
+            "train_size": train_size,
+            "batch_size": batch_size,
+            "select": select,
+        }
+        if pretraining is not None:
             self.classes_ = data.classes  # those of a checkpoint, if it was resumed
             params["pretrain_epochs"] = pretrain_epochs
-        self.train_params_ = {**params, "pea": options.params if options else False, **optimisation}
+        augmented = [augment] if isinstance(augment, str) else list(augment or [])
+        params |= {"pea": options.params if options else False, "augment": augmented or False}
+        self.train_params_ = {**params, **optimisation}
         self.trainer = None  # it holds the training data and the optimiser's state
 
-    def _paired_data(self, pea: PEA | None, **splitting: Any) -> PairedDataModule:
+    def _paired_data(self, pea: PEA | None, augment: str | Sequence[str] | None, **splitting: Any) -> PairedDataModule:
         setup: Setup = self._setup  # type: ignore[attr-defined]
         student, teacher = (setup.read(self.adata, side) for side in (STUDENT, TEACHER))
         pairing = setup.pairing(self.adata)
         as_inferred = student.correction(self._methods[STUDENT], **self._correction)
         order = sorted_by_key(pairing.teacher)
         taught = teacher.correction(self._methods[TEACHER], **self._correction)(teacher.values, teacher.batch, order)
-        seen = student.values if pea else as_inferred(student.values, student.batch)
+        seen, views = student.values, setup.views(self.adata, augment)
+        if pea is None:  # PEA corrects each row as it comes, also that of a view
+            seen = as_inferred(student.values, student.batch)
+            for i, view in enumerate(views):
+                rows = view.reshape(-1, view.shape[2]), np.repeat(student.batch, view.shape[1])
+                views[i] = as_inferred(*rows).reshape(view.shape)
         if self.module.teacher_adapter is None:
             taught = leading(taught, self.module.n_output)
         if self.module.objective.needs_labels:
             splitting["labels"] = setup.labels(self.adata, pairing)
-        tensors = PairedTensors.from_arrays(seen, taught, pairing.student, pairing.teacher[order], student.batch)
+        tensors = PairedTensors.from_arrays(seen, taught, pairing.student, pairing.teacher[order], student.batch, views)
         groups = setup.groups(self.adata, tensors.key.numpy())
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         if pea is not None:
@@ -229,48 +228,15 @@ class DistillationTraining:
                 student.batch, student.control, self._correction["fallback"], student.names, at_least=pea.min_controls
             )  # what is missing is said here, before a trainer is made
 
-            def augment(seed: int, device: torch.device, n_batches: int) -> Augmentation:
+            def augmentation(seed: int, device: torch.device, n_batches: int) -> Augmentation:
                 return Augmentation(
                     pea, student.values, student.batch, student.control, seed=seed, device=device,
                     steps_per_epoch=n_batches, fallback=self._correction["fallback"], batch_names=student.names,
                 )  # fmt: skip
 
-            splitting["augment"] = augment
+            splitting["augment"] = augmentation
             splitting["infer"] = lambda rows: as_inferred(student.values, student.batch, rows)
         return self._data_splitter_cls(tensors, groups, split_seed=self.split_seed_, seed=seed, **splitting)
-
-    def _make_heads(self, data: PairedDataModule) -> bool:
-        """Make heads for the classes of the training rows, unless the model has them; say whether they are new."""
-        if self.is_trained_ and self.classes_ is not None and np.array_equal(self.classes_, data.classes):
-            return False
-        self.module.set_classes(len(data.classes))
-        self.classes_, self.is_trained_ = data.classes, False  # until distillation ends, with curves of its own
-        return True
-
-    def _pretrain(
-        self,
-        plan: PretrainingPlan,
-        data: PairedDataModule,
-        accelerator: str,
-        devices: int | list[int] | str,
-        trainer_kwargs: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """Train each side alone on the classes, and return the curves of it."""
-        objective: Any = self.module.objective
-        curves: dict[str, Any] = {}
-        if plan.max_epochs:
-            quiet = {"limit_val_batches": 0, "log_every_n_steps": 1, "enable_checkpointing": False}
-            own = {**trainer_kwargs, **quiet}
-            self.module.train()
-            self._train_runner_cls(self, plan, data, plan.max_epochs, accelerator, devices, **own)()
-            curves, self.is_trained_ = self.history_, False
-        elif "teacher_head" in objective.frozen:
-            logger.warning(
-                "pretrain_epochs=0: the teacher's head is frozen as it was drawn at random, and says nothing of the "
-                "images"
-            )
-        objective.begin()
-        return curves
 
 
 @contextmanager
