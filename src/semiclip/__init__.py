@@ -2,8 +2,8 @@
 
 The rooms load on first use, so that ``import semiclip`` stays light: ``pp`` prepares representations, ``tl`` trains and
 evaluates, ``pl`` draws, ``model`` holds the scvi-tools models, ``datasets`` downloads and simulates. Below them,
-``correction``, ``metrics`` and ``baselines`` work on plain arrays, and ``encoders`` and ``objectives`` are what a model
-is made of.
+``correction``, ``augment``, ``metrics`` and ``baselines`` work on plain arrays, and ``encoders`` and ``objectives`` are
+what a model is made of.
 ``report`` is a function: it writes what they find on one page.
 """
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from semiclip._report import report
 
 __all__ = [
+    "augment",
     "baselines",
     "correction",
     "datasets",

@@ -61,10 +61,7 @@ def pair_rows(
     TypeError
         If a key column is numeric in one modality and text in the other.
     """
-    keys = [pair_on] if isinstance(pair_on, str) else list(dict.fromkeys(pair_on))
-    if not keys:
-        msg = "pair_on names no column; name obs columns that both modalities have, such as ['perturbation', 'dose']"
-        raise ValueError(msg)
+    keys = columns_of(pair_on)
     frames = [pd.DataFrame({key: _canonical(adata, key) for key in keys}) for adata in (student, teacher)]
     for key in keys:
         kinds = [frame[key].dtype.kind in "if" for frame in frames]
@@ -88,6 +85,21 @@ def pair_rows(
         for frame, mask in zip(frames, treated, strict=True)
     ]
     return Pairing(codes[0], codes[1], pd.concat([with_partner, without]).reset_index().rename_axis(columns=None))
+
+
+def columns_of(pair_on: str | Sequence[str]) -> list[str]:
+    """Return the columns that make the key."""
+    keys = [pair_on] if isinstance(pair_on, str) else list(dict.fromkeys(pair_on))
+    if not keys:
+        msg = "pair_on names no column; name obs columns that both modalities have, such as ['perturbation', 'dose']"
+        raise ValueError(msg)
+    return keys
+
+
+def keys_of(adata: AnnData, pair_on: str | Sequence[str]) -> np.ndarray:
+    """Return an integer code of each row's key."""
+    frame = pd.DataFrame({key: _canonical(adata, key) for key in columns_of(pair_on)})
+    return frame.groupby(list(frame), sort=True).ngroup().to_numpy()
 
 
 def pair_rows_in_place(adata: AnnData, perturbation_key: str | None, control: str | Sequence[str] | None) -> Pairing:

@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from semiclip._seed import seeded
+from semiclip.augment._smoothing import Metric, smooth
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from torch import Tensor
+
+    from semiclip.augment._gan_networks import Generator
+    from semiclip.augment._protocol import Expression
+
+logger = logging.getLogger(__name__)
+
+MOST_HELD_OUT = 1000  # samples, so that validation stays cheap
+N_DRAWS = 8  # for each sample held out
+BLOCK = 1 << 12  # samples drawn at a time
+
+
+@dataclass(kw_only=True, eq=False)
+class MDWGANGP:
+    """Samples of a Wasserstein GAN that knows perturbation and batch (MDWGAN-GP).
+
+    A generator turns noise, the perturbation and, if there are several, the batch into expression standardised for
+    each gene. It learns from three critics: of the samples, and of the samples smoothed over their nearest neighbours
+    by correlation and by Euclidean distance. A draw is a new sample of the row's own perturbation and batch; it
+    depends on the row's expression only through the training data.
+
+    The method is that of the authors' program. Choices of our own are that the three critics have a head each on
+    hidden layers that they share, also in the loss of the generator; that each critic step sees a fresh mini-batch,
+    of which exactly ``noise_share`` gets noise; and that a proper score of held-out samples picks the weights.
+
+    Training holds three dense copies of expression. With 1,000 samples of 500 genes an epoch takes about half a second
+    on one core.
+
+    Parameters
+    ----------
+    n_latent
+        Dimensions of the noise.
+    n_hidden
+        Widths of the hidden layers of generator and critics.
+    n_neighbors
+        Nearest neighbours that samples are smoothed over.
+    smooth_weight
+        Weight of the mean loss of the two smoothed sets, beside 1 for the samples themselves.
+    penalty
+        Weight of the gradient penalty.
+    n_critic
+        Steps of the critics for each step of the generator.
+    lr, batch_size
+        Learning rate of RMSprop, and samples in a mini-batch.
+    n_epochs
+        Most epochs. In one the generator passes once, and the critics ``n_critic`` times, over the training samples.
+    patience
+        Training ends early after so many epochs without a better score; ``None`` trains for all epochs.
+    noise, noise_share
+        Standard deviation of noise added to real and generated samples in training, and to which share of them.
+    validation_share
+        Share of the samples to hold out, at most 1,000 samples. Each perturbation and batch keeps a sample to train
+        on. After each epoch the energy score of samples drawn for them is taken, and the generator with the lowest
+        is kept; where nothing can be held out, that is the last.
+    device
+        Where to train and draw, such as ``cpu``; ``auto`` takes a GPU if there is one.
+    progress_bar
+        Whether to show one in training.
+
+    Attributes
+    ----------
+    held_out_
+        Rows that were held out.
+    scores_
+        Their energy score after each epoch, the lower the better.
+    best_epoch_
+        Epochs after which the generator was kept.
+
+    References
+    ----------
+    Li et al. 2023, DOI 10.1186/s12859-023-05558-9; Viñas et al. 2022, DOI 10.1093/bioinformatics/btab035; Gneiting
+    and Raftery 2007, DOI 10.1198/016214506000001437.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from semiclip.augment import Expression
+    >>> rng = np.random.default_rng(0)
+    >>> group = np.repeat([-1, 0, 1], 20)
+    >>> counts = rng.poisson(5, (60, 8))
+    >>> expression = Expression(counts, group, np.zeros(60, int), pd.Index([f"g{i}" for i in range(8)]))
+    >>> augmentation = MDWGANGP(n_epochs=2, progress_bar=False).fit(expression, rng)
+    >>> augmentation.draw(np.arange(60), rng).shape
+    (60, 8)
+    """
+
+    n_latent: int = 10
+    n_hidden: Sequence[int] = (128, 128)
+    n_neighbors: int = 10
+    smooth_weight: float = 0.2
+    penalty: float = 10.0
+    n_critic: int = 5
+    lr: float = 5e-4
+    batch_size: int = 32
+    n_epochs: int = 500
+    patience: int | None = 100
+    noise: float = 0.5
+    noise_share: float = 0.25
+    validation_share: float = 0.1
+    device: str = "auto"
+    progress_bar: bool = True
+
+    def __post_init__(self) -> None:
+        widths = list(self.n_hidden) if not isinstance(self.n_hidden, int) else [0]
+        within = {
+            "n_latent": (self.n_latent >= 1, "at least 1"),
+            "n_hidden": (widths and min(widths) >= 1, "a list of widths of at least 1, such as [128, 128]"),
+            "smooth_weight": (self.smooth_weight >= 0, "at least 0"),
+            "penalty": (self.penalty >= 0, "at least 0"),
+            "n_critic": (self.n_critic >= 1, "at least 1"),
+            "lr": (self.lr > 0, "positive"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "n_epochs": (self.n_epochs >= 1, "at least 1"),
+            "patience": (self.patience is None or self.patience >= 1, "at least 1, or None"),
+            "noise": (self.noise >= 0, "at least 0"),
+            "noise_share": (0 <= self.noise_share <= 1, "from 0 to 1"),
+            "validation_share": (0 <= self.validation_share < 1, "at least 0 and below 1"),
+        }
+        for name, (right, wanted) in within.items():
+            if not right:
+                msg = f"{name}={getattr(self, name)} must be {wanted}"
+                raise ValueError(msg)
+
+    def fit(self, expression: Expression, rng: np.random.Generator) -> MDWGANGP:
+        """Train on the samples with a perturbation; returns the augmentation itself.
+
+        Raises
+        ------
+        ValueError
+            If no sample has a perturbation, expression is not finite, there are too few samples to smooth over, or
+            training diverges.
+        """
+        import torch
+
+        rng, device = np.random.default_rng(rng), self._device
+        group, batch = expression.group, expression.batch
+        rows = np.flatnonzero(group >= 0)
+        if not len(rows):
+            msg = "no sample has a perturbation, so there is nothing to train on; group is below 0 in all rows"
+            raise ValueError(msg)
+        conditions = [group, batch] if len(np.unique(batch[rows])) > 1 else [group]
+        codes = np.column_stack(conditions).astype(np.int64)
+        held_out = rows[hold_out(codes[rows], self.validation_share, rng)]
+        train = np.setdiff1d(rows, held_out)
+
+        real = np.empty((3, len(train), expression.n_genes), dtype=np.float32)
+        real[0] = expression.read(train)
+        mean = real[0].mean(axis=0, dtype=np.float64).astype(np.float32)
+        real[0] -= mean
+        scale = np.sqrt(np.einsum("ij,ij->j", real[0], real[0], dtype=np.float64) / len(train)).astype(np.float32)
+        scale[scale <= 1e-6 * np.abs(mean)] = 0  # a gene that varies by rounding alone, which is drawn as its mean
+        divisor = np.where(scale > 0, scale, np.inf)
+        real[0] /= divisor
+        for smoothed, metric in zip(real[1:], get_args(Metric), strict=True):
+            smoothed[:] = smooth(real[0], n_neighbors=self.n_neighbors, metric=metric)
+        held = (expression.read(held_out) - mean) / divisor if len(held_out) else np.empty_like(real[0, :0])
+
+        parts = [torch.from_numpy(part).to(device) for part in (real, codes[train], held, codes[held_out])]
+        self.generator_, self.scores_, self.best_epoch_ = self._train(*parts, sizes=codes.max(axis=0) + 1, rng=rng)
+        self._expression, self._codes, self._mean, self._scale = expression, codes, mean, scale
+        self.held_out_ = held_out
+        logger.info("kept the generator of epoch %d; %d samples were held out", self.best_epoch_, len(held_out))
+        return self
+
+    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw a sample for each of these rows, float32 of shape (len(rows), n_genes); those of group -1 are as read.
+
+        Raises
+        ------
+        RuntimeError
+            If this augmentation is not fitted.
+        """
+        if not hasattr(self, "_expression"):
+            msg = "this augmentation is not fitted; call .fit(expression, rng) first"
+            raise RuntimeError(msg)
+        import torch
+
+        rows = np.asarray(rows)
+        drawn = np.empty((len(rows), self._expression.n_genes), dtype=np.float32)
+        is_drawn = self._codes[rows, 0] >= 0
+        if not is_drawn.all():
+            drawn[~is_drawn] = self._expression.read(rows[~is_drawn])
+        there, device = np.flatnonzero(is_drawn), next(self.generator_.parameters()).device
+        for start in range(0, len(there), BLOCK):
+            part = there[start : start + BLOCK]
+            noise = rng.standard_normal((len(part), self.n_latent), dtype=np.float32)
+            inputs = [torch.from_numpy(values).to(device) for values in (noise, self._codes[rows[part]])]
+            with torch.no_grad():
+                values = self.generator_(*inputs).cpu().numpy() * self._scale + self._mean
+            drawn[part] = np.maximum(values, 0) if self._expression.normalize else values
+        return drawn
+
+    @property
+    def _device(self) -> torch.device:
+        import torch
+
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(automatic if self.device == "auto" else self.device)
+
+    def _train(
+        self,
+        real: Tensor,
+        codes: Tensor,
+        held: Tensor,
+        held_codes: Tensor,
+        *,
+        sizes: np.ndarray,
+        rng: np.random.Generator,
+    ) -> tuple[Generator, np.ndarray, int]:
+        """Return the generator that is best on held-out samples, their score after each epoch, and its epoch."""
+        import torch
+        from tqdm.auto import tqdm
+
+        from semiclip.augment._gan_networks import Critic, Generator, Training, energy_score
+
+        device, n_genes = real.device, real.shape[2]
+        with seeded(rng):
+            generator = Generator(n_genes, sizes.tolist(), n_latent=self.n_latent, n_hidden=self.n_hidden).to(device)
+            critic = Critic(n_genes, sizes.tolist(), n_hidden=self.n_hidden, n_heads=len(real)).to(device)
+        stream = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
+        weights = torch.tensor([1, self.smooth_weight / 2, self.smooth_weight / 2], device=device)
+        options = {name: getattr(self, name) for name in ("penalty", "n_critic", "lr", "noise", "noise_share")}
+        training = Training(generator, critic, stream, weights=weights, **options)
+        # the same noise each time, so that scores differ only by what was learnt
+        fixed = torch.randn(N_DRAWS, len(held), self.n_latent, generator=stream, device=device)
+        scores: list[float] = []
+        best, kept = 0, None
+        with tqdm(range(self.n_epochs), "MDWGAN-GP", unit="epoch", disable=not self.progress_bar) as epochs:
+            for epoch in epochs:
+                training.epoch(real, codes, self.batch_size)
+                if not len(held):
+                    continue
+                with torch.no_grad():
+                    drawn = generator(fixed, held_codes.expand(N_DRAWS, -1, -1))
+                scores.append(energy_score(held, drawn).item())
+                if kept is None or scores[epoch] < scores[best]:
+                    best, kept = epoch, {name: value.clone() for name, value in generator.state_dict().items()}
+                    epochs.set_postfix(score=f"{scores[best]:.4g}")
+                elif self.patience is not None and epoch - best >= self.patience:
+                    break
+        if kept is not None:
+            generator.load_state_dict(kept)
+        if not all(torch.isfinite(value).all() for value in generator.state_dict().values()):
+            msg = f"training diverged with lr={self.lr}; pass a smaller one"
+            raise ValueError(msg)
+        return generator, np.array(scores), best + 1 if kept is not None else self.n_epochs
+
+
+def hold_out(codes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Choose a share of rows at random, but of no condition the last row; ``codes`` has a column for each kind.
+
+    Examples
+    --------
+    >>> len(hold_out(np.array([[0], [0], [1]]), 0.9, np.random.default_rng(0)))
+    1
+    """
+    order = rng.permutation(len(codes))
+    needed = np.zeros(len(codes), dtype=bool)
+    for column in codes[order].T:
+        needed[order[np.unique(column, return_index=True)[1]]] = True
+    free = order[~needed[order]]
+    return np.sort(free[: min(round(share * len(codes)), MOST_HELD_OUT)])

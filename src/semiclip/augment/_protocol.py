@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+from semiclip.encoders._pca import expression
+from semiclip.encoders._protocol import dense, rows_where
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+
+@runtime_checkable
+class ExpressionAugmentation(Protocol):
+    """Anything that can draw other expression of the samples that it was fitted on."""
+
+    def fit(self, expression: Expression, rng: np.random.Generator) -> ExpressionAugmentation:
+        """Learn what drawing needs; returns the augmentation itself."""
+        ...
+
+    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw expression for these rows, float32 of shape (len(rows), n_genes) in the scale of ``Expression.read``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Expression:
+    """Expression of all samples, dense or sparse, of which blocks are read as augmentations need them.
+
+    Parameters
+    ----------
+    values
+        Counts, or values that are normalised already, shape (n, n_genes).
+    group
+        Integer code of each sample's perturbation, shape (n,); -1 for those that are not augmented, such as controls.
+    batch
+        Integer code of each sample's batch, shape (n,).
+    genes
+        Names of the genes.
+    batch_names
+        Names of the batches, by their codes.
+    normalize
+        Whether values are counts, which are read as log1p of 10,000 counts of each sample, or read as they are.
+
+    Raises
+    ------
+    ValueError
+        If there is not one group and one batch for each sample.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from semiclip.augment import Expression
+    >>> counts, one = np.array([[1, 3], [0, 2]]), np.zeros(2, dtype=int)
+    >>> expression = Expression(counts, group=one, batch=one, genes=pd.Index(["ABCB1", "ACTB"]))
+    >>> np.expm1(expression.read(np.array([0]))).round().tolist()
+    [[2500.0, 7500.0]]
+    """
+
+    values: Any
+    group: np.ndarray
+    batch: np.ndarray
+    genes: pd.Index
+    batch_names: Sequence[Any] = ("all rows",)
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        n = self.values.shape[0]
+        for name, codes in (("group", self.group), ("batch", self.batch)):
+            if codes.shape != (n,):
+                msg = f"{name} has shape {codes.shape}, but there are {n} samples; pass one code for each, shape ({n},)"
+                raise ValueError(msg)
+
+    @property
+    def whole(self) -> bool:
+        """Whether values are counts that all are whole numbers."""
+        return self.normalize and not rows_where(self.values, lambda x: x != np.round(x)).size
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return self.values.shape[1]
+
+    def adata(self, rows: np.ndarray, batch_key: str) -> AnnData:
+        """Return the values of some rows as encoders read them, with the names of their batches."""
+        from anndata import AnnData
+
+        obs = pd.DataFrame({batch_key: np.asarray(self.batch_names, dtype=str)[self.batch[rows]]}, rows.astype(str))
+        return AnnData(self.values[rows], obs=obs, var=pd.DataFrame(index=self.genes))
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Return expression of some rows, a new dense float32 array (len(rows), n_genes)."""
+        if not len(rows):
+            return np.empty((0, self.n_genes), dtype=np.float32)
+        names = pd.Index(rows).map("row {}".format)
+        return dense(expression(self.values[rows], names, normalize=self.normalize), copy=True)
+
+    def restore(self, rows: np.ndarray, drawn: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Turn what was drawn for some rows back to the scale of the values: counts that sum to the row's own.
+
+        With ``rng``, counts are rounded up or down at random, so that they are whole and right on average.
+        """
+        if not self.normalize:
+            return drawn
+        parts = np.expm1(np.maximum(drawn, 0), dtype=np.float64)
+        total = parts.sum(axis=1, keepdims=True)
+        library = np.asarray(self.values[rows].sum(axis=1), dtype=np.float64).reshape(-1, 1)
+        counts = parts * np.divide(library, total, out=np.zeros_like(total), where=total > 0)
+        if rng is not None:
+            counts = np.floor(counts + rng.random(counts.shape))
+        return counts.astype(np.float32)

@@ -1,0 +1,334 @@
+from math import isqrt
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import sparse
+from scipy.spatial.distance import cdist
+
+from semiclip.augment import MDWGANGP, Expression, ExpressionAugmentation
+from semiclip.augment._gan_networks import Critic, Generator, Training, critic_loss, energy_score
+from semiclip.augment._mdwgan_gp import hold_out
+
+N_GENES, N_GROUPS, N_BATCHES = 16, 4, 2
+FAST = {"progress_bar": False, "device": "cpu"}
+
+
+def simulate(n, seed, *, controls=20):
+    """Expression of few factors, of which perturbations shift the mean; the law is the same for every seed."""
+    law, rng = np.random.default_rng(7), np.random.default_rng(seed)
+    loadings = law.normal(size=(4, N_GENES))
+    effects, shifts = 1.5 * law.normal(size=(N_GROUPS, 4)), law.normal(size=(N_BATCHES, N_GENES))
+    group, batch = rng.integers(N_GROUPS, size=n), rng.integers(N_BATCHES, size=n)
+    group[:controls] = -1
+    values = (effects[group] + rng.normal(size=(n, 4))) @ loadings + shifts[batch] + rng.normal(size=(n, N_GENES)) / 2
+    return expression(3 + values, group, batch)
+
+
+def expression(values, group, batch=None, **kwargs):
+    batch = np.zeros(len(group), dtype=int) if batch is None else batch
+    genes = pd.Index([f"gene{i}" for i in range(values.shape[1])])
+    return Expression(values, np.asarray(group), batch, genes, **{"normalize": False, **kwargs})
+
+
+def counts(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.poisson(rng.gamma(1, 4, size=(n, 8)))
+
+
+def centred_means(values, group):
+    means = np.stack([values[group == g].mean(axis=0) for g in range(N_GROUPS)])
+    return (means - means.mean(axis=0)).ravel()
+
+
+def energy_distance(x, y):
+    return 2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean()
+
+
+def naive_energy_score(real, drawn):
+    scores = []
+    for i, x in enumerate(real):
+        mine = drawn[:, i]
+        between = [np.linalg.norm(a - b) for j, a in enumerate(mine) for b in np.delete(mine, j, axis=0)]
+        scores.append(np.mean([np.linalg.norm(x - y) for y in mine]) - np.mean(between) / 2)
+    return np.mean(scores)
+
+
+def same_condition(data, new, rng):
+    """For each sample with a perturbation in new, a row of data of the same perturbation and batch."""
+    code, wanted = data.group * N_BATCHES + data.batch, (new.group * N_BATCHES + new.batch)[new.group >= 0]
+    code[data.group < 0] = -1
+    return np.array([rng.choice(np.flatnonzero(code == which)) for which in wanted])
+
+
+@pytest.fixture(scope="module")
+def trained():
+    data = simulate(320, 0)
+    options = {"n_epochs": 50, "lr": 2e-3, "batch_size": 64}
+    return data, MDWGANGP(**options, **FAST).fit(data, np.random.default_rng(1))
+
+
+def test_samples_are_near_new_real_ones_of_their_condition_and_noise_is_not(trained):
+    data, augmentation = trained
+    new, rng = simulate(320, 1), np.random.default_rng(2)
+    known, real = (part.read(np.flatnonzero(part.group >= 0)) for part in (data, new))
+    mean, sd = known.mean(axis=0), known.std(axis=0)
+    rows = same_condition(data, new, rng)
+    drawn = np.stack([augmentation.draw(rows, rng) for _ in range(8)])
+    noise = mean + sd * rng.normal(size=drawn.shape)
+    ideal = np.stack([data.read(same_condition(data, new, rng)) for _ in range(8)])
+    score, worst, best, shuffled = (
+        naive_energy_score(real / sd, x / sd) for x in (drawn, noise, ideal, drawn[:, rng.permutation(len(rows))])
+    )
+    assert score - best < 0.2 * (worst - best)
+    assert shuffled - best > 0.8 * (worst - best)
+    assert energy_distance(drawn[0] / sd, real / sd) < 0.9 * energy_distance(noise[0] / sd, real / sd)
+
+
+def test_a_sample_is_of_the_perturbation_and_batch_of_its_row(trained):
+    data, augmentation = trained
+    rows = np.flatnonzero(data.group >= 0)
+    group, batch, known = data.group[rows], data.batch[rows], data.read(rows)
+    drawn = augmentation.draw(rows, np.random.default_rng(2))
+    truth, shuffled = centred_means(known, group), np.random.default_rng(3).permutation(group)
+    assert np.corrcoef(centred_means(drawn, group), truth)[0, 1] > 0.9
+    assert np.corrcoef(centred_means(drawn, shuffled), truth)[0, 1] < 0.5
+    shift = [x[batch == 1].mean(axis=0) - x[batch == 0].mean(axis=0) for x in (known, drawn)]
+    assert np.corrcoef(*shift)[0, 1] > 0.8
+    # genes go together as they do in truth, and yet no sample is the row itself
+    pairs = np.triu_indices(N_GENES, 1)
+    assert np.corrcoef(np.corrcoef(drawn.T)[pairs], np.corrcoef(known.T)[pairs])[0, 1] > 0.9
+    within = [x - centred_means(x, group).reshape(N_GROUPS, -1)[group] - x.mean(axis=0) for x in (known, drawn)]
+    assert abs(np.corrcoef(within[0].ravel(), within[1].ravel())[0, 1]) < 0.3
+    assert not np.array_equal(drawn, augmentation.draw(rows, np.random.default_rng(4)))
+
+
+@pytest.mark.parametrize("n_hidden", [(9,), (8, 7), (6, 5, 7)])
+def test_the_loss_is_that_of_naive_autograd(n_hidden):
+    torch.manual_seed(0)
+    critic = Critic(5, [4, 3], n_hidden=n_hidden, n_heads=3).double()
+    real, fake, mix = torch.randn(3, 6, 5).double(), torch.randn(6, 5).double(), torch.rand(3, 6, 1).double()
+    codes, weights = (
+        torch.stack([torch.arange(6) % 4, torch.arange(6) % 3], dim=1),
+        torch.tensor([1, 0.1, 0.3]).double(),
+    )
+    loss = critic_loss(critic, real, fake, codes, mix, weights, 10.0)
+    expected = 0
+    for head in range(3):
+        between = (mix[head] * real[head] + (1 - mix[head]) * fake).requires_grad_()
+        (slope,) = torch.autograd.grad(critic(between, codes)[:, head].sum(), between, create_graph=True)
+        penalty = ((slope.norm(dim=1) - 1) ** 2).mean()
+        distance = critic(fake, codes)[:, head].mean() - critic(real[head], codes)[:, head].mean()
+        expected = expected + weights[head] * (distance + 10 * penalty)
+    torch.testing.assert_close(loss, expected)
+    parameters = list(critic.parameters())
+    naive = torch.autograd.grad(expected, parameters, materialize_grads=True)
+    torch.testing.assert_close(torch.autograd.grad(loss, parameters, materialize_grads=True), naive)
+
+
+def test_shapes_of_the_networks():
+    sizes = [30, 5]
+    generator = Generator(7, sizes, n_latent=10, n_hidden=(128, 64))
+    critic = Critic(7, sizes, n_hidden=(128, 64), n_heads=3)
+    width = isqrt(30) + 1 + isqrt(5) + 1
+    assert [table.weight.shape for table in critic.conditions.tables] == [(30, 6), (5, 3)]
+    assert [layer.weight.shape for layer in generator.hidden] == [(128, 10 + width), (64, 128)]
+    assert [layer.weight.shape for layer in critic.hidden] == [(128, 7 + width), (64, 128)]
+    codes = torch.zeros(4, 2, dtype=torch.long)
+    assert generator(torch.zeros(4, 10), codes).shape == (4, 7)
+    assert critic(torch.zeros(2, 4, 7), codes).shape == (2, 4, 3)
+    tables = set(map(id, generator.conditions.parameters())) & set(map(id, critic.conditions.parameters()))
+    assert not tables
+
+
+def test_an_epoch_takes_its_steps_and_a_share_of_rows_gets_noise(monkeypatch):
+    generator, critic = Generator(6, [2], n_latent=3, n_hidden=(4,)), Critic(6, [2], n_hidden=(4,), n_heads=3)
+    stream = torch.Generator().manual_seed(0)
+    options = {"penalty": 10, "n_critic": 3, "lr": 1e-3, "noise": 0.5, "noise_share": 0.25}
+    training = Training(generator, critic, stream, weights=torch.tensor([1, 0.1, 0.1]), **options)
+    seen, taken = [], []
+    monkeypatch.setattr(
+        "semiclip.augment._gan_networks.critic_loss", lambda *args: (seen.append(args), critic_loss(*args))[1]
+    )
+    for name in ("critic_step", "generator_step"):
+        step = getattr(training, name).step
+        monkeypatch.setattr(getattr(training, name), "step", lambda step=step, name=name: (taken.append(name), step()))
+    real = torch.arange(50.0)[None, :, None].expand(3, 50, 6)
+    training.epoch(real, torch.zeros(50, 1, dtype=torch.long), 16)
+    assert taken == (["critic_step"] * 3 + ["generator_step"]) * 3
+    rows = torch.stack([args[1][0, 4:, 0] for args in seen]).view(3, 3, 12)
+    for i in range(3):  # each step of an epoch has samples of its own, in every pass
+        assert len(set(rows[:, i].flatten().tolist())) == 36
+    for args in seen:
+        noisy = (args[1] != args[1].round()).any(dim=2)
+        assert noisy.sum(dim=1).tolist() == [4, 4, 4]
+    noise = training._noisy(torch.zeros(400, 200))
+    assert (noise != 0).any(dim=1).sum() == 100
+    assert noise[:100].std() == pytest.approx(0.5, rel=0.02)
+
+
+def test_the_score_is_the_naive_energy_score():
+    rng = np.random.default_rng(0)
+    real, drawn = rng.normal(size=(6, 4)), rng.normal(size=(5, 6, 4))
+    assert energy_score(torch.tensor(real), torch.tensor(drawn)).item() == pytest.approx(
+        naive_energy_score(real, drawn)
+    )
+
+
+def small(**kwargs):
+    return MDWGANGP(**{"n_epochs": 3, "n_hidden": (16,), "batch_size": 16, **FAST, **kwargs})
+
+
+def test_the_same_rng_gives_the_same_bits_and_the_state_of_torch_stays():
+    data, rows = simulate(90, 0), np.arange(90)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first, second, other = (
+        small().fit(data, np.random.default_rng(seed)).draw(rows, np.random.default_rng(5)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_keeps_the_best_epoch_and_stops_when_patience_ends():
+    data, rows = simulate(90, 0), np.arange(90)
+    options = {"n_epochs": 25, "lr": 0.02}
+    full = small(**options, patience=None).fit(data, np.random.default_rng(2))
+    assert len(full.scores_) == 25
+    assert full.best_epoch_ == full.scores_.argmin() + 1 < 25
+    early = small(**{**options, "n_epochs": int(full.best_epoch_)}).fit(data, np.random.default_rng(2))
+    drawn = [x.draw(rows, np.random.default_rng(0)) for x in (full, early)]
+    np.testing.assert_array_equal(*drawn)
+
+    patient = small(**options, patience=2).fit(data, np.random.default_rng(2))
+    best = 0
+    for epoch, score in enumerate(full.scores_):
+        best = epoch if score < full.scores_[best] else best
+        if epoch - best == 2:
+            break
+    np.testing.assert_array_equal(patient.scores_, full.scores_[: epoch + 1])
+    assert patient.best_epoch_ == best + 1
+
+
+def test_holds_out_a_share_but_no_last_sample_of_a_condition():
+    rng = np.random.default_rng(0)
+    codes = np.column_stack([rng.integers(30, size=200), rng.integers(3, size=200)])
+    for share, count in ((0.1, 20), (0, 0), (0.99, None)):
+        held = hold_out(codes, share, rng)
+        assert count is None or len(held) == count
+        kept = np.delete(codes, held, axis=0)
+        for column in (0, 1):
+            assert set(kept[:, column]) == set(codes[:, column])
+    assert not hold_out(np.arange(50)[:, None], 0.5, rng).size
+    assert len(hold_out(np.zeros((40_000, 1), dtype=int), 0.1, rng)) == 1000
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_keeps_the_last_epoch_where_nothing_is_held_out(share):
+    group = np.arange(30) if share else np.zeros(30, dtype=int)
+    data = expression(np.random.default_rng(0).normal(size=(30, 4)), group)
+    augmentation = small(validation_share=share, patience=1).fit(data, np.random.default_rng(0))
+    assert (augmentation.held_out_.size, augmentation.scores_.size, augmentation.best_epoch_) == (0, 0, 3)
+    assert np.isfinite(augmentation.draw(np.arange(30), np.random.default_rng(0))).all()
+
+
+def test_counts_are_drawn_non_negative_and_controls_are_as_read():
+    group = np.tile([-1, 0, 1], 20)
+    values = counts()
+    values[:, 3] = 0
+    data = expression(values, group, normalize=True)
+    augmentation = small().fit(data, np.random.default_rng(0))
+    rows = np.array([7, 0, 3, 4, 4, 59, 0])
+    drawn = augmentation.draw(rows, np.random.default_rng(0))
+    assert drawn.dtype == np.float32
+    assert (drawn >= 0).all()
+    assert (drawn == 0).sum() > 3 * 4  # clipped where the generator was below
+    is_control = group[rows] < 0
+    np.testing.assert_array_equal(drawn[is_control], data.read(rows[is_control]))
+    assert not np.array_equal(drawn[3], drawn[4])
+    assert augmentation.draw(np.empty(0, dtype=int), np.random.default_rng(0)).shape == (0, 8)
+    alike = expression(sparse.csr_matrix(values), group, normalize=True)
+    again = small().fit(alike, np.random.default_rng(0)).draw(rows, np.random.default_rng(0))
+    np.testing.assert_allclose(again, drawn, atol=1e-4)
+
+
+def test_controls_and_units_of_genes_do_not_matter():
+    data, rows, rng = simulate(90, 0), np.arange(20, 90), np.random.default_rng
+    drawn = small().fit(data, rng(0)).draw(rows, rng(1))
+    assert (drawn < 0).any()
+    scale = 2.0 ** np.arange(-8, 8)
+    scaled = expression(np.where(data.group[:, None] < 0, 99, data.values * scale), data.group, data.batch)
+    np.testing.assert_allclose(
+        small().fit(scaled, rng(0)).draw(rows, rng(1)), drawn * scale.astype(np.float32), rtol=1e-5
+    )
+
+
+def test_a_constant_gene_is_drawn_as_it_is():
+    values = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    values[:, 2] = 0.1
+    augmentation = small().fit(expression(values, np.arange(40) % 2), np.random.default_rng(0))
+    drawn = augmentation.draw(np.arange(40), np.random.default_rng(0))
+    np.testing.assert_array_equal(drawn[:, 2], values[:, 2])
+    assert drawn[:, [0, 1, 3, 4]].std(axis=0).min() > 0
+
+
+def test_is_an_augmentation():
+    assert isinstance(MDWGANGP(), ExpressionAugmentation)
+
+
+def test_refuses_data():
+    rng, values = np.random.default_rng(0), np.random.default_rng(0).normal(size=(30, 4))
+    group = np.zeros(30, dtype=int)
+    with pytest.raises(RuntimeError, match=r"not fitted; call .fit\(expression, rng\) first"):
+        small().draw(np.arange(3), rng)
+    with pytest.raises(ValueError, match="no sample has a perturbation, so there is nothing to train on"):
+        small().fit(expression(values, group - 1), rng)
+    with pytest.raises(ValueError, match=r"group has shape \(29,\), but there are 30 samples"):
+        small().fit(expression(values, group[1:], group), rng)
+    with pytest.raises(ValueError, match="n_neighbors=10, but there are 9 samples"):
+        small().fit(expression(values[:10], group[:10]), rng)
+    with pytest.raises(ValueError, match="n_neighbors=40, but there are 27 samples whose values differ; choose"):
+        small(n_neighbors=40).fit(expression(values, group), rng)
+    bad = values.copy()
+    bad[[3, 8]] = np.nan
+    with pytest.raises(ValueError, match="expression is NaN or infinite in [12] row"):
+        small().fit(expression(bad, group), rng)
+    with pytest.raises(ValueError, match=r"training diverged with lr=1e\+30; pass a smaller one"):
+        small(lr=1e30).fit(expression(values, group), rng)
+    fitted = small().fit(expression(values, group), np.random.default_rng(0))
+    before = fitted.draw(np.arange(30), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="NaN"):
+        fitted.fit(expression(bad, group), rng)
+    np.testing.assert_array_equal(fitted.draw(np.arange(30), np.random.default_rng(0)), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("n_latent", 0, "n_latent=0 must be at least 1"),
+        ("n_hidden", (), r"n_hidden=\(\) must be a list of widths"),
+        ("n_hidden", 128, "n_hidden=128 must be a list of widths"),
+        ("n_hidden", (8, 0), r"n_hidden=\(8, 0\) must be a list of widths"),
+        ("smooth_weight", -1, "smooth_weight=-1 must be at least 0"),
+        ("penalty", -1, "penalty=-1 must be at least 0"),
+        ("n_critic", 0, "n_critic=0 must be at least 1"),
+        ("lr", 0, "lr=0 must be positive"),
+        ("batch_size", 0, "batch_size=0 must be at least 1"),
+        ("n_epochs", 0, "n_epochs=0 must be at least 1"),
+        ("patience", 0, "patience=0 must be at least 1, or None"),
+        ("noise", -1, "noise=-1 must be at least 0"),
+        ("noise_share", 1.1, "noise_share=1.1 must be from 0 to 1"),
+        ("validation_share", 1, "validation_share=1 must be at least 0 and below 1"),
+    ],
+)
+def test_refuses_an_option(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        MDWGANGP(**{name: value})
+
+
+def test_defaults_are_those_of_the_authors():
+    authors = {"n_latent": 10, "n_hidden": (128, 128), "n_neighbors": 10, "smooth_weight": 0.2, "penalty": 10}
+    authors |= {"n_critic": 5, "lr": 5e-4, "batch_size": 32, "n_epochs": 500, "noise": 0.5, "noise_share": 0.25}
+    assert {name: getattr(MDWGANGP(), name) for name in authors} == authors

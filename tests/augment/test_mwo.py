@@ -1,0 +1,166 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse, stats
+
+from semiclip.augment._mwo import MWO
+from semiclip.augment._protocol import Expression, ExpressionAugmentation
+
+
+def make(group, batch=None, values=None, normalize=False):
+    """Expression whose sample i is the i-th unit vector, so that what is drawn shows the weights."""
+    group = np.asarray(group)
+    values = np.eye(len(group)) if values is None else values
+    batch = np.zeros(len(group), int) if batch is None else np.asarray(batch)
+    return Expression(values, group, batch, pd.RangeIndex(values.shape[1]), normalize=normalize)
+
+
+def draw(expression, k=2, rows=None, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = np.arange(len(expression.group)) if rows is None else rows
+    return MWO(k=k).fit(expression, rng).draw(rows, rng)
+
+
+def partners(group, batch, i):
+    """Samples that sample i may be mixed with, found one by one."""
+    if group[i] < 0:
+        return set()
+    same = {j for j in range(len(group)) if j != i and group[j] == group[i]}
+    return {j for j in same if batch[j] == batch[i]} or same
+
+
+design = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 2)), min_size=1, max_size=25)
+
+
+@given(design, st.integers(2, 6), st.integers(0, 2**31))
+@settings(max_examples=150, deadline=None)
+def test_mixes_the_sample_with_others_of_its_perturbation_and_if_possible_batch(codes, k, seed):
+    group, batch = np.array(codes).T
+    rows = np.random.default_rng(seed).integers(0, len(group), 30)
+    weights = draw(make(group, batch), k, rows, seed)
+    assert weights.dtype == np.float32
+    assert weights.min() >= 0
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
+    for row, found in zip(rows, weights, strict=True):
+        allowed = partners(group, batch, row)
+        others = set(np.flatnonzero(found)) - {row}
+        assert found[row] > 0
+        assert others <= allowed
+        assert len(others) == min(k - 1, len(allowed))
+
+
+def test_a_lone_sample_and_one_of_no_group_stay_as_they_are():
+    values = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    out = draw(make([0, 1, 1, -1, -1, 7], values=values), k=3)
+    for i, same in enumerate([True, False, False, True, True, True]):
+        assert np.array_equal(out[i], values[i]) == same
+
+
+def test_another_batch_serves_only_where_the_own_has_no_other_sample():
+    group, batch = np.zeros(5, int), np.array([0, 0, 1, 2, 2])
+    weights = np.array([draw(make(group, batch), seed=seed) for seed in range(60)])
+    used = (weights > 0).any(axis=0)
+    expected = np.array([[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 1, 1], [0, 0, 0, 1, 1]])
+    np.testing.assert_array_equal(used, expected.astype(bool))
+
+
+def test_others_are_drawn_uniformly():
+    rows = np.full(6000, 2)
+    for k, chance in ((2, 1 / 5), (3, 2 / 5), (5, 4 / 5)):
+        weights = draw(make(np.zeros(6, int)), k, rows, seed=k)
+        seen = np.delete((weights > 0).sum(axis=0), 2)
+        assert seen.sum() == 6000 * (k - 1)
+        assert np.abs(seen - 6000 * chance).max() < 5 * np.sqrt(6000 * chance * (1 - chance))
+
+
+def test_sets_of_others_are_uniform():
+    weights = draw(make(np.zeros(5, int)), 3, np.zeros(6000, int))
+    sets = (weights[:, 1:] > 0) @ 2 ** np.arange(4)
+    found, times = np.unique(sets, return_counts=True)
+    assert len(found) == 6
+    assert stats.chisquare(times).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(("k", "size"), [(2, 9), (3, 9), (4, 9), (9, 3)])
+def test_weights_are_uniform_over_all_mixtures(k, size):
+    weights = draw(make(np.zeros(size, int)), k, np.full(4000, 1))
+    mixed = min(k, size)
+    # each weight of a uniform mixture of m samples is Beta(1, m - 1)
+    assert stats.kstest(weights[:, 1], stats.beta(1, mixed - 1).cdf).pvalue > 1e-4
+    other = weights[weights[:, 0] > 0, 0]
+    assert stats.kstest(other, stats.beta(1, mixed - 1).cdf).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
+def test_mixes_in_log_space(convert):
+    values = np.random.default_rng(0).poisson(5, (9, 6)).astype(np.float32)
+    group, batch = np.repeat([0, 1, 2], 3), np.array([0, 0, 1] * 3)
+    weights = draw(make(group, batch), k=2)
+    expression = make(group, batch, convert(values), normalize=True)
+    logs = np.log1p(1e4 * values / values.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(draw(expression, k=2), weights @ logs, rtol=1e-5)
+
+
+def test_the_data_stay_as_they_are():
+    values = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    before = values.copy()
+    draw(make(np.zeros(6, int), values=values))
+    np.testing.assert_array_equal(values, before)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others():
+    expression = make(np.arange(20) % 4)
+    first, second, third = (draw(expression, 3, seed=seed) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first, second)
+    assert (first != third).any(axis=1).all()
+
+
+def test_what_is_drawn_before_does_not_matter():
+    fitted = MWO(k=3).fit(make(np.arange(20) % 4), np.random.default_rng(0))
+    fitted.draw(np.arange(7), np.random.default_rng(1))
+    rows = np.array([3, 19, 3, 0])
+    out = fitted.draw(rows, np.random.default_rng(2))
+    np.testing.assert_array_equal(out, draw_fresh(rows))
+    assert (out[0] != out[2]).any()  # the same sample twice is two draws
+
+
+def draw_fresh(rows):
+    return MWO(k=3).fit(make(np.arange(20) % 4), np.random.default_rng(9)).draw(rows, np.random.default_rng(2))
+
+
+def test_no_rows_and_no_samples():
+    assert draw(make([0, 0]), rows=np.array([], dtype=int)).shape == (0, 2)
+    assert draw(make(np.array([], dtype=int))).shape == (0, 0)
+
+
+def test_holds_a_block_at_a_time():
+    read = []
+
+    class Watched(Expression):
+        def read(self, rows):
+            read.append(len(rows))
+            return super().read(rows)
+
+    n = 400
+    expression = Watched(np.ones((n, 3)), np.zeros(n, int), np.zeros(n, int), pd.RangeIndex(3), normalize=False)
+    draw(expression, k=4, rows=np.arange(50))
+    assert read == [50] * 4
+
+
+@pytest.mark.parametrize("k", [1, 0, -3])
+def test_refuses_to_mix_fewer_than_two(k):
+    with pytest.raises(ValueError, match=f"k={k}, but a sample is mixed with at least one other; pass k=2 or more"):
+        MWO(k=k)
+
+
+def test_refuses_to_draw_before_it_is_fitted():
+    with pytest.raises(RuntimeError, match=r"not fitted; call .fit\(expression, rng\) first"):
+        MWO().draw(np.arange(2), np.random.default_rng(0))
+
+
+def test_is_an_augmentation():
+    augmentation = MWO()
+    assert isinstance(augmentation, ExpressionAugmentation)
+    assert augmentation.fit(make([0, 0]), np.random.default_rng(0)) is augmentation

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+
+from semiclip.augment._smoothing import neighbors, smooth
+
+
+def naive_graph(x, k, metric):
+    distance = cdist(x, x, metric)
+    np.fill_diagonal(distance, np.inf)
+    graph = np.zeros(distance.shape)
+    for i, row in enumerate(distance):
+        for j in np.argsort(row)[:k]:
+            graph[i, j] = graph[j, i] = 1
+    return graph
+
+
+def naive(x, k, metric):
+    graph = naive_graph(x, k, metric) + np.eye(len(x))
+    root = np.diag(graph.sum(axis=1) ** -0.5)
+    return root @ graph @ root @ x
+
+
+@pytest.mark.parametrize("metric", ["correlation", "euclidean"])
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(3, 40), st.integers(3, 15), st.data())
+def test_is_the_dense_formula(metric, seed, n, d, data):
+    x = np.random.default_rng(seed).normal(size=(n, d)) * 3 + 1
+    k = data.draw(st.integers(1, n - 1))
+    np.testing.assert_array_equal(neighbors(x, n_neighbors=k, metric=metric).toarray(), naive_graph(x, k, metric))
+    np.testing.assert_allclose(smooth(x, n_neighbors=k, metric=metric), naive(x, k, metric), atol=1e-12)
+
+
+def test_metrics_differ_where_samples_differ_in_scale():
+    x = np.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [1.0, 2.0, 2.0], [10.0, 20.0, 20.0]])
+    by = {metric: neighbors(x, n_neighbors=1, metric=metric).toarray() for metric in ("correlation", "euclidean")}
+    pairs = np.eye(4)[[1, 0, 3, 2]], np.eye(4)[[2, 3, 0, 1]]
+    np.testing.assert_array_equal(by["correlation"], pairs[0])
+    np.testing.assert_array_equal(by["euclidean"], pairs[1])
+
+
+@pytest.mark.parametrize("metric", ["correlation", "euclidean"])
+def test_a_row_that_no_other_chooses_still_has_its_own_neighbours(metric):
+    x = np.random.default_rng(0).normal(size=(12, 6)) * 0.1 + np.arange(6)
+    x[5] = 40 * np.array([5, -3, 1, 2, -4, 0])
+    graph = neighbors(x, n_neighbors=3, metric=metric).toarray()
+    assert graph[5].sum() == 3
+    others = np.delete(np.arange(12), 5)
+    assert naive_graph(x[others], 3, metric).sum() + 6 == graph.sum()
+    np.testing.assert_allclose(smooth(x, n_neighbors=3, metric=metric), naive(x, 3, metric))
+
+
+def test_a_constant_row_correlates_with_nothing_and_stays():
+    x = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+    x[4] = 0.1
+    out = smooth(x, n_neighbors=7, metric="correlation")
+    np.testing.assert_array_equal(out[4], x[4])
+    others = np.delete(np.arange(9), 4)
+    np.testing.assert_allclose(out[others], naive(x[others].astype(float), 7, "correlation"), atol=1e-5)
+    with pytest.raises(ValueError, match=r"n_neighbors=8, but there are 8 samples whose values differ; choose"):
+        smooth(x, n_neighbors=8, metric="correlation")
+
+
+def test_identical_samples_stay_and_nothing_is_written_to_the_input():
+    x = np.tile(np.float32([1, 4, 2]), (6, 1))
+    before = x.copy()
+    for metric in ("correlation", "euclidean"):
+        out = smooth(x, n_neighbors=5, metric=metric)
+        assert out.dtype == np.float32
+        np.testing.assert_allclose(out, x, rtol=1e-6)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("k", [0, 4, 10])
+def test_refuses_a_number_of_neighbours(k):
+    message = rf"n_neighbors={k}, but there are 4 samples; choose at least 1 and fewer than these"
+    with pytest.raises(ValueError, match=message):
+        smooth(np.eye(4), n_neighbors=k)
+
+
+def test_refuses_an_unknown_metric():
+    with pytest.raises(ValueError, match="metric='cosine' is not one of correlation, euclidean"):
+        smooth(np.eye(4), n_neighbors=1, metric="cosine")

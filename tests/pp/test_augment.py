@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+import semiclip as scl
+
+KEYS = {
+    "pair_on": ["perturbation", "dose"],
+    "perturbation_key": "perturbation",
+    "control": "control",
+    "batch_key": "batch",
+    "progress_bar": False,
+}
+
+
+class Same:
+    """Draws what was measured."""
+
+    def fit(self, expression, rng):
+        self.expression = expression
+        return self
+
+    def draw(self, rows, rng):
+        return self.expression.read(rows)
+
+
+class Doubled(Same):
+    """Draws twice the log expression of the first gene, and counts how often."""
+
+    def draw(self, rows, rng):
+        drawn = self.expression.read(rows)
+        drawn[:, 0] *= 2
+        return drawn
+
+
+class Plain:
+    """Gives expression as the embedding."""
+
+    def encode(self, adata):
+        values = adata.X
+        return values.toarray() if sparse.issparse(values) else np.asarray(values)
+
+
+@pytest.fixture
+def rna(small_study):
+    return small_study.mdata["rna"].copy()
+
+
+@pytest.fixture
+def encoder(rna):
+    return scl.pp.encode(rna, encoder="pca", n_components=6)
+
+
+def test_expression_that_is_drawn_as_measured_has_the_embedding_as_every_view(rna, encoder):
+    scl.pp.augment(rna, Same(), encoder=encoder, **KEYS, n_views=2)
+    views = rna.obsm["X_pca_Same"]
+    assert views.shape == (rna.n_obs, 2, 6)
+    assert views.dtype == np.float32
+    # counts come back whole, up to what rounding in float32 moves
+    np.testing.assert_allclose(views[:, 0], rna.obsm["X_pca"], atol=0.15)
+    assert np.median(np.abs(views[:, 0] - rna.obsm["X_pca"])) < 1e-3
+
+
+def test_counts_keep_their_number_and_stay_whole_and_controls_are_left_alone(rna):
+    scl.pp.augment(rna, Doubled(), encoder=Plain(), **KEYS, n_views=3, key_added="views")
+    views, counts = rna.obsm["views"], np.asarray(rna.X)
+    control = (rna.obs["perturbation"] == "control").to_numpy()
+    np.testing.assert_array_equal(views[control], np.repeat(counts[control][:, None], 3, axis=1))
+    assert (views == np.round(views)).all()
+    library = counts[~control].sum(axis=1)
+    # rounding up or down at random adds at most the root of the number of genes
+    assert np.abs(views[~control].sum(axis=2) - library[:, None]).max() < 4 * np.sqrt(rna.n_vars)
+    assert (views[~control][:, 0, 0] > counts[~control][:, 0])[counts[~control][:, 0] > 0].all()
+
+
+def test_normalised_values_are_drawn_as_they_are_from_the_layer_that_the_encoder_reads(rna):
+    rna.layers["z"] = (np.asarray(rna.X, dtype=np.float32) - 3) / 2
+    encoder = scl.encoders.PCAEncoder(n_components=5, normalize=False, layer="z").fit(rna)
+    scl.pp.augment(rna, Same(), encoder=encoder, **KEYS, n_views=1, key_added="views")
+    np.testing.assert_allclose(rna.obsm["views"][:, 0], encoder.encode(rna), atol=1e-5)
+
+
+def test_sparse_counts_give_the_views_of_dense_ones(rna, encoder):
+    dense, thin = rna.copy(), rna.copy()
+    thin.X = sparse.csr_matrix(rna.X)
+    for each in (dense, thin):
+        scl.pp.augment(each, "mwo", encoder=encoder, **KEYS, n_views=2, rng=3)
+    np.testing.assert_allclose(thin.obsm["X_pca_mwo"], dense.obsm["X_pca_mwo"], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mwo", "scgft"])
+def test_the_same_seed_gives_the_same_views_and_another_one_others(rna, encoder, name):
+    first, again, other = rna.copy(), rna.copy(), rna.copy()
+    for each, seed in ((first, 1), (again, 1), (other, 2)):
+        scl.pp.augment(each, name, encoder=encoder, **KEYS, n_views=2, rng=seed)
+    key = f"X_pca_{name}"
+    np.testing.assert_array_equal(first.obsm[key], again.obsm[key])
+    treated = (rna.obs["perturbation"] != "control").to_numpy()
+    assert (first.obsm[key][treated] != other.obsm[key][treated]).any(axis=(1, 2)).all()
+    assert (first.obsm[key][treated, 0] != first.obsm[key][treated, 1]).any(axis=1).all()
+
+
+def test_views_and_how_they_were_made_survive_a_file(rna, encoder, tmp_path):
+    scl.pp.augment(rna, "mwo", encoder=encoder, **KEYS, n_views=2, k=3)
+    params = rna.uns["semiclip"]["X_pca_mwo"]["params"]
+    assert params == {"augmentation": "mwo", "encoder": "pca", "n_views": 2, "k": 3}
+    rna.write_h5ad(tmp_path / "rna.h5ad")
+    rna.write_zarr(tmp_path / "rna.zarr")
+    for back in (ad.read_h5ad(tmp_path / "rna.h5ad"), ad.read_zarr(tmp_path / "rna.zarr")):
+        np.testing.assert_array_equal(back.obsm["X_pca_mwo"], rna.obsm["X_pca_mwo"])
+
+
+def test_nothing_but_the_views_is_written(rna, encoder):
+    before = rna.copy()
+    scl.pp.augment(rna, "scgft", encoder=encoder, **KEYS, n_views=1)
+    assert set(rna.obsm) == {*before.obsm, "X_pca_scgft"}
+    np.testing.assert_array_equal(np.asarray(rna.X), np.asarray(before.X))
+    pd.testing.assert_frame_equal(rna.obs, before.obs)
+
+
+class Wide(Same):
+    def draw(self, rows, rng):
+        return super().draw(rows, rng)[:, :3]
+
+
+class Flat(Plain):
+    def encode(self, adata):
+        return super().encode(adata)[:, 0]
+
+
+class Broken(Plain):
+    def encode(self, adata):
+        return np.full((adata.n_obs, 2), np.nan)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"augmentation": "noise"}, ValueError, "'noise' is not one of mwo, scvi, mdwgan_gp, scgft"),
+        ({"augmentation": Plain()}, TypeError, "Plain without fit and draw"),
+        ({"augmentation": Same}, TypeError, "without fit and draw"),
+        ({"augmentation": Same(), "k": 3}, TypeError, "k would have no effect"),
+        ({"encoder": "pca"}, TypeError, "str without encode"),
+        ({"encoder": Flat(), "key_added": "v"}, ValueError, r"returned shape \(1,\) for 1 observations"),
+        ({"encoder": Broken(), "key_added": "v"}, ValueError, "the views holds NaN"),
+        ({"augmentation": Wide()}, ValueError, r"drew shape \(\d+, 3\)"),
+        ({"n_views": 0}, ValueError, "n_views=0 must be at least 1"),
+        ({"pair_on": []}, ValueError, "pair_on names no column"),
+        ({"pair_on": "compound"}, KeyError, "pair_on='compound' is not a column"),
+        ({"batch_key": "plate"}, KeyError, "batch_key='plate'"),
+        ({"control": "DMSO"}, ValueError, "control label"),
+        ({"key_added": "a/b"}, ValueError, "contains '/'"),
+        ({"layer": "raw"}, KeyError, "layer='raw' is not in layers"),
+    ],
+)
+def test_what_cannot_be_augmented_is_refused_and_nothing_written(rna, encoder, change, error, message):
+    before = set(rna.obsm)
+    given = {"augmentation": "mwo", "encoder": encoder, **KEYS, **change}
+    with pytest.raises(error, match=message):
+        scl.pp.augment(rna, given.pop("augmentation"), **given)
+    assert set(rna.obsm) == before
+    assert "semiclip" not in rna.uns or not any("mwo" in key for key in rna.uns["semiclip"])
