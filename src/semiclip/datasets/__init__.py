@@ -1,5 +1,6 @@
 """Public data sets, downloaded on first use, and a simulator with known truth."""
 
+from semiclip.datasets._crispr import l1000_crispr, replogle_rpe1
 from semiclip.datasets._gene_sets import gene_sets
 from semiclip.datasets._lincs import lincs_a549
 from semiclip.datasets._registry import fetch
@@ -11,8 +12,10 @@ __all__ = [
     "Study",
     "fetch",
     "gene_sets",
+    "l1000_crispr",
     "lincs_a549",
     "relationships",
+    "replogle_rpe1",
     "simulate",
     "u2os_compounds",
     "u2os_orfs",

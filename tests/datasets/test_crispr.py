@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import json
+import logging
+import re
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pooch
+import pytest
+from scipy import sparse
+
+from semiclip.datasets import _crispr, _replogle
+from semiclip.datasets._crispr import l1000_crispr, replogle_rpe1
+from semiclip.datasets._zenodo import listing
+
+LOADERS = {"replogle_2022.h5ad": replogle_rpe1, "crispr_l1000.h5ad": l1000_crispr}
+PARTS = [f"replogle_2022_part{part}.h5ad" for part in (1, 2, 3)]
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch, tmp_path):
+    """An own data folder, an empty cache, and no network."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the network is asked")
+
+    (tmp_path / "own").mkdir()
+    monkeypatch.setenv("SEMICLIP_DATA_DIR", str(tmp_path / "own"))
+    monkeypatch.setattr(pooch, "os_cache", lambda _: tmp_path / "cache")
+    monkeypatch.setattr("requests.get", refuse)
+    return tmp_path / "own"
+
+
+def _published(n: int = 6, *, seed: int = 0, matrix=np.asarray, prefix: str = "cell") -> ad.AnnData:
+    """A file with the columns that the code of its publishers reads; every third row is a control."""
+    rng = np.random.default_rng(seed)
+    genes = ["non-targeting", "TP53", "MDM2"] * n
+    return ad.AnnData(
+        X=matrix(rng.poisson(1.0, (n, 4)).astype(np.float32)),
+        obs=pd.DataFrame(
+            {
+                "gene_name": pd.Categorical(genes[:n]),
+                "is_control": [gene == "non-targeting" for gene in genes[:n]],
+                "dataset_batch_num": np.arange(n) % 2 + 9,
+                "gem_group": np.arange(n),
+                "sgID_AB": [f"guide_{row % 4}" for row in range(n)],
+            },
+            index=[f"{prefix}{row}" for row in range(n)],
+        ),
+        var=pd.DataFrame(
+            {"gene_name": ["ACTB", "TBCE", "TBCE", "GAPDH"]}, index=[f"ENSG0000000000{gene}" for gene in range(4)]
+        ),
+        obsm={"X_pca": rng.normal(size=(n, 2))},
+    )
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_obs_gets_the_names_of_the_package(own, name):
+    raw = _published()
+    raw.write_h5ad(own / name)
+    adata = LOADERS[name]()
+    assert adata.isbacked
+    assert adata.obs["perturbation"].tolist() == ["control", "TP53", "MDM2"] * 2
+    assert adata.obs["batch"].tolist() == ["9", "10"] * 3
+    assert adata.obs["batch"].cat.categories.tolist() == ["9", "10"]
+    pd.testing.assert_frame_equal(adata.obs[raw.obs.columns], raw.obs)
+    if name.startswith("replogle"):
+        assert adata.obs["guide"].tolist() == ["guide_0", "guide_1", "guide_2", "guide_3", "guide_0", "guide_1"]
+        assert adata.obs.columns[:3].tolist() == ["perturbation", "batch", "guide"]
+    else:
+        assert "guide" not in adata.obs
+    adata.file.close()
+
+
+@pytest.mark.parametrize("matrix", [np.asarray, sparse.csr_matrix])
+def test_a_backed_object_goes_to_memory_with_its_new_names(own, matrix, tmp_path):
+    raw = _published(matrix=matrix)
+    raw.write_h5ad(own / "replogle_2022.h5ad")
+    before = (own / "replogle_2022.h5ad").read_bytes()
+    adata = replogle_rpe1()
+    values = _dense(raw.X)
+    whole, some = adata.to_memory(), adata[(adata.obs["perturbation"] == "control").to_numpy()].to_memory()
+    adata.file.close()
+    for loaded, rows in ((whole, slice(None)), (some, [0, 3])):
+        np.testing.assert_array_equal(_dense(loaded.X), values[rows])
+        np.testing.assert_array_equal(loaded.obsm["X_pca"], raw.obsm["X_pca"][rows])
+        assert loaded.var_names.tolist() == ["ACTB", "TBCE", "TBCE-1", "GAPDH"]
+    assert some.obs["perturbation"].tolist() == ["control", "control"]
+    assert (own / "replogle_2022.h5ad").read_bytes() == before
+    whole.write_h5ad(tmp_path / "again.h5ad")
+    pd.testing.assert_frame_equal(ad.read_h5ad(tmp_path / "again.h5ad").obs, whole.obs)
+
+
+def test_not_backed(own):
+    _published().write_h5ad(own / "replogle_2022.h5ad")
+    adata = replogle_rpe1(backed=False)
+    assert not adata.isbacked
+    assert isinstance(adata.X, np.ndarray)
+
+
+def _dense(matrix) -> np.ndarray:
+    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+
+
+@pytest.mark.parametrize("matrix", [np.asarray, sparse.csr_matrix])
+def test_parts_are_joined_in_order(own, matrix, tmp_path, monkeypatch):
+    monkeypatch.setattr(_replogle, "_BLOCK", 40)  # a row or two at a time
+    parts = [_published(n, seed=n, matrix=matrix, prefix=f"part{n}_") for n in (5, 1, 7)]
+    parts[1].obs["gene_name"] = pd.Categorical(["CDK1"])
+    parts[1].obs["is_control"] = False
+    for name, part in zip(PARTS, parts, strict=True):
+        part.layers["counts"] = part.X.copy()
+        part.write_h5ad(own / name)
+    adata = replogle_rpe1().to_memory()
+    expected = ad.concat(parts, join="outer")
+    assert sparse.issparse(adata.X) == sparse.issparse(parts[0].X)
+    np.testing.assert_array_equal(_dense(adata.X), _dense(expected.X))
+    np.testing.assert_array_equal(_dense(adata.layers["counts"]), _dense(expected.X))
+    np.testing.assert_array_equal(adata.obsm["X_pca"], expected.obsm["X_pca"])
+    assert adata.obs_names.tolist() == expected.obs_names.tolist()
+    assert adata.obs["gene_name"].astype(str).tolist() == expected.obs["gene_name"].astype(str).tolist()
+    assert adata.obs["is_control"].dtype == bool
+    assert adata.obs["perturbation"].tolist()[:6] == ["control", "TP53", "MDM2", "control", "TP53", "CDK1"]
+    assert adata.var["published_name"].tolist() == parts[0].var_names.tolist()
+    assert len(list((tmp_path / "cache").rglob("*"))) == 2  # a folder and the joined file
+
+
+def test_parts_are_joined_once_and_again_when_they_change(own, tmp_path):
+    for name in PARTS:
+        _published(prefix=name).write_h5ad(own / name)
+    replogle_rpe1().file.close()
+    (first,) = (tmp_path / "cache").rglob("*.h5ad")
+    stamp = first.stat().st_mtime_ns
+    replogle_rpe1().file.close()
+    assert first.stat().st_mtime_ns == stamp
+    _published(9, prefix="other").write_h5ad(own / PARTS[2])
+    adata = replogle_rpe1()
+    assert adata.n_obs == 6 + 6 + 9
+    adata.file.close()
+
+
+def test_parts_that_do_not_belong_together(own, tmp_path):
+    for name in PARTS:
+        _published(prefix=name).write_h5ad(own / name)
+    _published()[:, ::-1].copy().write_h5ad(own / PARTS[1])
+    with pytest.raises(ValueError, match=rf"{PARTS[1]} has other genes than .*{PARTS[0]}, or another order"):
+        replogle_rpe1()
+    _published(matrix=sparse.csr_matrix).write_h5ad(own / PARTS[1])
+    with pytest.raises(
+        ValueError, match="X of the parts cannot be joined by rows: 3 of 3 parts have one, as .*csr_mat"
+    ):
+        replogle_rpe1()
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_joining_needs_room(own, monkeypatch):
+    for name in PARTS:
+        _published(prefix=name).write_h5ad(own / name)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    with pytest.raises(OSError, match=r"the file that joins the parts needs 0\.00 GB more, but .* has 0\.00 GB free"):
+        replogle_rpe1()
+
+
+def test_names_that_repeat_are_made_unique(own):
+    for name in PARTS:
+        _published(2).write_h5ad(own / name)
+    adata = replogle_rpe1()
+    assert adata.obs_names.tolist() == ["cell0", "cell1", "cell0-1", "cell1-1", "cell0-2", "cell1-2"]
+    adata.file.close()
+
+
+def test_controls_by_label_by_flag_and_by_argument(own):
+    raw = _published()
+    raw.obs["is_control"] = pd.Categorical(["True", "False", "False"] * 2)  # a flag that went through text
+    raw.obs["gene_name"] = raw.obs["gene_name"].cat.remove_categories("non-targeting")  # and no gene for controls
+    raw.write_h5ad(own / "crispr_l1000.h5ad")
+    assert l1000_crispr(backed=False).obs["perturbation"].tolist() == ["control", "TP53", "MDM2"] * 2
+    raw = _published()
+    del raw.obs["is_control"]
+    raw.write_h5ad(own / "crispr_l1000.h5ad")
+    assert l1000_crispr(backed=False).obs["perturbation"].tolist() == ["control", "TP53", "MDM2"] * 2
+    both = l1000_crispr(backed=False, control=["TP53", "MDM2"]).obs["perturbation"]
+    assert both.tolist() == ["non-targeting", "control", "control"] * 2
+    assert (l1000_crispr(backed=False, control="TP53").obs["perturbation"] == "control").sum() == 2
+
+
+def test_other_columns_and_columns_with_our_names(own):
+    raw = _published()
+    raw.obs = raw.obs.rename(columns={"gene_name": "perturbation", "gem_group": "batch"})
+    raw.write_h5ad(own / "replogle_2022.h5ad")
+    adata = replogle_rpe1(perturbation_key="perturbation", batch_key="batch", guide_key="sgID_AB", backed=False)
+    assert adata.obs["perturbation"].tolist() == ["control", "TP53", "MDM2"] * 2
+    assert adata.obs["perturbation_published"].tolist() == ["non-targeting", "TP53", "MDM2"] * 2
+    assert adata.obs["batch"].tolist() == list("012345")
+    assert adata.obs["batch_published"].tolist() == list(range(6))
+    assert adata.obs.columns.is_unique
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "error", "message"),
+    [
+        (
+            lambda obs: obs.drop(columns="gene_name"),
+            {},
+            KeyError,
+            "perturbation_key='gene_name' is not a column of the published obs, which has is_control, "
+            "dataset_batch_num, gem_group, sgID_AB; pass the right one as perturbation_key=",
+        ),
+        (lambda obs: obs, {"batch_key": "plate"}, KeyError, "batch_key='plate' is not a column .* gem_group, sgID_AB"),
+        (lambda obs: obs, {"guide_key": "sg"}, KeyError, "guide_key='sg' is not a column of .*sgID_AB.* guide_key="),
+        (
+            lambda obs: obs.drop(columns="is_control").assign(gene_name=["A", "A", "B", "A", "B", "C"]),
+            {},
+            ValueError,
+            r"no controls: obs\['gene_name'\] has no row labelled non-targeting.* labels of .* are A, B, C; the "
+            "columns of obs are gene_name, dataset_batch_num, gem_group, sgID_AB. Pass the control label",
+        ),
+        (lambda obs: obs.assign(is_control=False), {}, ValueError, r"no controls: obs\['is_control'\] is nowhere true"),
+        (lambda obs: obs, {"control": ["non-targeting", "x"]}, ValueError, "no controls: .* has no row labelled x"),
+        (lambda obs: obs.assign(is_control=2), {}, ValueError, r"obs\['is_control'\] holds 2, not true and false"),
+        (
+            lambda obs: obs.assign(gene_name=["non-targeting", "control", "B"] * 2),
+            {},
+            ValueError,
+            r"2 row\(s\) are labelled 'control' in obs\['gene_name'\] without being controls by 'is_control'",
+        ),
+        (
+            lambda obs: obs.assign(gene_name=["non-targeting", None, "B"] * 2),
+            {},
+            ValueError,
+            r"obs\['gene_name'\] \(perturbation_key\) has no value in 2 row\(s\): cell1, cell4",
+        ),
+        (
+            lambda obs: obs.assign(dataset_batch_num=[1, 2, 3, 4, 5, np.nan]),
+            {},
+            ValueError,
+            r"obs\['dataset_batch_num'\] \(batch_key\) has no value in 1 row\(s\): cell5; pass another column as batch",
+        ),
+        (lambda obs: obs, {"files": "replogle_2022.h5ad"}, ValueError, "files='replogle_2022.h5ad' must be a list"),
+    ],
+)
+def test_what_cannot_be_read_is_named(own, change, arguments, error, message):
+    raw = _published()
+    raw.obs = change(raw.obs)
+    raw.write_h5ad(own / "replogle_2022.h5ad")
+    with pytest.raises(error, match=message):
+        replogle_rpe1(**{"backed": False} | arguments)
+
+
+def test_genes_without_a_symbol(own, caplog):
+    raw = _published()
+    raw.var["gene_name"] = ["ACTB", None, "", "GAPDH"]
+    raw.write_h5ad(own / "crispr_l1000.h5ad")
+    adata = l1000_crispr(backed=False)
+    assert adata.var_names.tolist() == ["ACTB", "ENSG00000000001", "ENSG00000000002", "GAPDH"]
+    assert caplog.text == ""
+    raw.var = raw.var.rename(columns={"gene_name": "chromosome"})
+    raw.write_h5ad(own / "crispr_l1000.h5ad")
+    assert l1000_crispr(backed=False).var_names.tolist() == raw.var_names.tolist()
+    assert "var has no column 'gene_name', only chromosome: var_names stay as published" in caplog.text
+
+
+def test_another_number_of_cells_is_logged(own, caplog, monkeypatch):
+    _published().write_h5ad(own / "replogle_2022.h5ad")
+    caplog.set_level(logging.WARNING, logger="semiclip")
+    replogle_rpe1(backed=False)
+    assert "replogle_2022 holds 6 cells, not the 247914 that are reported of RPE1" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(_crispr, "_RPE1_CELLS", 6)
+    replogle_rpe1(backed=False)
+    assert caplog.text == ""
+
+
+def test_either_name_of_the_l1000_file_and_own_names(own):
+    _published().write_h5ad(own / "l1000_crispr.h5ad")
+    assert l1000_crispr(backed=False).n_obs == 6
+    _published(3).write_h5ad(own / "new.h5ad")
+    assert l1000_crispr(backed=False, files=["new.h5ad"]).n_obs == 3
+
+
+def test_names_of_the_records_are_given_when_none_fits(tmp_path):
+    for number, names in {14037432: ["a.h5ad"], 14037465: [], 14039051: ["b.h5ad"]}.items():
+        folder = tmp_path / "cache" / "zenodo" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "files.json").write_text(json.dumps({name: {"size": 1, "md5": "0", "url": ""} for name in names}))
+    expected = (
+        r"10\.5281/zenodo\.14037432, .*14039051 do not hold crispr_l1000.h5ad or l1000_crispr.h5ad, but .*a\.h5ad.*; "
+        "name the right file"
+    )
+    with pytest.raises(KeyError, match=expected):
+        l1000_crispr()
+
+
+def test_records_are_zenodo_dois():
+    assert len(set(_crispr._RECORDS)) == 3
+    assert all(re.fullmatch(r"10\.5281/zenodo\.\d+", doi) for doi in _crispr._RECORDS)
+
+
+def test_not_a_zenodo_doi():
+    with pytest.raises(ValueError, match="'10.1016/x' is not the DOI of a Zenodo record, such as 10.5281/zenodo"):
+        listing("10.1016/x")
