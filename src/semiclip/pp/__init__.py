@@ -1,8 +1,23 @@
-"""Prepare: encode counts or lay them out for a network, correct batches, report how two modalities pair."""
+"""Prepare: read and describe data, encode and augment them, correct batches, report how two modalities pair."""
 
+from semiclip.pp._annotate import annotate
+from semiclip.pp._augment import augment
+from semiclip.pp._check import check
 from semiclip.pp._encode import encode
 from semiclip.pp._expression import expression
+from semiclip.pp._images import images
 from semiclip.pp._pair import pair
 from semiclip.pp._pea_correct import pea_correct
+from semiclip.pp._profiles import profiles
 
-__all__ = ["encode", "expression", "pair", "pea_correct"]
+__all__ = [
+    "annotate",
+    "augment",
+    "check",
+    "encode",
+    "expression",
+    "images",
+    "pair",
+    "pea_correct",
+    "profiles",
+]
