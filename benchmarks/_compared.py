@@ -35,12 +35,8 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
         recall = recalled(job, unseen)
     except ValueError as error:
         return failed(error)
-    preserved = scl.tl.preservation(
-        unseen, use_rep=EMBEDDING, **KEYS, baselines=(), max_epochs=60, batch_size=64, lr=1e-3, rng=job["seed"],
-        normalize=job["data"] != "u2os", device="cpu", progress_bar=False,
-    )  # fmt: skip
-    score = (preserved["metric"] == "preservation") & (preserved["key"] == "unseen perturbations")
-    return {"recall": recall, "preservation": float(preserved.loc[score, "value"].iloc[0]), "failure": ""}
+    preservation = preserved(unseen, EMBEDDING, job["seed"], normalize=job["data"] != "u2os")
+    return {"recall": recall, "preservation": preservation, "failure": ""}
 
 
 def recall_alone(job: dict[str, Any]) -> dict[str, Any]:
@@ -78,9 +74,22 @@ def embedded(job: dict[str, Any]) -> AnnData:
 
 def recalled(job: dict[str, Any], unseen: AnnData) -> float:
     """Return the mean recall of known relationships."""
-    relationships = study(job["data"], job["seed"])[2]
-    table = scl.tl.recall(unseen, use_rep=EMBEDDING, **KEYS, relationships=relationships)
+    return mean_recall(unseen, EMBEDDING, study(job["data"], job["seed"])[2])
+
+
+def mean_recall(unseen: AnnData, use_rep: str, relationships: pd.DataFrame) -> float:
+    table = scl.tl.recall(unseen, use_rep=use_rep, **KEYS, relationships=relationships)
     return float(table.loc[table["key"] == "mean", "value"].iloc[0])
+
+
+def preserved(unseen: AnnData, use_rep: str, seed: int, *, normalize: bool = True) -> float:
+    """Return how much of expression a small decoder gets back of perturbations that it has not seen."""
+    table = scl.tl.preservation(
+        unseen, use_rep=use_rep, **KEYS, baselines=(), max_epochs=60, batch_size=64, lr=1e-3, rng=seed,
+        normalize=normalize, device="cpu", progress_bar=False,
+    )  # fmt: skip
+    score = (table["metric"] == "preservation") & (table["key"] == "unseen perturbations")
+    return float(table.loc[score, "value"].iloc[0])
 
 
 @lru_cache(maxsize=2)

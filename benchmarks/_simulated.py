@@ -19,15 +19,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEYS: dict[str, Any] = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-N_COMPONENTS = 64
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "pca": {"n_components": 64},
+    "scvi": {"n_latent": 64, "max_epochs": 60, "train_kwargs": QUIET},
+}
 
 
 def encoded(seed: int, **simulation: Any) -> scl.datasets.Study:
     """Simulate a study and encode its counts by the principal components of the compounds."""
+    return encoded_by("pca", seed, **simulation)[0]
+
+
+def encoded_by(name: str, seed: int, **simulation: Any) -> tuple[scl.datasets.Study, Any]:
+    """Simulate a study and encode its counts by an encoder fitted on the compounds, which is returned too."""
     study = scl.datasets.simulate(rng=seed, **simulation)
-    encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=N_COMPONENTS, rng=seed)
+    encoder = scl.pp.encode(study.mdata["rna"], encoder=name, rng=seed, **ENCODERS[name])
     scl.pp.encode(study.knockouts["rna"], encoder=encoder)
-    return study
+    return study, encoder
 
 
 def recalls(study: scl.datasets.Study, seed: int, **training: Any) -> dict[str, float]:
