@@ -155,13 +155,18 @@ def representation(adata: AnnData, use_rep: str, parameter: str = "use_rep") -> 
     return array
 
 
-def cached_views(adata: AnnData, key: str, use_rep: str, width: int) -> np.ndarray:
-    """Return augmented views of an embedding of so many dimensions, an array (n_obs, n_views, width)."""
+def cached_views(adata: AnnData, key: str, use_rep: str, control: np.ndarray) -> np.ndarray:
+    """Return augmented views of an embedding of d dimensions, an array (n_obs, n_views, d).
+
+    Views of the rows that ``control`` masks are what these rows have in the embedding, which tells whether it is still
+    the one that the views are of.
+    """
     if key not in adata.obsm:
         there = some(adata.obsm) or "nothing"
         msg = f"augment={key!r} is not in obsm, which has {there}; make it with scl.pp.augment"
         raise KeyError(msg)
-    views = np.asarray(adata.obsm[key])
+    views, plain = np.asarray(adata.obsm[key]), representation(adata, use_rep, "student_rep")
+    width = plain.shape[1]
     if views.ndim != 3 or views.shape[1] == 0 or views.shape[2] != width:
         msg = (
             f"obsm[{key!r}] has shape {views.shape}, but views of {use_rep!r} have ({adata.n_obs}, n_views, {width}); "
@@ -169,6 +174,13 @@ def cached_views(adata: AnnData, key: str, use_rep: str, width: int) -> np.ndarr
         )
         raise ValueError(msg)
     finite_rows(views.reshape(adata.n_obs, -1), adata.obs_names, f"obsm[{key!r}]")
+    apart = np.linalg.norm(views[control] - plain[control, None], axis=(0, 2)).max(initial=0)
+    if apart > 0.01 * np.linalg.norm(plain[control]):  # devices and blocks differ by less
+        msg = (
+            f"controls have other values in obsm[{key!r}] than in obsm[{use_rep!r}], so that these are views of "
+            "another embedding; make them again with scl.pp.augment and the encoder of this one"
+        )
+        raise ValueError(msg)
     return views
 
 

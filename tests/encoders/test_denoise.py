@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from scvi.model import SCVI
 
 from semiclip.encoders import SCVIEncoder
 
@@ -51,14 +52,19 @@ VARIANTS = [
 
 @pytest.mark.parametrize("options", VARIANTS)
 def test_is_what_scvi_tools_draws_with_the_same_seed(options):
-    adata = make()
-    trained = encoder(model_kwargs=options).fit(adata)
-    samples = list(trained.model_._make_data_loader(trained.model_.adata))  # a loader would draw a seed of its own
+    own = make()
+    SCVI.setup_anndata(own, batch_key="plate")
+    with torch.random.fork_rng():
+        reseed(0)
+        model = SCVI(own, n_latent=4, **options)
+        model.train(1, **QUIET)
+    adata, trained = make(), SCVIEncoder.from_model(model)
+    samples = list(model._make_data_loader(model.adata))  # a loader would draw a seed of its own
     with torch.random.fork_rng():
         reseed(3)
-        mean = trained.model_.get_normalized_expression(dataloader=samples, library_size=1e4)
+        mean = model.get_normalized_expression(dataloader=samples, library_size=1e4)
         reseed(3)
-        drawn = torch.cat([trained.model_.module(some, compute_loss=False)[1]["px"].sample() for some in samples])
+        drawn = torch.cat([model.module(some, compute_loss=False)[1]["px"].sample() for some in samples])
     np.testing.assert_allclose(trained.denoise(adata, rng=3), mean, rtol=1e-5)
     np.testing.assert_allclose(trained.denoise(adata, mode="ppc", rng=3), scaled(drawn.numpy()), rtol=1e-5)
 

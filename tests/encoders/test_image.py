@@ -282,6 +282,12 @@ def test_a_folder_of_transformers_brings_size_and_statistics(saved, tmp_path, po
     assert encoder.settings["model"] == str(tmp_path)
 
 
+def test_settings_name_mean_and_standard_deviation():
+    normalize = ImageEncoder(convolution(), normalize=((0.5, 0.25, 0.75), 2), **BARE).settings["normalize"]
+    assert {name: values.tolist() for name, values in normalize.items()} == {"mean": [0.5, 0.25, 0.75], "std": [2.0]}
+    assert ImageEncoder(convolution(), normalize=None, **BARE).settings["normalize"] is None
+
+
 def test_separate_channels_through_transformers(saved, tmp_path):
     saved()
     images = pictures(channels=2, height=40, width=50)

@@ -6,7 +6,16 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from semiclip.encoders import ENCODERS, Encoder, MLPEncoder, PCAEncoder, SCVIEncoder, Trainable, _protocol
+from semiclip.encoders import (
+    ENCODERS,
+    Encoder,
+    MLPEncoder,
+    PCAEncoder,
+    ScGPTEncoder,
+    SCVIEncoder,
+    Trainable,
+    _protocol,
+)
 from semiclip.encoders._protocol import align, counts, rows_where
 
 VALUES = np.arange(12.0).reshape(3, 4)
@@ -24,10 +33,11 @@ def test_the_encoders_keep_to_the_protocol():
     assert isinstance(PCAEncoder(), Encoder)
     assert isinstance(SCVIEncoder(), Encoder)
     assert isinstance(MLPEncoder(), Encoder)
+    assert isinstance(ScGPTEncoder("scGPT_human"), Encoder)
     assert not isinstance(object(), Encoder)
     assert isinstance(MLPEncoder().fit(make()), Trainable)
     assert not isinstance(object(), Trainable)
-    assert ENCODERS == {"pca": PCAEncoder, "scvi": SCVIEncoder}
+    assert ENCODERS == {"pca": PCAEncoder, "scvi": SCVIEncoder, "scgpt": ScGPTEncoder}
 
 
 @pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])

@@ -259,11 +259,27 @@ def test_saves_and_loads(folder, tmp_path, monkeypatch):
             _files.load(other)
 
 
-def test_shows_its_progress_where_asked_for(folder, capsys):
+def test_shows_its_progress_where_asked_for_and_worth_while(folder, monkeypatch, capsys):
+    options = []
+
+    def bar(items, *_, **given):
+        options.append((len(items), given["delay"], given["disable"]))
+        return items
+
     ScGPTEncoder(folder, batch_size=2).fit(make()).encode(make())
-    assert "3/3" in capsys.readouterr().err
-    encoder_of(folder).fit(make()).encode(make())
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == ""  # it took no second
+    monkeypatch.setattr("tqdm.auto.tqdm", bar)
+    for encoder in (ScGPTEncoder(folder, batch_size=2), ScGPTEncoder(folder), encoder_of(folder, batch_size=2)):
+        encoder.fit(make()).encode(make())
+    assert options == [(3, 1, False), (1, 1, True), (3, 1, True)]
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
+def test_symbols_that_do_not_repeat_cost_no_copy(folder, convert):
+    adata = make(convert=convert)
+    adata.var["symbol"] = adata.var_names
+    encoder = encoder_of(folder, gene_key="symbol").fit(adata)
+    assert encoder._renamed(adata, encoder.genes_).X is adata.X
 
 
 def refuses(error, message, folder, adata=None, **options):

@@ -163,3 +163,46 @@ def test_batch_normalisation_of_tokens_is_left_out_with_a_warning(folder, weight
     torch.save({**weights, "dsbn.bns.0.weight": torch.ones(WIDTH)}, folder / "best_model.pt")
     assert np.array_equal(encoder_of(folder).fit(adata).encode(adata), expected)
     assert "normalisation of tokens is left out, as scGPT does for cell embeddings: dsbn.bns.0.weight" in caplog.text
+
+
+BIAS, TABLE = "value_encoder.norm.bias", "encoder.embedding.weight"
+PLAIN = "best_model.pt does not fit args.json: weights must be plain floating-point numbers, but "
+
+
+@pytest.mark.parametrize(
+    ("name", "convert", "message"),
+    [
+        (BIAS, lambda x: x.to("meta"), f"{PLAIN}{BIAS} is without values (device meta)"),
+        (BIAS, lambda x: x.to_sparse(), f"{PLAIN}{BIAS} is of the layout torch.sparse_coo"),
+        (BIAS, lambda x: x.to(torch.complex64), f"{PLAIN}{BIAS} is of the type torch.complex64"),
+        (BIAS, lambda x: x.int(), f"{PLAIN}{BIAS} is of the type torch.int32"),
+        (BIAS, lambda x: x.sum(), f"{BIAS} is (), not (8,)"),
+        (BIAS, lambda x: x * torch.nan, f"there are NaN or infinite weights, as float32, in {BIAS}"),
+        (BIAS, lambda x: x.double() + 1e300, f"there are NaN or infinite weights, as float32, in {BIAS}"),
+        (TABLE, lambda x: x.to("meta"), f"holds no table of tokens: {TABLE} is without values (device meta)"),
+        (TABLE, lambda x: x.to_sparse(), f"holds no table of tokens: {TABLE} is of the layout torch.sparse_coo"),
+        (TABLE, lambda x: x.to(torch.complex64), f"holds no table of tokens: {TABLE} is of the type torch.complex64"),
+        (TABLE, lambda x: x.long(), f"holds no table of tokens: {TABLE} is of the type torch.int64"),
+        (TABLE, lambda x: x.sum(), f"holds no table of tokens: {TABLE} is of 0 dimensions"),
+        (TABLE, lambda x: x[None], f"holds no table of tokens: {TABLE} is of 3 dimensions"),
+        (TABLE, lambda x: x / 0, f"there are NaN or infinite weights, as float32, in {TABLE}"),
+    ],
+)
+def test_tensors_that_are_not_plain_numbers(folder, weights, name, convert, message):
+    torch.save({**weights, name: convert(weights[name])}, folder / "best_model.pt")
+    refuses(ValueError, message, folder)
+
+
+def test_tensors_that_are_not_needed_may_be_anything(folder, weights):
+    expected = encoder_of(folder).fit(make()).encode(make())
+    odd = {"cls.weight": torch.ones(3, device="meta"), "mvc.bias": torch.tensor(torch.nan), "step": torch.tensor(1j)}
+    torch.save({**weights, **odd}, folder / "best_model.pt")
+    assert np.array_equal(encoder_of(folder).fit(make()).encode(make()), expected)
+
+
+def test_weights_that_memory_cannot_hold(folder, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", fail)
+    refuses(ValueError, "best_model.pt cannot be read: it is cut short, or it holds more", folder)

@@ -1,4 +1,6 @@
+import gc
 import re
+import weakref
 
 import anndata
 import numpy as np
@@ -9,6 +11,7 @@ from scipy import sparse
 from scvi.model import SCVI, LinearSCVI
 
 import semiclip as scl
+from semiclip._seed import seeded
 from semiclip.encoders import SCVIEncoder, Trainable, network
 from semiclip.encoders._files import load
 
@@ -34,6 +37,19 @@ def fitted():
     return encoder().fit(make())
 
 
+@pytest.fixture
+def models(monkeypatch):
+    """Models of scvi-tools that were trained in this test."""
+    found, train = [], SCVI.train
+
+    def watched(self, *args, **keywords):
+        train(self, *args, **keywords)
+        found.append(self)
+
+    monkeypatch.setattr(SCVI, "train", watched)
+    return found
+
+
 def test_embeds(fitted):
     adata = make()
     out = fitted.encode(adata)
@@ -41,8 +57,12 @@ def test_embeds(fitted):
     assert out.dtype == np.float32
     assert np.isfinite(out).all()
     assert np.ptp(out, axis=0).min() > 1e-3
-    expected = fitted.model_.get_latent_representation()  # of what it was trained on
-    np.testing.assert_array_equal(out, expected)
+    own = make()
+    SCVI.setup_anndata(own, batch_key="plate")
+    with seeded(0):
+        model = SCVI(own, n_latent=4)
+        model.train(1, train_size=1.0, shuffle_set_split=False, **QUIET)
+    np.testing.assert_array_equal(out, model.get_latent_representation())
 
 
 def test_the_same_seed_gives_the_same_embedding_to_a_bit(fitted):
@@ -60,10 +80,10 @@ def test_a_generator_moves_on():
     np.testing.assert_array_equal(again, first)
 
 
-def test_trains_on_all_samples_unless_told_otherwise(fitted):
-    assert len(fitted.model_.train_indices) == 50
-    part = encoder(train_kwargs=QUIET | {"train_size": 0.8}).fit(make())
-    assert len(part.model_.train_indices) == 40
+def test_trains_on_all_samples_unless_told_otherwise(models):
+    for options in ({}, {"train_size": 0.8}):
+        encoder(train_kwargs=QUIET | options).fit(make())
+    assert [len(model.train_indices) for model in models] == [50, 40]
 
 
 def test_the_random_state_of_torch_is_left_alone(fitted):
@@ -132,9 +152,17 @@ def test_writes_nothing_into_the_data(fitted):
     np.testing.assert_array_equal(adata.X, before.X)
 
 
-def test_does_not_hold_on_to_what_it_encoded(fitted):
-    fitted.encode(make(1))
-    assert len(fitted.model_._per_instance_manager_store[fitted.model_.id]) == 1
+def test_holds_on_to_no_data(models):
+    adata = make()
+    trained = encoder().fit(adata)
+    trained.encode(adata)
+    trained.denoise(adata, rng=0)
+    held = [weakref.ref(data) for data in (adata, models[0].adata, models[0])]
+    models.clear()
+    del adata
+    gc.collect()
+    assert all(reference() is None for reference in held)
+    assert trained.encode(make()).shape == (50, 4)
 
 
 def test_without_a_batch_key():
@@ -143,8 +171,9 @@ def test_without_a_batch_key():
     assert encoder(batch_key=None).fit(adata).encode(adata).shape == (50, 4)
 
 
-def test_arguments_reach_scvi():
-    model = encoder(max_epochs=2, model_kwargs={"n_hidden": 7, "gene_likelihood": "nb"}).fit(make(n=300)).model_
+def test_arguments_reach_scvi(models):
+    encoder(max_epochs=2, model_kwargs={"n_hidden": 7, "gene_likelihood": "nb"}).fit(make(n=300))
+    model = models[0]
     assert model.module.gene_likelihood == "nb"
     assert model.module.z_encoder.mean_encoder.in_features == 7
     assert model.trainer.current_epoch == 2
@@ -363,9 +392,9 @@ def test_models_that_were_minified_or_extended_to_a_query():
 
 def test_a_fit_that_fails_keeps_the_encoder_as_it_was():
     trained = encoder().fit(make())
-    out = trained.encode(make())
+    out, module = trained.encode(make()), trained.module_
     trained.train_kwargs = {"nonsense": 1}
     with pytest.raises(TypeError, match="nonsense"):
         trained.fit(make(1))
     np.testing.assert_array_equal(trained.encode(make()), out)
-    assert trained.model_.module is trained.module_
+    assert trained.module_ is module

@@ -106,6 +106,7 @@ class Watch(Callback):
 def trained(mdata, setup, quiet):
     rna = mdata["rna"]
     noise = np.random.default_rng(0).normal(size=(rna.n_obs, 3, rna.obsm["X_pca"].shape[1])).astype(np.float32)
+    noise[rna.obs["perturbation"] == "control"] = 0
     rna.obsm[KEY] = rna.obsm["X_pca"][:, None] + 0.3 * noise
     rna.obsm["same"] = np.repeat(rna.obsm["X_pca"][:, None], 2, axis=1)
 
@@ -193,5 +194,8 @@ def test_views_that_are_none_are_refused_before_anything_is_trained(trained, mda
         trained(augment=[KEY, "narrow"])
     rna.obsm["gaps"] = rna.obsm[KEY].copy()
     rna.obsm["gaps"][4, 1, 2] = np.nan
+    rna.obsm["stale"] = rna.obsm[KEY][:, :, ::-1].copy()
+    with pytest.raises(ValueError, match=r"controls have other values in obsm\['stale'\] than in obsm\['X_pca'\]"):
+        trained(augment="stale")
     with pytest.raises(ValueError, match=rf"'gaps'\] holds NaN or infinite values in 1 row\(s\): {rna.obs_names[4]}"):
         trained(augment="gaps")

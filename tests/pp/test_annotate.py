@@ -123,6 +123,18 @@ def test_the_result_goes_through_a_file(layout, tmp_path):
     assert anndata.read_h5ad(tmp_path / "a.h5ad").obs["mixed"].tolist() == ["a", "2.5"]
 
 
+def test_names_that_files_cannot_hold_are_changed(layout, tmp_path, caplog):
+    adata = samples(["p1", "p2"], ["A1", "C3"])
+    with caplog.at_level(logging.INFO, logger="semiclip"):
+        scl.pp.annotate(adata, layout.rename(columns={"drug": "drug/batch"}))
+    assert caplog.messages[-1] == "files cannot hold '/' in names of columns; renamed drug/batch to drug_batch"
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    assert "drug_batch" in anndata.read_h5ad(tmp_path / "a.h5ad").obs
+    clash = layout.assign(**{"dr/ug": "x", "dr_ug": "y"})
+    with pytest.raises(ValueError, match="columns dr/ug, dr_ug have one name once '/' is '_'"):
+        scl.pp.annotate(samples(["p1"], ["A1"]), clash)
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
@@ -198,6 +210,8 @@ def test_refuses_files_that_are_none(tmp_path):
     refuses(ValueError, "map is not a table of a known kind", "map", b"Plate,Well\n")
     refuses(ValueError, "empty.csv cannot be read as a table", "empty.csv", b"")
     refuses(ValueError, "zip.csv.gz cannot be read as a table", "zip.csv.gz", b"no gzip")
+    for kind in ("zip", "xz", "bz2"):
+        refuses(ValueError, f"map.csv.{kind} cannot be read as a table", f"map.csv.{kind}", b"nothing compressed")
     refuses(ValueError, "cut.csv.gz cannot be read as a table", "cut.csv.gz", gzip.compress(b"Plate,Well\n" * 999)[:30])
     refuses(ValueError, "bytes.csv cannot be read as a table", "bytes.csv", b"Plate,Well\np1,\xff\xfe\n")
     refuses(ValueError, "long.csv cannot be read as a table", "long.csv", b"Plate,Well\np1,A1\np1,A2,3,4\n")

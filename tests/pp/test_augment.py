@@ -84,6 +84,41 @@ def test_normalised_values_are_drawn_as_they_are_from_the_layer_that_the_encoder
     np.testing.assert_allclose(rna.obsm["views"][:, 0], encoder.encode(rna), atol=1e-5)
 
 
+def test_an_encoder_that_reads_another_layer_than_is_augmented_finds_what_was_drawn(rna, encoder):
+    own = rna.copy()
+    own.layers["raw"], own.X = own.X, None
+    given = {**KEYS, "n_views": 1, "key_added": "views"}
+    scl.pp.augment(own, Same(), encoder=encoder, layer="raw", **given)
+    scl.pp.augment(rna, Same(), encoder=encoder, **given)
+    np.testing.assert_array_equal(own.obsm["views"], rna.obsm["views"])
+
+
+class Named(Plain):
+    """Reads genes by a column of var."""
+
+    def encode(self, adata):
+        return super().encode(adata)[:, (adata.var["kind"] == "read").to_numpy()]
+
+
+def test_an_encoder_may_read_var(rna):
+    rna.var["kind"] = ["read", "other"] * (rna.n_vars // 2)
+    scl.pp.augment(rna, Same(), encoder=Named(), **KEYS, n_views=1, key_added="views")
+    assert rna.obsm["views"].shape[2] == rna.n_vars // 2
+
+
+def test_experiments_that_a_split_holds_out_are_not_mixed(rna, encoder):
+    """Change what one experiment measured: views of the other one stay as they are."""
+    rna.obs["experiment"] = np.random.default_rng(0).choice(["first", "second"], rna.n_obs)
+    other = rna.copy()
+    second = (rna.obs["experiment"] == "second").to_numpy()
+    other.X[second] = other.X[second][:, ::-1]
+    for each, split_key in ((rna, "experiment"), (other, "experiment")):
+        scl.pp.augment(each, "mwo", encoder=encoder, **KEYS, n_views=2, split_key=split_key, key_added="apart")
+        scl.pp.augment(each, "mwo", encoder=encoder, **KEYS, n_views=2, key_added="mixed")
+    np.testing.assert_allclose(other.obsm["apart"][~second], rna.obsm["apart"][~second], atol=1e-5)
+    assert np.abs(other.obsm["mixed"][~second] - rna.obsm["mixed"][~second]).max() > 0.1
+
+
 def test_sparse_counts_give_the_views_of_dense_ones(rna, encoder):
     dense, thin = rna.copy(), rna.copy()
     thin.X = sparse.csr_matrix(rna.X)
@@ -92,11 +127,17 @@ def test_sparse_counts_give_the_views_of_dense_ones(rna, encoder):
     np.testing.assert_allclose(thin.obsm["X_pca_mwo"], dense.obsm["X_pca_mwo"], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["mwo", "scgft"])
+OPTIONS = {
+    "scvi": {"n_latent": 2, "max_epochs": 1, "train_kwargs": {"enable_progress_bar": False, "log_every_n_steps": 1}},
+    "mdwgan_gp": {"n_epochs": 2},
+}
+
+
+@pytest.mark.parametrize("name", scl.augment.AUGMENTATIONS)
 def test_the_same_seed_gives_the_same_views_and_another_one_others(rna, encoder, name):
     first, again, other = rna.copy(), rna.copy(), rna.copy()
     for each, seed in ((first, 1), (again, 1), (other, 2)):
-        scl.pp.augment(each, name, encoder=encoder, **KEYS, n_views=2, rng=seed)
+        scl.pp.augment(each, name, encoder=encoder, **KEYS, n_views=2, rng=seed, **OPTIONS.get(name, {}))
     key = f"X_pca_{name}"
     np.testing.assert_array_equal(first.obsm[key], again.obsm[key])
     treated = (rna.obs["perturbation"] != "control").to_numpy()
@@ -107,7 +148,9 @@ def test_the_same_seed_gives_the_same_views_and_another_one_others(rna, encoder,
 def test_views_and_how_they_were_made_survive_a_file(rna, encoder, tmp_path):
     scl.pp.augment(rna, "mwo", encoder=encoder, **KEYS, n_views=2, k=3)
     params = rna.uns["semiclip"]["X_pca_mwo"]["params"]
-    assert params == {"augmentation": "mwo", "encoder": "pca", "n_views": 2, "k": 3}
+    expected = {"augmentation": "mwo", "encoder": "pca", "n_views": 2, "k": 3, "rng": 0, "normalize": True}
+    expected |= {name: KEYS[name] for name in ("pair_on", "control", "perturbation_key", "batch_key")}
+    assert params == expected
     rna.write_h5ad(tmp_path / "rna.h5ad")
     rna.write_zarr(tmp_path / "rna.zarr")
     for back in (ad.read_h5ad(tmp_path / "rna.h5ad"), ad.read_zarr(tmp_path / "rna.zarr")):
@@ -148,7 +191,10 @@ class Broken(Plain):
         ({"encoder": Flat(), "key_added": "v"}, ValueError, r"returned shape \(1,\) for 1 observations"),
         ({"encoder": Broken(), "key_added": "v"}, ValueError, "the views holds NaN"),
         ({"augmentation": Wide()}, ValueError, r"drew shape \(\d+, 3\)"),
-        ({"n_views": 0}, ValueError, "n_views=0 must be at least 1"),
+        ({"n_views": 0}, ValueError, "n_views=0 is not a whole number of at least 1"),
+        ({"n_views": 2.0}, ValueError, "n_views=2.0 is not a whole number"),
+        ({"key_added": "X_pca"}, ValueError, "key_added='X_pca' would overwrite what is no augmented view"),
+        ({"split_key": "experiment"}, KeyError, "'experiment' is not a column of obs"),
         ({"pair_on": []}, ValueError, "pair_on names no column"),
         ({"pair_on": "compound"}, KeyError, "pair_on='compound' is not a column"),
         ({"batch_key": "plate"}, KeyError, "batch_key='plate'"),

@@ -67,6 +67,35 @@ def test_transparency_and_palettes_are_undone(tmp_path, mode, n_channels):
     np.testing.assert_array_equal(out, np.broadcast_to(np.tile([0, out.max()], 8), out.shape))
 
 
+@pytest.mark.parametrize(
+    ("extrasamples", "planarconfig", "kept"),
+    [
+        (["unassalpha"], "contig", [0, 1, 2]),
+        (["assocalpha"], "separate", [0, 1, 2]),
+        (["unspecified"], "contig", [0, 1, 2, 3]),
+        (["unspecified", "unassalpha"], "contig", [0, 1, 2, 3]),
+        (["unassalpha", "unspecified"], "contig", [0, 1, 2, 4]),
+    ],
+)
+def test_samples_that_a_tiff_file_calls_alpha_go(tmp_path, extrasamples, planarconfig, kept):
+    values = pixels(0, 3 + len(extrasamples), 20, 24)
+    stored = values if planarconfig == "separate" else values.transpose(1, 2, 0)
+    arguments = {"photometric": "rgb", "planarconfig": planarconfig, "extrasamples": extrasamples}
+    source = tiff(tmp_path / "a.tif", stored, **arguments)
+    for one in (source, Source(source.path, 0)):
+        assert shape(one) == (len(kept), 20, 24)
+        np.testing.assert_array_equal(read(one), values[kept])
+
+
+def test_pages_with_transparency_give_all_their_colours(tmp_path):
+    values = pixels(0, 2, 4, 20, 24, dtype=np.uint8)
+    frames = [Image.fromarray(page.transpose(1, 2, 0)) for page in values]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    pytest.importorskip("tifffile")
+    assert shape(Source(tmp_path / "a.tif")) == (6, 20, 24)
+    np.testing.assert_array_equal(read(Source(tmp_path / "a.tif")), values[:, :3].reshape(6, 20, 24))
+
+
 def test_an_ome_file_stands_for_itself_alone(tmp_path):
     tifffile = pytest.importorskip("tifffile")
     values = pixels(3, 20, 24)

@@ -146,6 +146,30 @@ def test_wells_may_have_one_key(plate, tmp_path):
     assert adata.obs.columns.tolist() == ["n_images", "Metadata_Plate"]
 
 
+def test_normalisation_per_channel_goes_through_a_file(plate, tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 4, 4, stride=4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    encoder = ImageEncoder(network, normalize=((0.5, 0.4, 0.3), 0.2), size=16, device="cpu", progress_bar=False)
+    run(plate[0], tmp_path, encoder=encoder, key_added="X_teacher").write_h5ad(tmp_path / "teacher.h5ad")
+    stored = anndata.read_h5ad(tmp_path / "teacher.h5ad")
+    assert list(stored.obsm) == list(stored.uns["semiclip"]) == ["X_teacher"]
+    normalize = stored.uns["semiclip"]["X_teacher"]["params"]["normalize"]
+    assert {name: values.tolist() for name, values in normalize.items()} == {
+        "mean": np.float32([0.5, 0.4, 0.3]).tolist(),
+        "std": [np.float32(0.2)],
+    }
+
+
+def test_names_of_columns_that_files_cannot_hold_are_changed(plate, tmp_path, caplog):
+    table = plate[0].rename(columns={"Metadata_dose": "Metadata_conc/uM"})
+    with caplog.at_level("INFO", logger="semiclip"):
+        adata = run(table, tmp_path)
+    assert caplog.messages[-1].endswith("renamed Metadata_conc/uM to Metadata_conc_uM")
+    adata.write_h5ad(tmp_path / "teacher.h5ad")
+    assert anndata.read_h5ad(tmp_path / "teacher.h5ad").obs["Metadata_conc_uM"].tolist() == [1.0, 0.5, 0.0, 1.5]
+    with pytest.raises(ValueError, match="columns Metadata_conc/uM, Metadata_conc_uM have one name once '/' is '_'"):
+        run(table.assign(Metadata_conc_uM=1), tmp_path)
+
+
 def tiff(path, values, **arguments):
     tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(path, values, **arguments)
@@ -216,6 +240,12 @@ def test_refuses_tables(plate, tmp_path, change, error, message):
         ),
         ({"encoder": ImageEncoder}, TypeError, "encoder is a type without encode(images); pass scl.encoders.ImageEnc"),
         ({"encoder": None}, TypeError, "encoder is a NoneType without encode(images)"),
+        ({"key_added": "a/b"}, ValueError, "key_added='a/b' contains '/', which h5ad and zarr read as a folder"),
+        (
+            {"obs": {"Metadata_compound": "n_images"}},
+            ValueError,
+            "several columns of the wells would be called n_images; rename them otherwise",
+        ),
         ({"n_sites": 0}, ValueError, "n_sites=0 must be at least 1"),
         ({"n_threads": 0}, ValueError, "n_threads=0 must be at least 1"),
     ],

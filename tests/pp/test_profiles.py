@@ -245,6 +245,47 @@ def test_goes_through_a_file_and_pairs(tmp_path):
     assert np.isfinite(stored.obsm["X_image_center"]).all()
 
 
+def test_records_how_it_was_made_in_names_that_files_hold(tmp_path, caplog):
+    table = make(cells=2).rename(columns={"Metadata_dose": "Metadata_conc/uM", "Metadata_drug": "Metadata_drug/name"})
+    keys = {"perturbation_key": "drug/name", "control": ["DMSO"], "key_added": "X_cells"}
+    with caplog.at_level(logging.INFO, logger="semiclip"):
+        images = scl.pp.profiles(table, clip=5, **keys)
+    assert any(message.endswith("renamed drug/name to drug_name, conc/uM to conc_uM") for message in caplog.messages)
+    images.write_h5ad(tmp_path / "a.h5ad")
+    stored = anndata.read_h5ad(tmp_path / "a.h5ad")
+    expected = scl.pp.profiles(make(cells=2), clip=5, **KEYS)
+    np.testing.assert_array_equal(stored.obsm["X_cells"], expected.X)
+    assert stored.obs["conc_uM"].tolist() == expected.obs["dose"].tolist()
+    assert stored.obs["drug_name"].tolist() == expected.obs["drug"].tolist()
+    params = stored.uns["semiclip"]["X_cells"]["params"]
+    assert params.pop("control").tolist() == ["DMSO"]
+    assert params.pop("features").tolist() == ["Cells_", "Cytoplasm_", "Nuclei_"]
+    given = {"perturbation_key": "drug_name", "batch_key": "Plate", "well_key": "Well", "clip": 5}
+    assert params == given | {"max_missing": 0.05, "from_plate_map": False}
+    with pytest.raises(ValueError, match="columns conc/uM, conc_uM have one name once '/' is '_'"):
+        scl.pp.profiles(table.assign(Metadata_conc_uM=1), **keys)
+
+
+def test_a_column_of_the_table_called_n_rows_is_kept(caplog):
+    images = scl.pp.profiles(make(cells=3).assign(Metadata_n_rows=8), **KEYS)
+    assert images.obs["n_rows"].tolist() == [3] * 12
+    assert images.obs["Metadata_n_rows"].tolist() == [8] * 12
+    assert "n_rows counts the rows of a well; the column of the table is now Metadata_n_rows" in caplog.messages
+
+
+@pytest.mark.parametrize("empty", [None, "", " "])
+def test_cells_without_a_label_are_not_called_different(empty):
+    table = make(cells=3)
+    table.loc[[0, 20], "Metadata_drug"] = empty
+    message = "Metadata_drug has no value in some rows of well(s) p1:A01, p2:A01; fill or drop these rows"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        scl.pp.profiles(table, **KEYS)
+    table.loc[table["Metadata_Well"] == "B2", "Metadata_drug"] = empty
+    message = "obs['drug'] (perturbation_key) has no value in 2 row(s): p1:B02, p2:B02"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        scl.pp.profiles(table.drop(index=[0, 20]), **KEYS)
+
+
 def test_agrees_with_pycytominer():
     pytest.importorskip("pycytominer")
     from pycytominer import aggregate, feature_select, normalize
@@ -296,6 +337,7 @@ def test_refuses():
     flat = table.assign(**dict.fromkeys(FEATURES, 1.0))
     refuses(ValueError, "no feature is left of 9: 0 ", flat)
     refuses(ValueError, "max_missing=1 must be at least 0 and below 1", table, max_missing=1)
+    refuses(ValueError, "key_added='a/b' contains '/', which h5ad and zarr read as a folder", table, key_added="a/b")
     refuses(ValueError, "clip=0 above 0 or None", table, clip=0)
 
 

@@ -87,12 +87,14 @@ class Expression:
         """Number of genes."""
         return self.values.shape[1]
 
-    def adata(self, rows: np.ndarray, batch_key: str) -> AnnData:
-        """Return the values of some rows as encoders read them, with the names of their batches."""
+    def adata(self, rows: np.ndarray, batch_key: str, layer: str | None = None) -> AnnData:
+        """Return the values of some rows where encoders read them, with the names of their batches."""
         from anndata import AnnData
 
         obs = pd.DataFrame({batch_key: np.asarray(self.batch_names, dtype=str)[self.batch[rows]]}, rows.astype(str))
-        return AnnData(self.values[rows], obs=obs, var=pd.DataFrame(index=self.genes))
+        values = self.values[rows]
+        layers = {} if layer is None else {layer: values}
+        return AnnData(values, obs=obs, var=pd.DataFrame(index=self.genes), layers=layers)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return expression of some rows, a new dense float32 array (len(rows), n_genes)."""
@@ -108,10 +110,12 @@ class Expression:
         """
         if not self.normalize:
             return drawn
-        parts = np.expm1(np.maximum(drawn, 0), dtype=np.float64)
-        total = parts.sum(axis=1, keepdims=True)
+        counts = np.maximum(drawn, 0, dtype=np.float64)
+        np.expm1(counts, out=counts)
+        total = counts.sum(axis=1, keepdims=True)
         library = np.asarray(self.values[rows].sum(axis=1), dtype=np.float64).reshape(-1, 1)
-        counts = parts * np.divide(library, total, out=np.zeros_like(total), where=total > 0)
+        counts *= np.divide(library, total, out=np.zeros_like(total), where=total > 0)
         if rng is not None:
-            counts = np.floor(counts + rng.random(counts.shape))
+            counts += rng.random(counts.shape)
+            np.floor(counts, out=counts)
         return counts.astype(np.float32)

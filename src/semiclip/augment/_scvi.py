@@ -54,26 +54,42 @@ class SCVIAugmentation:
         self.encoder, self.mode, self.encoder_kwargs = encoder, mode, encoder_kwargs
 
     def fit(self, expression: Expression, rng: np.random.Generator) -> SCVIAugmentation:
-        """Fit scVI on the counts, unless an encoder was given; returns the augmentation itself."""
+        """Fit scVI on the counts, unless an encoder was given; returns the augmentation itself.
+
+        Raises
+        ------
+        ValueError
+            If values are not counts, or the encoder that was given knows neither the genes nor the batches.
+        """
         if not expression.normalize:
             msg = "scVI models raw counts, but these values are normalised already; leave this augmentation out"
             raise ValueError(msg)
-        self.expression_, self.encoder_ = expression, self.encoder
-        if self.encoder_ is None:
+        encoder = self.encoder
+        if encoder is None:
             everything = np.arange(len(expression.group))
             encoder = SCVIEncoder(batch_key=BATCH, rng=rng, **self.encoder_kwargs)  # type: ignore[arg-type]
-            self.encoder_ = encoder.fit(expression.adata(everything, BATCH))
+            encoder.fit(expression.adata(everything, BATCH))
+        elif encoder.batch_key is not None and list(expression.batch_names) == ["all rows"]:
+            msg = f"the decoder of this encoder is told the batch, obs[{encoder.batch_key!r}]; pass batch_key= as well"
+            raise ValueError(msg)
+        self.expression_, self.encoder_ = expression, encoder
+        _, first = np.unique(expression.batch, return_index=True)
+        self._denoised(first, rng.spawn(1)[0])  # which refuses genes and batches that the encoder does not know
         return self
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Decode one posterior draw of each row; those of group -1 are left as they are."""
-        if getattr(self, "encoder_", None) is None:
+        if not hasattr(self, "encoder_"):
             msg = "this augmentation is not fitted; call .fit(expression, rng) first"
             raise RuntimeError(msg)
         out = self.expression_.read(rows)
         if (treated := np.flatnonzero(self.expression_.group[rows] >= 0)).size:
-            # an encoder of the user's reads the batches from a column of its own
-            key = self.encoder_.batch_key or BATCH  # type: ignore[union-attr]
-            adata = self.expression_.adata(rows[treated], key)
-            out[treated] = np.log1p(self.encoder_.denoise(adata, mode=self.mode, rng=rng))  # type: ignore[union-attr]
+            # the decoder has an order of genes of its own; genes that it does not know stay as they are
+            places = self.expression_.genes.get_indexer(self.encoder_.genes_)
+            known = np.flatnonzero(places >= 0)
+            out[np.ix_(treated, places[known])] = np.log1p(self._denoised(rows[treated], rng)[:, known])
         return out
+
+    def _denoised(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        adata = self.expression_.adata(rows, self.encoder_.batch_key or BATCH, self.encoder_.layer)
+        return self.encoder_.denoise(adata, mode=self.mode, rng=rng)

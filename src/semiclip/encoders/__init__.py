@@ -8,7 +8,7 @@ from semiclip.encoders._image import ImageEncoder
 from semiclip.encoders._mlp import MLPEncoder
 from semiclip.encoders._network import build, network
 from semiclip.encoders._pca import PCAEncoder
-from semiclip.encoders._protocol import Encoder, Trainable
+from semiclip.encoders._protocol import EmbedsImages, Encoder, Trainable
 from semiclip.encoders._scgpt import ScGPTEncoder
 from semiclip.encoders._scvi import SCVIEncoder
 
@@ -16,6 +16,7 @@ ENCODERS: dict[str, Callable[..., Any]] = {"pca": PCAEncoder, "scvi": SCVIEncode
 
 __all__ = [
     "ENCODERS",
+    "EmbedsImages",
     "Encoder",
     "ImageEncoder",
     "MLPEncoder",

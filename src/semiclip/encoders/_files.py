@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import secrets
 import shutil
+import struct
+import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,35 @@ if TYPE_CHECKING:
 FORMAT = 1
 SETTINGS, WEIGHTS = "encoder.json", "weights.npz"
 FIT_ONLY = {"rng", "train_kwargs"}  # arguments without which a fitted encoder is as good
+# what JSON makes of the types that arguments are annotated with
+TYPES: dict[str, set[type]] = {
+    "None": {type(None)},
+    "bool": {bool},
+    "int": {int},
+    "float": {int, float},
+    "str": {str},
+    "Path": {str},
+    "Sequence[int]": {list},
+    "dict[str, Any]": {dict},
+    "np.random.Generator": set(),
+}
+# what reading a crafted file raises besides
+BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+)
 
 
 class Stored:
@@ -53,7 +84,7 @@ class Stored:
         FileExistsError
             If the folder exists, unless it is a saved encoder and ``overwrite=True``.
         TypeError
-            If JSON cannot hold an argument, or ``load`` would not know the class.
+            If an argument is not of its type, JSON cannot hold it, or ``load`` would not know the class.
 
         Examples
         --------
@@ -86,7 +117,9 @@ class Stored:
         arguments = {}
         for name in inspect.signature(type(self)).parameters:
             try:
-                arguments[name] = _plain(getattr(self, name), name)
+                value = _plain(getattr(self, name), name)
+                _check_types(type(self), {name: value})
+                arguments[name] = value
             except TypeError:
                 if name not in FIT_ONLY:
                     raise
@@ -143,11 +176,14 @@ def load(folder: str | Path) -> Encoder:
     settings = _settings(folder / SETTINGS)
     arrays = _arrays(folder / WEIGHTS)
     try:
-        encoder = _kinds()[settings["class"]](**settings["arguments"])
+        kind = _kinds()[settings["class"]]
+        _check_types(kind, settings["arguments"])
+        encoder = kind(**settings["arguments"])
         encoder.genes_ = pd.Index(settings["genes"])
         encoder._restore(settings["state"], arrays)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        msg = f"{folder} does not hold one whole encoder: {error}; save the encoder again"
+    except BROKEN as error:
+        reason = error if str(error) else type(error).__name__
+        msg = f"{folder} does not hold one whole encoder: {reason}; save the encoder again"
         raise ValueError(msg) from error
     return encoder
 
@@ -201,13 +237,46 @@ def _settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _arrays(path: Path) -> dict[str, Any]:
+def _check_types(kind: type[Stored], arguments: dict[str, Any]) -> None:
+    """Refuse arguments, as JSON holds them, of other types than the constructor is annotated with."""
+    parameters = inspect.signature(kind).parameters
+    for name, value in arguments.items():
+        annotation = str(parameters[name].annotation) if name in parameters else ""
+        parts = annotation.split(" | ")
+        known = all(part in TYPES for part in parts)
+        if known and not any(type(value) in TYPES[part] for part in parts):
+            msg = f"the argument {name}={value!r} is not {annotation}"
+            raise TypeError(msg)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (AttributeError, EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        msg = f"{path} is damaged or holds more than plain arrays ({error}); save the encoder again"
+        with zipfile.ZipFile(path) as stored:
+            entries = stored.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                msg = "save compresses nothing, but this file is compressed"
+                raise ValueError(msg)
+            if sum(entry.file_size for entry in entries) > path.stat().st_size:
+                msg = "it claims to hold more than it does"
+                raise ValueError(msg)
+            return {entry.filename.removesuffix(".npy"): _array(stored, entry) for entry in entries}
+    except BROKEN as error:
+        reason = error if str(error) else type(error).__name__
+        msg = f"{path} is damaged or holds more than plain arrays ({reason}); save the encoder again"
         raise ValueError(msg) from error
+
+
+def _array(stored: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    """Read an array, once its header is known to tell the truth, since numpy allocates what the header says."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with stored.open(entry) as file:
+        shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
+        claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
+        if claimed != there or dtype.hasobject:
+            msg = f"{entry.filename} claims to be {dtype} of shape {shape}, but holds {there} bytes"
+            raise ValueError(msg)
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _write(folder: Path, settings: str, arrays: dict[str, np.ndarray], *, overwrite: bool) -> None:

@@ -224,7 +224,8 @@ class ImageEncoder:
     def settings(self) -> dict[str, Any]:
         """What the values depend on beside the images, in types that files can hold."""
         names = ("channels", "size", "rescale", "pool")
-        return {"model": self.name, **{name: getattr(self, name) for name in names}, "normalize": self.normalize}
+        normalize = None if self.normalize is None else dict(zip(("mean", "std"), self.normalize, strict=True))
+        return {"model": self.name, **{name: getattr(self, name) for name in names}, "normalize": normalize}
 
     @staticmethod
     def _checked(normalize: Any) -> tuple[np.ndarray, np.ndarray] | None:

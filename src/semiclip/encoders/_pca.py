@@ -129,13 +129,16 @@ class PCAEncoder(Stored):
     def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         from sklearn.decomposition import PCA
 
-        n, d = len(self.genes_), self.n_components
+        n, d, n_samples = len(self.genes_), self.n_components, state["n_samples"]
+        if type(n_samples) is not int or n_samples < 1:
+            msg = f"n_samples={n_samples!r} is not a number of samples"
+            raise ValueError(msg)
         shapes = dict.fromkeys(LEARNED, (d,)) | {"components_": (d, n), "mean_": (n,), "noise_variance_": ()}
         fitting(arrays, {**shapes, "share_": (n,)})
         self.model_, self.share_ = PCA(d), arrays["share_"]
         for name in LEARNED:
             setattr(self.model_, name, arrays[name])
-        self.model_.n_components_, self.model_.n_features_in_, self.model_.n_samples_ = d, n, state["n_samples"]
+        self.model_.n_components_, self.model_.n_features_in_, self.model_.n_samples_ = d, n, n_samples
 
 
 def expression(values: Any, names: pd.Index, *, normalize: bool, total: float = TARGET_SUM) -> Any:

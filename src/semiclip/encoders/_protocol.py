@@ -27,6 +27,14 @@ class Encoder(Protocol):
         ...
 
 
+class EmbedsImages(Protocol):
+    """Anything that can embed an array of images, such as :class:`semiclip.encoders.ImageEncoder`."""
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Return an embedding of shape (n, d) of images of shape (n, channels, height, width)."""
+        ...
+
+
 @runtime_checkable
 class Trainable(Protocol):
     """A fitted encoder whose network a model can build and train further, or from scratch.

@@ -47,7 +47,7 @@ class ScGPTEncoder(Stored):
     device
         Where the network runs; ``"auto"`` is a GPU where torch finds one.
     progress_bar
-        Whether :meth:`encode` shows its progress.
+        Whether :meth:`encode` shows its progress, where it takes more than a batch and a second.
 
     Attributes
     ----------
@@ -141,8 +141,9 @@ class ScGPTEncoder(Stored):
         network = self.network_.to(device)
         out = np.empty((adata.n_obs, self._architecture["n_output"]), dtype=np.float32)
         starts = range(0, adata.n_obs, self.batch_size)
+        shown = self.progress_bar and len(starts) > 1
         with torch.inference_mode():
-            for start in tqdm(starts, "scGPT", unit="batch", disable=not self.progress_bar):
+            for start in tqdm(starts, "scGPT", unit="batch", delay=1, disable=not shown):
                 rows = slice(start, start + self.batch_size)
                 expression = torch.from_numpy(dense(values[rows], copy=True)).to(device)
                 out[rows] = network(expression).cpu().numpy()
@@ -225,7 +226,9 @@ class ScGPTEncoder(Stored):
                 f"adata[:, ~adata.var[{self.gene_key!r}].duplicated()] does"
             )
             raise ValueError(msg)
-        return AnnData(values[:, ~repeated], var=pd.DataFrame(index=symbols[~repeated]))
+        if repeated.any():
+            values, symbols = values[:, ~repeated], symbols[~repeated]
+        return AnnData(values, var=pd.DataFrame(index=symbols))
 
 
 def _remedy(unknown: pd.Index, vocabulary: Mapping[str, int]) -> str:

@@ -32,6 +32,7 @@ BROKEN = (
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     OSError,
     RuntimeError,
     TypeError,
@@ -117,15 +118,21 @@ def load(folder: Path, architecture: Mapping[str, Any], rows: Sequence[int]) -> 
     weights = read_weights(folder)
     if aside := [name for name in weights if name.startswith(("bn.", "dsbn."))]:
         logger.warning("normalisation of tokens is left out, as scGPT does for cell embeddings: %s", some(aside))
-    if EMBEDDING in weights and max(rows) >= (size := len(weights[EMBEDDING])):
-        msg = f"{folder / VOCABULARY} names row {max(rows)}, but {EMBEDDING} in {WEIGHTS} has {size} rows"
+    if EMBEDDING not in weights:
+        msg = f"{folder / WEIGHTS} lacks {EMBEDDING}"
+        raise ValueError(msg)
+    embedding = weights[EMBEDDING]
+    if (fault := _fault(embedding)) or embedding.ndim != 2:
+        msg = (
+            f"{folder / WEIGHTS} holds no table of tokens: {EMBEDDING} is {fault or f'of {embedding.ndim} dimensions'}"
+        )
+        raise ValueError(msg)
+    if max(rows) >= len(embedding):
+        msg = f"{folder / VOCABULARY} names row {max(rows)}, but {EMBEDDING} in {WEIGHTS} has {len(embedding)} rows"
         raise ValueError(msg)
     try:
-        return assemble(architecture, {**weights, EMBEDDING: weights[EMBEDDING][list(rows)]})
-    except KeyError as error:
-        msg = f"{folder / WEIGHTS} lacks {EMBEDDING}"
-        raise ValueError(msg) from error
-    except (TypeError, ValueError) as error:
+        return assemble(architecture, {**weights, EMBEDDING: embedding[list(rows)]})
+    except (MemoryError, RuntimeError, TypeError, ValueError) as error:
         msg = f"{folder / WEIGHTS} does not fit {SETTINGS}: {error}"
         raise ValueError(msg) from error
 
@@ -144,11 +151,29 @@ def assemble(architecture: Mapping[str, Any], weights: Mapping[str, torch.Tensor
     if missing := [name for name in shapes if name not in weights]:
         msg = f"there are no {some(missing)}"
         raise ValueError(msg)
+    if odd := [f"{name} is {fault}" for name in shapes if (fault := _fault(weights[name]))]:
+        msg = f"weights must be plain floating-point numbers, but {some(odd)}"
+        raise ValueError(msg)
     found = {name: tuple(weights[name].shape) for name in shapes}
     if wrong := [f"{name} is {found[name]}, not {shape}" for name, shape in shapes.items() if found[name] != shape]:
         raise ValueError(some(wrong))
-    network.load_state_dict({name: weights[name].float() for name in shapes}, assign=True)
+    single = {name: weights[name].float() for name in shapes}
+    if wrong := [name for name, value in single.items() if not value.isfinite().all()]:
+        msg = f"there are NaN or infinite weights, as float32, in {some(wrong)}"
+        raise ValueError(msg)
+    network.load_state_dict(single, assign=True)
     return network.eval()
+
+
+def _fault(tensor: torch.Tensor) -> str:
+    """Say what a tensor is instead of plain floating-point numbers in memory, if it is."""
+    import torch
+
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "nested" if tensor.is_nested else f"of the layout {tensor.layout}"
+    if tensor.device.type != "cpu":
+        return f"without values (device {tensor.device})"
+    return "" if tensor.is_floating_point() else f"of the type {tensor.dtype}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

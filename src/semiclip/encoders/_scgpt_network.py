@@ -55,6 +55,9 @@ class ScGPTNetwork(nn.Module):
     torch.Size([3, 8])
     """
 
+    capturable = False  # how long the longest sample is, the host has to be told
+    block_rows = 64  # each token of a row takes some 25 bytes for each dimension
+
     def __init__(
         self,
         n_input: int,

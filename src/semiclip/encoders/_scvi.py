@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from scvi.model import SCVI
 
 BATCH = "batch"
+WHOLE = r"^(-?\d+)\.0$"  # how a whole number looks in a column of floats, which a gap or a file makes of integers
 COVARIATES = ("categorical_covariate_keys", "continuous_covariate_keys")
 
 
@@ -91,8 +92,8 @@ class SCVIEncoder(Stored):
             # all samples in order: scvi-tools would hold some out unused, and draw them from a seed of its own
             split = {"train_size": 1.0, "shuffle_set_split": False}
             model.train(self.max_epochs, **{**split, **self.train_kwargs})
-        self.model_ = model
         self._take(model, model.module, adata.var_names.copy())
+        model.deregister_manager(private)  # or scvi-tools would keep the counts for good
         return self
 
     @classmethod
@@ -262,8 +263,11 @@ class SCVIEncoder(Stored):
         """Return the codes of the batches, all of which scVI must know."""
         if self.batch_key is None:
             return np.zeros(adata.n_obs, dtype=np.int64)
-        names = column(adata, self.batch_key, "batch_key").astype(str)
-        codes = self.batches_.get_indexer(pd.Index(names))
+        names = pd.Index(column(adata, self.batch_key, "batch_key").astype(str))
+        codes = self.batches_.get_indexer(names)
+        known, asked = (index.str.replace(WHOLE, r"\1", regex=True) for index in (self.batches_, names))
+        if known.is_unique:
+            codes = np.where(codes < 0, known.get_indexer(asked), codes)
         if (codes < 0).any():
             who, way = (
                 ("encoder", "with encode_covariates=False") if purpose == "embed" else ("decoder", "on all batches")
@@ -281,6 +285,9 @@ class SCVIEncoder(Stored):
 
     def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.recipe_, self.batches_ = state["recipe"], pd.Index(state["batches"])
+        if not self.batches_.is_unique or not all(isinstance(name, str) for name in self.batches_):
+            msg = "its batches are not names that differ"
+            raise ValueError(msg)
         sizes = {"n_input": len(self.genes_), "n_batch": len(self.batches_), "n_latent": self.n_latent}
         if wrong := [name for name, size in sizes.items() if self.recipe_[name] != size]:
             msg = f"the network has another {some(wrong)} than the encoder"

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from semiclip.model._setup import Method
 
-BLOCK = 1 << 14  # rows embedded at a time
-
 
 class PairedModel(BaseModelClass):
     """What models of paired modalities share: the setup, and inference from the student alone."""
@@ -185,7 +183,7 @@ class PairedModel(BaseModelClass):
         indices
             Rows to return; the correction is fitted on all controls either way.
         batch_size
-            Rows embedded at a time.
+            Rows embedded at a time, by default as many as a block of 16,384 has, or 64 with an scGPT encoder.
         perturbation_key, control, batch_key
             What the query's ``obs`` calls them, where that differs from the setup; ``None`` where it has none.
 
@@ -220,7 +218,9 @@ class PairedModel(BaseModelClass):
         correction = query.correction(self._methods[STUDENT], **self._correction)
         rows = np.arange(len(query.values)) if indices is None else np.arange(len(query.values))[np.asarray(indices)]
         embedded = self.module.embed(
-            lambda block: correction(query.values, query.batch, rows[block]), len(rows), batch_size or BLOCK
+            lambda block: correction(query.values, query.batch, rows[block]),
+            len(rows),
+            batch_size or self.module.block_rows,
         )
         finite_rows(embedded, setup.side(adata, STUDENT).obs_names[rows], "the embedding")
         return embedded

@@ -11,6 +11,7 @@ from semiclip.baselines import BASELINES
 from semiclip.metrics import group_mean
 from semiclip.model._base import PairedModel
 from semiclip.model._fields import STUDENT, TEACHER
+from semiclip.model._module import BLOCK
 from semiclip.model._split import given_split, split_groups
 from semiclip.model._training import DistillationTraining
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 class BaselineModule(nn.Module):
     """Holds what a baseline learned, so that scvi-tools saves it as it does weights."""
+
+    block_rows = BLOCK
 
     def __init__(self, method: str, **method_kwargs: Any) -> None:
         super().__init__()

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from semiclip.objectives import Objective
 
 
+BLOCK = 1 << 14  # rows embedded at a time
+
+
 def adapter(widths: Sequence[int]) -> nn.Sequential:
     """Linear maps of the given widths with ReLU between them (paper A.2)."""
     layers: list[nn.Module] = []
@@ -72,6 +75,16 @@ class SemiClipModule(nn.Module):
     def min_batch_size(self) -> int:
         """Fewest rows of a mini-batch; the teacher has the width of the embedding here."""
         return self.objective.min_batch_size(self.n_output, self.n_output)
+
+    @property
+    def capturable(self) -> bool:
+        """Whether a training step runs without waiting for the device, as one that is captured as a graph must."""
+        return self.objective.capturable and getattr(self.encoder, "capturable", True)
+
+    @property
+    def block_rows(self) -> int:
+        """Rows that are embedded at a time, which a large encoder has fewer of."""
+        return getattr(self.encoder, "block_rows", BLOCK)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return what can be learned, by the part whose learning rate it has."""

@@ -110,7 +110,7 @@ class DistillationPlan(LightningModule):
         if self.module.objective.needs_labels:
             self._tell_apart(len(self.trainer.datamodule.classes))  # type: ignore[attr-defined]
         self._freeze()  # heads may be new, and another plan may have trained before
-        if self.steps_per_call and self.module.objective.capturable and can_capture(self.trainer):
+        if self.steps_per_call and self.module.capturable and can_capture(self.trainer):
             self.automatic_optimization = False
             self.trainer.datamodule.steps_per_call = self.steps_per_call  # type: ignore[attr-defined]
 

@@ -99,9 +99,9 @@ class Setup:
     def views(self, adata: AnnData | MuData, augment: str | Sequence[str] | None) -> list[np.ndarray]:
         """Return the cached views of each kind of augmentation, arrays (n_student, n_views, d)."""
         student = self.side(adata, STUDENT)
-        width = representation(student, self.student_rep, "student_rep").shape[1]
+        control = controls(student, self.perturbation_key, self.control)
         keys = [augment] if isinstance(augment, str) else list(augment or [])
-        return [cached_views(student, key, self.student_rep, width) for key in keys]
+        return [cached_views(student, key, self.student_rep, control) for key in keys]
 
     def groups(self, adata: AnnData | MuData, key: np.ndarray) -> np.ndarray:
         """Return the group of each student row that a split must not tear apart."""

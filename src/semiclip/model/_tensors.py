@@ -62,18 +62,18 @@ class PairedTensors:
         teacher_key: np.ndarray,
         student_batch: np.ndarray | None = None,
         views: Sequence[np.ndarray] = (),
+        change: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> PairedTensors:
         """Sort the teacher by key; rows of either side with key -1 are never drawn.
 
-        ``views`` are arrays (n_student, n_views, d), one for each kind of augmentation.
+        ``views`` are arrays (n_student, n_views, d), one for each kind of augmentation, which ``change`` may change.
         """
         order = sorted_by_key(teacher_key)
         if len(order) < len(teacher) or (np.diff(order) != 1).any():  # what is sorted is not copied
             teacher, teacher_key = teacher[order], teacher_key[order]
         count = np.bincount(teacher_key)
         batch = np.zeros(len(student), dtype=np.int64) if student_batch is None else student_batch
-        none = np.empty((len(student), 0, student.shape[1]), dtype=np.float32)
-        cached = views[0] if len(views) == 1 else np.concatenate([none, *views], axis=1)
+        cached = views[0] if len(views) == 1 and change is None else joined(views, student.shape, change)
         x, y, together = (
             torch.as_tensor(np.require(each, dtype=np.float32, requirements=["C", "W"]))
             for each in (student, teacher, cached)
@@ -145,6 +145,18 @@ class PairedTensors:
         rows = normalize(adapt(self.teacher[first + torch.arange(len(of_row), device=keys.device)]), dim=1)
         sums = torch.zeros(len(keys), rows.shape[1], device=rows.device)
         return sums.index_add_(0, of_row.to(rows.device), rows) / count.to(rows.device)[:, None]
+
+
+def joined(
+    views: Sequence[np.ndarray], shape: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray] | None
+) -> np.ndarray:
+    """Put views of rows (n, d) beside each other, changed one kind after the other."""
+    n, d = shape
+    out, start = np.empty((n, sum(each.shape[1] for each in views), d), dtype=np.float32), 0
+    for each in views:
+        out[:, start : start + each.shape[1]] = each if change is None else change(each)
+        start += each.shape[1]
+    return out
 
 
 def sorted_by_key(key: np.ndarray) -> np.ndarray:

@@ -203,24 +203,36 @@ class DistillationTraining(Pretraining):
         self.train_params_ = {**params, **optimisation}
         self.trainer = None  # it holds the training data and the optimiser's state
 
-    def _paired_data(self, pea: PEA | None, augment: str | Sequence[str] | None, **splitting: Any) -> PairedDataModule:
+    def _paired_data(
+        self, pea: PEA | None, augment: str | Sequence[str] | None = None, **splitting: Any
+    ) -> PairedDataModule:
         setup: Setup = self._setup  # type: ignore[attr-defined]
         student, teacher = (setup.read(self.adata, side) for side in (STUDENT, TEACHER))
         pairing = setup.pairing(self.adata)
         as_inferred = student.correction(self._methods[STUDENT], **self._correction)
         order = sorted_by_key(pairing.teacher)
         taught = teacher.correction(self._methods[TEACHER], **self._correction)(teacher.values, teacher.batch, order)
-        seen, views = student.values, setup.views(self.adata, augment)
+        seen, change = student.values, None
         if pea is None:  # PEA corrects each row as it comes, also that of a view
             seen = as_inferred(student.values, student.batch)
-            for i, view in enumerate(views):
-                rows = view.reshape(-1, view.shape[2]), np.repeat(student.batch, view.shape[1])
-                views[i] = as_inferred(*rows).reshape(view.shape)
+
+            def change(views: np.ndarray) -> np.ndarray:
+                rows = views.reshape(-1, views.shape[2]), np.repeat(student.batch, views.shape[1])
+                return as_inferred(*rows).reshape(views.shape)
+
         if self.module.teacher_adapter is None:
             taught = leading(taught, self.module.n_output)
         if self.module.objective.needs_labels:
             splitting["labels"] = setup.labels(self.adata, pairing)
-        tensors = PairedTensors.from_arrays(seen, taught, pairing.student, pairing.teacher[order], student.batch, views)
+        tensors = PairedTensors.from_arrays(
+            seen,
+            taught,
+            pairing.student,
+            pairing.teacher[order],
+            student.batch,
+            setup.views(self.adata, augment),
+            change,
+        )
         groups = setup.groups(self.adata, tensors.key.numpy())
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         if pea is not None:

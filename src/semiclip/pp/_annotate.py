@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip._checks import column, nonempty, some, writable
-from semiclip.pp._tables import NAMELESS, PREFIX, as_text, read_table, well_names
+from semiclip.pp._tables import NAMELESS, PREFIX, as_text, read_table, well_names, without_slashes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +44,9 @@ def annotate(
 
     Returns
     -------
-    ``None``, or the copy. ``obs`` has the other columns of the map, text as categories; columns of the same name are
-    replaced, which the log says, as it does how many wells of the map have no sample.
+    ``None``, or the copy. ``obs`` has the other columns of the map, text as categories, with ``_`` for a ``/`` in their
+    names; columns of the same name are replaced, which the log says, as it does how many wells of the map have no
+    sample.
 
     Raises
     ------
@@ -67,7 +68,8 @@ def annotate(
     """
     writable(nonempty(adata), "obs", copy=copy)
     pairs = dict(on) if isinstance(on, Mapping) else {key: key for key in ([on] if isinstance(on, str) else on)}
-    columns = from_map(pd.DataFrame({key: column(adata, key, "on") for key in pairs}), plate_map, list(pairs.values()))
+    rows = pd.DataFrame({key: column(adata, key, "on") for key in pairs})
+    columns = without_slashes(from_map(rows, plate_map, list(pairs.values())))
     target = adata.copy() if copy else adata
     if replaced := [name for name in columns if name in target.obs]:
         logger.info("obs had %s already; the plate map replaces them", some(replaced))

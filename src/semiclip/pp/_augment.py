@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from inspect import signature
 from itertools import product
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from semiclip._checks import batches, controls, finite_rows, nonempty, some, writable
-from semiclip._pairing import keys_of
+from semiclip._pairing import columns_of, keys_of
 from semiclip._record import name_of, record
 from semiclip.augment import AUGMENTATIONS, Expression, ExpressionAugmentation
 from semiclip.encoders import ENCODERS, Encoder
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-BLOCK = 4096  # samples that are dense at a time
+BLOCK, BLOCK_VALUES = 4096, 2**24  # samples, and values of theirs, that are dense at a time
 
 
 def augment(
@@ -31,6 +31,7 @@ def augment(
     control: str | Sequence[str] | None,
     perturbation_key: str | None = None,
     batch_key: str | None = None,
+    split_key: str | None = None,
     n_views: int = 4,
     key_added: str | None = None,
     layer: str | None = None,
@@ -56,12 +57,17 @@ def augment(
     pair_on, control, perturbation_key, batch_key
         ``obs`` columns and labels as in :meth:`semiclip.model.SemiClip.setup_mudata`. Samples of one key are a group
         that an augmentation may mix or generate for; controls are not augmented.
+    split_key
+        ``obs`` column of what training shall hold out in whole, such as the experiment, where that is not the
+        perturbation: its groups are then never mixed. Augmentations with a model of expression (``"scvi"``,
+        ``"mdwgan_gp"``) are fitted on all samples even so, as a frozen encoder is.
     n_views
         Embeddings of each sample.
     key_added
         Where in ``obsm`` the views go; by default that of the embedding and the augmentation, such as ``"X_pca_mwo"``.
     layer
-        Layer that holds the expression; the one that the encoder reads if ``None``.
+        Layer that holds the expression; the one that the encoder reads if ``None``. The encoder finds what was drawn
+        in the layer that it reads, or else in ``X``.
     normalize
         Whether expression is counts, which are augmented as log1p of 10,000 counts of each sample and turned back to
         its own number of counts, or values normalised already; what the encoder reads if ``None``.
@@ -114,24 +120,33 @@ def augment(
     if not isinstance(encoder, Encoder) or isinstance(encoder, type | str):
         msg = f"encoder is a {type(encoder).__name__} without encode(adata); pass what scl.pp.encode returned"
         raise TypeError(msg)
-    if n_views < 1:
-        msg = f"n_views={n_views} must be at least 1"
+    if not isinstance(n_views, Integral) or n_views < 1:
+        msg = f"n_views={n_views!r} is not a whole number of at least 1"
         raise ValueError(msg)
     key_added = key_added or f"X_{name_of(encoder, ENCODERS)}_{name}"
     writable(nonempty(adata), key_added)
+    if key_added in adata.obsm and np.ndim(adata.obsm[key_added]) != 3:
+        msg = f"key_added={key_added!r} would overwrite what is no augmented view; choose another name"
+        raise ValueError(msg)
     layer = getattr(encoder, "layer", None) if layer is None else layer
     normalize = bool(getattr(encoder, "normalize", True)) if normalize is None else normalize
     batch, batch_names = batches(adata, batch_key)
-    group = np.where(controls(adata, perturbation_key, control), -1, keys_of(adata, pair_on))
+    group = np.where(
+        controls(adata, perturbation_key, control),
+        -1,
+        keys_of(adata, [*columns_of(pair_on), *([split_key] if split_key else [])]),
+    )
     expression = Expression(
         counts(adata, layer), group, batch, adata.var_names, batch_names.tolist(), normalize=normalize
     )
-    rng = np.random.default_rng(rng)
-    chosen.fit(expression, rng)
-    views = _views(adata, expression, chosen, encoder, layer, n_views, rng, progress_bar=progress_bar)
+    generator = np.random.default_rng(rng)
+    chosen.fit(expression, generator)
+    views = _views(adata, expression, chosen, encoder, n_views, generator, progress_bar=progress_bar)
     finite_rows(views.reshape(adata.n_obs, -1), adata.obs_names, "the views")
     adata.obsm[key_added] = views
-    params = {"augmentation": name, "encoder": name_of(encoder, ENCODERS), "n_views": n_views, **augmentation_kwargs}
+    keys = {"pair_on": pair_on, "control": control, "perturbation_key": perturbation_key, "batch_key": batch_key}
+    how = {"split_key": split_key, "layer": layer, "normalize": normalize, "n_views": n_views, "rng": rng}
+    params = {"augmentation": name, "encoder": name_of(encoder, ENCODERS), **keys, **how, **augmentation_kwargs}
     record(adata, key_added, params)
     return chosen
 
@@ -141,7 +156,6 @@ def _views(
     expression: Expression,
     augmentation: ExpressionAugmentation,
     encoder: Encoder,
-    layer: str | None,
     n_views: int,
     rng: np.random.Generator,
     *,
@@ -150,7 +164,7 @@ def _views(
     from tqdm.auto import tqdm
 
     def encoded(rows: np.ndarray, values: Any) -> np.ndarray:
-        found = np.asarray(encoder.encode(_like(adata, rows, values, layer)))
+        found = np.asarray(encoder.encode(_like(adata, rows, values, getattr(encoder, "layer", None))))
         if found.ndim != 2 or len(found) != len(rows) or found.shape[1] == 0:
             msg = f"the encoder returned shape {found.shape} for {len(rows)} observations; (n_obs, d) is needed"
             raise ValueError(msg)
@@ -158,10 +172,11 @@ def _views(
 
     one = np.arange(1)
     views = np.empty((adata.n_obs, n_views, encoded(one, expression.values[one]).shape[1]), dtype=np.float32)
-    for rows in _blocks(np.flatnonzero(expression.group < 0)):
+    size = max(1, min(BLOCK, BLOCK_VALUES // expression.n_genes))
+    for rows in _blocks(np.flatnonzero(expression.group < 0), size):
         views[rows] = encoded(rows, expression.values[rows])[:, None]
     rounding = rng if expression.whole else None
-    blocks = _blocks(np.flatnonzero(expression.group >= 0))
+    blocks = _blocks(np.flatnonzero(expression.group >= 0), size)
     for view, rows in tqdm([*product(range(n_views), blocks)], disable=not progress_bar or None, desc="augment"):
         drawn = augmentation.draw(rows, rng)
         if drawn.shape != (needed := (len(rows), expression.n_genes)):
@@ -171,14 +186,13 @@ def _views(
     return views
 
 
-def _blocks(rows: np.ndarray) -> list[np.ndarray]:
-    return [rows[first : first + BLOCK] for first in range(0, len(rows), BLOCK)]
+def _blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
 
 
 def _like(adata: AnnData, rows: np.ndarray, values: Any, layer: str | None) -> AnnData:
     """Make an AnnData of some rows with other values, where the encoder looks for them."""
     from anndata import AnnData
 
-    layers = None if layer is None else {layer: values}
-    var = pd.DataFrame(index=adata.var_names)
-    return AnnData(values if layer is None else None, obs=adata.obs.iloc[rows], var=var, layers=layers)
+    layers = {} if layer is None else {layer: values}
+    return AnnData(values, obs=adata.obs.iloc[rows], var=adata.var, layers=layers)

@@ -25,8 +25,8 @@ def expression(
         Expression with the genes that the encoder was fitted on.
     encoder
         A fitted encoder with a network: :class:`~semiclip.encoders.SCVIEncoder`,
-        :class:`~semiclip.encoders.PCAEncoder`, :class:`~semiclip.encoders.MLPEncoder` or your own
-        :class:`~semiclip.encoders.Trainable`.
+        :class:`~semiclip.encoders.PCAEncoder`, :class:`~semiclip.encoders.MLPEncoder`,
+        :class:`~semiclip.encoders.ScGPTEncoder` or your own :class:`~semiclip.encoders.Trainable`.
     key_added
         Where in ``obsm`` the result goes.
     copy
@@ -45,7 +45,8 @@ def expression(
     RuntimeError
         If the encoder is not fitted.
     ValueError
-        If genes are missing, values are not what the encoder takes, or it has no network that can be trained.
+        If fewer genes are there than the encoder's ``min_overlap`` asks for, values are not what the encoder takes, or
+        it has no network that can be trained.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 TIFF, PICTURE = (".tif", ".tiff"), (".png", ".jpg", ".jpeg")
@@ -81,12 +81,17 @@ def _tiff(source: Source, *, header_only: bool = False) -> Any:
         if source.page is not None:
             _check_page(source.page, len(file.pages))
             stored = file.pages[source.page]
-        order, arranged = _arrangement(stored.axes, stored.shape)
+        colours = _colours(stored)
+        sides = [len(colours) if axis == "S" else side for axis, side in zip(stored.axes, stored.shape, strict=True)]
+        order, arranged = _arrangement(stored.axes, sides)
         if header_only:
             _check_extent(stored, stored.pages if source.page is None else [stored], file.filehandle.size)
             return arranged
         try:
-            return stored.asarray().transpose(order).reshape(arranged)
+            values = stored.asarray()
+            if sides != list(stored.shape):
+                values = values.take(colours, axis=stored.axes.index("S"))
+            return values.transpose(order).reshape(arranged)
         except (KeyError, ValueError) as error:
             if "imagecodecs" not in str(error):
                 raise
@@ -98,7 +103,15 @@ def _tiff(source: Source, *, header_only: bool = False) -> Any:
         raise ValueError(msg) from error
 
 
-def _arrangement(axes: str, sides: tuple[int, ...]) -> tuple[list[int], tuple[int, int, int]]:
+def _colours(stored: Any) -> list[int]:
+    """Return which samples of a pixel are colours or channels: all but those that the file calls transparency."""
+    n_samples = stored.shape[stored.axes.index("S")] if "S" in stored.axes else 1
+    extra = stored.keyframe.extrasamples  # the last ones; 1 and 2 are kinds of alpha, 0 may be anything
+    alpha = {n_samples - len(extra) + i for i, kind in enumerate(extra) if kind in (1, 2)}
+    return [i for i in range(n_samples) if i not in alpha] or list(range(n_samples))
+
+
+def _arrangement(axes: str, sides: Sequence[int]) -> tuple[list[int], tuple[int, int, int]]:
     """Return the order of axes that puts channels first, and the shape with these as one axis."""
     if axes.count("Y") != 1 or axes.count("X") != 1:
         msg = f"its axes are {axes}; one image has one Y and one X"

@@ -10,6 +10,7 @@ import pandas as pd
 
 from semiclip._checks import some
 from semiclip.pp._image_files import PICTURE, TIFF, Source
+from semiclip.pp._tables import without_slashes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,13 +58,17 @@ def metadata(found: Sites, renamed: Mapping[str, str]) -> pd.DataFrame:
         raise ValueError(msg)
     first = np.unique(found.of_site, return_index=True)[1]
     constant = found.rows.iloc[first][[column for column in columns if not varying[column].any()]]
+    names = pd.Index(["n_images", *(renamed.get(str(column), column) for column in constant)])
+    if clash := names[names.duplicated()].unique().tolist():
+        msg = f"several columns of the wells would be called {some(clash)}; rename them otherwise with obs={{...}}"
+        raise ValueError(msg)
     frame = pd.DataFrame({"n_images": np.bincount(found.of_site)}, index=found.wells)
     for column in constant:
         values: Any = constant[column].to_numpy()
         if values.dtype.kind not in "buif":  # files hold text as categories, and no mixture of types
             values = pd.Categorical([None if pd.isna(value) else str(value) for value in values])
         frame[renamed.get(str(column), column)] = values
-    return frame
+    return without_slashes(frame)
 
 
 def _loaded(

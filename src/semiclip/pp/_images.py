@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import finite_rows, some
+from semiclip._checks import finite_rows, some, writable
 from semiclip._record import record
 from semiclip.pp._image_files import BROKEN, in_order, read, shape
 from semiclip.pp._image_table import check_shapes, metadata, sites
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from semiclip.pp._image_files import Source
 
 logger = logging.getLogger(__name__)
-
-KEY = "X_image"
 
 
 class EmbedsImages(Protocol):
@@ -43,6 +41,7 @@ def images(
     obs: Mapping[str, str] | None = None,
     n_sites: int = 16,
     n_threads: int = 4,
+    key_added: str = "X_image",
     progress_bar: bool = True,
 ) -> AnnData:
     """Embed the images of a screen: from a table of files to one teacher embedding per well.
@@ -58,8 +57,8 @@ def images(
         file of each channel in ``FileName_<channel>``, its folder in ``PathName_<channel>`` and, for one page of a
         file of several, the page in ``Frame_<channel>``, counted from 0; the last two are optional. Further columns,
         ``Metadata_…``, tell about the site. Without a page all channels that a file holds are taken, one after
-        another. TIFF (through tifffile), PNG and JPEG (through Pillow) can be read; an alpha channel is left out, and
-        colours of PNG and JPEG have 8 bits.
+        another. TIFF (through tifffile), PNG and JPEG (through Pillow) can be read; what a file calls its alpha channel
+        is left out, and colours of PNG and JPEG have 8 bits.
     encoder
         Object with ``encode(images)``, such as :class:`semiclip.encoders.ImageEncoder`.
     channels
@@ -76,16 +75,18 @@ def images(
         Sites that are read and embedded at a time.
     n_threads
         Threads that read files.
+    key_added
+        Where in ``obsm`` the embedding goes.
     progress_bar
         Whether to show progress.
 
     Returns
     -------
     An AnnData with one row per well, sorted by ``well_keys`` and named by them, joined by ":". ``X`` and
-    ``obsm["X_image"]`` are the mean of the embeddings of the sites of the well, float32, whatever the order of rows
+    ``obsm[key_added]`` are the mean of the embeddings of the sites of the well, float32, whatever the order of rows
     in the table. ``obs`` has ``n_images``, the number of sites, and the ``Metadata_…`` columns that are constant
-    within every well, under their own names unless ``obs`` renames them; ``uns["semiclip"]["X_image"]["params"]``
-    tells how it was made. Where images are constant, the log tells how many.
+    within every well, under their own names unless ``obs`` renames them, with ``_`` for ``/``, which files cannot hold;
+    ``uns["semiclip"][key_added]["params"]`` tells how it was made. Where images are constant, the log tells how many.
 
     Raises
     ------
@@ -95,7 +96,7 @@ def images(
         If files are missing.
     ValueError
         If the table is empty, has no value or repeats a site; if files cannot be read, differ in size within a site
-        or in their number of channels; or if the embedding is not finite.
+        or in their number of channels; if two columns of ``obs`` get one name; or if the embedding is not finite.
     TypeError
         If ``encoder`` has no ``encode``.
 
@@ -138,6 +139,7 @@ def images(
         if count < 1:
             msg = f"{name}={count} must be at least 1"
             raise ValueError(msg)
+    writable(AnnData(), key_added)
     keys = [well_keys] if isinstance(well_keys, str) else list(well_keys)
     found = sites(table, channels, folder, keys)
     frame = metadata(found, obs or {})
@@ -164,10 +166,10 @@ def images(
         n_images = sum(map(len, found.sources))
         logger.warning("%d of %d image(s) are constant: %s", len(constant), n_images, some(constant))
     var = pd.DataFrame(index=[f"image_{i}" for i in range(total.shape[1])])
-    adata = AnnData(total, obs=frame, var=var, obsm={KEY: total.copy()})
+    adata = AnnData(total, obs=frame, var=var, obsm={key_added: total.copy()})
     settings = getattr(encoder, "settings", {})
     params = {"encoder": type(encoder).__name__, **settings, "image_channels": found.channels, "well_keys": keys}
-    record(adata, KEY, params)
+    record(adata, key_added, params)
     return adata
 
 

@@ -106,10 +106,9 @@ def not_finite(side: Side) -> Iterator[Finding]:
         bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
         if bad.any():
             finding = f"obsm[{key!r}] is NaN or infinite in {bad.sum()} row(s): {some(side.adata.obs_names[bad])}"
-            mend = (
-                f"mdata.mod[{side.name!r}] = {side.code}[np.isfinite({side.code}.obsm[{key!r}]).all(axis=1)].copy(); "
-                "mdata.update()"
-            )
+            # views of samples have three axes
+            finite = f"np.isfinite(np.asarray({side.code}.obsm[{key!r}])).reshape({side.code}.n_obs, -1).all(axis=1)"
+            mend = f"mdata.mod[{side.name!r}] = {side.code}[{finite}].copy(); mdata.update()"
             yield Finding("error", "not finite", side.name, finding, mend)
 
 

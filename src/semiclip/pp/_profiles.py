@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import batches, controls, some
+from semiclip._checks import batches, controls, some, writable
+from semiclip._record import record
 from semiclip.pp._annotate import described, from_map
-from semiclip.pp._tables import PREFIX, as_text, read_table, well_names
+from semiclip.pp._tables import PREFIX, as_text, read_table, well_names, without_slashes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +77,9 @@ def profiles(
     -------
     One row per well with all features, float32, in ``X`` and in ``obsm[key_added]``. ``obs`` has the columns
     ``Metadata_``, without those that differ between the cells of a well; wells by their usual names, such as A01; what
-    the plate map adds; and ``n_rows``, how many rows of the table a well had. Wells in which no feature has a value,
-    such as empty ones, are left out, with a warning in the log.
+    the plate map adds; and ``n_rows``, how many rows of the table a well had. In their names, ``/``, which files cannot
+    hold, becomes ``_``. ``uns["semiclip"][key_added]["params"]`` tells how the profiles were made. Wells in which no
+    feature has a value, such as empty ones, are left out, with a warning in the log.
 
     Raises
     ------
@@ -114,6 +116,7 @@ def profiles(
     if not 0 <= max_missing < 1 or (clip is not None and not clip > 0):
         msg = f"max_missing={max_missing} must be at least 0 and below 1, clip={clip} above 0 or None"
         raise ValueError(msg)
+    writable(AnnData(), key_added)
     perturbation_key, batch_key = perturbation_key.removeprefix(PREFIX), batch_key.removeprefix(PREFIX)
     well_key = None if well_key is None else well_key.removeprefix(PREFIX)
     tables = [table] if isinstance(table, pd.DataFrame | str) or hasattr(table, "__fspath__") else list(table)
@@ -125,6 +128,8 @@ def profiles(
         columns = from_map(obs[keys], plate_map, keys)
         obs = pd.concat([obs.drop(columns=columns.columns, errors="ignore"), columns], axis=1)
     _columns(obs, [batch_key, perturbation_key])
+    obs = without_slashes(obs)
+    perturbation_key, batch_key = perturbation_key.replace("/", "_"), batch_key.replace("/", "_")
 
     empty = values.isna().all(axis=1).to_numpy()
     if empty.any():
@@ -147,6 +152,17 @@ def profiles(
     array = scaled.to_numpy(dtype=np.float32)
     result = AnnData(array, obs=adata.obs, var=pd.DataFrame(index=scaled.columns.astype(str)))
     result.obsm[key_added] = array.copy()
+    params = {
+        "perturbation_key": perturbation_key,
+        "control": control if isinstance(control, str) else list(control),
+        "batch_key": batch_key,
+        "well_key": well_key,
+        "features": COMPARTMENTS if features is None else features if isinstance(features, str) else list(features),
+        "max_missing": max_missing,
+        "clip": clip,
+        "from_plate_map": plate_map is not None,
+    }
+    record(result, key_added, params)
     return result
 
 
@@ -191,6 +207,8 @@ def _read(
     if len(keys) == 1:
         return obs, values
     obs[keys[1]] = well_names(obs[keys[1]])
+    if perturbation_key in obs:
+        _whole(obs, keys, perturbation_key)
     groups = obs.groupby(keys, sort=False)
     wells, several = groups.first(), groups.nunique(dropna=False) > 1
     differ = several.columns[several.any()].tolist()
@@ -203,7 +221,22 @@ def _read(
         values = values.groupby([obs[key] for key in keys], sort=False).median()
     if differ:
         logger.info("column(s) that differ within wells go: %s", some(differ))
-    return wells.drop(columns=differ).assign(n_rows=groups.size()).reset_index(), values.reset_index(drop=True)
+    wells = wells.drop(columns=differ)
+    if "n_rows" in wells:
+        logger.warning("n_rows counts the rows of a well; the column of the table is now %sn_rows", PREFIX)
+        wells = wells.rename(columns={"n_rows": f"{PREFIX}n_rows"})
+    return wells.assign(n_rows=groups.size()).reset_index(), values.reset_index(drop=True)
+
+
+def _whole(obs: pd.DataFrame, keys: list[str], perturbation_key: str) -> None:
+    """Make empty labels gaps, and refuse wells in which some rows have a label and others none."""
+    labels = as_text(obs[perturbation_key])
+    missing = labels.isna() | (labels == "")
+    obs[perturbation_key] = obs[perturbation_key].mask(missing)
+    share = missing.groupby([obs[key] for key in keys], sort=False).mean()
+    if partly := [":".join(well) for well in share.index[share.between(0, 1, inclusive="neither")]]:
+        msg = f"{PREFIX}{perturbation_key} has no value in some rows of well(s) {some(partly)}; fill or drop these rows"
+        raise ValueError(msg)
 
 
 def _choose(names: Sequence[str], features: str | Sequence[str] | None) -> tuple[list[str], list[str]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import lzma
 import warnings
+import zipfile
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +21,20 @@ if TYPE_CHECKING:
 PREFIX = "Metadata_"  # of the columns that say what a row is, in tables of features
 NOT_A_NUMBER = ["", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "none"]
 NAMELESS = "Unnamed: "  # how pandas calls a column without a name, such as an index that it wrote
+# what a table that is broken, encrypted or ends too early raises, by its compression
+BROKEN = (
+    ValueError,
+    OSError,
+    EOFError,
+    RuntimeError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    pd.errors.ParserWarning,
+)
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+
+logger = logging.getLogger(__name__)
 
 
 def read_table(
@@ -76,7 +92,7 @@ def read_table(
                 index_col=False,
                 low_memory=False,
             )[described + features]
-    except (ValueError, OSError, EOFError, zlib.error, pd.errors.ParserWarning) as error:
+    except BROKEN as error:
         if isinstance(error, _Refused):
             raise
         msg = f"{path.name} cannot be read as a table: {error}"
@@ -97,6 +113,21 @@ def as_text(column: pd.Series) -> pd.Series:
         column = column.astype("Int64")
     text = pd.Series(column.astype(str).to_numpy(dtype=object), index=column.index)
     return text.str.strip().where(column.notna())
+
+
+def without_slashes(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose columns files can hold: ``/`` would be read as a folder, and becomes ``_``."""
+    renamed = {name: str(name).replace("/", "_") for name in table if "/" in str(name)}
+    if not renamed:
+        return table
+    names = pd.Series([renamed.get(name, name) for name in table], index=table.columns)
+    if clash := names.index[names.duplicated(keep=False)].tolist():
+        msg = f"columns {some(clash)} have one name once '/' is '_', since files cannot hold '/'; rename one of them"
+        raise ValueError(msg)
+    logger.info(
+        "files cannot hold '/' in names of columns; renamed %s", some(f"{a} to {b}" for a, b in renamed.items())
+    )
+    return table.rename(columns=renamed)
 
 
 class _Refused(ValueError):

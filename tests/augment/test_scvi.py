@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import semiclip as scl
+from semiclip.augment import Expression, ExpressionAugmentation, SCVIAugmentation
+
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
+ROWS = np.array([5, 0, 9, 30])
+
+
+@pytest.fixture(scope="module")
+def rna(small_study):
+    return small_study.mdata["rna"][:120].copy()
+
+
+@pytest.fixture(scope="module")
+def encoder(rna):
+    return scl.encoders.SCVIEncoder(n_latent=4, batch_key="batch", max_epochs=2, train_kwargs=QUIET).fit(rna)
+
+
+def expression(rna, **changes):
+    names, batch = np.unique(rna.obs["batch"].astype(str), return_inverse=True)
+    group = np.where(np.arange(rna.n_obs) == 9, -1, 0)
+    given = {"values": np.asarray(rna.X), "group": group, "batch": batch, "genes": rna.var_names, "batch_names": names}
+    return Expression(**{**given, **changes})
+
+
+def drawn(augmentation, expression, rows=ROWS, seed=3):
+    augmentation.fit(expression, np.random.default_rng(0))
+    return augmentation.draw(rows, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("mode", ["mean", "ppc"])
+def test_draws_the_log_of_what_the_decoder_gives_back_and_leaves_the_rest(rna, encoder, mode):
+    data = expression(rna)
+    out = drawn(SCVIAugmentation(encoder=encoder, mode=mode), data)
+    treated = ROWS != 9
+    expected = encoder.denoise(rna[ROWS[treated]], mode=mode, rng=np.random.default_rng(3))
+    np.testing.assert_array_equal(out[treated], np.log1p(expected))
+    np.testing.assert_array_equal(out[~treated], data.read(ROWS[~treated]))
+    np.testing.assert_allclose(np.expm1(out[treated]).sum(axis=1), 1e4, rtol=1e-4)
+
+
+def test_genes_may_stand_in_another_order(rna, encoder):
+    order = np.random.default_rng(0).permutation(rna.n_vars)
+    augmentation = SCVIAugmentation(encoder=encoder)
+    plain, shuffled = (drawn(augmentation, expression(each)) for each in (rna, rna[:, order]))
+    np.testing.assert_allclose(shuffled, plain[:, order], rtol=1e-5)
+
+
+def test_genes_that_the_encoder_does_not_know_stay_as_they_are(rna, encoder):
+    names = rna.var_names.to_numpy().copy()
+    names[7] = "new"
+    data = expression(rna, genes=pd.Index(names))
+    out = drawn(SCVIAugmentation(encoder=encoder), data)
+    np.testing.assert_array_equal(out[:, 7], data.read(ROWS)[:, 7])
+    assert (out[0, :7] != data.read(ROWS)[0, :7]).all()
+
+
+def test_an_encoder_finds_counts_in_the_layer_that_it_reads(rna, encoder):
+    own = rna.copy()
+    own.layers["counts"], own.X = own.X, None
+    layered = scl.encoders.SCVIEncoder(n_latent=4, batch_key="batch", layer="counts", max_epochs=2, train_kwargs=QUIET)
+    out = drawn(SCVIAugmentation(encoder=layered.fit(own)), expression(rna))
+    np.testing.assert_array_equal(out, drawn(SCVIAugmentation(encoder=encoder), expression(rna)))
+
+
+def test_the_batch_of_each_sample_is_told(rna, encoder):
+    data = expression(rna)
+    turned = expression(rna, batch=(data.batch + 1) % len(data.batch_names))
+    out, other = (drawn(SCVIAugmentation(encoder=encoder), each) for each in (data, turned))
+    assert (out[0] != other[0]).any()
+    np.testing.assert_array_equal(out[2], other[2])  # group -1
+
+
+def test_without_an_encoder_one_is_fitted_and_the_seed_decides(rna):
+    options = {"n_latent": 4, "max_epochs": 1, "train_kwargs": QUIET}
+    first, again = (drawn(SCVIAugmentation(**options), expression(rna)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    other = drawn(SCVIAugmentation(**options), expression(rna), seed=4)
+    assert (first[0] != other[0]).mean() > 0.9
+
+
+def test_refusals(rna, encoder):
+    with pytest.raises(ValueError, match="mode='both' is not one of mean, ppc"):
+        SCVIAugmentation(mode="both")
+    with pytest.raises(TypeError, match="already fitted, so max_epochs would have no effect"):
+        SCVIAugmentation(encoder=encoder, max_epochs=3)
+    with pytest.raises(RuntimeError, match=r"not fitted; call .fit\(expression, rng\) first"):
+        SCVIAugmentation(encoder=encoder).draw(ROWS, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="models raw counts, but these values are normalised"):
+        drawn(SCVIAugmentation(encoder=encoder), expression(rna, normalize=False))
+    with pytest.raises(ValueError, match=r"told the batch, obs\['batch'\]; pass batch_key= as well"):
+        drawn(
+            SCVIAugmentation(encoder=encoder), expression(rna, batch=np.zeros(rna.n_obs, int), batch_names=["all rows"])
+        )
+    with pytest.raises(ValueError, match="plate 9"):
+        drawn(SCVIAugmentation(encoder=encoder), expression(rna, batch_names=["plate 9"] * 3))
+
+
+def test_is_an_augmentation(encoder):
+    assert isinstance(SCVIAugmentation(encoder=encoder), ExpressionAugmentation)
