@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,17 +18,10 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
+    from semiclip.encoders import EmbedsImages
     from semiclip.pp._image_files import Source
 
 logger = logging.getLogger(__name__)
-
-
-class EmbedsImages(Protocol):
-    """Anything that can embed an array of images, such as :class:`semiclip.encoders.ImageEncoder`."""
-
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        """Return an embedding of shape (n, d) of images of shape (n, channels, height, width)."""
-        ...
 
 
 def images(
