@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _methods import RAW
-from _simulated import KEYS, encoded
+from _simulated import ENCODERS, KEYS, encoded, encoded_by
 
 import semiclip as scl
 from semiclip.objectives import OBJECTIVES
@@ -102,6 +102,15 @@ def study(data: str, seed: int) -> tuple[Any, Any, pd.DataFrame]:
     encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=N_COMPONENTS_U2OS, normalize=False, rng=seed)
     scl.pp.encode(orfs, encoder=encoder)
     return compounds, orfs, scl.datasets.relationships()
+
+
+@lru_cache(maxsize=1)
+def study_by(data: str, seed: int, encoder: str) -> tuple[scl.datasets.Study, Any]:
+    """Return a simulated study and its encoder: one that embeds it, or a perceptron that has only read it."""
+    if encoder in ENCODERS:
+        return encoded_by(encoder, seed, **DATA[data])
+    study = encoded(seed, **DATA[data])
+    return study, scl.encoders.MLPEncoder().fit(study.mdata["rna"])
 
 
 def pairing(data: str) -> dict[str, Any]:

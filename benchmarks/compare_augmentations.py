@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _compared import DATA, mean_recall, preserved
-from _simulated import KEYS, QUIET, encoded_by, report, run_all
+from _compared import DATA, mean_recall, preserved, study_by
+from _simulated import KEYS, QUIET, report, run_all
 
 import semiclip as scl
 from semiclip.augment import AUGMENTATIONS
@@ -79,7 +78,7 @@ def main() -> None:
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
     """Make the views of a rung, unless they are kept already, train with them and judge."""
-    study, encoder = study_of(job["data"], job["seed"], job["encoder"])
+    study, encoder = study_by(job["data"], job["seed"], job["encoder"])
     for kind in RUNGS[job["rung"]]:
         study.mdata["rna"].obsm[kind] = views(study, encoder, kind, job)
     model = scl.tl.semiclip(
@@ -91,11 +90,6 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     scl.tl.embed(unseen, model)
     recall = mean_recall(unseen, "X_semiclip", study.relationships)
     return {"recall": recall, "preservation": preserved(unseen, "X_semiclip", job["seed"])}
-
-
-@lru_cache(maxsize=1)
-def study_of(data: str, seed: int, encoder: str) -> tuple[scl.datasets.Study, Any]:
-    return encoded_by(encoder, seed, **DATA[data])
 
 
 def views(study: scl.datasets.Study, encoder: Any, kind: str, job: dict[str, Any]) -> np.ndarray:

@@ -38,6 +38,8 @@ RESULTS = Path(__file__).parent / "results"
 SEARCHED = 1000  # seed of the first study on which settings are searched
 BASE = "semiclip + PEA"
 FIGURES = ("recall", "preservation")
+# one colour more than the package's own, for eight objectives
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C6D31")
 
 
 def main() -> None:
@@ -153,7 +155,7 @@ def draw(table: pd.DataFrame, stem: Path) -> None:
     both = whole[whole.groupby("method")["name"].transform("nunique") == 2]
     if not both.empty:
         rungs = both.assign(rung=np.where(both["pea"], "PEA", "none"))
-        ax = scl.pl.ablation(rungs, method="method", chance=0.1)
+        ax = scl.pl.ablation(rungs, method="method", chance=0.1, palette=PALETTE)
         ax.figure.savefig(f"{stem}_pea.png", dpi=200)
 
 

@@ -14,12 +14,11 @@ Prints one JSON line per figure, and keeps every single run, from which a second
 from __future__ import annotations
 
 import argparse
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _compared import DATA, mean_recall
-from _simulated import KEYS, QUIET, encoded, encoded_by, report, run_all
+from _compared import DATA, mean_recall, study_by
+from _simulated import KEYS, QUIET, report, run_all
 
 import semiclip as scl
 
@@ -69,7 +68,7 @@ def main() -> None:
 def train(job: dict[str, Any]) -> dict[str, Any]:
     """Encode or lay out expression, train, and judge."""
     encoder, how = job["choice"].split(" ", 1)
-    study, fitted = study_of(job["data"], job["seed"], encoder)
+    study, fitted = study_by(job["data"], job["seed"], encoder)
     rna, unseen = study.mdata["rna"], study.knockouts["rna"]
     model_kwargs: dict[str, Any] = {"teacher_adapter": job["teacher_adapter"]}
     rep, rates = f"X_{encoder}", {"student": 0.1, **RATES[how]}
@@ -86,14 +85,6 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     scl.tl.embed(unseen, model)
     return {"recall": mean_recall(unseen, "X_semiclip", study.relationships)}
-
-
-@lru_cache(maxsize=1)
-def study_of(data: str, seed: int, encoder: str) -> tuple[scl.datasets.Study, Any]:
-    if encoder in ("pca", "scvi"):
-        return encoded_by(encoder, seed, **DATA[data])
-    study = encoded(seed, **DATA[data])
-    return study, scl.encoders.MLPEncoder().fit(study.mdata["rna"])
 
 
 def draw(table: pd.DataFrame, stem: Path) -> None:
