@@ -15,7 +15,7 @@ import torch
 import semiclip as scl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 KEYS: dict[str, Any] = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
@@ -56,20 +56,27 @@ def run_all(
     jobs: Sequence[dict[str, Any]], work: Callable[[dict[str, Any]], dict[str, Any]], out: Path, n_processes: int
 ) -> pd.DataFrame:
     """Add the result of each job to a file as soon as it is there, so that a second call goes on from it."""
-    from joblib import Parallel, delayed
-    from tqdm import tqdm
-
     out.parent.mkdir(parents=True, exist_ok=True)
     out.touch()
     done = {name_of(row := json.loads(line), jobs[0]): row for line in out.read_text().splitlines()}
     left = [job for job in jobs if name_of(job, job) not in done]
-    results = Parallel(n_jobs=n_processes, return_as="generator_unordered")(delayed(_named)(work, job) for job in left)
     with out.open("a") as lines:
-        for row in tqdm(results, total=len(left), file=sys.stderr):
+        for row in in_parallel(left, work, n_processes):
             lines.write(json.dumps(row) + "\n")
             lines.flush()
             done[name_of(row, jobs[0])] = row
     return pd.DataFrame([done[name_of(job, job)] for job in jobs])
+
+
+def in_parallel(
+    jobs: Sequence[dict[str, Any]], work: Callable[[dict[str, Any]], dict[str, Any]], n_processes: int
+) -> Iterator[dict[str, Any]]:
+    """Give each job with its result as soon as it is there, and show how far it is."""
+    from joblib import Parallel, delayed
+    from tqdm import tqdm
+
+    results = Parallel(n_jobs=n_processes, return_as="generator_unordered")(delayed(_named)(work, job) for job in jobs)
+    return iter(tqdm(results, total=len(jobs), file=sys.stderr))
 
 
 def name_of(row: dict[str, Any], job: dict[str, Any]) -> str:

@@ -141,6 +141,27 @@ def test_methods_have_their_colours_places_and_gains(table):
     assert [bar.lines[0].get_color() for bar in bars(ax)] == ["blue", "red"]
 
 
+def test_alternatives_are_compared_with_a_base():
+    both = _twice(ladder(8)).reset_index(drop=True)
+    both.loc[both["method"] == "b", "recall"] += 0.1 * (both["rung"] == RUNGS[0])
+    ax = pl.ablation(both, method="method", base=RUNGS[2])
+    assert ax.get_xlabel() == f"gains over {RUNGS[2]}\n8 seeds; p of paired Wilcoxon tests"
+    texts = [text for text in ax.texts if text.get_text()]
+    assert [text.xy[0] for text in texts] == [0, 1, 3, 4] * 2, "above each rung but the base, b below a"
+    for part, name in ((texts[:4], "b"), (texts[4:], "a")):
+        values = wide(both[both["method"] == name])
+        for text, gains in zip(part, np.delete(values - values[2], 2, axis=0), strict=True):
+            mean, p = text.get_text().split("\n")
+            assert float(mean.replace("−", "-")) == pytest.approx(gains.mean(), abs=5e-4)
+            assert float(p.removeprefix("p = ")) == pytest.approx(exact_p(gains), rel=0.05)
+    bases = [line for line in ax.lines if line.get_linestyle() == ":"]
+    assert [line.get_ydata()[0] for line in bases] == pytest.approx([wide(ladder(8))[2].mean()] * 2)
+    points = [line for line in ax.lines if line.get_marker() in (".", "o")]
+    assert {line.get_linestyle() for line in points} == {"None"}, "nothing is joined"
+    assert not [text for text in ax.texts if text.arrow_patch is not None], "no brackets"
+    assert legend(ax) == ["a", "b"]
+
+
 def test_names_of_columns_and_order_of_rungs(table):
     renamed = table.rename(columns={"recall": "mean_rank", "rung": "step", "seed": "run"})
     ax = pl.ablation(renamed.iloc[::-1], value="mean_rank", rung="step", seed="run")
@@ -157,11 +178,12 @@ def test_types_of_names(table, dtype):
 
 @pytest.mark.parametrize("size", [None, (3.35, 3), (9, 5)])
 @pytest.mark.parametrize("n_methods", [1, 3])
-def test_nothing_is_cut_or_hidden(table, size, n_methods):
+@pytest.mark.parametrize("base", [None, RUNGS[0]])
+def test_nothing_is_cut_or_hidden(table, size, n_methods, base):
     size = size if size is None else (size[0], size[1] + n_methods - 1)
     ax = None if size is None else plt.subplots(figsize=size, layout="constrained")[1]
     methods = pd.concat([table.assign(method=f"method {i}") for i in range(n_methods)])
-    ax = pl.ablation(methods, method="method", baseline="unimodal", chance=0.1, ax=ax)
+    ax = pl.ablation(methods, method="method", base=base, baseline="unimodal", chance=0.1, ax=ax)
     figure = ax.figure
     figure.canvas.draw()
     above = [text.get_window_extent() for text in ax.texts if text.get_text()]
@@ -205,6 +227,8 @@ def test_refuses(table):
         pl.ablation(table.astype({"recall": object}))
     with pytest.raises(ValueError, match="column 'rung' names a single rung, base; a ladder has two or more"):
         pl.ablation(ladder(rungs=RUNGS[:1]))
+    with pytest.raises(ValueError, match=r"base='wrong' is not a rung; column 'rung' names base, \+ fixed augm"):
+        pl.ablation(table, base="wrong")
     with pytest.raises(ValueError, match="2 names .* 1 colours"):
         pl.ablation(_twice(table), method="method", palette=["red"])
     with pytest.raises(KeyError, match="palette has no colour for b"):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semiclip._checks import some
 from semiclip._runs import checked, grid
 from semiclip.metrics import paired_wilcoxon, smallest_p
 from semiclip.pl._style import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 LEVEL = 0.05  # where fewer seeds than six cannot reach it, no p is written
 ROW = 9  # points from line to line of the small print
 SEEDS: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.5, "marker": ".", "markersize": 3, "label": "_seeds"}
+BASE: dict[str, Any] = {"linestyle": ":", "linewidth": 1, "label": "_base"}
 PRINT: dict[str, Any] = {"fontsize": 7, "ha": "center", "va": "bottom", "linespacing": 1.05}
 
 
@@ -41,6 +43,7 @@ def ablation(
     rung: str = "rung",
     seed: str = "seed",
     method: str | None = None,
+    base: str | None = None,
     baseline: str | None = None,
     chance: float | None = None,
     ax: Axes | None = None,
@@ -51,6 +54,9 @@ def ablation(
     Thick: mean and standard deviation over the seeds. Thin: the seeds, each joined across the rungs. Above stands the
     mean gain over the previous rung, and that of the last rung over the first, each with the two-sided p of a Wilcoxon
     signed-rank test over the seeds, not corrected for the number of tests.
+
+    Rungs that do not build on each other, such as the augmentations in Figure 2b, are compared with one of them: above
+    each then stands its gain over the ``base``, whose mean is a dotted line, and nothing is joined.
 
     Parameters
     ----------
@@ -64,6 +70,8 @@ def ablation(
         Column of the seeds. Every rung (of every method) needs the same ones.
     method
         Column of the names of methods to compare, each drawn in its own colour.
+    base
+        The rung that all others are compared with; by default each is compared with the previous one.
     baseline
         Column of a figure that the ladder has to beat, such as the unimodal recall; its mean is a line.
     chance
@@ -84,8 +92,8 @@ def ablation(
     KeyError
         If a column is missing, or ``palette`` lacks a method.
     ValueError
-        If the table is empty or has gaps, there is a single rung, a rung lacks a seed that others have or has it twice,
-        or there are too few colours.
+        If the table is empty or has gaps, there is a single rung, ``base`` is not a rung, a rung lacks a seed that
+        others have or has it twice, or there are too few colours.
 
     Notes
     -----
@@ -111,16 +119,22 @@ def ablation(
     if len(rungs) < 2:
         msg = f"column {rung!r} names a single rung, {rungs[0]}; a ladder has two or more"
         raise ValueError(msg)
+    if base is not None and base not in rungs:
+        msg = f"base={base!r} is not a rung; column {rung!r} names {some(rungs)}"
+        raise ValueError(msg)
     values = values.reshape(len(methods), len(rungs), n_seeds)
     palette = colours(methods, palette)
 
     ax = new_axes(size=(4.8, 3.3 + 0.5 * len(methods)))[0] if ax is None else ax
     handles: list[Artist | Container] = []
+    joined: dict[str, Any] = {} if base is None else {"linestyle": "none"}
     for i, (name, runs) in enumerate(zip(methods, values, strict=True)):
         at = np.arange(len(rungs)) + (i - (len(methods) - 1) / 2) * 0.7 / len(methods)
-        ax.plot(at, runs, color=palette[name], **SEEDS)
+        ax.plot(at, runs, color=palette[name], **SEEDS, **joined)
         spread = runs.std(axis=1, ddof=1) if n_seeds > 1 else None
-        handles.append(ax.errorbar(at, runs.mean(axis=1), spread, label=name, color=palette[name], **MEAN))
+        handles.append(ax.errorbar(at, runs.mean(axis=1), spread, label=name, color=palette[name], **MEAN, **joined))
+        if base is not None:
+            ax.axhline(runs[rungs.index(base)].mean(), color=palette[name], **BASE)
     if baseline is not None:
         handles.append(ax.axhline(table[baseline].mean(), label=baseline.replace("_", " "), **BASELINE))
     if chance is not None:
@@ -131,15 +145,20 @@ def ablation(
     seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
     enough = smallest_p(n_seeds) < LEVEL
     note = f"{seeds}; p of paired Wilcoxon tests" if enough else f"{seeds}: too few for p < 0.05 in a Wilcoxon test"
+    if base is not None:
+        note = f"gains over {base}\n{note}"
     ax.set_xlabel(note, fontsize="small", color="0.35")
     bare(ax)
 
     floor, points = ax.get_ylim()[1], 0
     for name, runs in reversed(list(zip(methods, values, strict=True))):  # from the top down as in the legend
-        for i, (before, after) in enumerate(pairwise(runs)):
-            _bracket(ax, (i, i + 1), (floor, points), _gain(after, before, "\n"), palette[name])
+        steps = pairwise(range(len(rungs))) if base is None else ((rungs.index(base), i) for i in range(len(rungs)))
+        for before, after in steps:
+            if before != after:
+                ends = (before, after) if base is None else (after, after)
+                _bracket(ax, ends, (floor, points), _gain(runs[after], runs[before], "\n"), palette[name])
         points += ROW * (1 + enough) + 3
-        if len(rungs) > 2:
+        if base is None and len(rungs) > 2:
             _bracket(ax, (0, len(rungs) - 1), (floor, points), _gain(runs[-1], runs[0], ", "), palette[name])
             points += ROW + 4
     legend_on_top(ax, handles, below=points / 72)
@@ -157,17 +176,18 @@ def _gain(after: np.ndarray, before: np.ndarray, between: str) -> str:
 
 
 def _bracket(ax: Axes, ends: tuple[float, float], height: tuple[float, float], text: str, colour: str) -> None:
-    """Join two places by a line with a text on it, so many points above a value."""
+    """Write a text so many points above a value, on a line that joins two places where these differ."""
     from matplotlib.transforms import ScaledTranslation
 
     floor, points = height
     lifted = ax.transData + ScaledTranslation(0, points / 72, ax.figure.dpi_scale_trans)
     line = {"arrowstyle": "|-|,widthA=0.15,widthB=0.15", "color": colour, "linewidth": 0.7, "shrinkA": 2, "shrinkB": 2}
-    drawn = ax.annotate("", (ends[0], floor), (ends[1], floor), xycoords=lifted, textcoords=lifted, arrowprops=line)
+    if ends[0] < ends[1]:
+        drawn = ax.annotate("", (ends[0], floor), (ends[1], floor), xycoords=lifted, textcoords=lifted, arrowprops=line)
+        drawn.set_in_layout(False)
     middle = ((ends[0] + ends[1]) / 2, floor)
     note = ax.annotate(text, middle, (0, 1.5), xycoords=lifted, textcoords="offset points", color=colour, **PRINT)
-    for artist in (drawn, note):
-        artist.set_in_layout(False)  # room for them is made inside the axes
+    note.set_in_layout(False)  # room for both is made inside the axes
 
 
 def _end_scale(ax: Axes, end: float) -> None:
