@@ -37,7 +37,7 @@ N_VIEWS = 4
 RUNGS: dict[str, list[str]] = {"none": [], **{kind: [kind] for kind in AUGMENTATIONS}, "combined": [*AUGMENTATIONS]}
 FIGURES = ("recall", "preservation")
 # the defaults of each augmentation, but fewer epochs of those that are trained: a study has 4,000 samples
-EPOCHS: dict[str, dict[str, Any]] = {"scvi": {"max_epochs": 60}, "mdwgan_gp": {"n_epochs": 200}}
+EPOCHS: dict[str, dict[str, Any]] = {"scvi": {"max_epochs": 60}, "mdwgan_gp": {"n_epochs": 200, "patience": 20}}
 QUICK: dict[str, dict[str, Any]] = {"scvi": {"max_epochs": 10}, "mdwgan_gp": {"n_epochs": 10}}
 
 
