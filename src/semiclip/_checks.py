@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -23,6 +24,15 @@ def some(items: Iterable[object], limit: int = 5) -> str:
     names = [str(item) for item in items]
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown}, … ({len(names)} in all)"
+
+
+def arguments(kind: Callable[..., Any], given: Mapping[str, Any], what: str) -> None:
+    """Refuse arguments that a class does not take, and the lack of one that it needs."""
+    try:
+        signature(kind).bind(**given)
+    except TypeError as error:
+        msg = f"{what}: {error}; {kind.__name__} takes {some(signature(kind).parameters, 99)}"
+        raise TypeError(msg) from error
 
 
 def modality(mdata: MuData, name: str) -> AnnData:

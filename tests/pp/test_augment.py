@@ -165,6 +165,16 @@ def test_nothing_but_the_views_is_written(rna, encoder):
     pd.testing.assert_frame_equal(rna.obs, before.obs)
 
 
+def test_missing_genes_are_warned_of_once(rna, encoder, monkeypatch, caplog):
+    monkeypatch.setattr("semiclip.pp._augment.BLOCK", 50)
+    few = rna[:, 1:].copy()
+    for times in (1, 2):  # also by a second call
+        scl.pp.augment(few, Same(), encoder=encoder, **KEYS)
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(warnings) == times
+        assert f"1 of the {rna.n_vars} genes that the encoder was fitted on are not in var_names" in warnings[-1]
+
+
 class Wide(Same):
     def draw(self, rows, rng):
         return super().draw(rows, rng)[:, :3]
@@ -184,6 +194,11 @@ class Broken(Plain):
     ("change", "error", "message"),
     [
         ({"augmentation": "noise"}, ValueError, "'noise' is not one of mwo, scvi, mdwgan_gp, scgft"),
+        (
+            {"augmentation": "mwo", "n": 3},
+            TypeError,
+            "augmentation='mwo': got an unexpected keyword argument 'n'; MWO t",
+        ),
         ({"augmentation": Plain()}, TypeError, "Plain without fit and draw"),
         ({"augmentation": Same}, TypeError, "without fit and draw"),
         ({"augmentation": Same(), "k": 3}, TypeError, "k would have no effect"),

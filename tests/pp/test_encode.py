@@ -127,7 +127,19 @@ def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
         ({"encoder": SCVIEncoder()}, RuntimeError, "this encoder is not fitted; call .fit(adata) on the training data"),
         ({"encoder": "pca", "n_components": 13}, ValueError, "n_components=13"),
         ({"encoder": "pca", "layer": "counts"}, KeyError, "layer='counts' is not in layers, which has nothing"),
-        ({"encoder": "pca", "dimensions": 3}, TypeError, "unexpected keyword argument 'dimensions'"),
+        (
+            {"encoder": "pca", "dimensions": 3},
+            TypeError,
+            "encoder='pca': got an unexpected keyword argument 'dimensions'; PCAEncoder takes n_components, norm",
+        ),
+        (
+            {"encoder": "scgpt"},
+            TypeError,
+            "encoder='scgpt': missing a required argument: 'checkpoint'; ScGPTEncoder takes checkpoint, gene_key, ",
+        ),
+        ({"encoder": "mlp"}, ValueError, "encoder='mlp' is not fitted on expression alone; lay out scl.encoders.MLPE"),
+        ({"encoder": "image"}, ValueError, "for a table of image files there is scl.pp.images"),
+        ({"encoder": "profiles"}, ValueError, "for a table of features there is scl.pp.profiles"),
         ({"encoder": "pca", "key_added": "X/pca"}, ValueError, "key_added='X/pca' contains '/'"),
         ({"encoder": Failing(), "key_added": "X_own"}, RuntimeError, "no weights"),
         *(

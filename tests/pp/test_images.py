@@ -1,3 +1,4 @@
+import gzip
 import re
 
 import anndata
@@ -130,6 +131,17 @@ def test_a_csv_file_names_files_beside_it(plate, tmp_path):
     assert adata.obs_names.tolist() == ["007:B01", "007:B02", "1E2:A01", "1E2:A02"]
     np.testing.assert_array_equal(adata.X, run(plate[0], tmp_path).X)
     np.testing.assert_array_equal(images(str(tmp_path / "load_data.csv"), encoder=Brightness()).X, adata.X)
+
+    table.to_csv(tmp_path / "load_data.csv.gz", index=False)
+    np.testing.assert_array_equal(images(tmp_path / "load_data.csv.gz", encoder=Brightness()).X, adata.X)
+
+
+def test_a_table_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"FileName_DNA\n" * 999)[:30])
+    with pytest.raises(ValueError, match="cut.csv.gz cannot be read as a table"):
+        images(tmp_path / "cut.csv.gz", encoder=Brightness())
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*none.csv"):
+        images(tmp_path / "none.csv", encoder=Brightness())
 
 
 def test_channels_are_chosen_and_ordered(plate, tmp_path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from semiclip._seed import seeded
+from semiclip.augment._protocol import check_fitted
 from semiclip.augment._smoothing import Metric, smooth
 
 if TYPE_CHECKING:
@@ -186,9 +187,7 @@ class MDWGANGP:
         RuntimeError
             If this augmentation is not fitted.
         """
-        if not hasattr(self, "_expression"):
-            msg = "this augmentation is not fitted; call .fit(expression, rng) first"
-            raise RuntimeError(msg)
+        check_fitted(self, "_expression")
         import torch
 
         rows = np.asarray(rows)

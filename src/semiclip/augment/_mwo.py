@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from semiclip.augment._protocol import check_fitted
+
 if TYPE_CHECKING:
     from semiclip.augment._protocol import Expression
 
@@ -80,9 +82,7 @@ class MWO:
         RuntimeError
             If this augmentation is not fitted.
         """
-        if not hasattr(self, "order_"):
-            msg = "this augmentation is not fitted; call .fit(expression, rng) first"
-            raise RuntimeError(msg)
+        check_fitted(self, "order_")
         rows = np.asarray(rows)
         others = self.size_[rows] - 1
         taken = _distinct(others, self.k - 1, rng)

@@ -28,6 +28,13 @@ class ExpressionAugmentation(Protocol):
         ...
 
 
+def check_fitted(augmentation: object, learnt: str) -> None:
+    """Refuse an augmentation that lacks what fitting sets last."""
+    if not hasattr(augmentation, learnt):
+        msg = "this augmentation is not fitted; call .fit(expression, rng) first"
+        raise RuntimeError(msg)
+
+
 @dataclass(frozen=True)
 class Expression:
     """Expression of all samples, dense or sparse, of which blocks are read as augmentations need them.

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from semiclip.augment._protocol import check_fitted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -114,9 +116,7 @@ class ScGFT:
         RuntimeError
             If this augmentation is not fitted.
         """
-        if not hasattr(self, "neighbors_"):
-            msg = "this augmentation is not fitted; call .fit(expression, rng) first"
-            raise RuntimeError(msg)
+        check_fitted(self, "neighbors_")
         rows = np.asarray(rows)
         drawn = self._expression.read(rows)
         grouped = np.flatnonzero(self._group[rows] >= 0)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from semiclip.augment._protocol import check_fitted
 from semiclip.encoders._scvi import SCVIEncoder
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ class SCVIAugmentation:
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Decode one posterior draw of each row; those of group -1 are left as they are."""
-        if not hasattr(self, "encoder_"):
-            msg = "this augmentation is not fitted; call .fit(expression, rng) first"
-            raise RuntimeError(msg)
+        check_fitted(self, "encoder_")
         out = self.expression_.read(rows)
         if (treated := np.flatnonzero(self.expression_.group[rows] >= 0)).size:
             # the decoder has an order of genes of its own; genes that it does not know stay as they are

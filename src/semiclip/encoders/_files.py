@@ -7,8 +7,6 @@ import json
 import math
 import secrets
 import shutil
-import struct
-import tokenize
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip._checks import some
+from semiclip._damage import DAMAGE, reason
 from semiclip.encoders._protocol import check_fitted
 
 if TYPE_CHECKING:
@@ -37,23 +36,6 @@ TYPES: dict[str, set[type]] = {
     "dict[str, Any]": {dict},
     "np.random.Generator": set(),
 }
-# what reading a crafted file raises besides
-BROKEN = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-)
 
 
 class Stored:
@@ -181,9 +163,8 @@ def load(folder: str | Path) -> Encoder:
         encoder = kind(**settings["arguments"])
         encoder.genes_ = pd.Index(settings["genes"])
         encoder._restore(settings["state"], arrays)
-    except BROKEN as error:
-        reason = error if str(error) else type(error).__name__
-        msg = f"{folder} does not hold one whole encoder: {reason}; save the encoder again"
+    except DAMAGE as error:
+        msg = f"{folder} does not hold one whole encoder: {reason(error)}; save the encoder again"
         raise ValueError(msg) from error
     return encoder
 
@@ -260,9 +241,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
                 msg = "it claims to hold more than it does"
                 raise ValueError(msg)
             return {entry.filename.removesuffix(".npy"): _array(stored, entry) for entry in entries}
-    except BROKEN as error:
-        reason = error if str(error) else type(error).__name__
-        msg = f"{path} is damaged or holds more than plain arrays ({reason}); save the encoder again"
+    except DAMAGE as error:
+        msg = f"{path} is damaged or holds more than plain arrays ({reason(error)}); save the encoder again"
         raise ValueError(msg) from error
 
 

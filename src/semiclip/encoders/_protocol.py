@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy import sparse
 from semiclip._checks import some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
     import torch
@@ -61,6 +62,23 @@ def check_fitted(encoder: object) -> None:
     if not hasattr(encoder, "genes_"):
         msg = "this encoder is not fitted; call .fit(adata) on the training data first"
         raise RuntimeError(msg)
+
+
+@contextmanager
+def warned_once() -> Iterator[None]:
+    """Let each warning of :func:`align` through a single time, for data that are embedded in blocks."""
+    seen: set[str] = set()
+
+    def new(record: logging.LogRecord) -> bool:
+        known = (message := record.getMessage()) in seen
+        seen.add(message)
+        return not known
+
+    logger.addFilter(new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(new)
 
 
 def align(adata: AnnData, layer: str | None, genes: pd.Index, min_overlap: float = 0.8) -> Any:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiclip._checks import some
+from semiclip._damage import DAMAGE, reason
 from semiclip.encoders._network import build
 
 if TYPE_CHECKING:
@@ -25,21 +24,6 @@ logger = logging.getLogger(__name__)
 SETTINGS, VOCABULARY, WEIGHTS = "args.json", "vocab.json", "best_model.pt"
 CLS, EMBEDDING = "<cls>", "encoder.embedding.weight"
 SIZES = {"d_hid": "n_hidden", "embsize": "n_output", "nlayers": "n_layers", "nheads": "n_heads"}
-# what torch.load raises on files that are damaged in some way
-BROKEN = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-)
 USUAL = {"n_bins": 51, "dropout": 0.2}
 PUBLISHED = {"input_emb_style": "continuous", "input_style": "binned", "pre_norm": False}
 
@@ -89,10 +73,10 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     path = folder / WEIGHTS
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except BROKEN as error:
+    except DAMAGE as error:
         msg = (
             f"{path} cannot be read: it is cut short, or it holds more than weights, which is refused since it could "
-            f"run code; download it again ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            f"run code; download it again ({reason(error)})"
         )
         raise ValueError(msg) from error
     if not isinstance(state, Mapping):

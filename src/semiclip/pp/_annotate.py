@@ -83,9 +83,11 @@ def from_map(rows: pd.DataFrame, plate_map: str | PathLike[str] | pd.DataFrame, 
         msg = "on names no column; name those that say plate and well, the well last"
         raise ValueError(msg)
     on = [key.removeprefix(PREFIX) for key in on]
-    text = [prefix + key for key in on for prefix in ("", PREFIX)]
+    keys = {prefix + key for key in on for prefix in ("", PREFIX)}
     table = read_table(
-        plate_map, lambda names: ([name for name in names if not name.startswith(NAMELESS)], []), text=text
+        plate_map,
+        lambda names: ([name for name in names if not name.startswith(NAMELESS)], []),
+        text=keys.__contains__,
     )
     table.columns = table.columns.str.removeprefix(PREFIX)
     if absent := [key for key in on if key not in table]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semiclip._checks import batches, controls, finite_rows, nonempty, some, writable
+from semiclip._checks import arguments, batches, controls, finite_rows, nonempty, some, writable
 from semiclip._pairing import columns_of, keys_of
 from semiclip._record import name_of, record
 from semiclip.augment import AUGMENTATIONS, Expression, ExpressionAugmentation
 from semiclip.encoders import ENCODERS, Encoder
-from semiclip.encoders._protocol import counts
+from semiclip.encoders._protocol import counts, warned_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +107,7 @@ def augment(
             msg = f"augmentation={augmentation!r} is not one of {some(AUGMENTATIONS)}"
             raise ValueError(msg)
         kind = AUGMENTATIONS[augmentation]
+        arguments(kind, augmentation_kwargs, f"augmentation={augmentation!r}")
         switch = {"progress_bar": progress_bar} if "progress_bar" in signature(kind).parameters else {}
         name, chosen = augmentation, kind(**{**switch, **augmentation_kwargs})
     else:
@@ -141,7 +142,8 @@ def augment(
     )
     generator = np.random.default_rng(rng)
     chosen.fit(expression, generator)
-    views = _views(adata, expression, chosen, encoder, n_views, generator, progress_bar=progress_bar)
+    with warned_once():
+        views = _views(adata, expression, chosen, encoder, n_views, generator, progress_bar=progress_bar)
     finite_rows(views.reshape(adata.n_obs, -1), adata.obs_names, "the views")
     adata.obsm[key_added] = views
     keys = {"pair_on": pair_on, "control": control, "perturbation_key": perturbation_key, "batch_key": batch_key}

@@ -4,12 +4,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semiclip._checks import finite_rows, nonempty, some, writable
+from semiclip._checks import arguments, finite_rows, nonempty, some, writable
 from semiclip._record import name_of, record
 from semiclip.encoders import ENCODERS, Encoder
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+ELSEWHERE = {
+    "mlp": "lay out scl.encoders.MLPEncoder().fit(adata) with scl.pp.expression and train it with the adapter, by "
+    "scl.tl.semiclip(..., model_kwargs={'encoder': mlp})",
+    "image": "for a table of image files there is scl.pp.images",
+    "profiles": "for a table of features there is scl.pp.profiles",
+}
 
 
 def encode(
@@ -42,7 +49,8 @@ def encode(
     ValueError
         If the encoder is unknown, genes that it needs are missing or its embedding is not finite.
     TypeError
-        If the object has no ``encode``, or arguments are given for an encoder that is already fitted.
+        If the object has no ``encode``, arguments are missing or unknown, or given for an encoder that is already
+        fitted.
 
     Examples
     --------
@@ -53,9 +61,14 @@ def encode(
     >>> study.knockouts["rna"].obsm["X_pca"].shape
     (312, 10)
     """
+    if isinstance(encoder, str) and encoder in ELSEWHERE:
+        msg = f"encoder={encoder!r} is not fitted on expression alone; {ELSEWHERE[encoder]}"
+        raise ValueError(msg)
     if isinstance(encoder, str) and encoder not in ENCODERS:
         msg = f"encoder={encoder!r} is not one of {some(ENCODERS)}; for embeddings made elsewhere write them to obsm"
         raise ValueError(msg)
+    if isinstance(encoder, str):
+        arguments(ENCODERS[encoder], encoder_kwargs, f"encoder={encoder!r}")
     if not isinstance(encoder, str | Encoder) or isinstance(encoder, type):
         msg = f"encoder is a {type(encoder).__name__} without encode(adata); pass such an object, or {some(ENCODERS)}"
         raise TypeError(msg)

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from semiclip._damage import DAMAGE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 TIFF, PICTURE = (".tif", ".tiff"), (".png", ".jpg", ".jpeg")
-# what libraries raise on broken files: there is no one error for it
-BROKEN = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 
 
 class Source(NamedTuple):
@@ -98,7 +82,7 @@ def _tiff(source: Source, *, header_only: bool = False) -> Any:
             needed = error
     try:
         return _pixels(source)  # Pillow knows the common compressions
-    except BROKEN as error:
+    except DAMAGE as error:
         msg = f"{needed}; pip install imagecodecs"
         raise ValueError(msg) from error
 

@@ -10,10 +10,12 @@ import pandas as pd
 
 from semiclip._checks import some
 from semiclip.pp._image_files import PICTURE, TIFF, Source
-from semiclip.pp._tables import without_slashes
+from semiclip.pp._tables import read_table, without_slashes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+FILES = ("FileName_", "PathName_")  # what columns of files begin with
 
 
 class Sites(NamedTuple):
@@ -76,10 +78,10 @@ def _loaded(
 ) -> tuple[pd.DataFrame, str | Path]:
     """Return the table, with text as it is written where it names something, and the folder of its files."""
     if isinstance(table, str | Path):
-        columns = pd.read_csv(table, nrows=0).columns
-        text = [name for name in columns if name in keys or name.startswith(("FileName_", "PathName_"))]
         folder = Path(table).parent if folder is None else folder
-        table = pd.read_csv(table, dtype=dict.fromkeys(text, str))
+        table = read_table(
+            table, lambda names: ([*names], []), text=lambda name: name in keys or name.startswith(FILES)
+        )
     if not isinstance(table, pd.DataFrame):
         msg = f"the table of images is a {type(table).__name__}; pass a DataFrame or the path of a CSV file"
         raise TypeError(msg)

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from semiclip._checks import finite_rows, some, writable
+from semiclip._damage import DAMAGE
 from semiclip._record import record
-from semiclip.pp._image_files import BROKEN, in_order, read, shape
+from semiclip.pp._image_files import in_order, read, shape
 from semiclip.pp._image_table import check_shapes, metadata, sites
 
 if TYPE_CHECKING:
@@ -46,19 +47,19 @@ def images(
     Parameters
     ----------
     table
-        Table, or its CSV file, in the format of LoadData of CellProfiler: one row per site (field of view), with the
-        file of each channel in ``FileName_<channel>``, its folder in ``PathName_<channel>`` and, for one page of a
-        file of several, the page in ``Frame_<channel>``, counted from 0; the last two are optional. Further columns,
-        ``Metadata_…``, tell about the site. Without a page all channels that a file holds are taken, one after
-        another. TIFF (through tifffile), PNG and JPEG (through Pillow) can be read; what a file calls its alpha channel
-        is left out, and colours of PNG and JPEG have 8 bits.
+        Table, or its file (CSV, TSV or parquet), in the format of LoadData of CellProfiler: one row per site (field of
+        view), with the file of each channel in ``FileName_<channel>``, its folder in ``PathName_<channel>`` and, for
+        one page of a file of several, the page in ``Frame_<channel>``, counted from 0; the last two are optional.
+        Further columns, ``Metadata_…``, tell about the site. Without a page all channels that a file holds are taken,
+        one after another. TIFF (through tifffile), PNG and JPEG (through Pillow) can be read; what a file calls its
+        alpha channel is left out, and colours of PNG and JPEG have 8 bits.
     encoder
         Object with ``encode(images)``, such as :class:`semiclip.encoders.ImageEncoder`.
     channels
         Names of the channels in the order in which the encoder gets them; by default all of the table in its order,
         save illumination functions (``FileName_Illum…``).
     folder
-        Where files and relative folders are; by default the folder of the CSV file, or the current one.
+        Where files and relative folders are; by default the folder of the table's file, or the current one.
     well_keys
         Columns that together name a well, as text.
     obs
@@ -172,7 +173,7 @@ def _shapes(site: tuple[Source, ...]) -> list[Any]:
     for source in site:
         try:
             shapes.append(shape(source))
-        except BROKEN as error:
+        except DAMAGE as error:
             shapes.append(f"{type(error).__name__}: {error}")
     return shapes
 
@@ -183,7 +184,7 @@ def _read(job: tuple[tuple[Source, ...], list[tuple[int, int, int]]]) -> tuple[n
     for source, expected in zip(*job, strict=True):
         try:
             values = read(source)
-        except BROKEN as error:
+        except DAMAGE as error:
             msg = f"{source} cannot be read: {error}; mend it or drop its row"
             raise ValueError(msg) from error
         if values.shape != expected or values.dtype.kind not in "buif":

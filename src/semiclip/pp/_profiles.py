@@ -190,7 +190,7 @@ def _read(
     table: Table, keys: list[str], perturbation_key: str, features: str | Sequence[str] | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return description and features of one table, its cells averaged by the keys plate and well."""
-    frame = read_table(table, lambda names: _choose(names, features), text=[PREFIX + key for key in keys])
+    frame = read_table(table, lambda names: _choose(names, features), text={PREFIX + key for key in keys}.__contains__)
     is_obs = frame.columns.str.startswith(PREFIX)
     obs, values = frame.loc[:, is_obs].rename(columns=lambda name: name.removeprefix(PREFIX)), frame.loc[:, ~is_obs]
     numeric = values.select_dtypes("number").columns

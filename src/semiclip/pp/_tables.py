@@ -41,7 +41,7 @@ def read_table(
     table: str | PathLike[str] | pd.DataFrame,
     choose: Callable[[Sequence[str]], tuple[list[str], list[str]]],
     *,
-    text: Sequence[str] = (),
+    text: Callable[[str], bool] = lambda _: False,
 ) -> pd.DataFrame:
     """Read the columns that are wanted: those that describe and those that hold features.
 
@@ -52,7 +52,7 @@ def read_table(
     choose
         Takes the names of all columns and returns the descriptions and the features among them.
     text
-        Descriptions that stay text, such as plate barcodes, which may begin with zeros.
+        Says of a description whether it stays text, such as plate barcodes, which may begin with zeros.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def read_table(
             raise
         msg = f"{path.name} cannot be read as a table: {error}"
         raise ValueError(msg) from error
-    numeric = {name: _as_numbers(frame[name]) for name in described if name not in text}
+    numeric = {name: _as_numbers(frame[name]) for name in described if not text(name)}
     return frame.assign(**{name: column for name, column in numeric.items() if column is not None})
 
 
