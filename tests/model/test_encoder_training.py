@@ -131,7 +131,7 @@ def test_by_default_expression_is_not_augmented(make, mlp, quiet):
 
     class Spy(Callback):
         def on_train_start(self, trainer, pl_module):
-            seen.append(pl_module.augmentation is not None)
+            seen.append(pl_module.data.augmentation is not None)
 
     for pea in (None, True, False):
         make(mlp, student_correction="center").train(1, pea=pea, callbacks=[Spy()], **quiet)

@@ -160,6 +160,8 @@ def test_alternatives_are_compared_with_a_base():
     assert {line.get_linestyle() for line in points} == {"None"}, "nothing is joined"
     assert not [text for text in ax.texts if text.arrow_patch is not None], "no brackets"
     assert legend(ax) == ["a", "b"]
+    numbers = both.assign(rung=both["rung"].map(RUNGS.index))
+    assert written(pl.ablation(numbers, method="method", base=2)) == written(ax)
 
 
 def test_names_of_columns_and_order_of_rungs(table):

@@ -12,7 +12,7 @@ from semiclip.model._rates import MIN_LR, annealed, check_rate, rate_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from semiclip.correction._augmentation import Augmentation
+    from semiclip.model._data import PairedDataModule
     from semiclip.model._module import SemiClipModule
     from semiclip.model._rates import Rate
     from semiclip.model._tensors import MiniBatch
@@ -90,13 +90,13 @@ class DistillationPlan(LightningModule):
         return self.module.objective(student, teacher, label)
 
     @property
-    def augmentation(self) -> Augmentation | None:
-        """What changes student rows in training."""
-        return self.trainer.datamodule.augmentation  # type: ignore[attr-defined]
+    def data(self) -> PairedDataModule:
+        """What the trainer takes mini-batches from."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]  # which Lightning sets
 
     def view(self, batch: MiniBatch) -> torch.Tensor:
         """Return what the adapter sees of student rows in training: the one place for augmentation."""
-        rows, augmentation = batch.source.seen(batch), self.augmentation
+        rows, augmentation = batch.source.seen(batch), self.data.augmentation
         if augmentation is None:
             return rows
         row = batch.row
@@ -108,11 +108,11 @@ class DistillationPlan(LightningModule):
     def setup(self, stage: str) -> None:
         """Take over from Lightning where steps can be graphs, and the classes where another process drew the split."""
         if self.module.objective.needs_labels:
-            self._tell_apart(len(self.trainer.datamodule.classes))  # type: ignore[attr-defined]
+            self._tell_apart(len(self.data.classes))
         self._freeze()  # heads may be new, and another plan may have trained before
         if self.steps_per_call and self.module.capturable and can_capture(self.trainer):
             self.automatic_optimization = False
-            self.trainer.datamodule.steps_per_call = self.steps_per_call  # type: ignore[attr-defined]
+            self.data.steps_per_call = self.steps_per_call
 
     def _tell_apart(self, n_classes: int) -> None:
         objective: Any = self.module.objective
@@ -161,7 +161,7 @@ class DistillationPlan(LightningModule):
         """Return the class of each row where the objective learns from classes, -1 if training has none of it."""
         if not self.module.objective.needs_labels:
             return key
-        return self.trainer.datamodule.class_of_key[key]  # type: ignore[attr-defined]
+        return self.data.class_of_key[key]
 
     def _joint(self, own: torch.Tensor) -> torch.Tensor:
         parts = [torch.empty_like(own) for _ in range(self.trainer.world_size)]
@@ -184,11 +184,10 @@ class DistillationPlan(LightningModule):
         embedded, keys = (torch.cat(parts) for parts in zip(*self._embedded, strict=True))
         self._embedded.clear()
         self._refuse_divergence(torch.isfinite(embedded).all())
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if len(data.held_out) < 2 or not self.module.objective.same_space:
+        if len(self.data.held_out) < 2 or not self.module.objective.same_space:
             return
-        centroids = data.centroids(None if self.module.teacher_adapter is None else self.module.teach)
-        scores = retrieval(embedded, centroids, torch.searchsorted(data.held_out, keys))
+        centroids = self.data.centroids(None if self.module.teacher_adapter is None else self.module.teach)
+        scores = retrieval(embedded, centroids, torch.searchsorted(self.data.held_out, keys))
         self.log_dict({f"validation_{name}": value for name, value in scores.items()}, sync_dist=True)
 
     def _log(self, name: str, loss: torch.Tensor, n: int) -> None:

@@ -66,7 +66,7 @@ def rate_of(part: str, rate: Rate) -> float:
     if part not in rates and STUDENT not in rates:
         msg = f"there is neither a rate of {part!r} nor one of {STUDENT!r}, which others fall back on, in {rates}"
         raise ValueError(msg)
-    return float(rates.get(part, rates.get(STUDENT)))  # type: ignore[arg-type]
+    return float(rates[part if part in rates else STUDENT])
 
 
 def annealed(optimizer: torch.optim.Optimizer, least: list[float], n_epochs: int) -> torch.optim.lr_scheduler.LambdaLR:

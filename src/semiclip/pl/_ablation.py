@@ -43,7 +43,7 @@ def ablation(
     rung: str = "rung",
     seed: str = "seed",
     method: str | None = None,
-    base: str | None = None,
+    base: object = None,
     baseline: str | None = None,
     chance: float | None = None,
     ax: Axes | None = None,
@@ -119,22 +119,23 @@ def ablation(
     if len(rungs) < 2:
         msg = f"column {rung!r} names a single rung, {rungs[0]}; a ladder has two or more"
         raise ValueError(msg)
-    if base is not None and base not in rungs:
+    if base is not None and str(base) not in rungs:
         msg = f"base={base!r} is not a rung; column {rung!r} names {some(rungs)}"
         raise ValueError(msg)
+    compared = None if base is None else rungs.index(str(base))
     values = values.reshape(len(methods), len(rungs), n_seeds)
     palette = colours(methods, palette)
 
     ax = new_axes(size=(4.8, 3.3 + 0.5 * len(methods)))[0] if ax is None else ax
     handles: list[Artist | Container] = []
-    joined: dict[str, Any] = {} if base is None else {"linestyle": "none"}
+    joined: dict[str, Any] = {} if compared is None else {"linestyle": "none"}
     for i, (name, runs) in enumerate(zip(methods, values, strict=True)):
         at = np.arange(len(rungs)) + (i - (len(methods) - 1) / 2) * 0.7 / len(methods)
         ax.plot(at, runs, color=palette[name], **SEEDS, **joined)
         spread = runs.std(axis=1, ddof=1) if n_seeds > 1 else None
         handles.append(ax.errorbar(at, runs.mean(axis=1), spread, label=name, color=palette[name], **MEAN, **joined))
-        if base is not None:
-            ax.axhline(runs[rungs.index(base)].mean(), color=palette[name], **BASE)
+        if compared is not None:
+            ax.axhline(runs[compared].mean(), color=palette[name], **BASE)
     if baseline is not None:
         handles.append(ax.axhline(table[baseline].mean(), label=baseline.replace("_", " "), **BASELINE))
     if chance is not None:
@@ -152,13 +153,13 @@ def ablation(
 
     floor, points = ax.get_ylim()[1], 0
     for name, runs in reversed(list(zip(methods, values, strict=True))):  # from the top down as in the legend
-        steps = pairwise(range(len(rungs))) if base is None else ((rungs.index(base), i) for i in range(len(rungs)))
+        steps = pairwise(range(len(rungs))) if compared is None else ((compared, i) for i in range(len(rungs)))
         for before, after in steps:
             if before != after:
-                ends = (before, after) if base is None else (after, after)
+                ends = (before if compared is None else after, after)
                 _bracket(ax, ends, (floor, points), _gain(runs[after], runs[before], "\n"), palette[name])
         points += ROW * (1 + enough) + 3
-        if base is None and len(rungs) > 2:
+        if compared is None and len(rungs) > 2:
             _bracket(ax, (0, len(rungs) - 1), (floor, points), _gain(runs[-1], runs[0], ", "), palette[name])
             points += ROW + 4
     legend_on_top(ax, handles, below=points / 72)
