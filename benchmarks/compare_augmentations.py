@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +61,13 @@ def main() -> None:
         args.data, args.seeds, args.epochs = ["medium"], 2, 20
     args.rungs = [*dict.fromkeys(["none", *args.rungs])]
     studies = [
-        {"data": data, "seed": seed, "encoder": args.encoder, "quick": args.quick, "cache": str(args.cache)}
+        {"data": data, "seed": seed, "encoder": args.encoder, "quick": args.quick}
         for data in args.data
         for seed in range(args.seeds)
     ]
     kinds = [kind for kind in AUGMENTATIONS if any(kind in RUNGS[rung] for rung in args.rungs)]
-    for _ in in_parallel([{**study, "kind": kind} for study in studies for kind in kinds], make_views, args.jobs):
+    needed = [{**study, "kind": kind} for study in studies for kind in kinds]
+    for _ in in_parallel(needed, partial(make_views, cache=args.cache), args.jobs):
         pass
     jobs = [
         {**study, "rung": rung, "pea": pea, "epochs": args.epochs, "lr": args.lr}
@@ -74,7 +76,7 @@ def main() -> None:
         for pea in (False, True)
     ]
     name = f"compare_augmentations_{args.encoder}{'_quick' if args.quick else ''}"
-    table = run_all(jobs, train, args.out / f"{name}.jsonl", args.jobs).drop(columns="cache")
+    table = run_all(jobs, partial(train, cache=args.cache), args.out / f"{name}.jsonl", args.jobs)
     table = table.assign(
         name=[f"{rung} + PEA" if pea else rung for rung, pea in zip(table["rung"], table["pea"], strict=True)]
     )
@@ -84,11 +86,11 @@ def main() -> None:
     draw(table, args.out / name)
 
 
-def train(job: dict[str, Any]) -> dict[str, Any]:
+def train(job: dict[str, Any], cache: Path) -> dict[str, Any]:
     """Train with the views of a rung, and judge."""
     study, _ = study_by(job["data"], job["seed"], job["encoder"])
     for kind in RUNGS[job["rung"]]:
-        study.mdata["rna"].obsm[kind] = np.load(kept(job, kind), allow_pickle=False)
+        study.mdata["rna"].obsm[kind] = np.load(cache / kept(job, kind), allow_pickle=False)
     model = scl.tl.semiclip(
         study.mdata, student_rep=f"X_{job['encoder']}", teacher_rep="X_image", pair_on=PAIR_ON, **KEYS,
         rng=job["seed"], pea=job["pea"], augment=RUNGS[job["rung"]] or None, max_epochs=job["epochs"],
@@ -100,9 +102,9 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     return {"recall": recall, "preservation": preserved(unseen, "X_semiclip", job["seed"])}
 
 
-def make_views(job: dict[str, Any]) -> dict[str, Any]:
+def make_views(job: dict[str, Any], cache: Path) -> dict[str, Any]:
     """Make the views of one augmentation of a study, unless the folder has them."""
-    path = kept(job, job["kind"])
+    path = cache / kept(job, job["kind"])
     if path.exists():
         return {}
     study, encoder = study_by(job["data"], job["seed"], job["encoder"])
@@ -124,10 +126,10 @@ def how_to(job: dict[str, Any], kind: str) -> dict[str, Any]:
     return (QUICK if job["quick"] else EPOCHS).get(kind, {})
 
 
-def kept(job: dict[str, Any], kind: str) -> Path:
+def kept(job: dict[str, Any], kind: str) -> str:
     """Name the file of the views of one augmentation after all that they depend on."""
     settings = "-".join(str(value) for value in how_to(job, kind).values())
-    return Path(job["cache"]) / f"{job['data']}_{job['seed']}_{job['encoder']}_{kind}{settings}.npy"
+    return f"{job['data']}_{job['seed']}_{job['encoder']}_{kind}{settings}.npy"
 
 
 def summarise(data: str, runs: pd.DataFrame) -> None:
