@@ -61,6 +61,53 @@ class TestModality:
             _checks.nonempty(adata)
 
 
+class Kind:
+    def __init__(self, n_hidden=1, *, ridge=0.5):
+        """Take two arguments."""
+
+
+def hands_on(adata, *, batch_size=1, max_epochs=2, **others):
+    """Stands for what passes arguments on."""
+
+
+class TestArguments:
+    """What is not known is said, and what may be meant."""
+
+    HOMES = {"the model: Model({}=…)": ["n_hidden", "ridge"], "the plan: plan={{{!r}: …}}": ["lr", "ridge"]}
+
+    def refuses(self, given, text, kind=Kind, **how):
+        with pytest.raises(TypeError, match=f"^{message(text)}$"):
+            _checks.arguments(kind, given, "here", **how)
+
+    def test_of_a_class(self):
+        assert _checks.arguments(Kind, {"n_hidden": 2, "ridge": 1}, "here") is None
+        text = "here: got an unexpected keyword argument 'n_hiden'; did you mean 'n_hidden'?"
+        self.refuses({"ridge": 1, "n_hiden": 2}, text)
+        self.refuses({"x": 2}, "here: got an unexpected keyword argument 'x'; Kind takes n_hidden, ridge")
+        self.refuses(
+            {}, "here: missing a required argument: 'adata'; hands_on takes adata, batch_size, max_epochs", hands_on
+        )
+
+    def test_of_what_passes_arguments_on(self):
+        given = {"adata": 1, "deterministic": True, "batch_key": "b"}
+        how = {"also": ["batch_key"], "passed_on": ["deterministic", "min_epochs"], "homes": self.HOMES}
+        assert _checks.arguments(hands_on, given, "here", **how) is None
+        for name, hint in {
+            "n_hidden": "it is an argument of the model: Model(n_hidden=…)",
+            "lr": "it is an argument of the plan: plan={'lr': …}",
+            "ridge": "it is an argument of the model: Model(ridge=…)",  # the first home
+            "learning_rate": "did you mean 'lr' of the plan: plan={'lr': …}?",
+            "bach_size": "did you mean 'batch_size'?",
+            "batchkey": "did you mean 'batch_key'?",
+            "n_epochs": "did you mean 'max_epochs'?",  # and not what is passed on, though min_epochs is nearer
+            "epochs": "did you mean 'max_epochs'?",
+            "determinstic": "did you mean 'deterministic'?",
+            "xyz": "hands_on takes adata, batch_size, max_epochs, batch_key",
+        }.items():
+            text = f"here: got an unexpected keyword argument {name!r}; {hint}"
+            self.refuses({**given, name: 1}, text, hands_on, **how)
+
+
 class TestWritable:
     def test_accepts(self):
         adata = make()
@@ -95,6 +142,14 @@ class TestColumn:
         text = "obs['plate'] (batch_key) has no value in 2 row(s): cell1, cell4; fill or drop them"
         with pytest.raises(ValueError, match=message(text)):
             _checks.column(adata, "plate", "batch_key")
+
+    def test_some_rows_alone(self):
+        adata = make(plate=["1", None, "1", "2", None, "2"])
+        rows = np.array([True, False, True, True, False, False])
+        assert _checks.column(adata, "plate", "batch_key", rows).tolist() == ["1", "1", "2"]
+        text = "obs['plate'] (batch_key) has no value in 1 row(s): cell4; fill or drop them"
+        with pytest.raises(ValueError, match=message(text)):
+            _checks.column(adata, "plate", "batch_key", np.arange(6) > 1)
 
     def test_names_five_and_counts_the_rest(self):
         text = "in 6 row(s): cell0, cell1, cell2, cell3, cell4, … (6 in all); fill or drop them"
@@ -154,6 +209,20 @@ class TestControls:
         for control in ("DMSO", ["A", "DMSO"]):
             with pytest.raises(ValueError, match=message(text)):
                 _checks.controls(adata, "gene", control)
+
+    def test_one_of_several_modalities_needs_a_label_of_its_own(self):
+        rna, image = make(gene=["A", "dmso", "B", "A", "A", "B"]), make(gene=["mock", "A", "A", "mock", "mock", "B"])
+        both = ["mock", "dmso"]
+        assert (_checks.own_labels(rna, "gene", both), _checks.own_labels(image, "gene", both)) == (["dmso"], ["mock"])
+        assert _checks.own_labels(rna, "gene", None) is None
+        assert _checks.known_labels([rna, image], "gene", both) is None
+        assert _checks.known_labels([rna, image], "gene", None) is None
+        text = "control label(s) mock, x match no row of obs['gene']; its most frequent labels are A, B, dmso. Pass the"
+        with pytest.raises(ValueError, match=message(text)):
+            _checks.own_labels(rna, "gene", ["mock", "x"])
+        text = "x match no row of obs['gene'] of any modality; its most frequent labels are A, B, dmso; mock, A, B."
+        with pytest.raises(ValueError, match=message(text)):
+            _checks.known_labels([rna, image], "gene", [*both, "x"])
 
     def test_no_label(self):
         text = "control names no label; pass the label(s), or control=None for data without controls"

@@ -1,3 +1,4 @@
+import logging
 import re
 from collections import Counter
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiclip._pairing import pair_rows, pair_rows_in_place
+from semiclip._pairing import keys_of, pair_rows, pair_rows_in_place
 
 ON = ["drug", "dose"]
 KEYS = {"pair_on": ON, "perturbation_key": "drug", "control": "dmso"}
@@ -95,7 +96,8 @@ def paired(student, teacher):
         (9.9999999e-10, 1e-9, True),
         (123456.4, 123456.0, True),
         (123457, 123456, False),
-        (12345678.0, 12345700.0, True),
+        (12345678.0, 12345700.0, False),
+        (12345678, 12345678.0, True),
         (-0.1, -0.1000000001, True),
         (-0.1, 0.1, False),
         (np.float32(0.1), 0.1, True),
@@ -107,7 +109,13 @@ def test_doses_match_to_six_significant_digits(one, other, same):
     assert paired(one, other) == paired(other, one) == same
 
 
-@given(mantissa=st.integers(100_000, 999_999), exponent=st.integers(-15, 9), noise=st.floats(-4e-8, 4e-8))
+def test_whole_numbers_are_names_of_any_length():
+    student, teacher = make(cid=[11954225, 11954226]), make(cid=np.array([11954226.0, 11954225.0]))
+    pairing = pair_rows(student, teacher, pair_on="cid", perturbation_key=None, control=None)
+    assert (pairing.n_keys, pairing.student.tolist(), pairing.teacher.tolist()) == (2, [0, 1], [1, 0])
+
+
+@given(mantissa=st.integers(100_000, 999_999), exponent=st.integers(-15, 4), noise=st.floats(-4e-8, 4e-8))
 def test_doses_that_agree_to_six_digits_are_one(mantissa, exponent, noise):
     written = float(f"{mantissa}e{exponent - 5}")
     computed = mantissa * 10.0 ** (exponent - 5) * (1 + noise)
@@ -202,9 +210,29 @@ def test_numbers_and_text_are_not_compared():
 def test_missing_values_and_columns_are_named():
     whole = from_rows([("a", 1), ("dmso", 0), ("b", 1)])
     holes = from_rows([("a", 1), ("dmso", np.nan), ("b", np.nan)])
-    refuses(ValueError, "obs['dose'] (pair_on) has no value in 2 row(s): cell1, cell2", whole, holes)
+    refuses(ValueError, "obs['dose'] (pair_on) has no value in 1 row(s): cell2; fill or drop them", whole, holes)
+    message = "obs['dose'] (pair_on) has no value in 2 row(s): cell1, cell2; fill or drop them"
+    refuses(ValueError, message, whole, holes, perturbation_key=None, control=None)  # no row is known to be a control
     without = make(drug=["a", "dmso"])
     refuses(KeyError, "pair_on='dose' is not a column of obs, which has drug", without, whole)
+
+
+@pytest.mark.parametrize(
+    "hole", [np.nan, np.inf, None, pd.NA], ids=["nan", "inf", "None in text", "NA in whole numbers"]
+)
+def test_controls_need_no_key(hole):
+    rows = [("a", 1), ("dmso", 0), ("b", 2), ("dmso", 0)]
+    whole, holes = from_rows(rows), from_rows(rows)
+    if hole is None:
+        whole.obs["dose"] = whole.obs["dose"].astype(str)
+        holes.obs["dose"] = pd.array(["1.0", None, "2.0", None], dtype=object)
+    else:
+        holes.obs["dose"] = pd.array([1, pd.NA, 2, pd.NA], dtype="Int64") if hole is pd.NA else [1.0, hole, 2.0, hole]
+    expected = pair_rows(whole, whole, **KEYS)
+    for pairing in (pair_rows(whole, holes, **KEYS), pair_rows(holes, whole, **KEYS), pair_rows(holes, holes, **KEYS)):
+        assert pairing.student.tolist() == pairing.teacher.tolist() == [0, -1, 1, -1]
+        pd.testing.assert_frame_equal(pairing.counts, expected.counts)
+    assert keys_of(holes, ON, holes.obs["drug"].to_numpy() != "dmso").tolist() == [0, -1, 1, -1]
 
 
 def test_infinite_doses_are_named():
@@ -219,7 +247,70 @@ def test_no_column_to_pair_on():
 
 def test_a_control_label_that_one_modality_lacks():
     student, teacher = from_rows([("a", 1), ("dmso", 0)]), from_rows([("a", 1)])
-    refuses(ValueError, "control label(s) dmso match no row of obs['drug']", student, teacher)
+    refuses(
+        ValueError,
+        "control label(s) dmso match no row of obs['drug']; its most frequent labels are a.",
+        student,
+        teacher,
+    )
+    refuses(ValueError, "control label(s) dmso, mock match no row", student, teacher, control=["dmso", "mock"])
+
+
+def test_each_modality_may_have_its_own_control_label():
+    student, teacher = from_rows([("a", 1), ("dmso", 0), ("b", 1)]), from_rows([("mock", 0), ("a", 1), ("mock", 0)])
+    pairing = pair_rows(student, teacher, **KEYS | {"control": ["dmso", "mock"]})
+    assert pairing.student.tolist() == [0, -1, -1]
+    assert pairing.teacher.tolist() == [-1, 0, -1]
+    assert pairing.counts["drug"].tolist() == ["a", "b"]
+    message = (
+        "control label(s) water match no row of obs['drug'] of any modality; its most frequent labels are a, dmso, b; "
+        "mock, a. Pass the right label(s) as control=, or control=None for data without controls"
+    )
+    refuses(ValueError, message, student, teacher, control=["dmso", "mock", "water"])
+    message = "Pass the right label(s) as control=, several where modalities name their controls differently, or contr"
+    refuses(ValueError, message, student, teacher, control="dmso")
+
+
+class TestLog:
+    """Controls are neither kept nor lost."""
+
+    def messages(self, caplog, student, teacher):
+        pairing = pair_rows(*(from_rows([("dmso", 0), *rows]) for rows in (student, teacher)), **KEYS)
+        with caplog.at_level(logging.INFO, logger="semiclip"):
+            pairing.log("gex", "cells")
+        return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+    def test_says_what_pairs(self, caplog):
+        found = self.messages(caplog, [("a", 1), ("a", 1), ("b", 1)], [("a", 1), ("c", 1), ("d", 1), ("d", 1)])
+        assert found == [
+            (
+                "INFO",
+                "1 keys are shared, of 2 in gex and 3 in cells; of the treated rows, 2 of 3 in gex and 1 of 4 in cells "
+                "have a partner, and the others take no part",
+            )
+        ]
+
+    @pytest.mark.parametrize(
+        ("student", "teacher", "counts"),
+        [
+            ("abc", "axyz", "1 of 3 keys and 1 of 3 treated rows"),  # less than half of the keys of the smaller side
+            ("aaabc", "axyz", "1 of 3 keys and 3 of 5 treated rows"),
+            ("abbb", "a", "1 of 2 keys and 1 of 4 treated rows"),  # of the rows alone
+        ],
+    )
+    def test_warns_where_less_than_half_is_left(self, caplog, student, teacher, counts):
+        found = self.messages(caplog, *([(name, 1) for name in side] for side in (student, teacher)))
+        assert found[1:] == [
+            (
+                "WARNING",
+                f"{counts} in gex have a partner in cells: if these should be more, scl.pp.check(mdata, ...) finds "
+                "what is spelt or measured otherwise, and scl.pp.pair(mdata, ...) lists the keys",
+            )
+        ]
+
+    @pytest.mark.parametrize(("student", "teacher"), [("ab", "ax"), ("abcd", "ab"), ("aabb", "abxyz"), ("a", "a")])
+    def test_half_is_enough(self, caplog, student, teacher):
+        assert len(self.messages(caplog, *([(name, 1) for name in side] for side in (student, teacher)))) == 1
 
 
 class TestInPlace:

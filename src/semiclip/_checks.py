@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from inspect import signature
+from difflib import get_close_matches
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 UNSET: Any = object()  # the default of an argument for which None has a meaning
+USUAL = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "rng", "random_state": "rng"}  # names that others use
 
 
 def some(items: Iterable[object], limit: int = 5) -> str:
@@ -26,22 +28,57 @@ def some(items: Iterable[object], limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown}, … ({len(names)} in all)"
 
 
-def arguments(kind: Callable[..., Any], given: Mapping[str, Any], what: str) -> None:
-    """Refuse arguments that a class does not take, and the lack of one that it needs."""
+def arguments(
+    kind: Callable[..., Any],
+    given: Mapping[str, Any],
+    what: str,
+    *,
+    also: Iterable[str] = (),
+    passed_on: Iterable[str] = (),
+    homes: Mapping[str, Iterable[str]] | None = None,
+) -> None:
+    """Refuse arguments that a class does not take, and the lack of one that it needs; say what may be meant.
+
+    Where it takes any and hands them on, ``passed_on`` names those that arrive, and ``also`` what the caller takes.
+    ``homes`` are the arguments of others, by a text with ``{}`` for the name that says how they are given there.
+    """
+    parameters = signature(kind).parameters.values()
+    own = list(dict.fromkeys([*(each.name for each in parameters if each.kind is not Parameter.VAR_KEYWORD), *also]))
+    passed_on = list(passed_on)
+    unknown = [name for name in given if name not in (*own, *passed_on)]
     try:
         signature(kind).bind(**given)
+        if passed_on and unknown:
+            msg = f"got an unexpected keyword argument {unknown[0]!r}"
+            raise TypeError(msg)
     except TypeError as error:
-        msg = f"{what}: {error}; {kind.__name__} takes {some(signature(kind).parameters, 99)}"
+        hint = _hint(unknown[0], own, passed_on, homes or {}) if unknown else ""
+        msg = f"{what}: {error}; {hint or f'{kind.__name__} takes {some(own, 99)}'}"
         raise TypeError(msg) from error
 
 
-def modality(mdata: MuData, name: str) -> AnnData:
+def _hint(name: str, own: Sequence[str], passed_on: Sequence[str], homes: Mapping[str, Iterable[str]]) -> str:
+    """Say where an argument belongs, or which one is much like it."""
+    theirs: dict[str, str] = {}
+    for home, names in homes.items():
+        theirs = {**dict.fromkeys(names, home), **theirs}  # what several take belongs to the first
+    if name in theirs:
+        return f"it is an argument of {theirs[name].format(name)}"
+    meant = USUAL.get(name, name)
+    near = (get_close_matches(meant, known, 1) for known in (own, list(theirs), passed_on))  # the likeliest first
+    if not (found := next(filter(None, near), [])):
+        return ""
+    where = theirs.get(found[0])
+    return f"did you mean {found[0]!r}{f' of {where.format(found[0])}' if where else ''}?"
+
+
+def modality(mdata: MuData, name: str, way_out: str = "name yours with modalities={...}") -> AnnData:
     """Return one modality, which must exist and hold observations."""
     if not hasattr(mdata, "mod"):
         msg = f"a MuData with the modality {name!r} is needed, not {type(mdata).__name__}"
         raise TypeError(msg)
     if name not in mdata.mod:
-        msg = f"the MuData has no modality {name!r}, only {some(mdata.mod)}; name yours with modalities={{...}}"
+        msg = f"the MuData has no modality {name!r}, only {some(mdata.mod)}; {way_out}"
         raise KeyError(msg)
     return nonempty(mdata.mod[name], f"modality {name!r}")
 
@@ -79,13 +116,13 @@ def spare(key_added: str, student_rep: str) -> None:
         raise ValueError(msg)
 
 
-def column(adata: AnnData, key: str, parameter: str) -> pd.Series:
-    """Return a column of ``obs`` that has no missing value."""
+def column(adata: AnnData, key: str, parameter: str, rows: np.ndarray | None = None) -> pd.Series:
+    """Return a column of ``obs``, or the rows of a mask of it, that has no missing value."""
     if key not in adata.obs:
         msg = f"{parameter}={key!r} is not a column of obs, which has {some(adata.obs.columns)}"
         raise KeyError(msg)
-    values = adata.obs[key]
-    if missing := adata.obs_names[values.isna()].tolist():
+    values = adata.obs[key] if rows is None else adata.obs[key][rows]
+    if missing := values.index[values.isna()].tolist():
         msg = f"obs[{key!r}] ({parameter}) has no value in {len(missing)} row(s): {some(missing)}; fill or drop them"
         raise ValueError(msg)
     return values
@@ -109,6 +146,49 @@ def controls(adata: AnnData, perturbation_key: str | None, control: str | Sequen
     """
     if control is None:
         return np.zeros(adata.n_obs, dtype=bool)
+    found, absent = _told_apart(adata, perturbation_key, control)
+    if absent:
+        msg = f"{_absent([adata], perturbation_key, absent)}, or control=None for data without controls"
+        raise ValueError(msg)
+    return adata.obs[perturbation_key].isin(found).to_numpy()
+
+
+def own_labels(
+    adata: AnnData, perturbation_key: str | None, control: str | Sequence[str] | None
+) -> Sequence[str] | None:
+    """Return those of the control labels that one of several modalities has, since each may have its own.
+
+    Raises
+    ------
+    ValueError
+        If it has none of them.
+    """
+    if control is None:
+        return None
+    found, absent = _told_apart(adata, perturbation_key, control)
+    if not found:
+        msg = (
+            f"{_absent([adata], perturbation_key, absent)}, several where modalities name their controls differently, "
+            "or control=None for data without controls"
+        )
+        raise ValueError(msg)
+    return found
+
+
+def known_labels(sides: Sequence[AnnData], perturbation_key: str | None, control: str | Sequence[str] | None) -> None:
+    """Refuse a control label that none of several modalities has."""
+    if control is None:
+        return
+    absents = [_told_apart(side, perturbation_key, control)[1] for side in sides]
+    if nowhere := [label for label in absents[0] if all(label in absent for absent in absents)]:
+        msg = f"{_absent(sides, perturbation_key, nowhere)}, or control=None for data without controls"
+        raise ValueError(msg)
+
+
+def _told_apart(
+    adata: AnnData, perturbation_key: str | None, control: str | Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the control labels that are there and those that are not."""
     if perturbation_key is None:
         msg = f"control={control!r} needs perturbation_key=, the obs column that holds this label"
         raise ValueError(msg)
@@ -117,14 +197,18 @@ def controls(adata: AnnData, perturbation_key: str | None, control: str | Sequen
     if not wanted:
         msg = "control names no label; pass the label(s), or control=None for data without controls"
         raise ValueError(msg)
-    if absent := [label for label in wanted if not (labels == label).any()]:
-        counts = labels.value_counts()
-        msg = (
-            f"control label(s) {some(absent)} match no row of obs[{perturbation_key!r}]; its most frequent labels are "
-            f"{some(counts.index, 5)}. Pass the right label(s) as control=, or control=None for data without controls"
-        )
-        raise ValueError(msg)
-    return labels.isin(wanted).to_numpy()
+    there = [bool((labels == label).any()) for label in wanted]
+    found = [label for label, is_there in zip(wanted, there, strict=True) if is_there]
+    return found, [label for label, is_there in zip(wanted, there, strict=True) if not is_there]
+
+
+def _absent(sides: Sequence[AnnData], perturbation_key: str | None, absent: Sequence[str]) -> str:
+    frequent = [some(side.obs[perturbation_key].value_counts().index, 5) for side in sides]
+    where = "" if len(sides) == 1 else " of any modality"
+    return (
+        f"control label(s) {some(absent)} match no row of obs[{perturbation_key!r}]{where}; its most frequent labels "
+        f"are {'; '.join(frequent)}. Pass the right label(s) as control="
+    )
 
 
 def representation(adata: AnnData, use_rep: str, parameter: str = "use_rep") -> np.ndarray:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from anndata import AnnData
 
 
@@ -32,3 +31,17 @@ def record(adata: AnnData, key: str, params: Mapping[str, Any], **results: Any) 
     """Keep ``params`` and ``results`` in ``uns["semiclip"][key]``, replacing an earlier run under the same key."""
     entry = {"params": storable(dict(params)), **results}
     adata.uns["semiclip"] = {**adata.uns.get("semiclip", {}), key: entry}
+
+
+def made_by(encoder: object) -> dict[str, str]:
+    """Return what tells an encoder from others, to be recorded beside what it made; nothing if it does not tell."""
+    fingerprint = getattr(encoder, "fingerprint", None)
+    return {} if fingerprint is None else {"fingerprint": fingerprint}
+
+
+def recorded_fingerprint(adata: AnnData, key: str) -> str | None:
+    """Return the fingerprint of the encoder that made ``obsm[key]``, or ``None`` if nothing tells."""
+    entry: Any = adata.uns
+    for name in ("semiclip", key, "fingerprint"):
+        entry = entry.get(name) if isinstance(entry, Mapping) else None
+    return str(entry) if isinstance(entry, str) else None

@@ -70,6 +70,20 @@ def test_whole_counts_are_told_from_others(convert):
     assert not make(convert(values)).whole
 
 
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
+def test_says_once_that_counts_are_not_whole(convert, caplog):
+    for values, normalize in ((counts(), True), (np.log1p(counts()), False)):
+        make(convert(values), normalize).read(np.arange(12))
+    assert caplog.messages == []
+    data = make(convert(np.log1p(counts())))
+    for row in range(12):
+        data.restore(np.array([row]), data.read(np.array([row])))
+    assert caplog.messages == [
+        "expression holds numbers that are not whole, but is scaled to 10,000 counts in each sample and logged; if it "
+        "is normalised already, pass the layer of the counts as layer= or normalize=False, or put counts in its place"
+    ]
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [(np.nan, "expression is NaN or infinite in 1 row.s.: row 4"), (-1, "expression is negative in 1 row.s.: row 4")],

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
 
@@ -38,6 +38,7 @@ design = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 2)), min_size=1, 
 @settings(max_examples=150, deadline=None)
 def test_mixes_the_sample_with_others_of_its_perturbation_and_if_possible_batch(codes, k, seed):
     group, batch = np.array(codes).T
+    assume((group < 0).all() or any(partners(group, batch, i) for i in range(len(group))))
     rows = np.random.default_rng(seed).integers(0, len(group), 30)
     weights = draw(make(group, batch), k, rows, seed)
     assert weights.dtype == np.float32
@@ -56,6 +57,25 @@ def test_a_lone_sample_and_one_of_no_group_stay_as_they_are():
     out = draw(make([0, 1, 1, -1, -1, 7], values=values), k=3)
     for i, same in enumerate([True, False, False, True, True, True]):
         assert np.array_equal(out[i], values[i]) == same
+
+
+def test_says_how_many_samples_have_no_other_to_be_mixed_with(caplog):
+    draw(make([0, 0, 1, -1, 2, 1, 7]))
+    assert caplog.messages == [
+        "2 of the 6 samples with a perturbation have no other of the same to be mixed with, so they stay as they are"
+    ]
+    caplog.clear()
+    draw(make([0, 0, -1], batch=[0, 1, 0]))
+    draw(make([-1, -1]))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("group", [[0], [4, -1, 0, -1, 2]])
+def test_refuses_data_in_which_no_sample_has_another_to_be_mixed_with(group):
+    n = sum(code >= 0 for code in group)
+    message = rf"none of the {n} sample.s. with a perturbation has another .* pair on fewer columns \(pair_on=\)"
+    with pytest.raises(ValueError, match=message):
+        MWO().fit(make(group), np.random.default_rng(0))
 
 
 def test_another_batch_serves_only_where_the_own_has_no_other_sample():

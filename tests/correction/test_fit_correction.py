@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from semiclip.correction import PEA, RECIPES, Affine, Correction, correct, fit_correction
 from semiclip.correction._augmentation import Augmentation
-from semiclip.correction._correct import control_rows
+from semiclip.correction._correct import control_rows, short_of_controls
 
 
 def study(n_controls=(30, 45, 25), n_treated=60, d=5, seed=0):
@@ -186,3 +187,20 @@ def test_reference_rows_are_those_of_each_batch_or_all(at_least, short, caplog):
         control_rows(batch, control, "raise", None, at_least=at_least)
     with pytest.raises(ValueError, match="have fewer than 13 controls: "):
         control_rows(batch, control, "pooled", None, at_least=13)
+
+
+def test_a_way_out_is_named_only_where_it_leads_out():
+    batch, control = np.repeat([0, 1, 2], 4), np.arange(12) < 4
+    few = "Mark their controls: there are 1 in all batches together, too few to stand in for them"
+    start = "2 batch(es) have fewer than two controls: 1 (0), 2 (0). Mark their controls, drop these batches, or "
+    with pytest.raises(
+        ValueError, match=f"^{re.escape(start)}correct them with the controls of all batches by fallback="
+    ):
+        short_of_controls(batch, control, "raise", None)
+    with pytest.raises(ValueError, match="^[^.]*. Mark their controls, .* with the controls of all batches by asking$"):
+        short_of_controls(batch, control, "raise", None, way_out="by asking")
+    assert short_of_controls(batch, control, "pooled", ["a", "b", "c"]) == {1: "b (0)", 2: "c (0)"}
+    assert short_of_controls(batch, control | True, "raise", None) == {}
+    for fallback in ("raise", "pooled"):
+        with pytest.raises(ValueError, match=f"^3 batch.*: 0 .1., 1 .0., 2 .0.. {few}$"):
+            short_of_controls(batch, np.arange(12) < 1, fallback, None)

@@ -175,13 +175,13 @@ def test_a_model_that_draws_gives_the_same_values_each_time():
     np.testing.assert_array_equal(encoder.encode(pictures()), encoder.encode(pictures()))
 
 
-def test_takes_the_accelerator_for_modules_alone(network, monkeypatch):
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
-    assert ImageEncoder(network, size=16)._device().type == "meta"
+def test_takes_the_gpu_for_modules_alone(network, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert ImageEncoder(network, size=16)._device().type == "cuda"
     assert ImageEncoder(lambda x: x, size=16)._device().type == "cpu"
+    assert ImageEncoder(lambda x: x, size=16, device="meta")._device().type == "meta"
     assert ImageEncoder(network, size=16, device="cpu")._device().type == "cpu"
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert ImageEncoder(network, size=16)._device().type == "cpu"
 
 

@@ -1,4 +1,5 @@
 import re
+import tracemalloc
 
 import anndata
 import numpy as np
@@ -16,7 +17,7 @@ from semiclip.encoders import (
     Trainable,
     _protocol,
 )
-from semiclip.encoders._protocol import align, counts, rows_where
+from semiclip.encoders._protocol import align, anywhere, counts, rows_where
 
 VALUES = np.arange(12.0).reshape(3, 4)
 
@@ -64,6 +65,52 @@ def test_rows_where(convert):
     assert rows_where(convert(values), lambda x: x > 99).tolist() == []
     values[1, 0] = np.nan
     assert rows_where(convert(values), np.isnan).tolist() == [1]
+
+
+def unpruned(values):
+    """Make a csr matrix with room for more values than it has."""
+    thin = sparse.csr_matrix(values)
+    thin.data = np.append(thin.data, [-9, -9])
+    thin.indices = np.append(thin.indices, [0, 0]).astype(thin.indices.dtype)
+    return thin
+
+
+@pytest.mark.parametrize("block", [1, 3, 10, 1000])
+@pytest.mark.parametrize("convert", [np.asarray, np.asfortranarray, sparse.csr_array, sparse.csc_array, unpruned])
+def test_rows_of_large_matrices_are_found_in_blocks(convert, block, monkeypatch):
+    monkeypatch.setattr(_protocol, "BLOCK_VALUES", block)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        values = rng.poisson(0.5, rng.integers(1, 12, 2)) * rng.choice([1, 1, 1, -1], (1, 1))
+        values[rng.random(values.shape) < 0.02] = -1
+        converted = convert(values)
+        expected = [i for i, row in enumerate(values) if any(value < 0 for value in row)]
+        assert rows_where(converted, lambda x: x < 0).tolist() == expected
+        assert anywhere(converted, lambda x: x < 0) == bool(expected)
+    for shape in ((0, 3), (3, 0)):
+        assert rows_where(convert(np.zeros(shape)), lambda x: x < 0).tolist() == []
+
+
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_array, sparse.csc_array])
+def test_rows_are_found_with_little_memory_and_one_value_is_enough_to_know_that_there_is_any(convert):
+    values, blocks = np.full((4000, 500), 2, np.float32), []
+    values[0, 0] = 0.5
+    values = convert(values)
+
+    def wrong(x):
+        blocks.append(x.size)
+        return x != np.round(x)
+
+    tracemalloc.start()
+    try:
+        assert rows_where(values, wrong).tolist() == [0]
+        assert tracemalloc.get_traced_memory()[1] < 5e6, "a block of 1 MB, rather than 8 MB"
+    finally:
+        tracemalloc.stop()
+    assert sum(blocks) == 4000 * 500
+    n = len(blocks)
+    assert anywhere(values, wrong)
+    assert len(blocks) == n + 1 < 2 * n
 
 
 @pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_array])

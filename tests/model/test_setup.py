@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import semiclip as scl
 from semiclip.correction import PEA, correct
 from semiclip.model import SemiClip
 
@@ -223,3 +224,45 @@ def test_an_empty_modality(mdata, setup):
     empty = mudata.MuData({"rna": mdata["rna"].copy(), "image": mdata["image"][:0].copy()})
     with pytest.raises(ValueError, match="modality 'image' has no observations"):
         SemiClip.setup_mudata(empty, **setup)
+
+
+def test_guides_of_one_gene_are_held_out_together(mdata, setup, quiet, caplog):
+    """Whose teacher samples are the same, so that a guide of a gene that trains says nothing new."""
+    rng = np.random.default_rng(0)
+    for adata in mdata.mod.values():
+        control = (adata.obs["perturbation"] == "control").to_numpy()
+        adata.obs["gene"] = np.where(control, "control", adata.obs["perturbation"].astype(str))
+        guide = [f"{gene}_{i}" for gene, i in zip(adata.obs["gene"], rng.integers(3, size=adata.n_obs), strict=True)]
+        adata.obs["guide"] = np.where(control, "control", guide)
+    SemiClip.setup_mudata(mdata, **{**setup, "pair_on": "gene", "perturbation_key": "guide"})
+    model = SemiClip(mdata)
+    with caplog.at_level("INFO", logger="semiclip"):
+        model.train(1, train_size=0.7, **quiet)
+    obs = mdata["rna"].obs
+    genes, guides = (obs[key].iloc[model.validation_indices].unique() for key in ("gene", "guide"))
+    assert len(guides) > len(genes) > 1
+    assert not set(genes) & set(obs["gene"].iloc[model.train_indices])
+    treated = obs[obs["gene"] != "control"]
+    n_tied = treated["guide"].nunique() - treated["gene"].nunique()
+    assert f"{n_tied} join others" in caplog.text
+
+    SemiClip.setup_mudata(mdata, **{**setup, "pair_on": "gene", "perturbation_key": "guide", "split_key": "guide"})
+    alone = SemiClip(mdata)
+    alone.train(1, train_size=0.7, **quiet)
+    torn = set(obs["gene"].iloc[alone.validation_indices]) & set(obs["gene"].iloc[alone.train_indices])
+    assert torn, "what is named is what is split by"
+
+
+def test_a_student_that_is_corrected_already_is_warned_of(mdata, setup, caplog):
+    keys = {name: setup[name] for name in ("perturbation_key", "control", "batch_key")}
+    scl.pp.pea_correct(mdata["rna"], use_rep="X_pca", **keys)
+    SemiClip.setup_mudata(mdata, **{**setup, "student_rep": "X_pca_tvn"})
+    SemiClip(mdata, student_correction=None)
+    assert "corrected already" not in caplog.text
+    SemiClip(mdata)
+    assert "obsm['X_pca_tvn'] is corrected already, by scl.pp.pea_correct" in caplog.text
+    assert "pass student_rep='X_pca'" in caplog.text
+    caplog.clear()
+    SemiClip.setup_mudata(mdata, **setup)
+    SemiClip(mdata)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]

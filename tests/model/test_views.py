@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import mudata as md
 import numpy as np
 import pytest
 import torch
 from lightning import Callback
 
+import semiclip as scl
 from semiclip.correction import PEA
 from semiclip.correction._augmentation import Augmentation
 from semiclip.model import SemiClip
@@ -197,5 +200,53 @@ def test_views_that_are_none_are_refused_before_anything_is_trained(trained, mda
     rna.obsm["stale"] = rna.obsm[KEY][:, :, ::-1].copy()
     with pytest.raises(ValueError, match=r"controls have other values in obsm\['stale'\] than in obsm\['X_pca'\]"):
         trained(augment="stale")
+    for size, refused in ((0.03, True), (0.001, False)):  # of the embedding, such as that of another seed
+        noise = np.random.default_rng(0).normal(size=rna.obsm["X_pca"].shape).astype(np.float32)
+        near = rna.obsm["X_pca"] + size * np.abs(rna.obsm["X_pca"]) * noise
+        rna.obsm["near"] = near[:, None]
+        with pytest.raises(ValueError, match="controls have other values") if refused else nullcontext():
+            trained(augment="near")
     with pytest.raises(ValueError, match=rf"'gaps'\] holds NaN or infinite values in 1 row\(s\): {rna.obs_names[4]}"):
         trained(augment="gaps")
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_views_of_another_design_are_refused(mdata, setup, quiet, tmp_path, stored):
+    rna = mdata["rna"]
+    rna.obs["run"] = np.arange(rna.n_obs) % 4
+    encoder = scl.pp.encode(rna, encoder="pca", n_components=8)
+    keys = {name: setup[name] for name in ("pair_on", "perturbation_key", "control", "batch_key")}
+    scl.pp.augment(rna, "mwo", encoder=encoder, **keys, progress_bar=False)
+    scl.pp.augment(rna, "mwo", encoder=encoder, **keys, split_key="run", key_added="by_run", progress_bar=False)
+    if stored:
+        mdata.write_h5mu(tmp_path / "data.h5mu")
+        mdata = md.read_h5mu(tmp_path / "data.h5mu")
+
+    def train(augment, **changed):
+        SemiClip.setup_mudata(mdata, **{**setup, **changed})
+        SemiClip(mdata).train(1, augment=augment, **quiet)
+
+    train(KEY)
+    train("by_run", split_key="run")
+    with pytest.raises(ValueError, match=r"made with split_key=None, but the setup has \['run'\].*mix samples"):
+        train(KEY, split_key="run")
+    with pytest.raises(ValueError, match=r"by scl\.pp\.augment\(\.\.\., split_key=None\)"):
+        train("by_run")
+    with pytest.raises(ValueError, match=r"pair_on=\['perturbation', 'dose'\], but the setup has \['perturbation'\]"):
+        train(KEY, pair_on="perturbation")
+    SemiClip.setup_mudata(mdata, **setup)
+    del mdata["rna"].uns["semiclip"]  # made elsewhere
+    train(KEY, split_key="run")
+
+
+def test_views_by_another_encoder_are_refused_also_without_controls(mdata, setup, quiet):
+    rna = mdata["rna"]
+    encoder = scl.pp.encode(rna, encoder="pca", n_components=8)
+    other = scl.encoders.PCAEncoder(n_components=8).fit(rna[: rna.n_obs // 2])
+    keys = {**{name: setup[name] for name in ("pair_on", "perturbation_key", "batch_key")}, "control": None}
+    SemiClip.setup_mudata(mdata, **{**setup, "control": None})
+    for each in (encoder, other):
+        scl.pp.augment(rna, "mwo", encoder=each, **keys, progress_bar=False)
+        refused = pytest.raises(ValueError, match=rf"'{KEY}'\] was made with another encoder than obsm\['X_pca'\]")
+        with nullcontext() if each is encoder else refused:
+            SemiClip(mdata).train(1, augment=KEY, **quiet)

@@ -79,6 +79,22 @@ def test_other_names_of_the_columns_and_a_layout_for_all_plates(layout):
     assert adata.obs["row"].tolist() == ["first", "third"]
 
 
+def test_finds_the_columns_of_images_by_their_prefix(layout):
+    adata = samples(["p1", "p2"], ["A1", "C3"])
+    adata.obs.columns = ["Metadata_Plate", "Metadata_Well"]
+    for plate_map in (layout, layout.add_prefix("Metadata_")):
+        annotated = scl.pp.annotate(adata, plate_map, copy=True)
+        assert annotated.obs["dose"].tolist() == [0.0, 3.0]
+        assert annotated.obs.columns.tolist() == ["Metadata_Plate", "Metadata_Well", "drug", "dose", "edge"]
+    named = layout.rename(columns={"Plate": "Barcode"})
+    renamed = scl.pp.annotate(adata, named, on={"Plate": "Barcode", "Well": "Well"}, copy=True)
+    assert renamed.obs["dose"].tolist() == [0.0, 3.0]
+    adata.obs["Plate"] = "p1"  # the name itself comes first
+    adata.obs["Well"] = "B12"
+    scl.pp.annotate(adata, layout)
+    assert adata.obs["dose"].tolist() == [1.5, 1.5]
+
+
 @pytest.mark.parametrize("name", ["map.csv", "map.csv.gz", "map.tsv", "map.txt"])
 def test_reads_files_as_they_were_meant(tmp_path, name):
     """Barcodes keep their zeros, labels that pandas takes for gaps stay labels, and numbers are numbers."""
@@ -99,6 +115,14 @@ def test_reads_files_as_they_were_meant(tmp_path, name):
     np.testing.assert_array_equal(adata.obs["dose"], [0.0, 0.1, np.nan, 2.5])
     assert adata.obs["batch"].tolist() == [1, 1, 2, 2]
     assert adata.obs["note"].isna().all()
+
+
+def test_a_label_of_nothing_beside_numbers_is_a_label(tmp_path):
+    (tmp_path / "map.csv").write_text("Plate,Well,drug,dose\n1,A1,None,NA\n1,A2,101,2.5\n")
+    adata = samples(["1", "1"], ["A01", "A02"])
+    scl.pp.annotate(adata, tmp_path / "map.csv")
+    assert adata.obs["drug"].tolist() == ["None", "101"]
+    np.testing.assert_array_equal(adata.obs["dose"], [np.nan, 2.5])
 
 
 def test_an_index_that_pandas_wrote_is_no_column(layout, tmp_path):
@@ -188,6 +212,7 @@ def test_refuses(layout):
     refuses(KeyError, "the plate map has no column Plate, only plate, Well", plate_map=layout.rename(columns=str.lower)
             .rename(columns={"well": "Well"}))  # fmt: skip
     refuses(KeyError, "on='plate' is not a column of obs, which has Plate, Well", on=("plate", "Well"))
+    refuses(KeyError, "as in on={'<column of obs>': 'plate'}", on=("plate", "Well"))
     refuses(ValueError, "obs['Well'] (on) has no value in 1 row(s): s1", samples(["p1", "p1"], ["A1", None]))
     refuses(ValueError, "on names no column; name those that say plate and well", on=())
     repeated = layout.set_axis(["Plate", "Well", "drug", "drug", "edge"], axis=1)

@@ -93,6 +93,44 @@ def test_an_encoder_that_reads_another_layer_than_is_augmented_finds_what_was_dr
     np.testing.assert_array_equal(own.obsm["views"], rna.obsm["views"])
 
 
+class Spy(Same):
+    """Keeps what it is fitted on."""
+
+    def fit(self, expression, rng):
+        self.fitted = expression
+        return super().fit(expression, rng)
+
+
+class Batches(Plain):
+    """Gives the batch of each row as its embedding."""
+
+    def encode(self, adata):
+        assert adata.obs_names.str.cat(adata.obs["batch"].astype(str)).is_unique
+        return adata.obs["batch"].cat.codes.to_numpy()[:, None]
+
+
+def test_an_augmentation_is_told_keys_and_batches_and_the_encoder_its_rows(rna, monkeypatch):
+    rna = rna[np.random.default_rng(0).permutation(rna.n_obs)].copy()
+    monkeypatch.setattr("semiclip.pp._augment.BLOCK", 50)
+    spy = scl.pp.augment(rna, Spy(), encoder=Batches(), **KEYS, key_added="views")
+    obs, told = rna.obs, spy.fitted
+    assert [told.batch_names[code] for code in told.batch] == obs["batch"].tolist()
+    control = (obs["perturbation"] == "control").to_numpy()
+    np.testing.assert_array_equal(told.group == -1, control)
+    same = [obs[key].to_numpy()[:, None] == obs[key].to_numpy() for key in ("perturbation", "dose")]
+    np.testing.assert_array_equal(
+        (told.group[:, None] == told.group)[~control][:, ~control], (same[0] & same[1])[~control][:, ~control]
+    )
+    assert not same[1][~control][:, ~control].all(), "doses differ"
+    codes = obs["batch"].cat.codes.to_numpy()
+    np.testing.assert_array_equal(rna.obsm["views"][..., 0], np.repeat(codes[:, None], 4, axis=1))
+    scl.pp.augment(rna, again := Spy(), encoder=Batches(), **KEYS, split_key="batch", key_added="views")
+    there = ~control
+    tied = again.fitted.group[there, None] == again.fitted.group[there]
+    batch = obs["batch"].to_numpy()[there]
+    np.testing.assert_array_equal(tied, (same[0] & same[1])[there][:, there] & (batch[:, None] == batch))
+
+
 class Named(Plain):
     """Reads genes by a column of var."""
 

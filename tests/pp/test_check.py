@@ -171,7 +171,7 @@ MISTAKES = {
     ),
     "no dose of controls": (
         no_dose_of_controls,
-        ("error", "missing values", "image"),
+        ("info", "missing values", "image"),
         "obs['dose'] has no value in 6 row(s): image_",
     ),
     "dose as text": (dose_as_text, ("error", "kind of column", "image"), "obs['dose'] is text, and numeric in the"),
@@ -240,12 +240,12 @@ def test_finds_all_mistakes_at_once_errors_first(mdata):
 def test_what_it_calls_an_error_is_refused_and_the_rest_is_not(mdata):
     """Pairing, as training does it, agrees with the severity."""
     how = {key: KEYS[key] for key in ("pair_on", "perturbation_key", "control")}
-    for name in ("dose as text", "controls of another name", "no dose of controls", "names twice"):
+    for name in ("dose as text", "controls of another name", "names twice"):
         wrong = mdata.copy()
         MISTAKES[name][0](wrong)
         with pytest.raises((ValueError, TypeError)):
             scl.pp.pair(wrong, **how)
-    for name in ("spelt otherwise", "batches of one name", "genes by identifier"):
+    for name in ("spelt otherwise", "no dose of controls", "batches of one name", "genes by identifier"):
         odd = mdata.copy()
         MISTAKES[name][0](odd)
         assert scl.pp.pair(odd, **how).attrs["summary"]["shared_keys"] >= 18

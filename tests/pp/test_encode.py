@@ -101,6 +101,21 @@ def test_arguments_reach_the_encoder(adata, monkeypatch):
     assert adata.uns["semiclip"]["X_scvi"]["params"] == expected
 
 
+def test_the_fingerprint_of_the_encoder_is_recorded(adata, tmp_path):
+    encoder = scl.pp.encode(adata, encoder="pca", n_components=3)
+    other = make(1)
+    scl.pp.encode(other, encoder=encoder, key_added="X_other")
+    encoder.save(tmp_path / "pca")
+    scl.pp.encode(other, encoder=scl.encoders.load(tmp_path / "pca"), key_added="X_loaded")
+    records = [adata.uns["semiclip"]["X_pca"], *other.uns["semiclip"].values()]
+    assert [set(record) for record in records] == [{"params", "fingerprint"}] * 3
+    assert {record["fingerprint"] for record in records} == {encoder.fingerprint}
+    scl.pp.encode(other, encoder="pca", n_components=3, key_added="X_other")
+    assert other.uns["semiclip"]["X_other"]["fingerprint"] != encoder.fingerprint
+    scl.pp.encode(other, encoder=Sums(), key_added="X_other")  # whose encoder nothing is known of
+    assert set(other.uns["semiclip"]["X_other"]) == {"params"}
+
+
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
     scl.pp.encode(adata, encoder="pca", n_components=3, layer=None, rng=np.random.default_rng(0))
@@ -109,6 +124,7 @@ def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
     np.testing.assert_array_equal(back.obsm["X_pca"], adata.obsm["X_pca"])
     expected = {"encoder": "pca", "n_components": 3, "rng": "Generator"}
     assert dict(back.uns["semiclip"]["X_pca"]["params"]) == expected
+    assert back.uns["semiclip"]["X_pca"]["fingerprint"] == adata.uns["semiclip"]["X_pca"]["fingerprint"]
 
 
 @pytest.mark.parametrize(
@@ -183,3 +199,16 @@ def test_refuses_a_view_before_any_work(adata):
         scl.pp.encode(adata[:0].copy(), encoder=Failing(), key_added="X_own")
     assert not adata.obsm
     assert not adata.uns
+
+
+def test_values_that_are_logged_already_are_warned_of_once(adata, caplog):
+    adata.layers["counts"] = adata.X.copy()
+    adata.X = np.log1p(adata.X)
+    scl.pp.encode(adata, encoder="pca", n_components=3)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "X holds numbers that are not whole" in caplog.text
+    assert "pass layer='counts', whole numbers, or normalize=False" in caplog.text
+    caplog.clear()
+    scl.pp.encode(adata, encoder="pca", n_components=3, layer="counts")
+    scl.pp.encode(adata, encoder="pca", n_components=3, normalize=False)
+    assert not caplog.records

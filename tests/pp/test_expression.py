@@ -50,7 +50,8 @@ def test_writes_what_the_network_reads(adata, kind, name):
     expected = {"scvi": np.log1p(before.X), "Doubled": 2 * before.X}.get(name, normalised)
     np.testing.assert_allclose(adata.obsm["X_expression"], expected, rtol=1e-5)
     assert adata.obsm["X_expression"].dtype == np.float32
-    assert adata.uns == {"semiclip": {"X_expression": {"params": {"encoder": name}}}}
+    made_by = {"fingerprint": encoder.fingerprint} if name != "Doubled" else {}
+    assert adata.uns == {"semiclip": {"X_expression": {"params": {"encoder": name}, **made_by}}}
     assert list(adata.obsm) == ["X_expression"]
     np.testing.assert_array_equal(adata.X, before.X)
     pd.testing.assert_frame_equal(adata.obs, before.obs)

@@ -1,4 +1,5 @@
 import re
+import sys
 import threading
 
 import numpy as np
@@ -177,3 +178,10 @@ def test_a_failing_job_ends_the_rest():
     with pytest.raises(ValueError, match="job 2"):
         list(in_order(work, range(100), n_threads=1, ahead=3))
     assert len(done) < 6
+
+
+@pytest.mark.parametrize(("suffix", "library"), [("tif", "tifffile"), ("png", "PIL.Image")])
+def test_a_library_that_is_not_there_is_named_with_the_extra_that_has_it(tmp_path, monkeypatch, suffix, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=rf'images need {library}.*pip install "\.\[images\]"'):
+        shape(Source(tmp_path / f"image.{suffix}"))

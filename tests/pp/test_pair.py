@@ -83,6 +83,25 @@ def test_without_controls_all_rows_count(mdata):
     assert "dmso" in report.loc[report["shared"], "drug"].tolist()
 
 
+def test_counts_the_batches_that_are_paired(mdata):
+    """Neither the batch of the control alone counts, nor that of rows without a partner."""
+    mdata["rna"].obs["plate"] = ["p1", "p2", "p1", "p3", "p4", "p5", "p5"]
+    mdata["image"].obs["plate"] = ["q1", "q2", "q1", "q1", "q1"]
+    without = scl.pp.pair(mdata, **KEYS)
+    report = scl.pp.pair(mdata, batch_key="plate", **KEYS)
+    pd.testing.assert_frame_equal(report, without)
+    batches = {"student_batches": 2, "teacher_batches": 1}
+    assert report.attrs["summary"] == {**without.attrs["summary"], **batches}
+
+
+def test_takes_the_columns_that_training_takes():
+    columns = {"batch_key": "batch", "perturbation_key": "perturbation", "control": "control"}
+    mdata = scl.datasets.simulate(**SIZES).mdata
+    summary = scl.pp.pair(mdata, pair_on="perturbation", **columns).attrs["summary"]
+    assert summary["student_batches"] == mdata["rna"].obs["batch"].nunique()
+    assert summary["teacher_batches"] == mdata["image"].obs["batch"].nunique()
+
+
 def test_changes_nothing(mdata):
     before = {name: adata.obs.copy() for name, adata in mdata.mod.items()}
     scl.pp.pair(mdata, **KEYS)
@@ -110,9 +129,10 @@ def test_refuses(mdata):
     refuses(ValueError, "modality 'rna' repeats observation names: x; call", modalities(rna=twice, image=image))
     refuses(KeyError, "pair_on='gene' is not a column of obs, which has drug, dose", mdata, pair_on="gene")
     refuses(KeyError, "perturbation_key='gene' is not a column", mdata, perturbation_key="gene")
+    refuses(KeyError, "batch_key='plate' is not a column", mdata, batch_key="plate")
     refuses(ValueError, "control label(s) DMSO match no row of obs['drug']", mdata, control="DMSO")
     refuses(ValueError, "control='dmso' needs perturbation_key=", mdata, perturbation_key=None)
     strangers = modalities(rna=make("rna", ["x", "dmso"]), image=image)
     refuses(ValueError, "the modalities share no key on ['drug', 'dose']: the student has x | 1.0; ", strangers)
     image.obs["dose"] = np.nan
-    refuses(ValueError, "obs['dose'] (pair_on) has no value in 5 row(s): image0,", mdata)
+    refuses(ValueError, "obs['dose'] (pair_on) has no value in 4 row(s): image0, image1, image2, image4;", mdata)

@@ -341,6 +341,26 @@ def test_refuses():
     refuses(ValueError, "clip=0 above 0 or None", table, clip=0)
 
 
+def test_refuses_what_is_no_table():
+    def refuses(message, given):
+        with pytest.raises(TypeError, match=re.escape(message)):
+            scl.pp.profiles(given, key_added="X_cp", **KEYS)
+
+    table = make()
+    table.index = table.index.astype(str)
+    is_obs = table.columns.str.startswith("Metadata_")
+    adata = anndata.AnnData(table.loc[:, ~is_obs], obs=table.loc[:, is_obs])
+    needed = "; a DataFrame, the path of a file, or a list of these is needed"
+    way_out = (
+        "use it as it is: adata.obsm['X_cp'] = adata.X. If not, pass adata.obs.join(adata.to_df()), with Metadata_"
+    )
+    refuses(f"table is a(n) AnnData{needed}. If its features are scaled already, {way_out}", adata)
+    refuses(f"table is a(n) AnnData{needed}", [table, adata])
+    refuses(f"table is a(n) NoneType{needed}", None)
+    again = scl.pp.profiles(adata.obs.join(adata.to_df()), **KEYS)
+    np.testing.assert_array_equal(again.X, scl.pp.profiles(table, **KEYS).X)
+
+
 def test_refuses_files(tmp_path, monkeypatch):
     def refuses(error, message, name, content=None):
         if content is not None:

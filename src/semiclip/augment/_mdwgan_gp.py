@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from semiclip._device import usable_device
 from semiclip._seed import seeded
 from semiclip.augment._protocol import check_fitted
 from semiclip.augment._smoothing import Metric, smooth
@@ -13,7 +14,6 @@ from semiclip.augment._smoothing import Metric, smooth
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from torch import Tensor
 
     from semiclip.augment._gan_networks import Generator
@@ -69,7 +69,7 @@ class MDWGANGP:
         on. After each epoch the energy score of samples drawn for them is taken, and the generator with the lowest
         is kept; where nothing can be held out, that is the last.
     device
-        Where to train and draw, such as ``cpu``; ``auto`` takes a GPU if there is one.
+        Where to train and draw, such as ``cpu``; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
     progress_bar
         Whether to show one in training.
 
@@ -144,12 +144,12 @@ class MDWGANGP:
         Raises
         ------
         ValueError
-            If no sample has a perturbation, expression is not finite, there are too few samples to smooth over, or
-            training diverges.
+            If no sample has a perturbation, expression is not finite, there are too few samples to smooth over, the
+            device cannot be used, or training diverges; this augmentation is then as it was.
         """
         import torch
 
-        rng, device = np.random.default_rng(rng), self._device
+        rng, device = np.random.default_rng(rng), usable_device(self.device)
         group, batch = expression.group, expression.batch
         rows = np.flatnonzero(group >= 0)
         if not len(rows):
@@ -173,9 +173,9 @@ class MDWGANGP:
         held = (expression.read(held_out) - mean) / divisor if len(held_out) else np.empty_like(real[0, :0])
 
         parts = [torch.from_numpy(part).to(device) for part in (real, codes[train], held, codes[held_out])]
-        self.generator_, self.scores_, self.best_epoch_ = self._train(*parts, sizes=codes.max(axis=0) + 1, rng=rng)
+        generator, scores, best_epoch = self._train(*parts, sizes=codes.max(axis=0) + 1, rng=rng)
+        self.generator_, self.scores_, self.best_epoch_, self.held_out_ = generator, scores, best_epoch, held_out
         self._expression, self._codes, self._mean, self._scale = expression, codes, mean, scale
-        self.held_out_ = held_out
         logger.info("kept the generator of epoch %d; %d samples were held out", self.best_epoch_, len(held_out))
         return self
 
@@ -204,13 +204,6 @@ class MDWGANGP:
                 values = self.generator_(*inputs).cpu().numpy() * self._scale + self._mean
             drawn[part] = np.maximum(values, 0) if self._expression.normalize else values
         return drawn
-
-    @property
-    def _device(self) -> torch.device:
-        import torch
-
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
-        return torch.device(automatic if self.device == "auto" else self.device)
 
     def _train(
         self,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +9,8 @@ from semiclip.augment._protocol import check_fitted
 
 if TYPE_CHECKING:
     from semiclip.augment._protocol import Expression
+
+logger = logging.getLogger(__name__)
 
 
 class MWO:
@@ -18,7 +21,7 @@ class MWO:
     combination, in log space, of ``k`` samples of one perturbation. The sample itself is always one of them; the others
     are drawn uniformly, without replacement, from its own batch if that has another sample of the perturbation, else
     from any batch. Weights are Dirichlet(1), uniform over all convex combinations. Where fewer than ``k`` samples are
-    there, all of them are mixed, so that a perturbation with one sample stays as it is.
+    there, all of them are mixed, so that the sample of a perturbation with no other stays as it is, with a warning.
 
     Parameters
     ----------
@@ -59,14 +62,22 @@ class MWO:
         self.k = k
 
     def fit(self, expression: Expression, rng: np.random.Generator) -> MWO:
-        """Find the samples that each one can be mixed with; returns the augmentation itself."""
+        """Find the samples that each one can be mixed with; returns the augmentation itself.
+
+        Raises
+        ------
+        ValueError
+            If no sample has another of its perturbation; this augmentation is then as it was.
+        """
         group, batch = expression.group, expression.batch
         order = np.lexsort((batch, group))
         first, size = _runs(group[order], batch[order])
         whole_first, whole_size = _runs(group[order])
         alone = size == 1
         first[alone], size[alone] = whole_first[alone], whole_size[alone]
-        size[group[order] < 0] = 1
+        treated = group[order] >= 0
+        size[~treated] = 1
+        _check_partners(size[treated])
         self.order_ = order
         # where a sample is in this order, and where those begin that it can be mixed with, itself among them
         self.place_, self.first_, self.size_ = (np.empty_like(order) for _ in range(3))
@@ -96,6 +107,24 @@ class MWO:
             at = self.first_[rows[there]] + other[there] + (other[there] >= own[there])  # which steps over itself
             drawn[there] += self._expression.read(self.order_[at]) * weights[there, i + 1, None]
         return drawn
+
+
+def _check_partners(size: np.ndarray) -> None:
+    """Say how many samples have no other to be mixed with, and refuse it if all have none."""
+    n, alone = len(size), np.count_nonzero(size == 1)
+    if not alone:
+        return
+    if alone == n:
+        msg = (
+            f"none of the {n} sample(s) with a perturbation has another of the same to be mixed with; pair on fewer "
+            "columns (pair_on=), so that more samples share a key, or choose another augmentation"
+        )
+        raise ValueError(msg)
+    logger.warning(
+        "%d of the %d samples with a perturbation have no other of the same to be mixed with, so they stay as they are",
+        alone,
+        n,
+    )
 
 
 def _runs(*sorted_codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

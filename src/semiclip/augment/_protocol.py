@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip.encoders._pca import expression
-from semiclip.encoders._protocol import dense, rows_where
+from semiclip.encoders._protocol import anywhere, dense, fractional, warn_unless_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,8 @@ class Expression:
     batch_names
         Names of the batches, by their codes.
     normalize
-        Whether values are counts, which are read as log1p of 10,000 counts of each sample, or read as they are.
+        Whether values are counts, which are read as log1p of 10,000 counts of each sample, or read as they are. Counts
+        that are not whole numbers bring a warning.
 
     Raises
     ------
@@ -83,11 +84,13 @@ class Expression:
             if codes.shape != (n,):
                 msg = f"{name} has shape {codes.shape}, but there are {n} samples; pass one code for each, shape ({n},)"
                 raise ValueError(msg)
+        if self.normalize:
+            warn_unless_counts(self.values)
 
     @property
     def whole(self) -> bool:
         """Whether values are counts that all are whole numbers."""
-        return self.normalize and not rows_where(self.values, lambda x: x != np.round(x)).size
+        return self.normalize and not anywhere(self.values, fractional)
 
     @property
     def n_genes(self) -> int:

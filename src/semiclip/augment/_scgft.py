@@ -90,7 +90,8 @@ class ScGFT:
         Raises
         ------
         ValueError
-            If ``n_components`` is above half the number of genes.
+            If ``n_components`` is above half the number of genes, or expression is not finite; this augmentation is
+            then as it was.
         """
         group = expression.group
         n_genes = min(expression.n_genes, self.n_variable or expression.n_genes)
@@ -100,12 +101,12 @@ class ScGFT:
                 "frequencies besides the mean; choose fewer, or more genes with n_variable"
             )
             raise ValueError(msg)
-        self._expression, self._group = expression, group
         order = np.argsort(group, kind="stable")
         order = order[group[order] >= 0]
-        self.genes_ = self._variable(n_genes)
-        self.sds_ = self._amplitude_sds(order)
-        self.neighbors_ = self._nearest(order)
+        genes = self._variable(expression, n_genes)
+        sds = self._amplitude_sds(expression, genes, order)
+        neighbors = self._nearest(expression, genes, order)
+        self._expression, self.genes_, self.sds_, self.neighbors_ = expression, genes, sds, neighbors
         return self
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -119,12 +120,13 @@ class ScGFT:
         check_fitted(self, "neighbors_")
         rows = np.asarray(rows)
         drawn = self._expression.read(rows)
-        grouped = np.flatnonzero(self._group[rows] >= 0)
+        group = self._expression.group[rows]
+        grouped = np.flatnonzero(group >= 0)
         chosen = rows[grouped]
         original = drawn[np.ix_(grouped, self.genes_)]
         shuffled = rng.random((len(chosen), self.sds_.shape[1]))
         picked = np.argpartition(shuffled, self.n_components - 1, axis=1)[:, : self.n_components]
-        factors = rng.normal(2, self.sds_[self._group[chosen, None], picked])
+        factors = rng.normal(2, self.sds_[group[grouped, None], picked])
         values = amplify(original, picked + 1, factors)
         if self.n_neighbors:
             values = self._averaged(values + original, chosen)
@@ -133,23 +135,23 @@ class ScGFT:
         drawn[np.ix_(grouped, self.genes_)] = values
         return drawn
 
-    def _variable(self, n_genes: int) -> np.ndarray:
+    def _variable(self, expression: Expression, n_genes: int) -> np.ndarray:
         """Return the genes of highest variance over all samples, the highest first."""
-        n = len(self._group)
-        total, squares = np.zeros((2, self._expression.n_genes))
-        for rows in self._blocks(np.arange(n), "variances of genes"):
-            block = self._expression.read(rows).astype(np.float64)
+        n = len(expression.group)
+        total, squares = np.zeros((2, expression.n_genes))
+        for rows in self._blocks(np.arange(n), _step(expression), "variances of genes"):
+            block = expression.read(rows).astype(np.float64)
             total += block.sum(axis=0)
             squares += (block**2).sum(axis=0)
         return np.argsort(-(squares - total**2 / max(n, 1)), kind="stable")[:n_genes]
 
-    def _amplitude_sds(self, order: np.ndarray) -> np.ndarray:
+    def _amplitude_sds(self, expression: Expression, genes: np.ndarray, order: np.ndarray) -> np.ndarray:
         """Return the standard deviation of each group's scaled amplitudes, shape (groups, frequencies)."""
-        size = np.bincount(self._group[order])
-        total, squares = np.zeros((2, len(size), len(self.genes_) // 2))
-        for rows in self._blocks(order, "amplitudes"):
-            amplitude = np.abs(np.fft.rfft(self._read(rows), axis=1)[:, 1:])
-            groups, starts = np.unique(self._group[rows], return_index=True)
+        size = np.bincount(expression.group[order])
+        total, squares = np.zeros((2, len(size), len(genes) // 2))
+        for rows in self._blocks(order, _step(expression), "amplitudes"):
+            amplitude = np.abs(np.fft.rfft(_read(expression, genes, rows), axis=1)[:, 1:])
+            groups, starts = np.unique(expression.group[rows], return_index=True)
             total[groups] += np.add.reduceat(amplitude, starts)
             squares[groups] += np.add.reduceat(amplitude**2, starts)
         # the squares of scaled amplitudes sum to 1, and so the sum over all samples gives their variance
@@ -159,21 +161,21 @@ class ScGFT:
         sds[size == 1] = 1
         return sds.astype(np.float32)
 
-    def _nearest(self, order: np.ndarray) -> np.ndarray:
+    def _nearest(self, expression: Expression, genes: np.ndarray, order: np.ndarray) -> np.ndarray:
         """Return the nearest other samples of the same group, in no order; -1 where a group has fewer."""
-        group = self._group[order]
+        group, step = expression.group[order], _step(expression)
         width = max(0, min(self.n_neighbors, np.bincount(group).max(initial=0)) - 1)
-        neighbors = np.full((len(self._group), width), -1)
+        neighbors = np.full((len(expression.group), width), -1)
         if not width:
             return neighbors
-        for rows in self._blocks(order, "neighbours"):
-            values = self._read(rows)
+        for rows in self._blocks(order, step, "neighbours"):
+            values = _read(expression, genes, rows)
             nearest, who = np.full((len(rows), width), np.inf), np.full((len(rows), width), -1)
-            own = self._group[rows]
+            own = expression.group[rows]
             candidates = order[np.searchsorted(group, own[0]) : np.searchsorted(group, own[-1], side="right")]
-            for others in _parts(candidates, self._step):
-                distance = _squared_distances(values, self._read(others))
-                distance[(own[:, None] != self._group[others]) | (rows[:, None] == others)] = np.inf
+            for others in _parts(candidates, step):
+                distance = _squared_distances(values, _read(expression, genes, others))
+                distance[(own[:, None] != expression.group[others]) | (rows[:, None] == others)] = np.inf
                 distance = np.hstack([nearest, distance])
                 names = np.hstack([who, np.broadcast_to(others, (len(rows), len(others)))])
                 best = np.argpartition(distance, width - 1, axis=1)[:, :width]
@@ -188,24 +190,15 @@ class ScGFT:
         names, column = np.unique(neighbors[there], return_inverse=True)
         entries = np.ones(column.size), (np.nonzero(there)[0], column)
         member = sparse.csc_array(entries, shape=(len(rows), max(names.size, 1)))
-        for columns in _parts(np.arange(names.size), self._step):
-            total += member[:, columns] @ self._read(names[columns])
+        for columns in _parts(np.arange(names.size), _step(self._expression)):
+            total += member[:, columns] @ _read(self._expression, self.genes_, names[columns])
         return total / (2 + there.sum(axis=1, keepdims=True))
 
-    @property
-    def _step(self) -> int:
-        """Samples that are read at a time."""
-        return max(1, min(BLOCK_ROWS, BLOCK_VALUES // self._expression.n_genes))
-
-    def _read(self, rows: np.ndarray) -> np.ndarray:
-        """Return float64 values of the genes that are transformed."""
-        return self._expression.read(rows)[:, self.genes_].astype(np.float64)
-
-    def _blocks(self, rows: np.ndarray, what: str) -> Iterator[np.ndarray]:
+    def _blocks(self, rows: np.ndarray, step: int, what: str) -> Iterator[np.ndarray]:
         """Go through rows in blocks and show how far."""
         from tqdm.auto import tqdm
 
-        blocks = tqdm(_parts(rows, self._step), what, unit="block", delay=1, disable=not self.progress_bar)
+        blocks = tqdm(_parts(rows, step), what, unit="block", delay=1, disable=not self.progress_bar)
         yield from blocks
 
 
@@ -234,6 +227,16 @@ def amplify(values: np.ndarray, frequencies: np.ndarray, factors: np.ndarray) ->
     spectrum = np.fft.rfft(values.astype(np.float64), axis=1)
     spectrum[np.arange(len(values))[:, None], frequencies] *= factors
     return np.fft.irfft(spectrum, values.shape[1], axis=1)
+
+
+def _step(expression: Expression) -> int:
+    """Return how many samples are read at a time."""
+    return max(1, min(BLOCK_ROWS, BLOCK_VALUES // expression.n_genes))
+
+
+def _read(expression: Expression, genes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return float64 values of the genes that are transformed."""
+    return expression.read(rows)[:, genes].astype(np.float64)
 
 
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -60,7 +60,8 @@ class SCVIAugmentation:
         Raises
         ------
         ValueError
-            If values are not counts, or the encoder that was given knows neither the genes nor the batches.
+            If values are not counts, or the encoder that was given does not know the genes or the batches; this
+            augmentation is then as it was.
         """
         if not expression.normalize:
             msg = "scVI models raw counts, but these values are normalised already; leave this augmentation out"
@@ -73,22 +74,38 @@ class SCVIAugmentation:
         elif encoder.batch_key is not None and list(expression.batch_names) == ["all rows"]:
             msg = f"the decoder of this encoder is told the batch, obs[{encoder.batch_key!r}]; pass batch_key= as well"
             raise ValueError(msg)
-        self.expression_, self.encoder_ = expression, encoder
         _, first = np.unique(expression.batch, return_index=True)
-        self._denoised(first, rng.spawn(1)[0])  # which refuses genes and batches that the encoder does not know
+        # which refuses genes and batches that the encoder does not know
+        _denoised(expression, encoder, first, mode=self.mode, rng=rng.spawn(1)[0])
+        self.expression_, self.encoder_ = expression, encoder
         return self
 
     def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Decode one posterior draw of each row; those of group -1 are left as they are."""
+        """Decode one posterior draw of each row; those of group -1 are left as they are.
+
+        Genes that the encoder does not know stay as they are as well, and the others keep what they have of a row's
+        10,000 counts together.
+        """
         check_fitted(self, "encoder_")
-        out = self.expression_.read(rows)
-        if (treated := np.flatnonzero(self.expression_.group[rows] >= 0)).size:
-            # the decoder has an order of genes of its own; genes that it does not know stay as they are
-            places = self.expression_.genes.get_indexer(self.encoder_.genes_)
-            known = np.flatnonzero(places >= 0)
-            out[np.ix_(treated, places[known])] = np.log1p(self._denoised(rows[treated], rng)[:, known])
+        expression, encoder = self.expression_, self.encoder_
+        out = expression.read(rows)
+        if (treated := np.flatnonzero(expression.group[rows] >= 0)).size:
+            places = expression.genes.get_indexer(encoder.genes_)  # the decoder has an order of genes of its own
+            known = places >= 0
+            where = np.ix_(treated, places[known])
+            decoded = _denoised(expression, encoder, rows[treated], mode=self.mode, rng=rng)[:, known]
+            kept, total = (x.sum(axis=1, keepdims=True, dtype=np.float64) for x in (np.expm1(out[where]), decoded))
+            out[where] = np.log1p(decoded * np.divide(kept, total, out=np.zeros_like(kept), where=total > 0))
         return out
 
-    def _denoised(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        adata = self.expression_.adata(rows, self.encoder_.batch_key or BATCH, self.encoder_.layer)
-        return self.encoder_.denoise(adata, mode=self.mode, rng=rng)
+
+def _denoised(
+    expression: Expression,
+    encoder: SCVIEncoder,
+    rows: np.ndarray,
+    *,
+    mode: Literal["mean", "ppc"],
+    rng: np.random.Generator,
+) -> np.ndarray:
+    adata = expression.adata(rows, encoder.batch_key or BATCH, encoder.layer)
+    return encoder.denoise(adata, mode=mode, rng=rng)

@@ -19,6 +19,8 @@ Profile = Literal["clean", "batch", "public"]
 
 logger = logging.getLogger(__name__)
 
+POOLED = 'by fallback="pooled"'  # how functions with this argument take the controls of all batches
+
 BLOCK = 1 << 16  # rows transformed at a time, so that temporaries stay small beside the embedding
 
 
@@ -262,24 +264,44 @@ def control_rows(
     batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None, *, at_least: int = 2
 ) -> tuple[list[np.ndarray], set[int]]:
     """Return the reference rows of each batch, and the batches that borrow all controls for want of their own."""
-    n_batches = int(batch.max()) + 1
+    short = short_of_controls(batch, control, fallback, names, at_least=at_least)
     all_rows = np.flatnonzero(control)
     order = all_rows[np.argsort(batch[all_rows], kind="stable")]
-    counts = np.bincount(batch[all_rows], minlength=n_batches)
-    pools = np.split(order, np.cumsum(counts)[:-1])
-    short = {code for code in range(n_batches) if counts[code] < at_least}
+    pools = np.split(order, np.cumsum(np.bincount(batch[all_rows], minlength=int(batch.max()) + 1))[:-1])
     if short:
-        named = some(f"{code if names is None else names[code]} ({counts[code]})" for code in sorted(short))
-        if fallback != "pooled" or all_rows.size < at_least:
-            fewest = "two" if at_least == 2 else at_least
-            msg = (
-                f"{len(short)} batch(es) have fewer than {fewest} controls: {named}. Mark their controls, drop these "
-                'batches, or correct them with the controls of all batches by fallback="pooled"'
-            )
-            raise ValueError(msg)
-        logger.warning("the pooled controls of all batches serve for %d batch(es): %s", len(short), named)
+        logger.warning(
+            "the pooled controls of all batches serve for %d batch(es): %s", len(short), some(short.values())
+        )
         pools = [all_rows if code in short else rows for code, rows in enumerate(pools)]
-    return pools, short
+    return pools, set(short)
+
+
+def short_of_controls(
+    batch: np.ndarray,
+    control: np.ndarray,
+    fallback: str,
+    names: Sequence[object] | None,
+    *,
+    at_least: int = 2,
+    way_out: str = POOLED,
+) -> dict[int, str]:
+    """Name the batches with too few controls, by code, and refuse them unless all controls can stand in."""
+    counts = np.bincount(batch[control], minlength=int(batch.max()) + 1)
+    short = {
+        code: f"{code if names is None else names[code]} ({counts[code]})"
+        for code in np.flatnonzero(counts < at_least).tolist()
+    }
+    enough = counts.sum() >= at_least
+    if short and not (enough and fallback == "pooled"):
+        ways = "Mark their controls, drop these batches, or correct them with the controls of all batches " + way_out
+        if not enough:
+            ways = (
+                f"Mark their controls: there are {counts.sum()} in all batches together, too few to stand in for them"
+            )
+        fewest = "two" if at_least == 2 else at_least
+        msg = f"{len(short)} batch(es) have fewer than {fewest} controls: {some(short.values())}. {ways}"
+        raise ValueError(msg)
+    return short
 
 
 def check(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip._checks import finite_rows, some
+from semiclip._device import usable_device
 from semiclip._seed import seeded
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ class ImageEncoder:
     ----------
     model
         Name of a model of timm (``"timm/vit_small_patch16_224.dino"``, or without the prefix), which needs ``pip
-        install timm``; name or folder of a model of transformers (``"facebook/dinov2-small"``); or a module or function
-        that maps float32 of shape (b, channels, size, size) to (b, d), to tokens (b, t, d), to a feature map
-        (b, d, h, w) or to an output of transformers. No code that comes with a model is run: load such a model
-        yourself, as in the example. A module is moved to ``device``.
+        install timm``; name or folder of a model of transformers (``"facebook/dinov2-small"``), which the extra
+        ``images`` installs; or a module or function that maps float32 of shape (b, channels, size, size) to (b, d), to
+        tokens (b, t, d), to a feature map (b, d, h, w) or to an output of transformers. No code that comes with a model
+        is run: load such a model yourself, as in the example. A module is moved to ``device``.
     channels
         ``"separate"`` embeds each channel alone, repeated where the model wants several, and concatenates the
         embeddings: d per channel, for any number of channels. ``"joint"`` gives the model all of them at once.
@@ -59,7 +60,8 @@ class ImageEncoder:
     batch_size
         Tiles, or channels of tiles, that the model is given at a time.
     device
-        Name of the device; ``"auto"`` is the accelerator if there is one. A function has to be there already.
+        Name of the device; ``"auto"`` is a CUDA GPU if there is one, else the CPU. A function has to be
+        there already, and is given values on the CPU by ``"auto"``.
     progress_bar
         Whether to show progress after some seconds.
 
@@ -243,11 +245,8 @@ class ImageEncoder:
     def _device(self) -> torch.device:
         import torch
 
-        if self.device != "auto":
-            return torch.device(self.device)
-        if not torch.accelerator.is_available() or not isinstance(self.model, torch.nn.Module):
-            return torch.device("cpu")
-        return torch.accelerator.current_accelerator() or torch.device("cpu")
+        moves = isinstance(self.model, torch.nn.Module)
+        return usable_device("cpu" if self.device == "auto" and not moves else self.device)
 
 
 class Loaded(NamedTuple):
@@ -279,7 +278,10 @@ def from_transformers(name: str, pool: str) -> Loaded:
         from transformers import AutoModel
         from transformers.image_processing_base import ImageProcessingMixin
     except ImportError as error:
-        msg = f"model={name!r} is of transformers, which cannot be imported: {error}; pip install 'semiclip[images]'"
+        msg = (
+            f"model={name!r} is of transformers, which cannot be imported: {error}; in a clone of semiclip: "
+            "pip install '.[images]'"
+        )
         raise ImportError(msg) from error
     model, report = AutoModel.from_pretrained(name, trust_remote_code=False, output_loading_info=True)
     model = getattr(model, "vision_model", model)  # of a model of images and text

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from semiclip.encoders._files import Stored, fitting
 from semiclip.encoders._network import describe
 from semiclip.encoders._pca import expression
-from semiclip.encoders._protocol import align, check_fitted, dense
+from semiclip.encoders._protocol import align, check_fitted, dense, warn_unless_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ class MLPEncoder(Stored):
         Probability with which a hidden value is dropped in training.
     normalize
         Whether to scale each sample to 10,000 counts and take log1p first. Turn it off for values that are already
-        normalised, such as L1000 z-scores.
+        normalised, such as L1000 z-scores. Counts that are not whole numbers bring a warning.
     layer
         Layer that holds the values, ``X`` by default.
     min_overlap
@@ -102,7 +102,10 @@ class MLPEncoder(Stored):
 
     def _expression(self, adata: AnnData, genes: pd.Index) -> Any:
         values = align(adata, self.layer, genes, self.min_overlap)
-        return expression(values, adata.obs_names, normalize=self.normalize)
+        normalised = expression(values, adata.obs_names, normalize=self.normalize)
+        if self.normalize:
+            warn_unless_counts(values, adata, self.layer)
+        return normalised
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return {}, {}

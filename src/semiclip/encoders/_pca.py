@@ -8,7 +8,7 @@ from scipy import sparse
 from semiclip._checks import some
 from semiclip.encoders._files import Stored, fitting
 from semiclip.encoders._network import describe
-from semiclip.encoders._protocol import align, check_fitted, dense, rows_where
+from semiclip.encoders._protocol import align, check_fitted, dense, rows_where, warn_unless_counts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ class PCAEncoder(Stored):
         Dimensions of the embedding.
     normalize
         Whether to scale each sample to 10,000 counts and take log1p first. Turn it off for values that are already
-        normalised, such as L1000 z-scores.
+        normalised, such as L1000 z-scores. Counts that are not whole numbers bring a warning.
     layer
         Layer that holds the values, ``X`` by default.
     rng
@@ -71,6 +71,8 @@ class PCAEncoder(Stored):
         """Learn the components of ``adata``; returns the encoder itself."""
         raw = align(adata, self.layer, adata.var_names, self.min_overlap)
         values = expression(raw, adata.obs_names, normalize=self.normalize)
+        if self.normalize:
+            warn_unless_counts(raw, adata, self.layer)
         most = most_components(values)
         if not 1 <= self.n_components <= most:
             size = f"{values.shape[0]} samples of {values.shape[1]} genes"
@@ -120,7 +122,10 @@ class PCAEncoder(Stored):
         values = align(adata, self.layer, self.genes_, self.min_overlap)
         missing = ~self.genes_.isin(adata.var_names)
         total = TARGET_SUM * float(self.share_[~missing].sum()) if missing.any() else TARGET_SUM
-        return expression(values, adata.obs_names, normalize=self.normalize, total=total), missing
+        normalised = expression(values, adata.obs_names, normalize=self.normalize, total=total)
+        if self.normalize:
+            warn_unless_counts(values, adata, self.layer)
+        return normalised, missing
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays = {name: np.asarray(getattr(self.model_, name)) for name in LEARNED}

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+BLOCK_VALUES = 2**18  # of a matrix, that are looked at together
+
 
 @runtime_checkable
 class Encoder(Protocol):
@@ -62,6 +64,15 @@ def check_fitted(encoder: object) -> None:
     if not hasattr(encoder, "genes_"):
         msg = "this encoder is not fitted; call .fit(adata) on the training data first"
         raise RuntimeError(msg)
+
+
+def embedded(encoder: Encoder, adata: AnnData) -> np.ndarray:
+    """Return what an encoder makes of the observations, which must be an array (n_obs, d)."""
+    values = np.asarray(encoder.encode(adata))
+    if values.ndim != 2 or len(values) != adata.n_obs or values.shape[1] == 0:
+        msg = f"the encoder returned shape {values.shape} for {adata.n_obs} observations; (n_obs, d) is needed"
+        raise ValueError(msg)
+    return values
 
 
 @contextmanager
@@ -160,12 +171,66 @@ def counts(adata: AnnData, layer: str | None) -> Any:
     return values
 
 
+def warn_unless_counts(values: Any, adata: AnnData | None = None, layer: str | None = None) -> None:
+    """Warn if values that are taken for counts are not whole numbers, and so may be normalised already.
+
+    It is no error, since programs that estimate counts give fractions of them. ``adata`` and ``layer`` say where the
+    values are, and where whole numbers may be instead.
+    """
+    if not anywhere(values, fractional):
+        return
+    where, layers = "expression", []
+    if adata is not None:
+        where = "X" if layer is None else f"layers[{layer!r}]"
+        if layer is None and "log1p" in adata.uns:
+            where = "X, which is logged by uns['log1p'],"
+        layers = [f"layer={name!r}" for name in {None: 0, **adata.layers} if name != layer and _are_counts(adata, name)]
+    logger.warning(
+        "%s holds numbers that are not whole, but is scaled to 10,000 counts in each sample and logged; if it is "
+        "normalised already, pass %s or normalize=False, or put counts in its place",
+        where,
+        f"{' or '.join(layers[:5])}, whole numbers," if layers else "the layer of the counts as layer=",
+    )
+
+
+def _are_counts(adata: AnnData, layer: str | None) -> bool:
+    values = adata.X if layer is None else adata.layers[layer]
+    in_memory = (isinstance(values, np.ndarray) or sparse.issparse(values)) and values.dtype.kind in "iuf"
+    return in_memory and not anywhere(values, lambda x: fractional(x) | (x < 0))
+
+
+def fractional(values: np.ndarray) -> np.ndarray:
+    """Return which values are no whole numbers."""
+    return values != np.round(values)
+
+
 def rows_where(values: Any, wrong: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the rows of a dense or sparse matrix that hold a value of which ``wrong`` is true."""
-    if hasattr(values, "tocoo"):
-        entries = values.tocoo()
-        return np.unique(entries.coords[0][wrong(entries.data)])
-    return np.flatnonzero(wrong(np.asarray(values)).any(axis=1))
+    found = np.zeros(values.shape[0], dtype=bool)
+    for rows in _rows_where(values, wrong):
+        found[rows] = True
+    return np.flatnonzero(found)
+
+
+def anywhere(values: Any, wrong: Callable[[np.ndarray], np.ndarray]) -> bool:
+    """Return whether a dense or sparse matrix holds a value of which ``wrong`` is true; one that is found is enough."""
+    return any(rows.size for rows in _rows_where(values, wrong))
+
+
+def _rows_where(values: Any, wrong: Callable[[np.ndarray], np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the rows of wrong values, block by block, so that what is held beside the matrix is small."""
+    if sparse.issparse(values):
+        values = values if values.format in ("csr", "csc") else values.tocsr()
+        starts = values.indptr
+        for start in range(0, starts[-1], BLOCK_VALUES):
+            at = np.flatnonzero(wrong(values.data[start : min(start + BLOCK_VALUES, starts[-1])])) + start
+            by_row = values.format == "csr"
+            yield np.searchsorted(starts, at.astype(starts.dtype), "right") - 1 if by_row else values.indices[at]
+        return
+    values = np.asarray(values)
+    step = max(1, BLOCK_VALUES // max(1, values.shape[1]))
+    for start in range(0, len(values), step):
+        yield start + np.flatnonzero(wrong(values[start : start + step]).any(axis=1))
 
 
 def dense(values: Any, *, copy: bool = False) -> np.ndarray:

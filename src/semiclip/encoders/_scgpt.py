@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip._checks import some
+from semiclip._device import usable_device
 from semiclip.encoders._files import Stored, fitting
 from semiclip.encoders._protocol import align, check_fitted, counts, dense, rows_where
 from semiclip.encoders._scgpt_checkpoint import CLS, assemble, find, load, read_settings, read_vocabulary
@@ -45,7 +46,7 @@ class ScGPTEncoder(Stored):
         Share of the genes that must be in the vocabulary, and of ``genes_`` that other data must have. What they lack
         is not expressed, with a warning.
     device
-        Where the network runs; ``"auto"`` is a GPU where torch finds one.
+        Where the network runs; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
     progress_bar
         Whether :meth:`encode` shows its progress, where it takes more than a batch and a second.
 
@@ -137,7 +138,7 @@ class ScGPTEncoder(Stored):
 
         check_fitted(self)
         values = self._counts(adata, self.genes_)
-        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        device = usable_device(self.device)
         network = self.network_.to(device)
         out = np.empty((adata.n_obs, self._architecture["n_output"]), dtype=np.float32)
         starts = range(0, adata.n_obs, self.batch_size)

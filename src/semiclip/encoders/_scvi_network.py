@@ -11,7 +11,7 @@ from semiclip._checks import some
 from semiclip.encoders._files import fitting
 from semiclip.encoders._network import describe
 from semiclip.encoders._pca import TARGET_SUM
-from semiclip.encoders._protocol import dense, rows_where
+from semiclip.encoders._protocol import dense, fractional, rows_where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 BLOCK = 128  # samples at a time, as many as scvi-tools takes, so that the same seed gives the same draws
 SIZES = ("n_input", "n_batch", "n_labels", "use_size_factor_key")  # what a network knows of the data it was set up with
 DRAWS = 5000  # with which scvi-tools averages a latent space that is not normal
+ROWS = 8  # of all these draws at a time
 
 
 def counts(values: Any, names: pd.Index) -> Any:
     """Return raw counts as scVI takes them, float32, dense or as a csr matrix."""
-    rows = rows_where(values, lambda x: ~np.isfinite(x) | (x < 0) | (x != np.round(x)))
+    rows = rows_where(values, lambda x: ~np.isfinite(x) | (x < 0) | fractional(x))
     if rows.size:
         msg = (
             f"scVI models raw counts, but expression is negative, fractional or not finite in {len(rows)} row(s): "
@@ -99,18 +100,29 @@ def architecture(module: Any) -> dict[str, Any]:
 
 
 def latent(module: Any, values: Any, batch: np.ndarray) -> np.ndarray:
-    """Return the posterior mean of counts, float32 of shape (n, n_latent)."""
+    """Return the posterior mean of counts, float32 of shape (n, n_latent).
+
+    A mean that is estimated from draws is so from the same ones for each sample, so that it does not depend on others.
+    """
     import torch
 
     out = np.empty((values.shape[0], module.n_latent), dtype=np.float32)
+    noise = torch.randn(DRAWS, module.n_latent) if module.latent_distribution == "ln" else None
     with torch.inference_mode():
         for rows, tensors in _blocks(values, batch):
             posterior = module.inference(x=tensors["X"], batch_index=tensors["batch"])["qz"]
-            mean = posterior.loc
-            if module.latent_distribution == "ln":
-                mean = posterior.sample([DRAWS]).softmax(dim=-1).mean(dim=0)
+            mean = posterior.loc if noise is None else _softmax_mean(posterior.loc, posterior.scale, noise)
             out[rows] = mean.cpu().numpy()
     return out
+
+
+def _softmax_mean(loc: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Return the mean of the softmax of normal draws, shape (n, d), made of noise (draws, d)."""
+    import torch
+
+    noise = noise.to(loc.device)
+    parts = zip(loc[:, None].split(ROWS), scale[:, None].split(ROWS), strict=True)
+    return torch.cat([(m + s * noise).softmax(dim=-1).mean(dim=1) for m, s in parts])
 
 
 def decode(module: Any, values: Any, batch: np.ndarray, *, noise: bool) -> np.ndarray:

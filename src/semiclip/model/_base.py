@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
 import torch
-from scvi.data._constants import _SETUP_ARGS_KEY
+from scvi.data._constants import _FIELD_REGISTRIES_KEY, _SETUP_ARGS_KEY, _STATE_REGISTRY_KEY
 from scvi.data._manager import AnnDataManagerValidationCheck
 from scvi.model.base import BaseModelClass
 from scvi.utils import setup_anndata_dsp
 
-from semiclip._checks import UNSET, finite_rows, modality, nonempty
-from semiclip._pairing import roles
+from semiclip._checks import UNSET, finite_rows, known_labels, modality, nonempty
+from semiclip._pairing import roles, student_of
 from semiclip.model._fields import STUDENT, TEACHER, Manager, MuDataRepresentationField, RepresentationField
 from semiclip.model._setup import Setup, check_correction
 
@@ -50,6 +50,8 @@ class PairedModel(BaseModelClass):
         self._methods, self._correction = methods, correction
         if self.adata is not None:
             self.var_names_ = self.get_var_names()
+            if methods[STUDENT] is not None:
+                self._setup.warn_if_corrected(self.adata)
         self.train_params_: dict[str, Any] = {}
 
     @classmethod
@@ -88,7 +90,8 @@ class PairedModel(BaseModelClass):
             ``obs`` column of the batches in both modalities; ``None`` makes each modality one batch.
         split_key
             ``obs`` column of the student whose groups (such as experiments) are never split between training and
-            validation; ``perturbation_key`` if ``None``, and the pairing key without one.
+            validation. If ``None``, these are the perturbations, those of one pairing key together, or without a
+            ``perturbation_key`` the pairing keys.
         label_key
             ``obs`` column of the student that says the classes of an objective that learns from labels; the pairing key
             if ``None``, so that each dose is a class of its own. Others do without it.
@@ -105,7 +108,7 @@ class PairedModel(BaseModelClass):
         setup.check(mdata, STUDENT)
         if kwargs.get("source_registry") is None:  # data for a trained model need no teacher
             setup.check(mdata, TEACHER)
-            setup.pairing(mdata)
+            setup.pairing(mdata).log(modalities[STUDENT], modalities[TEACHER])
         fields = [
             MuDataRepresentationField(STUDENT, student_rep, mod_key=modalities[STUDENT], mod_required=True),
             MuDataRepresentationField(
@@ -170,6 +173,7 @@ class PairedModel(BaseModelClass):
         perturbation_key: str | None = UNSET,
         control: str | Sequence[str] | None = UNSET,
         batch_key: str | None = UNSET,
+        fallback: Literal["raise", "pooled"] | None = None,
     ) -> np.ndarray:
         """Embed samples as the teacher would, from the student representation alone.
 
@@ -185,7 +189,11 @@ class PairedModel(BaseModelClass):
         batch_size
             Rows embedded at a time, by default as many as a block of 16,384 has, or 64 with an scGPT encoder.
         perturbation_key, control, batch_key
-            What the query's ``obs`` calls them, where that differs from the setup; ``None`` where it has none.
+            What the query's ``obs`` calls them, where that differs from the setup; ``None`` where it has none. Of
+            several labels that the setup names for the controls, a query needs one.
+        fallback
+            What happens to a batch with fewer than two controls: an error (``"raise"``), or the ``"pooled"`` controls
+            of all batches of the query. ``None`` is what the model was made with.
 
         Returns
         -------
@@ -197,7 +205,8 @@ class PairedModel(BaseModelClass):
         RuntimeError
             If the model is not trained.
         KeyError, ValueError
-            If the query lacks a column, has another width, NaN or too few controls in a batch.
+            If the query lacks a column, has NaN or too few controls in a batch, or if its ``student_rep`` has another
+            width, columns of other names or was made by another encoder than that of the training data.
         """
         self._check_if_trained(warn=False)
         if adata is None:
@@ -208,21 +217,21 @@ class PairedModel(BaseModelClass):
         # a query is read here and not registered: scvi-tools would ask for the teacher and keep the query in memory
         own = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
         setup = replace(self._setup, **{name: key for name, key in own.items() if key is not UNSET})  # type: ignore[arg-type]
+        samples = student_of(adata, setup.modalities)
+        if control is not UNSET:  # what is named for this query shall be in it
+            sides = [each for each in getattr(adata, "mod", {}).values() if setup.perturbation_key in each.obs]
+            known_labels(sides or [samples], setup.perturbation_key, control)
         query = setup.read(adata, STUDENT)
-        if (width := query.values.shape[1]) != self.summary_stats[f"n_{STUDENT}"]:
-            msg = (
-                f"obsm[{setup.student_rep!r}] of the query has {width} dimensions, but the model was set up with "
-                f"{self.summary_stats[f'n_{STUDENT}']}; encode the query with the same encoder"
-            )
-            raise ValueError(msg)
-        correction = query.correction(self._methods[STUDENT], **self._correction)
+        how = self._correction if fallback is None else {**self._correction, "fallback": fallback}
+        check_correction(self._methods, **how)
+        correction = query.correction(self._methods[STUDENT], **how)
         rows = np.arange(len(query.values)) if indices is None else np.arange(len(query.values))[np.asarray(indices)]
         embedded = self.module.embed(
             lambda block: correction(query.values, query.batch, rows[block]),
             len(rows),
             batch_size or self.module.block_rows,
         )
-        finite_rows(embedded, setup.side(adata, STUDENT).obs_names[rows], "the embedding")
+        finite_rows(embedded, samples.obs_names[rows], "the embedding")
         return embedded
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own
@@ -231,4 +240,6 @@ class PairedModel(BaseModelClass):
 
     @property
     def _setup(self) -> Setup:
-        return Setup(**self.registry_[_SETUP_ARGS_KEY])
+        fields = self.registry_[_FIELD_REGISTRIES_KEY]
+        learned = {side: fields[side][_STATE_REGISTRY_KEY] for side in (STUDENT, TEACHER)}
+        return Setup(**self.registry_[_SETUP_ARGS_KEY], learned=learned)

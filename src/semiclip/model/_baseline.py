@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -9,11 +8,12 @@ from torch import nn
 
 from semiclip.baselines import BASELINES
 from semiclip.metrics import group_mean
+from semiclip.model._arguments import check_arguments
 from semiclip.model._base import PairedModel
 from semiclip.model._fields import STUDENT, TEACHER
 from semiclip.model._module import BLOCK
 from semiclip.model._split import given_split, split_groups
-from semiclip.model._training import DistillationTraining
+from semiclip.model._training import POOLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,18 +55,6 @@ class BaselineModule(nn.Module):
 
     def on_load(self, model: Any, **kwargs: Any) -> None:
         """Do nothing: scvi-tools calls this on every module that it loads."""
-
-
-def check_known(train_kwargs: Mapping[str, Any]) -> None:
-    """Refuse what training of a model would refuse too, such as a name that is spelt wrong."""
-    from lightning import Trainer as LightningTrainer
-    from scvi.train import Trainer
-
-    takers = (DistillationTraining.train, Trainer, LightningTrainer)
-    known = {name for taker in takers for name in signature(taker).parameters} - {"kwargs", "trainer_kwargs"}
-    if unknown := [name for name in train_kwargs if name not in {*known, "ckpt_path"}]:
-        msg = f"train() takes no argument {', '.join(map(repr, unknown))}"
-        raise TypeError(msg)
 
 
 class Baseline(PairedModel):
@@ -163,7 +151,7 @@ class Baseline(PairedModel):
         TypeError
             If an argument is not one that :meth:`SemiClip.train` takes.
         """
-        check_known(train_kwargs)
+        check_arguments(type(self), self.module.objective_name, train_kwargs)
         if train_kwargs.get("pea"):
             msg = "a baseline in closed form is not augmented; leave out pea"
             raise ValueError(msg)
@@ -185,7 +173,7 @@ class Baseline(PairedModel):
 
         def rows(side: str, wanted: np.ndarray) -> np.ndarray:
             observed = sides[side]
-            correction = observed.correction(self._methods[side], **self._correction)
+            correction = observed.correction(self._methods[side], way_out=POOLED, **self._correction)
             return correction(observed.values, observed.batch, wanted)
 
         shown = np.flatnonzero(pairing.teacher >= 0)
@@ -195,4 +183,4 @@ class Baseline(PairedModel):
         self.module.baseline.fit(rows(STUDENT, split[0]), targets.astype(np.float32)[key], key, rng=rng)
         self.is_trained_ = True
         self.history_: dict[str, Any] = {}
-        self.train_params_ = {"train_size": train_size}
+        self.train_params_ = {"train_size": train_size, "shared_keys": pairing.n_keys}

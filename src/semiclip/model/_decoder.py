@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from tqdm.auto import tqdm
 
+from semiclip._device import usable_device
 from semiclip._seed import seeded
 from semiclip.model._module import adapter
 
@@ -107,7 +108,7 @@ def fit_decoder(
     lr
         Highest rate of the schedule, see :func:`learning_rate`.
     device
-        A device of torch; ``"auto"`` takes a GPU if there is one.
+        A device of torch; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
     rng
         Seed of weights and order of rows. Torch's own state is left as it was.
     progress_bar, name
@@ -156,14 +157,3 @@ def learning_rate(step: int, steps: int, max_epochs: int) -> float:
     if step < warmup:
         return WARMUP_FROM + (1 - WARMUP_FROM) * step / warmup
     return (1 + cos(pi * (step - warmup) / (steps * max_epochs - warmup))) / 2
-
-
-def usable_device(device: str | torch.device) -> torch.device:
-    """Return a device on which torch can compute."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.zeros(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        msg = f"device={str(device)!r} cannot be used: {error}; 'auto' takes a GPU if there is one"
-        raise ValueError(msg) from error

@@ -49,9 +49,9 @@ class SemiClip(DistillationTraining, PairedModel):
     student_correction, teacher_correction
         Correction on controls of each representation, see :func:`semiclip.correction.correct`; ``None`` for none.
         ``"auto"`` is ``"tvn"`` for an embedding, and ``None`` for what an encoder reads, which was not fitted on
-        corrected expression. The
-        profile is always ``clean``: the principal components of ``public`` turn with every set of controls, so that a
-        network could not read a query by them.
+        corrected expression. The student is corrected by its own batch alone, from which PEA draws, and the teacher
+        by all controls (profiles ``batch`` and ``clean``): the principal components of ``public`` turn with every set
+        of controls, so that a network could not read a query by them.
     ridge
         Keeps whitening from blowing up directions in which controls hardly vary: with 0.5 none grows by more than
         1.41, while 0 makes the control covariance exactly I.

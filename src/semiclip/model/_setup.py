@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+import numpy as np
 from mudata import MuData
 
-from semiclip._checks import batches, cached_views, column, controls, modality, nonempty, representation
+from semiclip._checks import batches, cached_views, column, controls, modality, nonempty, own_labels, representation
 from semiclip._pairing import Pairing, pair_rows, pair_rows_in_place, roles
+from semiclip._record import recorded_fingerprint
 from semiclip.correction import Affine, Correction, fit_correction
-from semiclip.correction._correct import Method, Profile
-from semiclip.model._fields import STUDENT, TEACHER
+from semiclip.correction._correct import POOLED, Method, Profile, short_of_controls
+from semiclip.model._fields import STUDENT, TEACHER, as_learned
+from semiclip.model._split import tied
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from anndata import AnnData
 
+logger = logging.getLogger(__name__)
 
 # what PEA draws from, in full, is the student's correction by its own batch; the teacher's is fitted on all controls
 PROFILES: dict[str, Profile] = {STUDENT: "batch", TEACHER: "clean"}
@@ -35,10 +39,11 @@ class Observed(NamedTuple):
     names: list[Any]
     profile: Profile
 
-    def correction(self, method: Method | None, **how: Any) -> Correction:
-        """Fit a correction on the controls, or none."""
+    def correction(self, method: Method | None, *, way_out: str = POOLED, **how: Any) -> Correction:
+        """Fit a correction on the controls, or none; ``way_out`` says where batches without controls are let in."""
         if method is None:
             return Correction([Affine()])
+        short_of_controls(self.batch, self.control, how.get("fallback", "raise"), self.names, way_out=way_out)
         return fit_correction(
             self.values, self.batch, self.control, method=method, profile=self.profile, batch_names=self.names, **how
         )
@@ -46,7 +51,7 @@ class Observed(NamedTuple):
 
 @dataclass
 class Setup:
-    """The keys of a setup."""
+    """The keys of a setup, and of a model's what it knows of the columns of each side (``learned``)."""
 
     student_rep: str
     teacher_rep: str
@@ -57,6 +62,7 @@ class Setup:
     pair_on: Sequence[str] | None = None
     modalities: Mapping[str, str] | None = None
     label_key: str | None = None
+    learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def side(self, adata: AnnData | MuData, side: str) -> AnnData:
         """Return the student's or the teacher's observations."""
@@ -68,13 +74,20 @@ class Setup:
         """Look at every column of a side, so that what is wrong is said before anything is computed."""
         observed = self.side(adata, side)
         batches(observed, self.batch_key)
-        controls(observed, self.perturbation_key, self.control)
+        if self.pair_on is None:
+            controls(observed, self.perturbation_key, self.control)
+        else:  # where each modality may have its own labels
+            own_labels(observed, self.perturbation_key, self.control)
         if self.perturbation_key is not None:
             column(observed, self.perturbation_key, "perturbation_key")
         if side == STUDENT and self.split_key is not None:
             column(observed, self.split_key, "split_key")
         if side == STUDENT and self.label_key is not None and self.label_key not in observed.obs:
             column(observed, self.label_key, "label_key")
+
+    def controls(self, observed: AnnData) -> np.ndarray:
+        """Return a mask of the controls of a side, which needs one of their labels."""
+        return controls(observed, self.perturbation_key, own_labels(observed, self.perturbation_key, self.control))
 
     def pairing(self, adata: AnnData | MuData) -> Pairing:
         """Pair by key, or row by row in an AnnData that holds both representations."""
@@ -91,24 +104,72 @@ class Setup:
     def read(self, adata: AnnData | MuData, side: str) -> Observed:
         """Return a side's representation, batches and controls."""
         observed = self.side(adata, side)
-        values = representation(observed, getattr(self, f"{side}_rep"), f"{side}_rep")
+        rep = getattr(self, f"{side}_rep")
+        values = representation(observed, rep, f"{side}_rep")
+        if side in self.learned:
+            values = as_learned(observed, rep, values, self.learned[side], warn=True)
         codes, names = batches(observed, self.batch_key)
-        reference = controls(observed, self.perturbation_key, self.control) | (self.control is None)
+        reference = self.controls(observed) | (self.control is None)
         return Observed(values, codes, reference, names.tolist(), PROFILES[side])
 
     def views(self, adata: AnnData | MuData, augment: str | Sequence[str] | None) -> list[np.ndarray]:
         """Return the cached views of each kind of augmentation, arrays (n_student, n_views, d)."""
         student = self.side(adata, STUDENT)
-        control = controls(student, self.perturbation_key, self.control)
+        control = self.controls(student)
         keys = [augment] if isinstance(augment, str) else list(augment or [])
+        for key in keys:
+            self._check_design(student, key)
         return [cached_views(student, key, self.student_rep, control) for key in keys]
 
+    def _check_design(self, student: AnnData, key: str) -> None:
+        """Refuse views by another encoder or that mix what this setup holds apart, where it is recorded."""
+        encoders = {recorded_fingerprint(student, each) for each in (key, self.student_rep)} - {None}
+        if len(encoders) > 1:
+            msg = (
+                f"obsm[{key!r}] was made with another encoder than obsm[{self.student_rep!r}]; make it again by "
+                "scl.pp.augment with the encoder of that embedding"
+            )
+            raise ValueError(msg)
+        params = student.uns.get("semiclip", {}).get(key, {}).get("params", {})
+        if "augmentation" not in params or self.pair_on is None:
+            return
+        for name in ("pair_on", "split_key"):
+            made, own = _names(params.get(name)), _names(getattr(self, name))
+            if set(made) != set(own):
+                msg = (
+                    f"obsm[{key!r}] was made with {name}={made or None}, but the setup has {own or None}: its views "
+                    f"may mix samples that are held out; make them again by scl.pp.augment(..., {name}={own or None})"
+                )
+                raise ValueError(msg)
+
+    def warn_if_corrected(self, adata: AnnData | MuData) -> None:
+        """Warn of a student that is recorded to be corrected, since a model corrects it by itself."""
+        made = self.side(adata, STUDENT).uns.get("semiclip", {}).get(self.student_rep, {}).get("params", {})
+        if "use_rep" in made:
+            logger.warning(
+                "obsm[%r] is corrected already, by scl.pp.pea_correct, and the model corrects it once more, which "
+                "costs recall: pass student_rep=%r, or train on it as it is with student_correction=None of the model "
+                "and pea=False",
+                self.student_rep,
+                made["use_rep"],
+            )
+
     def groups(self, adata: AnnData | MuData, key: np.ndarray) -> np.ndarray:
-        """Return the group of each student row that a split must not tear apart."""
+        """Return the group of each student row that a split must not tear apart; without a ``split_key`` no key is."""
         group_key = self.split_key or self.perturbation_key
         if group_key is None:
             return key
-        return column(self.side(adata, STUDENT), group_key, "split_key").astype(str).to_numpy()
+        names = column(self.side(adata, STUDENT), group_key, "split_key").astype(str).to_numpy()
+        if self.split_key is not None:
+            return names
+        groups = tied(names, key)
+        if n_tied := len(np.unique(names[key >= 0])) - len(np.unique(groups[key >= 0])):
+            logger.info(
+                "perturbations that share a pairing key stay together in the split: %d join others, since they learn "
+                "from the same teacher samples",
+                n_tied,
+            )
+        return groups
 
     def labels(self, adata: AnnData | MuData, pairing: Pairing) -> np.ndarray:
         """Return the label of each student row, which is its pairing key unless ``label_key`` says otherwise."""
@@ -123,6 +184,11 @@ class Setup:
             return student.obs[name].astype(str).to_numpy()
         keys = pairing.counts.drop(columns=["n_student", "n_teacher"]).astype(str).agg(" | ".join, axis=1).to_numpy()
         return keys[pairing.student]  # of rows without a key, whatever is last
+
+
+def _names(columns: Any) -> list[str]:
+    """Return the names of one column, several or none, also of the array that a file makes of a list."""
+    return [] if columns is None else [str(name) for name in np.atleast_1d(columns)]
 
 
 def are_widths(given: Any) -> bool:

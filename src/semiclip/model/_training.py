@@ -9,9 +9,11 @@ from lightning.pytorch.callbacks import Checkpoint
 from scvi.train import SaveCheckpoint
 from scvi.utils._docstrings import devices_dsp
 
+from semiclip._checks import arguments
 from semiclip.correction import PEA
 from semiclip.correction._augmentation import Augmentation
-from semiclip.correction._correct import control_rows
+from semiclip.correction._correct import short_of_controls
+from semiclip.model._arguments import check_arguments
 from semiclip.model._data import PairedDataModule
 from semiclip.model._fields import STUDENT, TEACHER
 from semiclip.model._keep_best import KeepBest
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from semiclip.model._setup import Method, Setup
 
 Precision = Literal["highest", "high", "medium"]
+POOLED = 'by fallback="pooled" of the model (model_kwargs={"fallback": "pooled"} of scl.tl.semiclip)'
 
 
 class DistillationTraining(Pretraining):
@@ -123,7 +126,13 @@ class DistillationTraining(Pretraining):
         ValueError
             If a batch has too few controls, a mini-batch too few rows for the objective, there is nothing to contrast
             or to validate on, or training diverges.
+        TypeError
+            If an argument is neither one of training nor of the trainer.
         """
+        check_arguments(type(self), self.module.objective_name, trainer_kwargs)
+        arguments(self._training_plan_cls, {"module": None, "max_epochs": 1, **(plan_kwargs or {})}, "plan_kwargs")
+        own = {"tensors": None, "groups": None, **(datasplitter_kwargs or {})}
+        arguments(self._data_splitter_cls, own, "datasplitter_kwargs")
         choices = {
             "select": (select, ("last", "best")),
             "profile": (profile, ("default", "paper")),
@@ -200,6 +209,7 @@ class DistillationTraining(Pretraining):
             params["pretrain_epochs"] = pretrain_epochs
         augmented = [augment] if isinstance(augment, str) else list(augment or [])
         params |= {"pea": options.params if options else False, "augment": augmented or False}
+        params["shared_keys"] = data.host.n_keys
         self.train_params_ = {**params, **optimisation}
         self.trainer = None  # it holds the training data and the optimiser's state
 
@@ -209,9 +219,10 @@ class DistillationTraining(Pretraining):
         setup: Setup = self._setup  # type: ignore[attr-defined]
         student, teacher = (setup.read(self.adata, side) for side in (STUDENT, TEACHER))
         pairing = setup.pairing(self.adata)
-        as_inferred = student.correction(self._methods[STUDENT], **self._correction)
+        how = {"way_out": POOLED, **self._correction}
+        as_inferred = student.correction(self._methods[STUDENT], **how)
         order = sorted_by_key(pairing.teacher)
-        taught = teacher.correction(self._methods[TEACHER], **self._correction)(teacher.values, teacher.batch, order)
+        taught = teacher.correction(self._methods[TEACHER], **how)(teacher.values, teacher.batch, order)
         seen, change = student.values, None
         if pea is None:  # PEA corrects each row as it comes, also that of a view
             seen = as_inferred(student.values, student.batch)
@@ -236,9 +247,10 @@ class DistillationTraining(Pretraining):
         groups = setup.groups(self.adata, tensors.key.numpy())
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         if pea is not None:
-            control_rows(
-                student.batch, student.control, self._correction["fallback"], student.names, at_least=pea.min_controls
-            )  # what is missing is said here, before a trainer is made
+            short_of_controls(
+                student.batch, student.control, self._correction["fallback"], student.names,
+                at_least=pea.min_controls, way_out=POOLED,
+            )  # fmt: skip  # what is missing is said here, before a trainer is made
 
             def augmentation(seed: int, device: torch.device, n_batches: int) -> Augmentation:
                 return Augmentation(

@@ -37,8 +37,9 @@ def annotate(
         columns is dropped. In a file, plates and wells are read as text, so that barcodes keep leading zeros.
     on
         Columns of ``obs`` that find the row, the well last; ``"Well"`` alone for a layout that all plates share. Where
-        the map calls them otherwise, ``{"plate": "Barcode", "well": "well_position"}``. Names of wells match however
-        they are written: ``A1``, ``a01`` and ``A01`` are one well.
+        the map calls them otherwise, ``{"plate": "Barcode", "well": "well_position"}``. Where ``obs`` has no
+        ``"Plate"``, ``"Metadata_Plate"`` is taken, as :func:`semiclip.pp.images` names it. Names of wells match
+        however they are written: ``A1``, ``a01`` and ``A01`` are one well.
     copy
         Return an annotated copy instead of writing into ``adata``.
 
@@ -68,13 +69,25 @@ def annotate(
     """
     writable(nonempty(adata), "obs", copy=copy)
     pairs = dict(on) if isinstance(on, Mapping) else {key: key for key in ([on] if isinstance(on, str) else on)}
-    rows = pd.DataFrame({key: column(adata, key, "on") for key in pairs})
+    rows = pd.DataFrame({key: column(adata, _found(adata, key), "on") for key in pairs})
     columns = without_slashes(from_map(rows, plate_map, list(pairs.values())))
     target = adata.copy() if copy else adata
     if replaced := [name for name in columns if name in target.obs]:
         logger.info("obs had %s already; the plate map replaces them", some(replaced))
     target.obs = pd.concat([target.obs.drop(columns=replaced), columns], axis=1)
     return target if copy else None
+
+
+def _found(adata: AnnData, key: str) -> str:
+    """Return the column of ``obs`` that a key means, which may have the prefix that the key lacks."""
+    for name in (key, PREFIX + key):
+        if name in adata.obs:
+            return name
+    msg = (
+        f"on={key!r} is not a column of obs, which has {some(adata.obs.columns)}; say which column of obs is which of "
+        f"the plate map, as in on={{'<column of obs>': {key!r}}}"
+    )
+    raise KeyError(msg)
 
 
 def from_map(rows: pd.DataFrame, plate_map: str | PathLike[str] | pd.DataFrame, on: list[str]) -> pd.DataFrame:

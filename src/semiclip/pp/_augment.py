@@ -9,10 +9,10 @@ import numpy as np
 
 from semiclip._checks import arguments, batches, controls, finite_rows, nonempty, some, writable
 from semiclip._pairing import columns_of, keys_of
-from semiclip._record import name_of, record
+from semiclip._record import made_by, name_of, record
 from semiclip.augment import AUGMENTATIONS, Expression, ExpressionAugmentation
 from semiclip.encoders import ENCODERS, Encoder
-from semiclip.encoders._protocol import counts, warned_once
+from semiclip.encoders._protocol import counts, embedded, warned_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,8 +58,8 @@ def augment(
         ``obs`` columns and labels as in :meth:`semiclip.model.SemiClip.setup_mudata`. Samples of one key are a group
         that an augmentation may mix or generate for; controls are not augmented.
     split_key
-        ``obs`` column of what training shall hold out in whole, such as the experiment, where that is not the
-        perturbation: its groups are then never mixed. Augmentations with a model of expression (``"scvi"``,
+        ``obs`` column of what training shall hold out in whole, such as the experiment, as in the setup of the model:
+        its groups are then never mixed. Augmentations with a model of expression (``"scvi"``,
         ``"mdwgan_gp"``) are fitted on all samples even so, as a frozen encoder is.
     n_views
         Embeddings of each sample.
@@ -132,11 +132,8 @@ def augment(
     layer = getattr(encoder, "layer", None) if layer is None else layer
     normalize = bool(getattr(encoder, "normalize", True)) if normalize is None else normalize
     batch, batch_names = batches(adata, batch_key)
-    group = np.where(
-        controls(adata, perturbation_key, control),
-        -1,
-        keys_of(adata, [*columns_of(pair_on), *([split_key] if split_key else [])]),
-    )
+    treated = ~controls(adata, perturbation_key, control)
+    group = keys_of(adata, [*columns_of(pair_on), *([split_key] if split_key else [])], treated)
     expression = Expression(
         counts(adata, layer), group, batch, adata.var_names, batch_names.tolist(), normalize=normalize
     )
@@ -149,7 +146,7 @@ def augment(
     keys = {"pair_on": pair_on, "control": control, "perturbation_key": perturbation_key, "batch_key": batch_key}
     how = {"split_key": split_key, "layer": layer, "normalize": normalize, "n_views": n_views, "rng": rng}
     params = {"augmentation": name, "encoder": name_of(encoder, ENCODERS), **keys, **how, **augmentation_kwargs}
-    record(adata, key_added, params)
+    record(adata, key_added, params, **made_by(encoder))
     return chosen
 
 
@@ -166,11 +163,7 @@ def _views(
     from tqdm.auto import tqdm
 
     def encoded(rows: np.ndarray, values: Any) -> np.ndarray:
-        found = np.asarray(encoder.encode(_like(adata, rows, values, getattr(encoder, "layer", None))))
-        if found.ndim != 2 or len(found) != len(rows) or found.shape[1] == 0:
-            msg = f"the encoder returned shape {found.shape} for {len(rows)} observations; (n_obs, d) is needed"
-            raise ValueError(msg)
-        return found
+        return embedded(encoder, _like(adata, rows, values, getattr(encoder, "layer", None)))
 
     one = np.arange(1)
     views = np.empty((adata.n_obs, n_views, encoded(one, expression.values[one]).shape[1]), dtype=np.float32)

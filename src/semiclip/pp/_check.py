@@ -26,9 +26,9 @@ def check(
     mdata: MuData,
     *,
     pair_on: str | Sequence[str],
-    perturbation_key: str | None,
     control: str | Sequence[str] | None,
-    batch_key: str | None,
+    perturbation_key: str | None = None,
+    batch_key: str | None = None,
     well_key: str | None = None,
     modalities: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
@@ -38,15 +38,21 @@ def check(
     with the name of another, missing values, names that repeat, genes by identifier instead of symbol, and the like.
     Nothing is changed, and a mistake is no exception: everything that is found is reported at once.
 
+    Text that is a number is compared as one: ``"1.0"`` is ``"1"`` and not ``"10"``. Names are taken for one if only
+    case, blanks, or a hyphen for a blank or underscore tell them apart, and if neither modality has two that differ by
+    more than case and blanks; others that look alike, such as ``"A1"`` and ``"A-1"``, are reported and left to you.
+
     Parameters
     ----------
     mdata
         Two modalities, which need not share observations.
-    pair_on, perturbation_key, control, batch_key
-        What the columns of ``obs`` mean, see :meth:`semiclip.model.SemiClip.setup_mudata`.
+    pair_on, control, perturbation_key, batch_key
+        What the columns of ``obs`` mean, see :meth:`semiclip.model.SemiClip.setup_mudata`. Each label of ``control``
+        must occur in one modality at least, and each modality must have controls; ``None`` says that there are none.
+        Without ``batch_key`` all rows of a modality are one batch.
     well_key
-        Column of the wells, in order to find plates that share a name; for data with one row per well, not for single
-        cells.
+        Column of the wells, in order to find plates that share a name, which needs ``batch_key``; for data with one
+        row per well, not for single cells.
     modalities
         Names of the ``student`` and ``teacher`` modality, ``{"student": "rna", "teacher": "image"}`` by default.
 
@@ -55,13 +61,13 @@ def check(
     One row per finding, none if nothing is wrong; errors first. ``severity`` is ``"error"`` for what training refuses
     or what would make it meaningless, ``"warning"`` for what is probably a mistake, ``"info"`` for what is good to
     know; ``check`` names the kind of mistake, ``modality`` where it is, ``finding`` says what is wrong and in which
-    rows, and ``mend`` how to mend it, mostly as Python to paste.
+    rows, and ``mend`` how to mend it: mostly as Python to paste, in words where you have to decide.
 
     Raises
     ------
     KeyError, ValueError, TypeError
-        If there is no MuData, it lacks a modality or its observations, or ``pair_on`` or the column of the controls is
-        not named.
+        If there is no MuData, it lacks a modality or its observations, or ``pair_on``, the column of the controls or
+        their label is not named.
 
     Examples
     --------
@@ -76,10 +82,11 @@ def check(
     "mdata['image'].obs['dose'] /= 1000"
     """
     names = roles(modalities)
+    labels = control if isinstance(control, Iterable) and not isinstance(control, str) else [control]
     keys = Keys(
         pair_on=[pair_on] if isinstance(pair_on, str) else list(dict.fromkeys(pair_on)),
         perturbation=perturbation_key,
-        control=list(control) if isinstance(control, Iterable) and not isinstance(control, str) else [control],
+        control=[label for label in labels if label is not None],
         batch=batch_key,
         well=well_key,
     )
@@ -88,6 +95,9 @@ def check(
         raise ValueError(msg)
     if control is not None and perturbation_key is None:
         msg = f"control={control!r} needs perturbation_key=, the obs column that holds this label"
+        raise ValueError(msg)
+    if control is not None and not keys.control:
+        msg = "control names no label; pass the label(s), or control=None for data without controls"
         raise ValueError(msg)
     student, teacher = sides = [_side(mdata, names[role]) for role in ("student", "teacher")]
     found = [finding for side in sides for look in ALWAYS for finding in look(side)]

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._checks import arguments, finite_rows, nonempty, some, writable
-from semiclip._record import name_of, record
+from semiclip._record import made_by, name_of, record
 from semiclip.encoders import ENCODERS, Encoder
+from semiclip.encoders._protocol import embedded, warned_once
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,6 +44,8 @@ def encode(
     -------
     The fitted encoder, with which to embed other data in the same space. ``obsm[key_added]`` holds the embedding,
     float32 of shape (n_obs, d), and ``uns["semiclip"][key_added]["params"]`` how it was made.
+    Beside the latter is the ``"fingerprint"`` of an encoder of this package, by which a trained model knows whether
+    other data are embedded with the same one.
 
     Raises
     ------
@@ -81,14 +84,12 @@ def encode(
         raise ValueError(msg)
     key_added = key_added or f"X_{name}"
     writable(nonempty(adata), key_added)
-    fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
-    embedding = np.asarray(fitted.encode(adata))
-    if embedding.ndim != 2 or len(embedding) != adata.n_obs or embedding.shape[1] == 0:
-        msg = f"the encoder returned shape {embedding.shape} for {adata.n_obs} observations; (n_obs, d) is needed"
-        raise ValueError(msg)
+    with warned_once():
+        fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
+        values = embedded(fitted, adata)
     with np.errstate(over="ignore"):  # what float32 cannot hold is named next
-        embedding = embedding.astype(np.float32, copy=False)
+        embedding = values.astype(np.float32, copy=False)
     finite_rows(embedding, adata.obs_names, "the embedding")
     adata.obsm[key_added] = embedding
-    record(adata, key_added, {"encoder": name, **encoder_kwargs})
+    record(adata, key_added, {"encoder": name, **encoder_kwargs}, **made_by(fitted))
     return fitted

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semiclip._checks import finite_rows, nonempty, writable
-from semiclip._record import name_of, record
+from semiclip._record import made_by, name_of, record
 from semiclip.encoders import ENCODERS, Trainable
 
 if TYPE_CHECKING:
@@ -74,5 +74,5 @@ def expression(
     finite_rows(features, adata.obs_names, "expression")
     target = adata.copy() if copy else adata
     target.obsm[key_added] = features
-    record(target, key_added, {"encoder": name_of(encoder, ENCODERS)})
+    record(target, key_added, {"encoder": name_of(encoder, ENCODERS)}, **made_by(encoder))
     return target if copy else None

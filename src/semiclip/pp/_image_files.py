@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -56,9 +57,16 @@ def in_order(work: Callable[[Any], Any], jobs: Iterable[Any], *, n_threads: int,
         pool.shutdown(cancel_futures=True)
 
 
-def _tiff(source: Source, *, header_only: bool = False) -> Any:
-    import tifffile
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        msg = f'images need {name}, which comes with the extra "images": pip install ".[images]" in a clone of semiclip'
+        raise ImportError(msg) from error
 
+
+def _tiff(source: Source, *, header_only: bool = False) -> Any:
+    tifffile = _library("tifffile")
     # each file is an image of its own, also where its metadata names others as parts of one series
     with tifffile.TiffFile(source.path, _multifile=False) as file:
         stored: Any = file.series[0]
@@ -133,8 +141,7 @@ def _check_page(page: int, n_pages: int) -> None:
 
 
 def _picture(source: Source) -> Any:
-    from PIL import Image
-
+    Image = _library("PIL.Image")
     try:
         return Image.open(source.path, formats=("PNG", "JPEG", "TIFF"))
     except Image.DecompressionBombError as error:  # the one error of Pillow that is of no common kind

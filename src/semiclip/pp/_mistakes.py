@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip._checks import some
+from semiclip.encoders._protocol import rows_where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +36,7 @@ class Finding(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """What the columns of ``obs`` mean."""
+    """What the columns of ``obs`` mean; without a label of controls there are none."""
 
     pair_on: list[str]
     perturbation: str | None
@@ -59,17 +60,27 @@ class Side(NamedTuple):
         """Write a column of its ``obs`` as code."""
         return f"{self.code}.obs[{key!r}]"
 
+    def text(self, key: str) -> str:
+        """Write a column of its ``obs`` as text, in which what is missing stays missing, as code."""
+        column = self.column(key)
+        return f"{column}.astype(str)" + (f".where({column}.notna())" if self.adata.obs[key].isna().any() else "")
+
 
 def simple(names: pd.Series) -> pd.Series:
-    """Return names without what people write differently: case, blanks, hyphens, underscores, dots."""
+    """Return names as those of controls are looked up: without case, blanks, hyphens, underscores, dots."""
     return names.astype(str).str.casefold().str.replace(r"[\s_.\-‐–]+", "", regex=True)
+
+
+def numeric(column: pd.Series) -> bool:
+    """Tell whether a column holds numbers, be it as categories, as pairing tells it."""
+    return column.dropna().to_numpy().dtype.kind in "iuf"
 
 
 def control_rows(side: Side, keys: Keys) -> np.ndarray:
     """Return a mask of the controls, none of which need exist."""
     if keys.perturbation is None:
         return np.zeros(side.adata.n_obs, dtype=bool)
-    return side.adata.obs[keys.perturbation].isin([label for label in keys.control if label is not None]).to_numpy()
+    return side.adata.obs[keys.perturbation].isin(keys.control).to_numpy()
 
 
 def columns_of(keys: Keys) -> list[str]:
@@ -98,18 +109,28 @@ def repeated_names(side: Side) -> Iterator[Finding]:
 
 
 def not_finite(side: Side) -> Iterator[Finding]:
-    """Find NaN and infinity in embeddings."""
-    for key, values in side.adata.obsm.items():
-        array = np.asarray(values) if isinstance(values, pd.DataFrame) else values
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+    """Find NaN and infinity in embeddings and expression, dense or sparse."""
+    adata = side.adata
+    places: dict[str, Any] = {} if adata.isbacked else {"X": adata.X}  # a file is not read for this
+    places |= {f"obsm[{key!r}]": values for key, values in adata.obsm.items()}
+    for where, held in places.items():
+        values = np.asarray(held) if isinstance(held, pd.DataFrame) else held
+        sparse = hasattr(values, "tocoo")
+        if not (sparse or isinstance(values, np.ndarray)) or values.dtype.kind != "f":
             continue
-        bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-        if bad.any():
-            finding = f"obsm[{key!r}] is NaN or infinite in {bad.sum()} row(s): {some(side.adata.obs_names[bad])}"
-            # views of samples have three axes
-            finite = f"np.isfinite(np.asarray({side.code}.obsm[{key!r}])).reshape({side.code}.n_obs, -1).all(axis=1)"
-            mend = f"mdata.mod[{side.name!r}] = {side.code}[{finite}].copy(); mdata.update()"
-            yield Finding("error", "not finite", side.name, finding, mend)
+        bad = rows_where(values if sparse else values.reshape(adata.n_obs, -1), lambda x: ~np.isfinite(x))
+        if not bad.size:
+            continue
+        finding = f"{where} is NaN or infinite in {len(bad)} row(s): {some(adata.obs_names[bad])}"
+        code = f"{side.code}.{where}"
+        # views of samples have three axes
+        finite = f"np.isfinite(np.asarray({code})).reshape({side.code}.n_obs, -1).all(axis=1)"
+        if sparse:
+            finite = f"np.isfinite(np.asarray(abs({code}).sum(axis=1))).ravel()"
+        mend = f"mdata.mod[{side.name!r}] = {side.code}[{finite}].copy(); mdata.update()"
+        if len(bad) > adata.n_obs / 2:
+            mend = f"fill {code}, or leave out its columns that hold them: few rows have none"
+        yield Finding("error", "not finite", side.name, finding, mend)
 
 
 def gene_identifiers(side: Side) -> Iterator[Finding]:
@@ -131,6 +152,8 @@ def not_counts(side: Side) -> Iterator[Finding]:
         return
     values = values[:ROWS_LOOKED_AT]
     values = values.data if hasattr(values, "toarray") else np.asarray(values)
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]  # what is not is a finding of its own
     if not values.size or values.dtype.kind not in "iuf":
         return
     negative = bool((values < 0).any())
@@ -144,58 +167,39 @@ def not_counts(side: Side) -> Iterator[Finding]:
 
 
 def missing_values(side: Side, keys: Keys) -> Iterator[Finding]:
-    """Find rows without a value, such as controls without a dose."""
+    """Find rows without a value, such as treated rows without a dose."""
     is_control = control_rows(side, keys)
     for key in columns_of(keys):
         column = side.adata.obs[key]
         missing = column.isna().to_numpy()
-        if column.dtype.kind == "f":
-            missing = ~np.isfinite(column.to_numpy())
+        if numeric(column):
+            missing = ~np.isfinite(column.astype(float).to_numpy())
         if missing.any():
-            only = missing[is_control].all() and not missing[~is_control].any()
             finding = f"obs[{key!r}] has no value in {missing.sum()} row(s): {some(side.adata.obs_names[missing])}"
-            mend = f"fill these rows of {side.column(key)}, or drop them"
-            if only and column.dtype.kind == "f":
-                finding, mend = f"{finding}, all controls", f"{side.column(key)} = {side.column(key)}.fillna(0)"
-            yield Finding("error", "missing values", side.name, finding, mend)
-
-
-def control_names(side: Side, keys: Keys) -> Iterator[Finding]:
-    """Find controls under another name than the given one."""
-    if keys.perturbation is None or keys.control == [None]:
-        return
-    labels = side.adata.obs[keys.perturbation]
-    counts = labels.value_counts()
-    counts = counts[counts > 0]
-    usual = [name for name, known in simple(counts.index.to_series()).items() if CONTROL_NAME.fullmatch(known)]
-    absent = [label for label in keys.control if label not in counts.index]
-    strange = [name for name in usual if name not in keys.control]
-    column = side.column(keys.perturbation)
-    if absent and strange:
-        finding = f"no row is labelled {some(absent)}, but {some(f'{name} ({counts[name]} rows)' for name in strange)}"
-        mend = f"{column} = {column}.astype(str).replace({strange[0]!r}, {absent[0]!r})"
-        yield Finding("error", "control names", side.name, finding, mend)
-    elif absent:
-        finding = f"no row is labelled {some(absent)}; the most frequent labels are {some(counts.index)}"
-        yield Finding("error", "control names", side.name, finding, "pass the label of the controls as control=")
-    elif strange:
-        finding = f"{some(strange)} count as perturbations, but are named like controls"
-        label = next(iter(keys.control))
-        mend = f"{column} = {column}.astype(str).replace({dict.fromkeys(strange, label)!r})  # if they are"
-        yield Finding("warning", "control names", side.name, finding, mend)
+            mend, severity = f"fill these rows of {side.column(key)}, or drop them", "error"
+            if not missing[~is_control].any():
+                finding = f"{finding}, all controls"
+                if missing[is_control].all() and numeric(column):
+                    mend = f"{side.column(key)} = {side.column(key)}.astype(float).fillna(0)"
+                if key not in (keys.perturbation, keys.batch):
+                    severity = "info"  # controls are not paired
+            yield Finding(severity, "missing values", side.name, finding, mend)
 
 
 def few_controls(side: Side, keys: Keys) -> Iterator[Finding]:
-    """Find batches that have no two controls to be corrected on."""
+    """Find batches that have no two controls to be corrected on; without batches all rows are one."""
     is_control = control_rows(side, keys)
-    if keys.batch is None or not is_control.any():
+    if not is_control.any():
         return
-    counts = pd.Series(is_control).groupby(np.asarray(side.adata.obs[keys.batch])).sum()
+    names = np.repeat("all rows", side.adata.n_obs) if keys.batch is None else np.asarray(side.adata.obs[keys.batch])
+    counts = pd.Series(is_control).groupby(names).sum()
     few = counts[counts < 2]
     if len(few):
         finding = f"{len(few)} batch(es) have fewer than 2 controls: {some(f'{name} ({n})' for name, n in few.items())}"
-        keep = f"~{side.column(keys.batch)}.isin({few.index.tolist()!r})"
-        mend = f"mdata.mod[{side.name!r}] = {side.code}[{keep}].copy(); mdata.update()"
+        mend = "2 are needed in each: name all controls in control=, or larger batches as batch_key="
+        if keys.batch is not None and len(few) < len(counts):
+            keep = f"~{side.column(keys.batch)}.isin({few.index.tolist()!r})"
+            mend = f"mdata.mod[{side.name!r}] = {side.code}[{keep}].copy(); mdata.update()"
         yield Finding("error", "few controls", side.name, finding, mend)
 
 
@@ -215,7 +219,7 @@ def repeated_wells(side: Side, keys: Keys) -> Iterator[Finding]:
     column = side.column(keys.batch)
     mend = f"add what tells the plates apart, such as the experiment, to {column}"
     if apart:
-        mend = f"{column} = {side.column(apart[0])}.astype(str) + ':' + {column}.astype(str)"
+        mend = f"{column} = {side.text(apart[0])} + ':' + {side.text(keys.batch)}"
     yield Finding("error", "repeated wells", side.name, finding, mend)
 
 
@@ -223,7 +227,6 @@ ALWAYS: list[Callable[[Side], Iterator[Finding]]] = [repeated_names, not_finite]
 STUDENT: list[Callable[[Side], Iterator[Finding]]] = [gene_identifiers, not_counts]
 WITH_COLUMNS: list[Callable[[Side, Keys], Iterator[Finding]]] = [
     missing_values,
-    control_names,
     few_controls,
     repeated_wells,
 ]

@@ -3,7 +3,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from semiclip._checks import modality
+import numpy as np
+
+from semiclip._checks import batches, modality
 from semiclip._pairing import pair_rows, roles
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ def pair(
     modalities: Mapping[str, str] | None = None,
     control: str | Sequence[str] | None,
     perturbation_key: str | None = None,
+    batch_key: str | None = None,
 ) -> pd.DataFrame:
     """Report how two modalities pair, before anything is trained.
 
@@ -36,19 +39,23 @@ def pair(
         Names of the ``student`` and ``teacher`` modality, ``{"student": "rna", "teacher": "image"}`` by default.
     control, perturbation_key
         Label(s) of the controls, which are never paired, and their column; ``None`` says that there are none.
+    batch_key
+        Column of the batches, which do not matter for pairing: the totals then also say how many there are to learn
+        from.
 
     Returns
     -------
     One row per key of either modality: the key, ``n_student`` and ``n_teacher`` rows, and ``shared``. The totals are
     in its ``attrs["summary"]`` and in the log: ``shared_keys``, and ``student_kept``, ``student_dropped``,
-    ``teacher_kept``, ``teacher_dropped`` rows, where controls count as neither.
+    ``teacher_kept``, ``teacher_dropped`` rows, where controls count as neither. With ``batch_key``, ``student_batches``
+    and ``teacher_batches`` are the numbers of batches that hold rows that are kept.
 
     Raises
     ------
     KeyError
         If a modality or column is missing.
     ValueError
-        If no key is shared, a key has missing values or a control label matches nothing.
+        If no key is shared, a key or batch has missing values or a control label matches nothing.
 
     Examples
     --------
@@ -61,18 +68,15 @@ def pair(
     (15, 60)
     """
     names = roles(modalities)
-    pairing = pair_rows(
-        modality(mdata, names["student"]),
-        modality(mdata, names["teacher"]),
-        pair_on=pair_on,
-        perturbation_key=perturbation_key,
-        control=control,
-    )
+    student, teacher = (modality(mdata, names[role]) for role in ("student", "teacher"))
+    pairing = pair_rows(student, teacher, pair_on=pair_on, perturbation_key=perturbation_key, control=control)
     report = pairing.counts.assign(shared=pairing.counts.index < pairing.n_keys)
     summary = {"shared_keys": pairing.n_keys}
-    for side in ("student", "teacher"):
+    for side, adata, codes in (("student", student, pairing.student), ("teacher", teacher, pairing.teacher)):
         rows = report.groupby("shared")[f"n_{side}"].sum()
         summary |= {f"{side}_kept": int(rows.get(True, 0)), f"{side}_dropped": int(rows.get(False, 0))}
+        if batch_key is not None:
+            summary[f"{side}_batches"] = len(np.unique(batches(adata, batch_key)[0][codes >= 0]))
     report.attrs["summary"] = summary
     logger.info("pairing on %s: %s", pair_on, ", ".join(f"{name} {value:,}" for name, value in summary.items()))
     return report

@@ -47,6 +47,9 @@ def pea_correct(
     training sees it: each sample, controls too, draws a method, drops some of its steps and is corrected on a random
     part of the controls. That is for looking, as :func:`semiclip.pl.pea_views` does; a model draws by itself.
 
+    The result is for clusters, plots and measures, not for training: a model corrects its ``student_rep`` by itself.
+    One that is corrected already would be corrected once more, and leave PEA without uncorrected samples.
+
     Parameters
     ----------
     adata

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,8 @@ def profiles(
     table
         Features of cells or of wells: a CSV, TSV or parquet file, or a DataFrame; several, such as one per plate, as a
         list. Columns that begin with ``Metadata_`` say what a row is. Tables are read and averaged one after another,
-        and keep the features that all of them have.
+        and keep the features that all of them have. An AnnData of features that are scaled already, such as by
+        pycytominer, needs no ``profiles``: copy them to ``obsm``, and use it as it is.
     perturbation_key, control
         The column of the perturbation, and the label(s) of the controls. Columns go by their name without
         ``Metadata_``.
@@ -87,6 +89,8 @@ def profiles(
         If there is no such file, or a parquet file needs pyarrow.
     KeyError
         If a column is missing.
+    TypeError
+        If ``table`` is neither a table nor a path, such as an AnnData.
     ValueError
         If a table cannot be read, has no column ``Metadata_`` or names one twice, no feature is there or left, a
         control label matches nothing, or a plate has fewer than two controls.
@@ -119,7 +123,7 @@ def profiles(
     writable(AnnData(), key_added)
     perturbation_key, batch_key = perturbation_key.removeprefix(PREFIX), batch_key.removeprefix(PREFIX)
     well_key = None if well_key is None else well_key.removeprefix(PREFIX)
-    tables = [table] if isinstance(table, pd.DataFrame | str) or hasattr(table, "__fspath__") else list(table)
+    tables = _tables(table, key_added)
     keys = [batch_key] if well_key is None else [batch_key, well_key]
     obs, values = _collect(tables, keys, perturbation_key, features)
     if plate_map is not None:
@@ -164,6 +168,23 @@ def profiles(
     }
     record(result, key_added, params)
     return result
+
+
+def _tables(table: Any, key_added: str) -> list[Table]:
+    """Return tables as a list, and refuse what is none."""
+    several = isinstance(table, Iterable) and not isinstance(table, pd.DataFrame | str)
+    tables = list(table) if several else [table]
+    for each in tables:
+        if isinstance(each, pd.DataFrame | str) or hasattr(each, "__fspath__"):
+            continue
+        msg = f"table is a(n) {type(each).__name__}; a DataFrame, the path of a file, or a list of these is needed"
+        if hasattr(each, "obsm"):
+            msg += (
+                f". If its features are scaled already, use it as it is: adata.obsm[{key_added!r}] = adata.X. If not, "
+                "pass adata.obs.join(adata.to_df()), with Metadata_ before the names of the columns of obs"
+            )
+        raise TypeError(msg)
+    return tables
 
 
 def _collect(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PREFIX = "Metadata_"  # of the columns that say what a row is, in tables of features
 NOT_A_NUMBER = ["", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "none"]
+NOTHING = ["None", "none"]  # what beside numbers is the name of a control rather than a gap
 NAMELESS = "Unnamed: "  # how pandas calls a column without a name, such as an index that it wrote
 # what a table that is broken, encrypted or ends too early raises, by its compression
 BROKEN = (
@@ -157,7 +158,7 @@ def _read_parquet(path: Path, choose: Callable[[Sequence[str]], tuple[list[str],
 def _as_numbers(column: pd.Series) -> pd.Series | None:
     """Return a column of text as numbers, or None where it holds names, such as codes that begin with zeros."""
     given = column.mask(column.isin(NOT_A_NUMBER))
-    if given.str.match(r"0\d").any() or given.isna().all():
+    if given.str.match(r"0\d").any() or given.isna().all() or column.isin(NOTHING).any():
         return None
     numbers = pd.to_numeric(given, errors="coerce")
     return numbers if numbers.notna().equals(given.notna()) else None

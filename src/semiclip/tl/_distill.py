@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from semiclip._checks import modality, spare, writable
@@ -71,12 +72,13 @@ def distill(
     -------
     The trained model, with which :func:`semiclip.tl.embed` embeds other data. ``obsm[key_added]`` of the student
     modality is float32 of shape (n_obs, D) with D the width of the teacher, or ``n_components`` of ``"dcca"`` and
-    ``"cca"``.
+    ``"cca"``, and ``uns["semiclip"][key_added]["params"]`` says how it was made, with ``rng`` and the number of
+    ``shared_keys``.
 
     Raises
     ------
     KeyError, ValueError, TypeError
-        If the data are not as described, or the objective is not known; nothing is written then.
+        If the data are not as described, or the objective or an argument is not known; nothing is written then.
 
     References
     ----------
@@ -105,6 +107,7 @@ def distill(
     """
     from semiclip.baselines import BASELINES
     from semiclip.model import Baseline, SemiClip
+    from semiclip.model._arguments import check_arguments
     from semiclip.objectives import OBJECTIVES
 
     model_kwargs = model_kwargs or {}
@@ -114,11 +117,12 @@ def distill(
     if objective not in OBJECTIVES and objective not in BASELINES:
         msg = f"objective={objective!r} is not one of {', '.join([*OBJECTIVES, *BASELINES])}"
         raise ValueError(msg)
+    model_cls = SemiClip if objective in OBJECTIVES else Baseline
+    check_arguments(model_cls, objective, train_kwargs, caller=distill)
     key_added = f"X_{objective}" if key_added is None else key_added
     writable(modality(mdata, roles(modalities)["student"]), key_added)
     spare(key_added, student_rep)
     before = dict(mdata.uns)
-    model_cls = SemiClip if objective in OBJECTIVES else Baseline
     model_cls.setup_mudata(
         mdata,
         student_rep=student_rep,
@@ -142,5 +146,7 @@ def distill(
     except BaseException:
         mdata.uns = before  # what the setup left there to find the data again
         raise
+    if rng is not None:
+        model.train_params_["rng"] = int(rng) if isinstance(rng, Integral) else type(rng).__name__
     embed(mdata, model, key_added=key_added)
     return model

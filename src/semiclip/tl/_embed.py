@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from semiclip._checks import UNSET, modality, nonempty, spare, writable
-from semiclip._pairing import roles
+from semiclip._checks import UNSET, spare, writable
+from semiclip._pairing import student_of
 from semiclip._record import record
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def embed(
     perturbation_key: str | None = UNSET,
     control: str | Sequence[str] | None = UNSET,
     batch_key: str | None = UNSET,
+    fallback: Literal["raise", "pooled"] | None = None,
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | MuData | None:
@@ -36,6 +37,10 @@ def embed(
         A trained model.
     perturbation_key, control, batch_key
         What the samples' ``obs`` calls them, where that differs from the model's setup; ``None`` where they have none.
+        Of several labels that the setup names for the controls, the samples need one.
+    fallback
+        What happens to a batch with fewer than two controls: an error (``"raise"``), or the ``"pooled"`` controls of
+        all batches of these samples. ``None`` is what the model was made with.
     key_added
         Where in ``obsm`` of the student modality the embedding goes, ``"X_"`` and the name of the model's objective if
         ``None``: ``"X_semiclip"``, unless it was trained with another one.
@@ -44,7 +49,8 @@ def embed(
 
     Returns
     -------
-    ``None``, or the copy. ``obsm[key_added]`` is float32 of shape (n_obs, D).
+    ``None``, or the copy. ``obsm[key_added]`` is float32 of shape (n_obs, D). It is made of the student representation
+    as the model corrects it on the controls of each batch, and so is ready for ``scanpy.pp.neighbors``.
 
     Raises
     ------
@@ -75,21 +81,20 @@ def embed(
     >>> knockouts.obsm["X_semiclip"].shape
     (312, 128)
     """
-    from mudata import MuData
-
-    student = roles(model.registry["setup_args"].get("modalities"))["student"]
+    modalities = model.registry["setup_args"].get("modalities")
     key_added = f"X_{model.module.objective_name}" if key_added is None else key_added
-    source = modality(adata, student) if isinstance(adata, MuData) else nonempty(adata)
-    writable(source, key_added, copy=copy)
+    writable(student_of(adata, modalities), key_added, copy=copy)
     spare(key_added, model.registry["setup_args"]["student_rep"])
     own: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-    embedding = model.get_latent_representation(adata, **own)
+    embedding = model.get_latent_representation(adata, **own, fallback=fallback)
     result = adata.copy() if copy else adata
-    target = result.mod[student] if isinstance(result, MuData) else result
+    target = student_of(result, modalities)
     target.obsm[key_added] = embedding
     keys = {**model.registry["setup_args"], **{name: key for name, key in own.items() if key is not UNSET}}
     given = model.init_params_
     objective = {name: value for kwargs in given["kwargs"].values() for name, value in kwargs.items()}
     params = {"model": type(model).__name__, **keys, **given["non_kwargs"], **objective, **model.train_params_}
+    if fallback is not None:
+        params["fallback"] = fallback
     record(target, key_added, params)
     return result if copy else None

@@ -9,7 +9,7 @@ from scipy import sparse
 from semiclip import metrics
 from semiclip._checks import batches, column, controls, nonempty, representation, some
 from semiclip.encoders._pca import components, expression, most_components
-from semiclip.encoders._protocol import counts
+from semiclip.encoders._protocol import counts, warn_unless_counts
 from semiclip.tl._baselines import check_baselines
 from semiclip.tl._maps import named
 
@@ -188,7 +188,10 @@ def _study(
     perturbation = column(adata, perturbation_key, "perturbation_key").to_numpy()
     rng = np.random.default_rng(rng)
     split = metrics.preservation_split(batch, perturbation, is_control, train_fraction=train_fraction, rng=rng)
-    values = expression(counts(adata, layer), adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
+    raw = counts(adata, layer)
+    if normalize:
+        warn_unless_counts(raw, adata, layer)
+    values = expression(raw, adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
     values = values.tocsr() if sparse.issparse(values) else values  # whose rows are quick to take
     return Study(values, batch, is_control, split, int(rng.integers(2**31)))
 

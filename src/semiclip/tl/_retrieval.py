@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip import metrics
-from semiclip._checks import batches, modality, representation
+from semiclip._checks import batches, modality, own_labels, representation
 from semiclip._pairing import pair_rows, roles
 from semiclip.metrics._cosine import normalise
 from semiclip.tl._maps import corrected
@@ -196,12 +196,13 @@ def cross_modal_retrieval(
     if pairing.n_keys < 2:
         msg = f"the modalities share {pairing.n_keys} key on {pair_on}, but a ranking needs at least 2"
         raise ValueError(msg)
-    how: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+    how: dict[str, Any] = {"perturbation_key": perturbation_key, "batch_key": batch_key}
     how |= {"profile": profile, "ridge": ridge, "fallback": fallback}
-    (target,) = corrected(teacher, teacher_rep, method=teacher_correction, **how)
+    own, theirs = (own_labels(side, perturbation_key, control) for side in (student, teacher))
+    (target,) = corrected(teacher, teacher_rep, method=teacher_correction, control=theirs, **how)
     candidates = _means(target.x, pairing.teacher, pairing.n_keys)
     tables = []
-    for found in corrected(student, student_rep, method=student_correction, **how):
+    for found in corrected(student, student_rep, method=student_correction, control=own, **how):
         query = _means(found.x, pairing.student, pairing.n_keys)
         scores = metrics.retrieval(query, candidates, np.arange(pairing.n_keys), ks=ks)
         chance = {"mean_rank_percentile": 0.5, **{f"recall_at_{k}": min(1.0, k / pairing.n_keys) for k in ks}}

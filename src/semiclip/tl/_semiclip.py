@@ -59,12 +59,13 @@ def semiclip(
     Returns
     -------
     The trained model, with which :func:`semiclip.tl.embed` embeds other data. ``obsm[key_added]`` of the student
-    modality is float32 of shape (n_obs, D).
+    modality is float32 of shape (n_obs, D), and ``uns["semiclip"][key_added]["params"]`` says how it was made, with
+    ``rng`` and the number of ``shared_keys``.
 
     Raises
     ------
     KeyError, ValueError, TypeError
-        If the data are not as described; nothing is written then.
+        If the data are not as described, or an argument is not known; nothing is written then.
 
     References
     ----------
@@ -90,6 +91,12 @@ def semiclip(
     >>> mdata["rna"].obsm["X_semiclip"].shape
     (432, 128)
     """
+    if "objective" in train_kwargs:
+        msg = (
+            "scl.tl.semiclip has the objective 'semiclip'; call scl.tl.distill(mdata, "
+            f"objective={train_kwargs['objective']!r}, …) for another"
+        )
+        raise TypeError(msg)
     return distill(
         mdata,
         objective="semiclip",

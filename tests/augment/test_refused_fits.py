@@ -1,0 +1,84 @@
+"""A fit that fails changes nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from semiclip.augment import AUGMENTATIONS, Expression
+from semiclip.encoders import SCVIEncoder
+
+N, N_GENES = 40, 12
+GENES = pd.Index([f"gene{i}" for i in range(N_GENES)])
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
+SCVI = {"max_epochs": 1, "n_latent": 2, "train_kwargs": QUIET}
+GAN = {"n_epochs": 2, "device": "cpu", "progress_bar": False}
+
+
+def make(seed=0, **changes):
+    values = np.random.default_rng(seed).poisson(5, (N, N_GENES)).astype(np.float32)
+    codes = {"group": np.arange(N) % 4 - 1, "batch": np.arange(N) % 2, "batch_names": ["a", "b"]}
+    return Expression(**{"values": values, "genes": GENES, **codes, **changes})
+
+
+def with_gap(seed=1):
+    """Other expression, of which the last sample is found to be none once the others are read."""
+    expression = make(seed)
+    expression.values[-1, 0] = np.nan
+    return expression
+
+
+def encoder():
+    data = make()
+    return SCVIEncoder(batch_key="batch", **SCVI).fit(data.adata(np.arange(N), "batch"))
+
+
+def shuffled(**changes):
+    """Other expression in other groups and batches."""
+    rng = np.random.default_rng(5)
+    codes = {"group": rng.permutation(np.arange(N) % 4 - 1), "batch": rng.integers(2, size=N)}
+    return make(2, **{**codes, **changes})
+
+
+# how each is made, data that it refuses, and why
+REFUSED = {
+    "mwo": [(dict, lambda: shuffled(group=np.arange(N)), "none of the 40 sample")],
+    "scvi": [
+        (lambda: SCVI, with_gap, "not finite in 1 row"),
+        (lambda: {"encoder": encoder()}, lambda: shuffled(batch_names=["a", "plate 9"]), "plate 9"),
+        (lambda: {"encoder": encoder()}, lambda: shuffled(genes=GENES + "x"), "only 0 of the 12 genes"),
+    ],
+    "mdwgan_gp": [
+        (lambda: GAN, with_gap, "NaN or infinite in 1 row"),
+        (lambda: GAN, lambda: make(1, group=np.array([0] * 5 + [-1] * (N - 5))), "n_neighbors=10, but there are"),
+    ],
+    "scgft": [(lambda: {"n_neighbors": 3, "progress_bar": False}, with_gap, "NaN or infinite in 1 row")],
+}
+CASES = [(name, *case) for name, cases in REFUSED.items() for case in cases]
+
+
+def test_all_augmentations_are_here():
+    assert set(REFUSED) == set(AUGMENTATIONS)
+
+
+@pytest.mark.parametrize(("name", "options", "bad", "message"), CASES)
+def test_a_refused_fit_leaves_an_augmentation_as_it_was(name, options, bad, message):
+    augmentation, rows = AUGMENTATIONS[name](**options()), np.array([5, 1, 39, 0, 38])
+
+    def drawn():
+        return augmentation.draw(rows, np.random.default_rng(3))
+
+    with pytest.raises(ValueError, match=message):
+        augmentation.fit(bad(), np.random.default_rng(0))
+    with pytest.raises(RuntimeError, match="this augmentation is not fitted"):
+        drawn()
+    augmentation.fit(make(), np.random.default_rng(0))
+    before, known = drawn(), dict(vars(augmentation))
+    with pytest.raises(ValueError, match=message):
+        augmentation.fit(bad(), np.random.default_rng(0))
+    np.testing.assert_array_equal(drawn(), before)
+    assert vars(augmentation).keys() == known.keys()
+    assert all(vars(augmentation)[key] is value for key, value in known.items())
+    other = (
+        AUGMENTATIONS[name](**options()).fit(shuffled(), np.random.default_rng(0)).draw(rows, np.random.default_rng(3))
+    )
+    assert (other != before).any(), "other data would be drawn from otherwise"
