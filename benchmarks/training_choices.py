@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument(
         "--choices", nargs="+", default=list(CHOICES), choices=CHOICES, metavar="CHOICE", help=f"beside {BASE}"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="(%(default)s)")
+    parser.add_argument("--seeds", type=int, default=6, help="(%(default)s)")
     parser.add_argument("--epochs", type=int, default=60, help="(%(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="2 seeds, 20 epochs, rates as they come")
