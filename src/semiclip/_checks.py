@@ -34,20 +34,24 @@ def arguments(
     what: str,
     *,
     also: Iterable[str] = (),
+    filled: Iterable[str] = (),
     passed_on: Iterable[str] = (),
     homes: Mapping[str, Iterable[str]] | None = None,
 ) -> None:
     """Refuse arguments that a class does not take, and the lack of one that it needs; say what may be meant.
 
     Where it takes any and hands them on, ``passed_on`` names those that arrive, and ``also`` what the caller takes.
+    What the caller fills in itself, ``filled``, is not taken.
     ``homes`` are the arguments of others, by a text with ``{}`` for the name that says how they are given there.
     """
-    parameters = signature(kind).parameters.values()
-    own = list(dict.fromkeys([*(each.name for each in parameters if each.kind is not Parameter.VAR_KEYWORD), *also]))
+    takes = signature(kind)
+    takes = takes.replace(parameters=[each for name, each in takes.parameters.items() if name not in {*filled}])
+    named = (each.name for each in takes.parameters.values() if each.kind is not Parameter.VAR_KEYWORD)
+    own = list(dict.fromkeys([*named, *also]))
     passed_on = list(passed_on)
     unknown = [name for name in given if name not in (*own, *passed_on)]
     try:
-        signature(kind).bind(**given)
+        takes.bind(**given)
         if passed_on and unknown:
             msg = f"got an unexpected keyword argument {unknown[0]!r}"
             raise TypeError(msg)

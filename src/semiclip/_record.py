@@ -36,7 +36,7 @@ def record(adata: AnnData, key: str, params: Mapping[str, Any], **results: Any) 
 def made_by(encoder: object) -> dict[str, str]:
     """Return what tells an encoder from others, to be recorded beside what it made; nothing if it does not tell."""
     fingerprint = getattr(encoder, "fingerprint", None)
-    return {} if fingerprint is None else {"fingerprint": fingerprint}
+    return {"fingerprint": fingerprint} if isinstance(fingerprint, str) else {}
 
 
 def recorded_fingerprint(adata: AnnData, key: str) -> str | None:

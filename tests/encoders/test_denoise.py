@@ -50,6 +50,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Using .* after custom Dataloader")  # scvi-tools 1.5, about its own batch size
 @pytest.mark.parametrize("options", VARIANTS)
 def test_is_what_scvi_tools_draws_with_the_same_seed(options):
     own = make()

@@ -211,13 +211,18 @@ def test_views_that_are_none_are_refused_before_anything_is_trained(trained, mda
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_views_of_another_design_are_refused(mdata, setup, quiet, tmp_path, stored):
+def test_views_that_mix_what_a_split_keeps_apart_are_refused(mdata, setup, quiet, tmp_path, stored):
     rna = mdata["rna"]
-    rna.obs["run"] = np.arange(rna.n_obs) % 4
+    rna.obs["run"] = np.random.default_rng(0).integers(4, size=rna.n_obs)
     encoder = scl.pp.encode(rna, encoder="pca", n_components=8)
     keys = {name: setup[name] for name in ("pair_on", "perturbation_key", "control", "batch_key")}
-    scl.pp.augment(rna, "mwo", encoder=encoder, **keys, progress_bar=False)
-    scl.pp.augment(rna, "mwo", encoder=encoder, **keys, split_key="run", key_added="by_run", progress_bar=False)
+    for key, change in {
+        KEY: {},
+        "by_run": {"split_key": "run"},
+        "by_compound": {"pair_on": "perturbation"},
+        "by_dose": {"pair_on": "dose"},
+    }.items():
+        scl.pp.augment(rna, "mwo", encoder=encoder, **{**keys, **change}, key_added=key, progress_bar=False)
     if stored:
         mdata.write_h5mu(tmp_path / "data.h5mu")
         mdata = md.read_h5mu(tmp_path / "data.h5mu")
@@ -228,14 +233,15 @@ def test_views_of_another_design_are_refused(mdata, setup, quiet, tmp_path, stor
 
     train(KEY)
     train("by_run", split_key="run")
-    with pytest.raises(ValueError, match=r"made with split_key=None, but the setup has \['run'\].*mix samples"):
+    train("by_run")  # within less than the split holds together
+    train("by_compound")
+    train(KEY, pair_on="perturbation")
+    mixed = rf"'{KEY}'\] mix samples that a split keeps apart: they were made within perturbation, dose, and the split "
+    with pytest.raises(ValueError, match=rf"{mixed}goes by split_key='run'; make them again by scl\.pp\.augment"):
         train(KEY, split_key="run")
-    with pytest.raises(ValueError, match=r"by scl\.pp\.augment\(\.\.\., split_key=None\)"):
-        train("by_run")
-    with pytest.raises(ValueError, match=r"pair_on=\['perturbation', 'dose'\], but the setup has \['perturbation'\]"):
-        train(KEY, pair_on="perturbation")
-    SemiClip.setup_mudata(mdata, **setup)
-    del mdata["rna"].uns["semiclip"]  # made elsewhere
+    with pytest.raises(ValueError, match="within dose, and the split goes by perturbations, those of one key together"):
+        train("by_dose")
+    del mdata["rna"].uns["semiclip"][KEY]  # made elsewhere
     train(KEY, split_key="run")
 
 

@@ -362,3 +362,8 @@ def test_controls_that_nobody_named_are_found(mdata, key):
     assert "control=['DMSO', 'negcon']" in table["mend"][0]
     with pytest.raises(ValueError, match="control names no label; pass the label"):
         look(mdata, control=[])
+
+
+def test_an_exponent_beyond_all_numbers_is_a_name():
+    names = [f"compound_{i}" for i in range(20)] + ["1e10000000000000000000"]
+    assert look(both(side(names, [1.0]), side(names, [1.0]))).empty

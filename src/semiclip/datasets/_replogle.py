@@ -130,4 +130,5 @@ def _stack_csr(out: h5py.File, key: str, sources: list[Any]) -> None:
             else:
                 # the whole may have more values than 32 bits can count
                 block.indptr = block.indptr.astype(np.int64)
-                write_elem(out, key, block)
+                group, _, name = key.rpartition("/")  # anndata refuses names with slashes
+                write_elem(out[group or "/"], name, block)

@@ -106,7 +106,7 @@ class Stored:
         """
         check_fitted(self)
         name = type(self).__name__
-        if _kinds().get(name) is not type(self):
+        if getattr(_kinds().get(name), "__module__", None) != type(self).__module__:  # the class itself may be reloaded
             msg = f"{name} cannot be saved, since load would not know it; derive it from semiclip's Stored itself"
             raise TypeError(msg)
         state, arrays = self._state()

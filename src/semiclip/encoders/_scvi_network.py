@@ -137,7 +137,7 @@ def decode(module: Any, values: Any, batch: np.ndarray, *, noise: bool) -> np.nd
             else:
                 drawn = module(tensors, compute_loss=False)[1]["px"].get_normalized("scale").cpu()
             total = drawn.sum(dim=1, keepdim=True, dtype=torch.float64)
-            out[rows] = drawn * (TARGET_SUM / total).where(total > 0, 0.0)
+            out[rows] = (drawn * (TARGET_SUM / total).where(total > 0, 0.0)).numpy()
     return out
 
 

@@ -68,7 +68,8 @@ def _check_encoder(adata: AnnData, rep: str, fingerprint: str | None, *, warn: b
         msg = (
             f"obsm[{rep!r}] was made by another encoder than the one that the model was trained with, so that its "
             f"dimensions mean something else; encode both with one: encoder = scl.pp.encode(train, ...) once, then "
-            f"{way_out}. Training data that were encoded again have to be set up again"
+            f"{way_out}. Training data that were encoded again have to be set up again; if it was written otherwise "
+            f"since, delete uns['semiclip'][{rep!r}]"
         )
         raise ValueError(msg)
     if warn:

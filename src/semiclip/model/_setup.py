@@ -9,10 +9,11 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
+import pandas as pd
 from mudata import MuData
 
 from semiclip._checks import batches, cached_views, column, controls, modality, nonempty, own_labels, representation
-from semiclip._pairing import Pairing, pair_rows, pair_rows_in_place, roles
+from semiclip._pairing import Pairing, keys_of, pair_rows, pair_rows_in_place, roles
 from semiclip._record import recorded_fingerprint
 from semiclip.correction import Affine, Correction, fit_correction
 from semiclip.correction._correct import POOLED, Method, Profile, short_of_controls
@@ -112,17 +113,22 @@ class Setup:
         reference = self.controls(observed) | (self.control is None)
         return Observed(values, codes, reference, names.tolist(), PROFILES[side])
 
-    def views(self, adata: AnnData | MuData, augment: str | Sequence[str] | None) -> list[np.ndarray]:
-        """Return the cached views of each kind of augmentation, arrays (n_student, n_views, d)."""
+    def views(
+        self, adata: AnnData | MuData, augment: str | Sequence[str] | None, groups: np.ndarray
+    ) -> list[np.ndarray]:
+        """Return the cached views of each kind of augmentation, arrays (n_student, n_views, d).
+
+        ``groups`` are what the split holds together, whose samples views must not mix with others.
+        """
         student = self.side(adata, STUDENT)
         control = self.controls(student)
         keys = [augment] if isinstance(augment, str) else list(augment or [])
         for key in keys:
-            self._check_design(student, key)
+            self._check_design(student, key, groups, control)
         return [cached_views(student, key, self.student_rep, control) for key in keys]
 
-    def _check_design(self, student: AnnData, key: str) -> None:
-        """Refuse views by another encoder or that mix what this setup holds apart, where it is recorded."""
+    def _check_design(self, student: AnnData, key: str, groups: np.ndarray, control: np.ndarray) -> None:
+        """Refuse views by another encoder or that mix what a split holds apart, where their record tells."""
         encoders = {recorded_fingerprint(student, each) for each in (key, self.student_rep)} - {None}
         if len(encoders) > 1:
             msg = (
@@ -131,16 +137,19 @@ class Setup:
             )
             raise ValueError(msg)
         params = student.uns.get("semiclip", {}).get(key, {}).get("params", {})
-        if "augmentation" not in params or self.pair_on is None:
+        # one name or several, also in the array that a file makes of a list
+        mixed = [str(name) for part in ("pair_on", "split_key") if part in params for name in np.ravel(params[part])]
+        if "augmentation" not in params or not mixed or not set(mixed) <= set(student.obs):
             return
-        for name in ("pair_on", "split_key"):
-            made, own = _names(params.get(name)), _names(getattr(self, name))
-            if set(made) != set(own):
-                msg = (
-                    f"obsm[{key!r}] was made with {name}={made or None}, but the setup has {own or None}: its views "
-                    f"may mix samples that are held out; make them again by scl.pp.augment(..., {name}={own or None})"
-                )
-                raise ValueError(msg)
+        pairs = np.column_stack([keys_of(student, mixed, ~control), groups])[~control]
+        if len(np.unique(pairs, axis=0)) > len(np.unique(pairs[:, 0])):
+            held = f"split_key={self.split_key!r}" if self.split_key else "perturbations, those of one key together"
+            msg = (
+                f"views in obsm[{key!r}] mix samples that a split keeps apart: they were made within "
+                f"{', '.join(mixed)}, and the split goes by {held}; make them again by scl.pp.augment with pair_on= "
+                "and split_key= of the setup"
+            )
+            raise ValueError(msg)
 
     def warn_if_corrected(self, adata: AnnData | MuData) -> None:
         """Warn of a student that is recorded to be corrected, since a model corrects it by itself."""
@@ -155,15 +164,19 @@ class Setup:
             )
 
     def groups(self, adata: AnnData | MuData, key: np.ndarray) -> np.ndarray:
-        """Return the group of each student row that a split must not tear apart; without a ``split_key`` no key is."""
+        """Return an integer code of what a split must not tear apart, for each student row.
+
+        Without a ``split_key`` no pairing key is torn apart either.
+        """
         group_key = self.split_key or self.perturbation_key
         if group_key is None:
             return key
-        names = column(self.side(adata, STUDENT), group_key, "split_key").astype(str).to_numpy()
+        code, names = pd.factorize(column(self.side(adata, STUDENT), group_key, "split_key"))
+        code = np.unique(np.asarray(names).astype(str), return_inverse=True)[1][code]  # in the order of their names
         if self.split_key is not None:
-            return names
-        groups = tied(names, key)
-        if n_tied := len(np.unique(names[key >= 0])) - len(np.unique(groups[key >= 0])):
+            return code
+        groups = tied(code, key)
+        if n_tied := len(np.unique(code[key >= 0])) - len(np.unique(groups[key >= 0])):
             logger.info(
                 "perturbations that share a pairing key stay together in the split: %d join others, since they learn "
                 "from the same teacher samples",
@@ -184,11 +197,6 @@ class Setup:
             return student.obs[name].astype(str).to_numpy()
         keys = pairing.counts.drop(columns=["n_student", "n_teacher"]).astype(str).agg(" | ".join, axis=1).to_numpy()
         return keys[pairing.student]  # of rows without a key, whatever is last
-
-
-def _names(columns: Any) -> list[str]:
-    """Return the names of one column, several or none, also of the array that a file makes of a list."""
-    return [] if columns is None else [str(name) for name in np.atleast_1d(columns)]
 
 
 def are_widths(given: Any) -> bool:

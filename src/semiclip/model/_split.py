@@ -41,36 +41,35 @@ def split_groups(
     return rows[train], rows[validation], np.setdiff1d(rows, rows[np.concatenate([train, validation])])
 
 
-def tied(names: np.ndarray, key: np.ndarray) -> np.ndarray:
+def tied(code: np.ndarray, key: np.ndarray) -> np.ndarray:
     """Put groups together of which samples share a pairing key, and so the teacher that they learn from.
 
     Parameters
     ----------
-    names
-        Group of each sample, such as its guide, shape (n,).
+    code
+        Code of the group of each sample, such as its guide, shape (n,).
     key
         Code of its pairing key, such as its gene, shape (n,); -1 for none.
 
     Returns
     -------
-    For each sample the first name, in sorted order, of all the groups that are tied to its own.
+    For each sample the first code of all the groups that are tied to its own.
 
     Examples
     --------
-    >>> tied(np.array(["g1_a", "g1_b", "g2_a", "g3_a"]), np.array([0, 0, 1, -1])).tolist()
-    ['g1_a', 'g1_a', 'g2_a', 'g3_a']
+    >>> tied(np.array([0, 1, 2, 3]), np.array([0, 0, 1, -1])).tolist()
+    [0, 0, 2, 3]
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    group_names, group = np.unique(names, return_inverse=True)
-    n_groups, keyed = len(group_names), key >= 0
+    n_groups, keyed = int(code.max(initial=-1)) + 1, key >= 0
     size = n_groups + int(key.max(initial=-1)) + 1
-    edges = group[keyed], n_groups + key[keyed]
+    edges = code[keyed], n_groups + key[keyed]
     graph = coo_array((np.ones(keyed.sum(), dtype=bool), edges), shape=(size, size))
     component = connected_components(graph, directed=False)[1][:n_groups]
     _, first, whole = np.unique(component, return_index=True, return_inverse=True)
-    return group_names[first[whole]][group]
+    return first[whole][code]
 
 
 def given_split(external_indexing: Sequence[np.ndarray], paired: np.ndarray) -> list[np.ndarray]:

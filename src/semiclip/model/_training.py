@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from semiclip.model._setup import Method, Setup
 
 Precision = Literal["highest", "high", "medium"]
+# what training fills in of the data module
+FILLED = {"tensors", "groups", "labels", "infer", "augment", "seed"}
+FILLED |= {"train_size", "validation_size", "batch_size", "split_seed"}
 POOLED = 'by fallback="pooled" of the model (model_kwargs={"fallback": "pooled"} of scl.tl.semiclip)'
 
 
@@ -130,9 +133,8 @@ class DistillationTraining(Pretraining):
             If an argument is neither one of training nor of the trainer.
         """
         check_arguments(type(self), self.module.objective_name, trainer_kwargs)
-        arguments(self._training_plan_cls, {"module": None, "max_epochs": 1, **(plan_kwargs or {})}, "plan_kwargs")
-        own = {"tensors": None, "groups": None, **(datasplitter_kwargs or {})}
-        arguments(self._data_splitter_cls, own, "datasplitter_kwargs")
+        arguments(self._training_plan_cls, plan_kwargs or {}, "plan_kwargs", filled=("module", "max_epochs"))
+        arguments(self._data_splitter_cls, datasplitter_kwargs or {}, "datasplitter_kwargs", filled=FILLED)
         choices = {
             "select": (select, ("last", "best")),
             "profile": (profile, ("default", "paper")),
@@ -235,16 +237,16 @@ class DistillationTraining(Pretraining):
             taught = leading(taught, self.module.n_output)
         if self.module.objective.needs_labels:
             splitting["labels"] = setup.labels(self.adata, pairing)
+        groups = setup.groups(self.adata, pairing.student)
         tensors = PairedTensors.from_arrays(
             seen,
             taught,
             pairing.student,
             pairing.teacher[order],
             student.batch,
-            setup.views(self.adata, augment),
+            setup.views(self.adata, augment, groups),
             change,
         )
-        groups = setup.groups(self.adata, tensors.key.numpy())
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         if pea is not None:
             short_of_controls(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semiclip._checks import arguments, batches, controls, finite_rows, nonempty, some, writable
+from semiclip._checks import arguments, batches, controls, finite_rows, nonempty, own_labels, some, writable
 from semiclip._pairing import columns_of, keys_of
 from semiclip._record import made_by, name_of, record
 from semiclip.augment import AUGMENTATIONS, Expression, ExpressionAugmentation
@@ -132,7 +132,7 @@ def augment(
     layer = getattr(encoder, "layer", None) if layer is None else layer
     normalize = bool(getattr(encoder, "normalize", True)) if normalize is None else normalize
     batch, batch_names = batches(adata, batch_key)
-    treated = ~controls(adata, perturbation_key, control)
+    treated = ~controls(adata, perturbation_key, own_labels(adata, perturbation_key, control))
     group = keys_of(adata, [*columns_of(pair_on), *([split_key] if split_key else [])], treated)
     expression = Expression(
         counts(adata, layer), group, batch, adata.var_names, batch_names.tolist(), normalize=normalize

@@ -13,7 +13,7 @@ from semiclip.pp._mistakes import Finding, Keys, Side, numeric
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)  # a larger one is a name
 PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?", re.ASCII)  # no clone 1E5, no compound 007
 # what stands between two letters or digits for a blank, other than the minus of an exponent
 JOINER = re.compile(r"(?<=[^\W_])(?<!\de)[-_‐‑–](?=[^\W_])")

@@ -141,7 +141,7 @@ def preservation(
     11       constant    seen perturbations
     15       constant  unseen perturbations
     """
-    from semiclip.model._decoder import usable_device
+    from semiclip._device import usable_device
 
     keys = named(use_rep)
     check_baselines(baselines, BASELINES)
