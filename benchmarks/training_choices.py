@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6, help="(%(default)s)")
     parser.add_argument("--epochs", type=int, default=60, help="(%(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each (%(default)s)")
-    parser.add_argument("--quick", action="store_true", help="2 seeds, 20 epochs, rates as they come")
+    parser.add_argument("--quick", action="store_true", help="2 seeds, 20 epochs, the first of the rates")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()
     if args.quick:
@@ -59,7 +59,7 @@ def main() -> None:
         for teacher in (False, True)
     ]
     searched = args.out / f"{name}_search.jsonl"
-    chosen = [grid(kind)[2] for kind in kinds] if args.quick else search(kinds, searched, args.jobs)
+    chosen = [grid(kind)[0] for kind in kinds] if args.quick else search(kinds, searched, args.jobs)
     jobs = [
         {**kind, "seed": seed, "lr": lr} for seed in range(args.seeds) for kind, lr in zip(kinds, chosen, strict=True)
     ]
