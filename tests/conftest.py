@@ -11,10 +11,27 @@ import semiclip as scl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from mudata import MuData
 
     from semiclip.datasets import Study
+    from semiclip.errors import SemiclipError
+
+
+@pytest.fixture(scope="session")
+def refuses() -> Callable[..., AbstractContextManager[Any]]:
+    """Expect an error of a type with these data; its words are checked in one place, `test_errors.py`."""
+
+    def refuse(error: type[SemiclipError], **data: Any) -> AbstractContextManager[Any]:
+        def check(caught: SemiclipError) -> bool:
+            have = {name: getattr(caught, name) for name in data}
+            assert have == data, caught
+            return True
+
+        return pytest.raises(error, check=check)
+
+    return refuse
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +61,14 @@ def through_h5mu(tmp_path: Path) -> Callable[[MuData], MuData]:
 def small_study() -> Study:
     """A study with encoded counts, small enough to train on in a moment; copy what a test writes to."""
     study = scl.datasets.simulate(
-        n_compounds=24, n_knockouts=24, n_pathways=6, n_genes=60, n_image_features=16, n_batches=3, n_controls=12
+        n_compounds=24,
+        n_knockouts=24,
+        n_pathways=6,
+        n_genes=60,
+        n_image_features=16,
+        n_batches=3,
+        n_controls=12,
+        rng=0,
     )
     encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8)
     scl.pp.encode(study.knockouts["rna"], encoder=encoder)

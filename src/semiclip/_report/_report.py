@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from semiclip.correction._correct import Method, Profile
+    from semiclip.correction import Fallback, Method, Profile
 
 MOST = 6  # representations, which pictures can tell apart
 FEWEST = 100  # permutations, for a p-value of 0.01
@@ -39,13 +39,13 @@ def report(
     gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]] | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
-    fallback: Literal["raise", "pooled"] = "raise",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
     preservation: pd.DataFrame | None = None,
     n_permutations: int = 1000,
     title: str | None = None,
     overwrite: bool = False,
-    rng: int | np.random.Generator | None = 0,
+    rng: int | np.random.Generator | None = None,
     progress_bar: bool = True,
 ) -> Path:
     """Write a page on how many known gene relationships representations recall, to send to a colleague.

@@ -1,7 +1,8 @@
 """Control-based batch correction of embeddings: arrays and tensors in, arrays and tensors out."""
 
-from semiclip.correction._correct import RECIPES, Correction, Recipe, correct, fit_correction
+from semiclip.correction._correct import Correction, correct, fit_correction
 from semiclip.correction._pea import LADDER, PEA
+from semiclip.correction._spec import RECIPES, CorrectionSpec, Fallback, Method, Profile, Recipe
 from semiclip.correction._steps import STEPS, Affine, fit
 from semiclip.correction._views import Views, augment
 
@@ -12,6 +13,10 @@ __all__ = [
     "STEPS",
     "Affine",
     "Correction",
+    "CorrectionSpec",
+    "Fallback",
+    "Method",
+    "Profile",
     "Recipe",
     "Views",
     "augment",

@@ -1,38 +1,25 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from semiclip._checks import some
+from semiclip.correction._spec import CorrectionSpec
 from semiclip.correction._steps import Affine, fit, magnitude
+from semiclip.errors import TooFewControls, WrongDtype, WrongShape, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    Array = Any  # a NumPy array or a torch tensor
+    from semiclip.correction._spec import Fallback, Method, Profile
 
-Method = Literal["center", "center_scale", "tvn"]
-Profile = Literal["clean", "batch", "public"]
+    Array = Any  # a NumPy array or a torch tensor
 
 logger = logging.getLogger(__name__)
 
-POOLED = 'by fallback="pooled"'  # how functions with this argument take the controls of all batches
-
 BLOCK = 1 << 16  # rows transformed at a time, so that temporaries stay small beside the embedding
-
-
-class Recipe(NamedTuple):
-    """What is fitted on the controls of each batch, then on all controls pooled, then on each batch again."""
-
-    before: tuple[str, ...] = ()
-    """Steps fitted on the controls of each batch."""
-    pooled: tuple[str, ...] = ()
-    """Steps fitted on all controls, as the steps before left them."""
-    after: tuple[str, ...] = ()
-    """Steps fitted on the controls of each batch once more."""
 
 
 class Correction(NamedTuple):
@@ -72,19 +59,6 @@ class Correction(NamedTuple):
         return out
 
 
-RECIPES: dict[tuple[str, str], Recipe] = {
-    ("center", "clean"): Recipe(before=("center",)),
-    ("center", "public"): Recipe(before=("center",)),
-    ("center_scale", "clean"): Recipe(before=("center", "scale")),
-    ("center_scale", "public"): Recipe(before=("center", "scale")),
-    ("tvn", "clean"): Recipe(before=("center",), pooled=("scale", "whiten"), after=("coral",)),
-    ("center", "batch"): Recipe(before=("center",)),
-    ("center_scale", "batch"): Recipe(before=("center", "scale")),
-    ("tvn", "batch"): Recipe(before=("center", "scale", "whiten")),
-    ("tvn", "public"): Recipe(pooled=("center", "scale", "whiten_pca"), after=("coral",)),
-}
-
-
 def fit_correction(
     x: Array,
     batch: np.ndarray,
@@ -92,9 +66,9 @@ def fit_correction(
     *,
     method: Method = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
+    ridge: float | None = None,
     coral_reg: float | None = 0.5,
-    fallback: Literal["raise", "pooled"] = "raise",
+    fallback: Fallback = "raise",
     batch_names: Sequence[object] | None = None,
 ) -> Correction:
     """Fit a correction on the controls, to apply it to a part of the rows at a time.
@@ -123,22 +97,27 @@ def fit_correction(
     >>> bool(np.allclose(first, correct(x, batch, control)[:10]))
     True
     """
-    check(x, batch, control, fallback, ridge=ridge, coral_reg=coral_reg)
-    if (method, profile) not in RECIPES:
-        msg = f"no correction method={method!r} with profile={profile!r}; there are {some(RECIPES, 10)}"
-        raise ValueError(msg)
-    recipe = RECIPES[method, profile]
+    spec = CorrectionSpec(method, profile, ridge, coral_reg, fallback)
+    return spec.fit(x, batch, control, batch_names)
+
+
+def fit_spec(
+    spec: CorrectionSpec, x: Array, batch: np.ndarray, control: np.ndarray, batch_names: Sequence[object] | None
+) -> Correction:
+    """Fit what a :class:`CorrectionSpec` says."""
+    check_rows(x, batch, control)
+    if spec.method is None:
+        return Correction([Affine()] * (int(batch.max(initial=-1)) + 1))
+    recipe, ridge = spec.recipe, spec.whitening_ridge
     options: dict[str, dict[str, Any]] = {
         "whiten": {"ridge": ridge},
         "whiten_pca": {"ridge": ridge},
-        "coral": {"reg": coral_reg},
+        "coral": {"reg": spec.coral_reg},
     }
-    after = recipe.after if coral_reg is not None else ()
-
     xp = array_namespace(x)
-    pools, short = control_rows(batch, control, fallback, batch_names)
+    pools, short = control_rows(batch, control, spec.fallback, batch_names)
     chains = [fit(recipe.before, _take(xp, x, rows), **options) for rows in pools]
-    if not recipe.pooled and not after:
+    if not recipe.pooled and not recipe.after:
         few, rank = sum(len(rows) <= x.shape[1] for rows in pools), None
         if ridge == 0 and "whiten" in recipe.before and few:
             logger.info("whitening drops directions in %d batch(es) with no more controls than dimensions", few)
@@ -159,9 +138,10 @@ def fit_correction(
         pooled = pooled.then(whitening)
         chains = [chain.then(pooled) for chain in chains]
         references = [pooled(reference) for reference in references]
-    if after:
+    if recipe.after:
         chains = [
-            chain.then(fit(after, reference, **options)) for chain, reference in zip(chains, references, strict=True)
+            chain.then(fit(recipe.after, reference, **options))
+            for chain, reference in zip(chains, references, strict=True)
         ]
     return Correction.of(chains, x, rank)
 
@@ -173,9 +153,9 @@ def correct(
     *,
     method: Method = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
+    ridge: float | None = None,
     coral_reg: float | None = 0.5,
-    fallback: Literal["raise", "pooled"] = "raise",
+    fallback: Fallback = "raise",
     batch_names: Sequence[object] | None = None,
 ) -> Array:
     """Correct an embedding for batch effects, with the controls as the reference (paper Appendix C).
@@ -199,13 +179,14 @@ def correct(
     method, profile
         The correction, see above.
     ridge
-        Added to the eigenvalues before whitening. 0 gives control covariance exactly I.
+        Added to the eigenvalues before whitening; 0 gives control covariance exactly I. ``None`` is 0.5 in the profile
+        ``batch``, whose batches seldom have many more controls than dimensions, and 0 in the others.
     coral_reg
         Added to each batch's control covariance in the CORAL step; ``None`` leaves that step out.
     fallback
         What happens to a batch with fewer than two controls: an error, or the pooled controls of all batches.
     batch_names
-        Names of the batches by code, for messages.
+        Names of the batches by code, for errors.
 
     Returns
     -------
@@ -233,11 +214,8 @@ def correct(
     >>> bool(np.abs(corrected[control & (batch == 1)].mean(axis=0)).max() < 1e-12)
     True
     """
-    fitted = fit_correction(
-        x, batch, control, method=method, profile=profile, ridge=ridge, coral_reg=coral_reg, fallback=fallback,
-        batch_names=batch_names,
-    )  # fmt: skip
-    return fitted(x, batch)
+    spec = CorrectionSpec(method, profile, ridge, coral_reg, fallback)
+    return spec.fit(x, batch, control, batch_names)(x, batch)
 
 
 def _rank(xp: Any, whitening: Array, n_controls: int) -> int | None:
@@ -277,56 +255,22 @@ def control_rows(
 
 
 def short_of_controls(
-    batch: np.ndarray,
-    control: np.ndarray,
-    fallback: str,
-    names: Sequence[object] | None,
-    *,
-    at_least: int = 2,
-    way_out: str = POOLED,
+    batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None, *, at_least: int = 2
 ) -> dict[int, str]:
     """Name the batches with too few controls, by code, and refuse them unless all controls can stand in."""
     counts = np.bincount(batch[control], minlength=int(batch.max()) + 1)
-    short = {
-        code: f"{code if names is None else names[code]} ({counts[code]})"
-        for code in np.flatnonzero(counts < at_least).tolist()
-    }
-    enough = counts.sum() >= at_least
-    if short and not (enough and fallback == "pooled"):
-        ways = "Mark their controls, drop these batches, or correct them with the controls of all batches " + way_out
-        if not enough:
-            ways = (
-                f"Mark their controls: there are {counts.sum()} in all batches together, too few to stand in for them"
-            )
-        fewest = "two" if at_least == 2 else at_least
-        msg = f"{len(short)} batch(es) have fewer than {fewest} controls: {some(short.values())}. {ways}"
-        raise ValueError(msg)
-    return short
+    short = np.flatnonzero(counts < at_least).tolist()
+    named = {code: code if names is None else names[code] for code in short}
+    if short and not (fallback == "pooled" and counts.sum() >= at_least):
+        few = {named[code]: int(counts[code]) for code in short}
+        raise TooFewControls(few, at_least, int(counts.sum()))
+    return {code: f"{name} ({counts[code]})" for code, name in named.items()}
 
 
-def check(
-    x: Array,
-    batch: np.ndarray,
-    control: np.ndarray,
-    fallback: str,
-    *,
-    ridge: float = 0.0,
-    coral_reg: float | None = None,
-) -> None:
-    """Refuse arrays that do not fit together, and options without a meaning."""
+def check_rows(x: Array, batch: np.ndarray, control: np.ndarray) -> None:
+    """Refuse arrays that do not fit together."""
     if x.ndim != 2 or not x.shape[:1] == batch.shape == control.shape:
-        shapes = f"{tuple(x.shape)}, {batch.shape} and {control.shape}"
-        msg = f"x of shape (n, d) needs batch and control of shape (n,), not {shapes}"
-        raise ValueError(msg)
+        shapes = (tuple(x.shape), batch.shape, control.shape)
+        raise WrongShape("x, batch and control", shapes, "(n, d), (n,) and (n,)")
     if not array_namespace(x).isdtype(x.dtype, "real floating"):
-        msg = f"x holds {x.dtype}, not floating-point values; convert it with astype"
-        raise TypeError(msg)
-    if not ridge >= 0:
-        msg = f"ridge={ridge} must not be negative"
-        raise ValueError(msg)
-    if coral_reg is not None and coral_reg <= 0:
-        msg = f"coral_reg={coral_reg} must be positive; coral_reg=None leaves CORAL out"
-        raise ValueError(msg)
-    if fallback not in ("raise", "pooled"):
-        msg = f"fallback={fallback!r} is not one of raise, pooled"
-        raise ValueError(msg)
+        raise WrongDtype("x", x.dtype, "floating-point numbers", way_out="convert it with astype")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from semiclip.correction._correct import check
+from semiclip._arguments import check_choice
+from semiclip.correction._correct import check_rows
 from semiclip.correction._pea import PEA
+from semiclip.correction._spec import Fallback
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +34,7 @@ def augment(
     pea: bool | PEA | Mapping[str, Any] = True,
     n_views: int = 1,
     rng: int | np.random.Generator | None = None,
-    fallback: Literal["raise", "pooled"] = "raise",
+    fallback: Fallback = "raise",
     batch_names: Sequence[object] | None = None,
 ) -> Views:
     """Draw Perturbation Embedding Augmentation of every row, controls too, as a model in training sees it.
@@ -91,7 +93,8 @@ def augment(
 
     from semiclip.correction._augmentation import Augmentation
 
-    check(x, batch, control, fallback)
+    check_rows(x, batch, control)
+    check_choice("fallback", fallback, Fallback)
     options = PEA.of(pea)
     if options is None:
         msg = f"pea={pea} leaves nothing to draw; pass True, a dict of options or a semiclip.correction.PEA"

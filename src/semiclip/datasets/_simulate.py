@@ -56,7 +56,7 @@ def simulate(
     n_knockout_batches: int = 6,
     n_controls: int = 32,
     difficulty: Literal["easy", "medium", "hard"] = "medium",
-    rng: int | np.random.Generator | None = 0,
+    rng: int | np.random.Generator | None = None,
 ) -> Study:
     r"""Simulate a weakly paired study with known truth.
 

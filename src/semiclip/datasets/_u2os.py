@@ -79,7 +79,7 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
     return modalities(**mods)
 
 
-def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator = 0) -> AnnData:
+def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator | None = None) -> AnnData:
     """L1000 expression of U2OS cells that overexpress one of 189 genes: the real out-of-distribution genetic set.
 
     The cell line and the 978 genes are those of :func:`u2os_compounds`. The signal is weak: of the 318 constructs with

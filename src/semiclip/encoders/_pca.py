@@ -61,7 +61,7 @@ class PCAEncoder(Stored):
         n_components: int = 50,
         normalize: bool = True,
         layer: str | None = None,
-        rng: int | np.random.Generator | None = 0,
+        rng: int | np.random.Generator | None = None,
         min_overlap: float = 0.8,
     ) -> None:
         self.n_components, self.normalize, self.layer, self.rng = n_components, normalize, layer, rng

@@ -68,7 +68,7 @@ class SCVIEncoder(Stored):
         batch_key: str | None = None,
         layer: str | None = None,
         max_epochs: int | None = None,
-        rng: int | np.random.Generator | None = 0,
+        rng: int | np.random.Generator | None = None,
         model_kwargs: dict[str, Any] | None = None,
         train_kwargs: dict[str, Any] | None = None,
         min_overlap: float = 0.8,

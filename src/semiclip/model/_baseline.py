@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from semiclip.model._base import PairedModel
 from semiclip.model._fields import STUDENT, TEACHER
 from semiclip.model._module import BLOCK
 from semiclip.model._split import given_split, split_groups
-from semiclip.model._training import POOLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from semiclip.model._setup import Method
+    from semiclip.correction import Fallback, Method
 
 
 class BaselineModule(nn.Module):
@@ -107,7 +106,7 @@ class Baseline(PairedModel):
         student_correction: Method | None = "tvn",
         teacher_correction: Method | None = "tvn",
         ridge: float = 0.5,
-        fallback: Literal["raise", "pooled"] = "raise",
+        fallback: Fallback = "raise",
         **method_kwargs: Any,
     ) -> None:
         if method not in BASELINES:
@@ -173,7 +172,7 @@ class Baseline(PairedModel):
 
         def rows(side: str, wanted: np.ndarray) -> np.ndarray:
             observed = sides[side]
-            correction = observed.correction(self._methods[side], way_out=POOLED, **self._correction)
+            correction = observed.correction(self._methods[side], **self._correction)
             return correction(observed.values, observed.batch, wanted)
 
         shown = np.flatnonzero(pairing.teacher >= 0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from semiclip.model._setup import Method
+    from semiclip.correction import Fallback, Method
 
 
 class SemiClip(DistillationTraining, PairedModel):
@@ -99,7 +99,7 @@ class SemiClip(DistillationTraining, PairedModel):
         student_correction: Method | Literal["auto"] | None = "auto",
         teacher_correction: Method | None = "tvn",
         ridge: float = 0.5,
-        fallback: Literal["raise", "pooled"] = "raise",
+        fallback: Fallback = "raise",
         **objective_kwargs: Any,
     ) -> None:
         objective_kwargs = complete(objective, objective_kwargs)

@@ -15,8 +15,7 @@ from mudata import MuData
 from semiclip._checks import batches, cached_views, column, controls, modality, nonempty, own_labels, representation
 from semiclip._pairing import Pairing, keys_of, pair_rows, pair_rows_in_place, roles
 from semiclip._record import recorded_fingerprint
-from semiclip.correction import Affine, Correction, fit_correction
-from semiclip.correction._correct import POOLED, Method, Profile, short_of_controls
+from semiclip.correction import Affine, Correction, Method, Profile, fit_correction
 from semiclip.model._fields import STUDENT, TEACHER, as_learned
 from semiclip.model._split import tied
 
@@ -40,11 +39,10 @@ class Observed(NamedTuple):
     names: list[Any]
     profile: Profile
 
-    def correction(self, method: Method | None, *, way_out: str = POOLED, **how: Any) -> Correction:
-        """Fit a correction on the controls, or none; ``way_out`` says where batches without controls are let in."""
+    def correction(self, method: Method | None, **how: Any) -> Correction:
+        """Fit a correction on the controls, or none."""
         if method is None:
             return Correction([Affine()])
-        short_of_controls(self.batch, self.control, how.get("fallback", "raise"), self.names, way_out=way_out)
         return fit_correction(
             self.values, self.batch, self.control, method=method, profile=self.profile, batch_names=self.names, **how
         )

@@ -32,7 +32,6 @@ Precision = Literal["highest", "high", "medium"]
 # what training fills in of the data module
 FILLED = {"tensors", "groups", "labels", "infer", "augment", "seed"}
 FILLED |= {"train_size", "validation_size", "batch_size", "split_seed"}
-POOLED = 'by fallback="pooled" of the model (model_kwargs={"fallback": "pooled"} of scl.tl.semiclip)'
 
 
 class DistillationTraining(Pretraining):
@@ -221,7 +220,7 @@ class DistillationTraining(Pretraining):
         setup: Setup = self._setup  # type: ignore[attr-defined]
         student, teacher = (setup.read(self.adata, side) for side in (STUDENT, TEACHER))
         pairing = setup.pairing(self.adata)
-        how = {"way_out": POOLED, **self._correction}
+        how = self._correction
         as_inferred = student.correction(self._methods[STUDENT], **how)
         order = sorted_by_key(pairing.teacher)
         taught = teacher.correction(self._methods[TEACHER], **how)(teacher.values, teacher.batch, order)
@@ -251,7 +250,7 @@ class DistillationTraining(Pretraining):
         if pea is not None:
             short_of_controls(
                 student.batch, student.control, self._correction["fallback"], student.names,
-                at_least=pea.min_controls, way_out=POOLED,
+                at_least=pea.min_controls,
             )  # fmt: skip  # what is missing is said here, before a trainer is made
 
             def augmentation(seed: int, device: torch.device, n_batches: int) -> Augmentation:

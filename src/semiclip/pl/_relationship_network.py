@@ -29,7 +29,7 @@ def relationship_network(
     outside: str | Sequence[str] = (),
     database: str | None = None,
     max_pairs: int = 150,
-    rng: int | np.random.Generator | None = 0,
+    rng: int | np.random.Generator | None = None,
     ax: Axes | None = None,
     palette: Sequence[str] | Mapping[str, str] | None = None,
 ) -> Axes:

@@ -36,7 +36,7 @@ def augment(
     key_added: str | None = None,
     layer: str | None = None,
     normalize: bool | None = None,
-    rng: int | np.random.Generator | None = 0,
+    rng: int | np.random.Generator | None = None,
     progress_bar: bool = True,
     **augmentation_kwargs: Any,
 ) -> ExpressionAugmentation:

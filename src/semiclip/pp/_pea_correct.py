@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from semiclip.correction import PEA
-    from semiclip.correction._correct import Method, Profile
+    from semiclip.correction import PEA, Fallback, Method, Profile
 
 FIXED, DRAWN = ("method", "profile", "ridge", "coral_reg"), ("n_views", "pea", "rng")  # arguments of one kind only
 
@@ -30,9 +29,9 @@ def pea_correct(
     batch_key: str | None = None,
     method: Method = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
+    ridge: float | None = None,
     coral_reg: float | None = 0.5,
-    fallback: Literal["raise", "pooled"] = "raise",
+    fallback: Fallback = "raise",
     stochastic: bool = False,
     n_views: int = 1,
     pea: bool | PEA | Mapping[str, Any] = True,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from semiclip.correction._correct import Method, Profile
+    from semiclip.correction import Fallback, Method, Profile
 
 MAX_DRAWN = 1000  # rows of a random set
 
@@ -30,8 +30,8 @@ def consistency(
     batch_key: str | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
-    fallback: Literal["raise", "pooled"] = "raise",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
     null: Sequence[str] | None = None,
     n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from semiclip.correction._correct import Method, Profile
+    from semiclip.correction import Fallback, Method, Profile
 
 
 def magnitude(
@@ -28,8 +28,8 @@ def magnitude(
     batch_key: str | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
-    fallback: Literal["raise", "pooled"] = "raise",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
     null: Sequence[str] | None = None,
     n_permutations: int = 1000,
     max_controls: int = 1000,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from semiclip.correction._correct import Method, Profile
+    from semiclip.correction import Method, Profile
 
 
 class Corrected(NamedTuple):
@@ -56,7 +56,7 @@ def corrected(
     batch_key: str | None,
     method: Method | None,
     profile: Profile,
-    ridge: float,
+    ridge: float | None,
     fallback: Literal["raise", "pooled"],
     fit_on: np.ndarray | None = None,
 ) -> Iterator[Corrected]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from semiclip.correction._correct import Method, Profile
+    from semiclip.correction import Fallback, Method, Profile
 
 THRESHOLDS = ((0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75))
 
@@ -34,8 +34,8 @@ def null_overlap(
     relationships: pd.DataFrame | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
-    fallback: Literal["raise", "pooled"] = "raise",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
     thresholds: tuple[float, float] | Sequence[tuple[float, float]] = THRESHOLDS,
     n_permutations: int = 100,
     rng: int | np.random.Generator | None = None,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from semiclip.correction._correct import Method, Profile
+    from semiclip.correction import Fallback, Method, Profile
     from semiclip.metrics._map import Thresholds
     from semiclip.tl._baselines import Baseline
     from semiclip.tl._maps import Corrected
@@ -31,8 +31,8 @@ def recall(
     relationships: pd.DataFrame | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
-    fallback: Literal["raise", "pooled"] = "raise",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
     thresholds: Thresholds = (0.05, 0.95),
     baselines: Sequence[Baseline] = (),
     n_permutations: int = 0,

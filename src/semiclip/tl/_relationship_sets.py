@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from semiclip.correction._correct import Method, Profile
+    from semiclip.correction import Fallback, Method, Profile
 
 PAIR = ["gene_a", "gene_b"]
 
@@ -29,8 +29,8 @@ def relationship_sets(
     relationships: pd.DataFrame | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
-    fallback: Literal["raise", "pooled"] = "raise",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
     thresholds: tuple[float, float] = (0.05, 0.95),
 ) -> pd.DataFrame:
     """Say of each annotated gene pair which representations recall it, over all databases together.

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from semiclip.correction._correct import Method, Profile
+    from semiclip.correction import Fallback, Method, Profile
 
 
 def replicate_retrieval(
@@ -30,8 +30,8 @@ def replicate_retrieval(
     batch_key: str | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
-    fallback: Literal["raise", "pooled"] = "raise",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
     across_batches: bool = True,
 ) -> pd.DataFrame:
     """Measure how well a treated row finds the replicates of its perturbation among all treated rows, by cosine.
@@ -122,8 +122,8 @@ def cross_modal_retrieval(
     student_correction: Method | None = None,
     teacher_correction: Method | None = "tvn",
     profile: Profile = "clean",
-    ridge: float = 0.0,
-    fallback: Literal["raise", "pooled"] = "raise",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
     ks: Sequence[int] = (1, 5, 10),
 ) -> pd.DataFrame:
     """Measure how well the student's mean of a perturbation finds the teacher's mean of the same, by cosine.
