@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.stats import chi2, chi2_contingency, chisquare
 
-from semiclip import _draws
+from semiclip import _counter_rng
 from semiclip.correction import PEA
 from semiclip.correction._augmentation import BANK, Augmentation
 
@@ -122,9 +122,9 @@ def test_the_transforms_of_the_bank_follow_the_same_laws():
     """The number of controls of a transform, which controls, and which transform a row takes."""
     made, codes, draw = drawn(30_000, 8, bank_size=6000)
     entry = torch.arange(12_000)
-    states = _draws.state(0, 0, entry, BANK)
+    states = _counter_rng.state(0, 0, entry, BANK)
     codes = torch.zeros_like(entry)
-    number = made._number(_draws.uniform(states), codes)
+    number = made._number(_counter_rng.uniform(states), codes)
     chosen = made.drawn(codes, number, states)
     assert torch.equal(chosen.sum(dim=1), number)
     assert chisquare(np.bincount(number.numpy())[2:]).pvalue > LEAST

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.linalg import fractional_matrix_power, inv, sqrtm
 from sklearn.preprocessing import StandardScaler
 
-from semiclip import _draws
+from semiclip import _counter_rng
 from semiclip.correction import PEA
 from semiclip.correction._augmentation import BANK, Augmentation, Draw, _whitening
 
@@ -60,9 +60,9 @@ def check_against_the_loop(data, tolerance, *, seed=0, epoch=0, **options):
     out = made.apply(torch.as_tensor(x), codes, draw).numpy()
     number, chosen = draw.number.clone(), made.drawn(codes, draw.number, draw.subset)
     if made.bank is not None:  # a whitened row has the controls of its transform
-        states = _draws.state(seed, made.bank.version, draw.entry, BANK)
+        states = _counter_rng.state(seed, made.bank.version, draw.entry, BANK)
         whitened = draw.steps[:, 2]
-        number = torch.where(whitened, made._number(_draws.uniform(states), codes), number)
+        number = torch.where(whitened, made._number(_counter_rng.uniform(states), codes), number)
         chosen = torch.where(whitened[:, None], made.drawn(codes, number, states), chosen)
     assert torch.equal(made.fitted_on(draw), torch.where(draw.steps.any(dim=1), number, 0))
     seen = set()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding_bag
 
-from semiclip import _draws
+from semiclip import _counter_rng
 from semiclip._checks import some
 from semiclip.correction._correct import control_rows
 from semiclip.correction._steps import EPS, center, deviation
@@ -135,9 +135,9 @@ class Augmentation:
         number = self._number(self._uniform(row, epoch, NUMBER), batch)
         entry = torch.zeros_like(batch)
         if self.bank is not None:
-            place = _draws.below(_draws.state(self.seed, epoch, row, ENTRY, batch), self.bank.size)
+            place = _counter_rng.below(_counter_rng.state(self.seed, epoch, row, ENTRY, batch), self.bank.size)
             entry = self.bank.first(batch, steps[:, 1]) + place
-        return Draw(steps, number, _draws.state(self.seed, epoch, row, SUBSET, batch), entry)
+        return Draw(steps, number, _counter_rng.state(self.seed, epoch, row, SUBSET, batch), entry)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, row: Tensor, batch: Tensor, epoch: int | Tensor) -> Tensor:
@@ -179,7 +179,7 @@ class Augmentation:
         return number if self.bank is None else torch.where(draw.steps[:, 2], self.bank.number[draw.entry], number)
 
     def _uniform(self, row: Tensor, epoch: int | Tensor, purpose: int) -> Tensor:
-        return _draws.uniform(_draws.state(self.seed, epoch, row, purpose))
+        return _counter_rng.uniform(_counter_rng.state(self.seed, epoch, row, purpose))
 
     def _number(self, uniform: Tensor, batch: Tensor) -> Tensor:
         most, least = self.count[batch], self.pea.min_controls
@@ -197,7 +197,7 @@ class Augmentation:
         there = place < self.count[batch][:, None]
         if self.pea.control_law == "all":
             return there
-        keys = _draws.keys(subset, self.n_most).masked_fill_(~there, 2**63 - 1)
+        keys = _counter_rng.keys(subset, self.n_most).masked_fill_(~there, 2**63 - 1)
         return keys <= keys.sort(dim=1).values.gather(1, number[:, None] - 1)
 
     def pool(self, batch: Tensor) -> Tensor:
@@ -267,8 +267,8 @@ class _Bank:
         owner, pea = self.owner, self.owner.pea
         batch = entry // (len(self.kinds) * self.size)
         scaled = torch.tensor(self.kinds, device=entry.device)[entry // self.size % len(self.kinds)]
-        states = _draws.state(owner.seed, version, entry, BANK)
-        number = owner._number(_draws.uniform(states), batch)
+        states = _counter_rng.state(owner.seed, version, entry, BANK)
+        number = owner._number(_counter_rng.uniform(states), batch)
         drawn = owner.drawn(batch, number, states).double()
         u = owner.standard[owner.pool(batch)].double()
         self.number[entry] = number

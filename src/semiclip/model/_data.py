@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 
-from semiclip import _draws
+from semiclip import _counter_rng
 from semiclip.model._classes import classes_of
 from semiclip.model._split import given_split, split_groups
 from semiclip.model._tensors import MiniBatch
@@ -239,7 +239,7 @@ class PairedDataModule(LightningDataModule):
         epoch, size = trainer.current_epoch, min(self.batch_size, self.n_train)
         if self.augmentation is not None:
             self.augmentation.start_epoch(epoch)
-        order = _draws.permutation(self.n_train, self.seed, epoch, ORDER, device=self._train_rows.device)
+        order = _counter_rng.permutation(self.n_train, self.seed, epoch, ORDER, device=self._train_rows.device)
         rows = self._train_rows[order[: self.n_batches * size]]
         share = rows.view(-1, self.n_processes, size // self.n_processes)[:, self.rank]
         left = list(share[(trainer.fit_loop.batch_idx + 1) * self.steps_per_call :])  # of an epoch that is resumed

@@ -12,7 +12,7 @@ from scvi.data._constants import _FIELD_REGISTRIES_KEY, _SETUP_METHOD_NAME
 from scvi.data.fields import MuDataWrapper, ObsmField
 
 from semiclip._checks import representation, some
-from semiclip._record import recorded_fingerprint
+from semiclip._provenance import recorded_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

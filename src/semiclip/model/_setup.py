@@ -14,7 +14,7 @@ from mudata import MuData
 
 from semiclip._checks import batches, cached_views, column, controls, modality, nonempty, own_labels, representation
 from semiclip._pairing import Pairing, keys_of, pair_rows, pair_rows_in_place, roles
-from semiclip._record import recorded_fingerprint
+from semiclip._provenance import recorded_fingerprint
 from semiclip.correction import Affine, Correction, Method, Profile, fit_correction
 from semiclip.model._fields import STUDENT, TEACHER, as_learned
 from semiclip.model._split import tied

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from semiclip import _draws
+from semiclip import _counter_rng
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,16 +118,16 @@ class PairedTensors:
     def pair(self, row: Tensor, place: Tensor, *counters: int) -> MiniBatch:
         """Draw a partner for each student row at ``place``, uniformly from the teacher rows of its key, and a view."""
         key = self.key[place]
-        partner = self.start[key] + _draws.below(_draws.state(*counters, row), self.count[key])
+        partner = self.start[key] + _counter_rng.below(_counter_rng.state(*counters, row), self.count[key])
         return MiniBatch(row, place, partner, key, self._view(row, *counters), self)
 
     def _view(self, row: Tensor, *counters: int) -> Tensor:
         """Draw a kind, uniformly from all and none, and one of its views."""
         if not len(self.kinds):
             return torch.full_like(row, -1)
-        kind = _draws.below(_draws.state(*counters, KIND, row), len(self.kinds) + 1) - 1
+        kind = _counter_rng.below(_counter_rng.state(*counters, KIND, row), len(self.kinds) + 1) - 1
         first, number = (torch.cumsum(self.kinds, 0) - self.kinds)[kind], self.kinds[kind]
-        return torch.where(kind < 0, -1, first + _draws.below(_draws.state(*counters, VIEW, row), number))
+        return torch.where(kind < 0, -1, first + _counter_rng.below(_counter_rng.state(*counters, VIEW, row), number))
 
     def part(self, pairs: MiniBatch, device: torch.device) -> PairedTensors:
         """Copy the rows of some pairs to a device as they are seen, so that pair ``i`` is row ``i`` there."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._checks import some
-from semiclip._runs import checked, grid
+from semiclip._seed_table import checked, grid
 from semiclip.metrics import paired_wilcoxon, smallest_p
 from semiclip.pl._style import (
     BASELINE,

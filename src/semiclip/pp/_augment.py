@@ -9,7 +9,7 @@ import numpy as np
 
 from semiclip._checks import arguments, batches, controls, finite_rows, nonempty, own_labels, some, writable
 from semiclip._pairing import columns_of, keys_of
-from semiclip._record import made_by, name_of, record
+from semiclip._provenance import made_by, name_of, record
 from semiclip.augment import AUGMENTATIONS, Expression, ExpressionAugmentation
 from semiclip.encoders import ENCODERS, Encoder
 from semiclip.encoders._protocol import counts, embedded, warned_once

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._checks import arguments, finite_rows, nonempty, some, writable
-from semiclip._record import made_by, name_of, record
+from semiclip._provenance import made_by, name_of, record
 from semiclip.encoders import ENCODERS, Encoder
 from semiclip.encoders._protocol import embedded, warned_once
 

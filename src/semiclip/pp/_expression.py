@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semiclip._checks import finite_rows, nonempty, writable
-from semiclip._record import made_by, name_of, record
+from semiclip._provenance import made_by, name_of, record
 from semiclip.encoders import ENCODERS, Trainable
 
 if TYPE_CHECKING:

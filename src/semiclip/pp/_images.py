@@ -9,7 +9,7 @@ import pandas as pd
 
 from semiclip._checks import finite_rows, some, writable
 from semiclip._damage import DAMAGE
-from semiclip._record import record
+from semiclip._provenance import record
 from semiclip.pp._image_files import in_order, read, shape
 from semiclip.pp._image_table import check_shapes, metadata, sites
 

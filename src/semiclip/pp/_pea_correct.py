@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._checks import batches, controls, finite_rows, nonempty, representation, some, writable
-from semiclip._record import record
+from semiclip._provenance import record
 from semiclip.correction import correct
 from semiclip.pp._pea_views import draw_views, replace_views
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip._checks import batches, controls, some, writable
-from semiclip._record import record
+from semiclip._provenance import record
 from semiclip.pp._annotate import described, from_map
 from semiclip.pp._tables import PREFIX, as_text, read_table, well_names, without_slashes
 

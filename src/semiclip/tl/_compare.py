@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip._checks import some
-from semiclip._runs import checked, grid, named
+from semiclip._seed_table import checked, grid, named
 from semiclip.metrics import paired_wilcoxon, smallest_p
 
 if TYPE_CHECKING:

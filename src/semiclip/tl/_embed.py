@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from semiclip._checks import UNSET, spare, writable
 from semiclip._pairing import student_of
-from semiclip._record import record
+from semiclip._provenance import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@ import anndata
 import numpy as np
 import pytest
 
-from semiclip._record import record, storable
+from semiclip._provenance import record, storable
 
 
 @pytest.mark.parametrize(

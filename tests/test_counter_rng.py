@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 
-from semiclip import _draws
+from semiclip import _counter_rng
 
 GAMMA, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 # the first five outputs of SplitMix64 for the seed 1234567, and the first three for 0, as published with xoshiro
@@ -59,14 +59,14 @@ def unsigned(states):
 
 def test_the_numbers_are_those_of_splitmix64():
     for seed, outputs in KNOWN.items():
-        assert _draws.state(torch.tensor([seed])).item() % 2**64 == outputs[0]
-        keys = _draws.keys(torch.tensor([seed]), len(outputs))
+        assert _counter_rng.state(torch.tensor([seed])).item() % 2**64 == outputs[0]
+        keys = _counter_rng.keys(torch.tensor([seed]), len(outputs))
         assert keys.tolist() == [[output % 2**63 for output in outputs]]
 
 
 @given(st.lists(INT64, min_size=1, max_size=4), st.lists(INT64, min_size=1, max_size=5))
 def test_states_are_the_hash_written_for_python_and_for_numpy(counters, last):
-    states = _draws.state(*counters, torch.tensor(last))
+    states = _counter_rng.state(*counters, torch.tensor(last))
     assert [value % 2**64 for value in states.tolist()] == [state(*counters, value) for value in last]
     np.testing.assert_array_equal(unsigned(states), numpy_state(*counters, np.array(last)))
 
@@ -74,15 +74,15 @@ def test_states_are_the_hash_written_for_python_and_for_numpy(counters, last):
 @given(INT64, INT64, INT64)
 def test_integers_and_tensors_of_them_are_the_same_counters(first, second, third):
     a, b, c = (torch.tensor([value]) for value in (first, second, third))
-    expected = _draws.state(first, second, c)
+    expected = _counter_rng.state(first, second, c)
     for counters in ((a, b, c), (a, second, third), (first, b, third), (a, b, third), (first, second, c[0])):
-        assert torch.equal(_draws.state(*counters).reshape(1), expected)
-    assert _draws.state(first + 2**64, second, c).item() == expected.item()
+        assert torch.equal(_counter_rng.state(*counters).reshape(1), expected)
+    assert _counter_rng.state(first + 2**64, second, c).item() == expected.item()
 
 
 def test_counters_broadcast():
     row, entry = torch.arange(3)[:, None], torch.tensor([-1, 0, 5, 2**40])
-    states = _draws.state(7, row, 2, entry)
+    states = _counter_rng.state(7, row, 2, entry)
     assert states.shape == (3, 4)
     expected = [[state(7, i, 2, j) for j in entry.tolist()] for i in range(3)]
     assert [[value % 2**64 for value in each] for each in states.tolist()] == expected
@@ -90,13 +90,13 @@ def test_counters_broadcast():
 
 def test_the_order_and_the_number_of_counters_matter():
     zero = torch.tensor([0])
-    values = [_draws.state(*rest, zero).item() for rest in ((), (0,), (0, 0), (0, 1), (1, 0), (1,), (-1,))]
+    values = [_counter_rng.state(*rest, zero).item() for rest in ((), (0,), (0, 0), (0, 1), (1, 0), (1,), (-1,))]
     assert len(set(values)) == 7
 
 
 def test_uniform_numbers_are_the_highest_24_bits():
-    states = _draws.state(1, torch.arange(20_000))
-    drawn = _draws.uniform(states)
+    states = _counter_rng.state(1, torch.arange(20_000))
+    drawn = _counter_rng.uniform(states)
     assert drawn.dtype == torch.float32
     np.testing.assert_array_equal(drawn.double().numpy(), [(mix(s % 2**64) >> 40) / 2**24 for s in states.tolist()])
     assert 0 <= drawn.min() < 1e-3 < 0.999 < drawn.max() < 1
@@ -108,10 +108,10 @@ def test_uniform_numbers_are_the_highest_24_bits():
 def test_uniform_numbers_fill_all_bins_alike_along_any_counter(counters, vary):
     count = torch.arange(30_000)
     if vary == "first":
-        states = _draws.state(count, *counters)
+        states = _counter_rng.state(count, *counters)
     else:
-        states = _draws.state(*counters, count * (1024 if vary == "step" else 1))
-    bins = np.bincount((_draws.uniform(states) * 100).long().numpy(), minlength=100)
+        states = _counter_rng.state(*counters, count * (1024 if vary == "step" else 1))
+    bins = np.bincount((_counter_rng.uniform(states) * 100).long().numpy(), minlength=100)
     assert chisquare(bins).pvalue > LEAST
 
 
@@ -119,7 +119,7 @@ def test_uniform_numbers_fill_all_bins_alike_along_any_counter(counters, vary):
 def test_numbers_of_neighbouring_counters_are_independent(other):
     """Of another seed, epoch or purpose for the same row."""
     row = torch.arange(30_000)
-    first, second = (_draws.below(_draws.state(*each[:2], row, each[2]), 8) for each in ((0, 0, 0), other))
+    first, second = (_counter_rng.below(_counter_rng.state(*each[:2], row, each[2]), 8) for each in ((0, 0, 0), other))
     table = np.bincount((8 * first + second).numpy(), minlength=64).reshape(8, 8)
     assert chisquare(table.ravel()).pvalue > LEAST
     assert chi2_contingency(table).pvalue > LEAST
@@ -127,7 +127,7 @@ def test_numbers_of_neighbouring_counters_are_independent(other):
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 100])
 def test_whole_numbers_below_n_are_equally_likely(n):
-    drawn = _draws.below(_draws.state(5, torch.arange(40_000)), n)
+    drawn = _counter_rng.below(_counter_rng.state(5, torch.arange(40_000)), n)
     assert drawn.dtype == torch.int64
     counts = np.bincount(drawn.numpy())
     assert len(counts) == n
@@ -136,7 +136,7 @@ def test_whole_numbers_below_n_are_equally_likely(n):
 
 def test_each_state_has_its_own_n():
     n = torch.arange(40_000) % 6 + 1
-    drawn = _draws.below(_draws.state(5, torch.arange(40_000)), n)
+    drawn = _counter_rng.below(_counter_rng.state(5, torch.arange(40_000)), n)
     for size in range(2, 7):
         assert chisquare(np.bincount(drawn[n == size].numpy(), minlength=size)).pvalue > LEAST
     assert (drawn[n == 1] == 0).all()
@@ -147,16 +147,16 @@ def test_each_state_has_its_own_n():
 def test_n_is_never_reached(n):
     """Not even by the largest number, and where float32 does not hold n."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_draws, "uniform", lambda states: torch.full(states.shape, 1 - 2.0**-24))
+        patch.setattr(_counter_rng, "uniform", lambda states: torch.full(states.shape, 1 - 2.0**-24))
         for bound in (n, torch.tensor([n])):
-            largest = _draws.below(torch.zeros(1, dtype=torch.long), bound).item()
+            largest = _counter_rng.below(torch.zeros(1, dtype=torch.long), bound).item()
             assert largest < n
             assert largest == n - 1 or largest > n * (1 - 2**-22)
 
 
 def test_keys_shuffle():
     """The order of four keys is each of the 24 orders alike; keys neither repeat nor are negative."""
-    keys = _draws.keys(_draws.state(9, torch.arange(24_000)), 4)
+    keys = _counter_rng.keys(_counter_rng.state(9, torch.arange(24_000)), 4)
     assert keys.shape == (24_000, 4)
     assert keys.min() >= 0
     assert len(keys.unique()) == 96_000
@@ -166,42 +166,42 @@ def test_keys_shuffle():
 
 
 def test_more_keys_begin_with_the_same():
-    states = _draws.state(9, torch.arange(5))
-    assert torch.equal(_draws.keys(states, 11)[:, :4], _draws.keys(states, 4))
+    states = _counter_rng.state(9, torch.arange(5))
+    assert torch.equal(_counter_rng.keys(states, 11)[:, :4], _counter_rng.keys(states, 4))
 
 
 @given(st.integers(0, 400), INT64, st.integers(-1, 1000))
 def test_a_permutation_has_every_number_once(n, seed, epoch):
-    order = _draws.permutation(n, seed, epoch, device=torch.device("cpu"))
+    order = _counter_rng.permutation(n, seed, epoch, device=torch.device("cpu"))
     assert sorted(order.tolist()) == list(range(n))
-    assert torch.equal(order, _draws.permutation(n, seed, epoch, device=torch.device("cpu")))
+    assert torch.equal(order, _counter_rng.permutation(n, seed, epoch, device=torch.device("cpu")))
 
 
 def test_a_permutation_sorts_by_the_hash_of_each_place():
-    order = _draws.permutation(50, 3, 1, device=torch.device("cpu"))
+    order = _counter_rng.permutation(50, 3, 1, device=torch.device("cpu"))
     signed = [(value + 2**63) % 2**64 for value in (mix(state(3, 1, i)) for i in range(50))]
     assert order.tolist() == sorted(range(50), key=signed.__getitem__)
 
 
 def test_permutations_are_uniform():
-    drawn = [tuple(_draws.permutation(4, 0, epoch, device=torch.device("cpu")).tolist()) for epoch in range(4800)]
+    drawn = [tuple(_counter_rng.permutation(4, 0, epoch, device=torch.device("cpu")).tolist()) for epoch in range(4800)]
     counts = Counter(drawn)
     assert len(counts) == 24
     assert chisquare(list(counts.values())).pvalue > LEAST
-    larger = np.stack([_draws.permutation(10, 1, epoch, device=torch.device("cpu")) for epoch in range(3000)])
+    larger = np.stack([_counter_rng.permutation(10, 1, epoch, device=torch.device("cpu")) for epoch in range(3000)])
     for place in range(10):
         assert chisquare(np.bincount(larger[:, place], minlength=10)).pvalue > LEAST
 
 
 def test_the_global_generator_is_neither_read_nor_moved():
     def draw():
-        states = _draws.state(1, torch.arange(100))
+        states = _counter_rng.state(1, torch.arange(100))
         return [
             states,
-            _draws.uniform(states),
-            _draws.below(states, 7),
-            _draws.keys(states, 5),
-            _draws.permutation(30, 2, device=torch.device("cpu")),
+            _counter_rng.uniform(states),
+            _counter_rng.below(states, 7),
+            _counter_rng.keys(states, 5),
+            _counter_rng.permutation(30, 2, device=torch.device("cpu")),
         ]
 
     torch.manual_seed(0)

@@ -1,0 +1,19 @@
+"""Small numerical helpers that several rooms share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def row_blocks(n_rows: int, size: int) -> Iterator[slice]:
+    """Yield slices of at most ``size`` rows, so that temporaries stay small beside the data."""
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
+
+
+def rows_at_once(values: int, per_row: int) -> int:
+    """Return how many rows fit where so many values may exist at a time, at least one."""
+    return max(1, values // max(1, per_row))
