@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from difflib import get_close_matches
 from inspect import Parameter, signature
 from math import inf
@@ -91,6 +92,15 @@ def check_arguments(
         hint = _hint(unknown[0], known, passed_on, homes or {}) if unknown else ""
         hint = hint or f"{taker.__name__} takes {some(known, 99)}"
         raise UnexpectedArgument(what, unknown, str(error), hint) from error
+
+
+def take_renamed(arguments: dict[str, Any], old: str, renamed: Mapping[str, str], value: Any) -> Any:
+    """Return the value of a renamed argument, which may be passed by its old name for one more version."""
+    if old not in arguments:
+        return value
+    message = f"the argument {old!r} is now called {renamed[old]!r}; the old name goes in the next version"
+    warnings.warn(message, FutureWarning, stacklevel=3)
+    return arguments.pop(old)
 
 
 def _hint(name: str, known: Sequence[str], passed_on: Sequence[str], homes: Mapping[str, Iterable[str]]) -> str:

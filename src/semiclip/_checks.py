@@ -304,11 +304,12 @@ def finite_rows(array: np.ndarray, names: pd.Index, where: str) -> None:
 # ---- what rooms use from now on
 
 
-def get_modality(mdata: MuData, name: str, way_out: str = "name yours with modalities={...}") -> AnnData:
+def get_modality(mdata: MuData, name: str) -> AnnData:
     """Return one modality, which must exist and hold observations."""
     if not hasattr(mdata, "mod"):
         raise WrongType("mdata", type(mdata), f"a MuData with the modality {name!r}")
     if name not in mdata.mod:
+        way_out = "name yours with modalities={...} where the columns are named, or pass the modality itself"
         raise MissingEntry(name, mdata.mod, "the MuData", way_out=way_out)
     return check_adata(mdata.mod[name], f"modality {name!r}")
 

@@ -81,6 +81,10 @@ class Design:
         params = {name: value for name, value in given.items() if value is not None}
         return params if roles == MODALITIES else {**params, "modalities": roles}
 
+    def changed(self, **changes: Any) -> Self:
+        """Return the design with other names for some columns, as :meth:`of` takes them."""
+        return self.of(**{**self.params, **changes})
+
     # ---- one modality
 
     def batches(self, adata: AnnData) -> tuple[np.ndarray, pd.Index]:

@@ -1,28 +1,49 @@
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import fields, replace
+from inspect import signature
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
 import torch
-from scvi.data._constants import _FIELD_REGISTRIES_KEY, _SETUP_ARGS_KEY, _STATE_REGISTRY_KEY
-from scvi.data._manager import AnnDataManagerValidationCheck
+from lightning import Trainer as LightningTrainer
 from scvi.model.base import BaseModelClass
-from scvi.utils import setup_anndata_dsp
+from scvi.train import Trainer, TrainRunner
 
-from semiclip._checks import UNSET, finite_rows, known_labels, modality, nonempty
-from semiclip._pairing import roles, student_of
-from semiclip.model._fields import STUDENT, TEACHER, Manager, MuDataRepresentationField, RepresentationField
-from semiclip.model._setup import Setup, check_correction
+from semiclip._arguments import AS_IN_SETUP, check_arguments, check_choice
+from semiclip._checks import check_adata, check_finite, get_modality
+from semiclip._design import STUDENT, TEACHER, Design
+from semiclip._docs import document
+from semiclip._sides import SideArrays, check_columns, pair_sides, read_side, warn_if_corrected
+from semiclip.baselines import BASELINES
+from semiclip.correction import PEA, CorrectionSpec, Fallback, Method
+from semiclip.errors import NoData
+from semiclip.model._plan import DistillationPlan
+from semiclip.model._scvi_compat import (
+    FIELDS,
+    SETUP_ARGS,
+    STATE,
+    Manager,
+    MuDataRepresentationField,
+    RepresentationField,
+    setup_anndata_dsp,
+)
+from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
 
-    from semiclip.model._setup import Method
+    from semiclip._design import Side
+
+RENAMED = {"augment": "views", "profile": "preset"}  # arguments of training, by their names before 0.2
+# arguments that scvi-tools or a caller fills in, and those that stand for any name
+FILLED = {"self", "adata", "registry", "module", "max_epochs", "objective", "method", "model", "training_plan"}
+FILLED |= {"data_splitter", "kwargs", "trainer_kwargs", "objective_kwargs", "method_kwargs"}
+MODEL_RIDGE = 0.5  # no direction then grows by more than 1.41, on either side
 
 
 class PairedModel(BaseModelClass):
@@ -30,32 +51,41 @@ class PairedModel(BaseModelClass):
 
     adata: Any
     module: Any
-    _methods: Mapping[str, Method | None]
-    _correction: Mapping[str, Any]
     var_names_: Any
 
     def __init__(
         self,
         adata: AnnData | MuData | None,
         registry: dict[str, Any] | None,
-        methods: Mapping[str, Method | None],
-        **correction: Any,
+        *,
+        student_correction: Method | None,
+        teacher_correction: Method | None,
+        ridge: float | None,
+        fallback: Fallback,
     ) -> None:
-        check_correction(methods, **correction)
+        for name, method in (("student_correction", student_correction), ("teacher_correction", teacher_correction)):
+            if method is not None:
+                check_choice(name, method, Method)
+        ridge = MODEL_RIDGE if ridge is None else ridge
+        # PEA draws from the student's correction by its own batch; the teacher's is fitted on all controls
+        self._specs = {
+            STUDENT: CorrectionSpec(student_correction, "batch", ridge, fallback=fallback),
+            TEACHER: CorrectionSpec(teacher_correction, "clean", ridge, fallback=fallback),
+        }
         super().__init__(adata, registry)
         # the seed of the split is drawn before the weights, so that all models of a seed hold the same samples out, and
         # from a copy of torch's generator, which follows scvi.settings.seed and goes on as if nothing had been drawn
         generator = torch.Generator().set_state(torch.get_rng_state())
         self.split_seed_: int = int(torch.randint(2**31, (), generator=generator))
-        self._methods, self._correction = methods, correction
         if self.adata is not None:
             self.var_names_ = self.get_var_names()
-            if methods[STUDENT] is not None:
-                self._setup.warn_if_corrected(self.adata)
+            if student_correction is not None:
+                warn_if_corrected(self.design.side(self.adata, STUDENT), self.student_rep)
         self.train_params_: dict[str, Any] = {}
 
     @classmethod
     @setup_anndata_dsp.dedent
+    @document
     def setup_mudata(
         cls,
         mdata: MuData,
@@ -63,8 +93,8 @@ class PairedModel(BaseModelClass):
         student_rep: str,
         teacher_rep: str,
         pair_on: str | Sequence[str],
-        control: str | Sequence[str] | None,
         perturbation_key: str | None = None,
+        control: str | Sequence[str] | None,
         batch_key: str | None = None,
         split_key: str | None = None,
         label_key: str | None = None,
@@ -78,42 +108,23 @@ class PairedModel(BaseModelClass):
         Parameters
         ----------
         %(param_mdata)s
-        student_rep, teacher_rep
-            Embeddings in ``obsm`` of the student and the teacher modality.
-        pair_on
-            ``obs`` columns that make the key, in both modalities.
-        control, perturbation_key
-            Label(s) of the controls and their ``obs`` column in both modalities; controls are the reference of the
-            correction and are never paired. ``control=None`` says that there are none: every row of a batch is then
-            its reference, and what all treated rows have in common is corrected away.
-        batch_key
-            ``obs`` column of the batches in both modalities; ``None`` makes each modality one batch.
-        split_key
-            ``obs`` column of the student whose groups (such as experiments) are never split between training and
-            validation. If ``None``, these are the perturbations, those of one pairing key together, or without a
-            ``perturbation_key`` the pairing keys.
-        label_key
-            ``obs`` column of the student that says the classes of an objective that learns from labels; the pairing key
-            if ``None``, so that each dose is a class of its own. Others do without it.
-        modalities
-            Names of the ``student`` and ``teacher`` modality, ``{"student": "rna", "teacher": "image"}`` by default.
+        {pairing}
+        {label_key}
+        {modalities}
         **kwargs
             Passed to scvi-tools when a setup is transferred.
         """
-        modalities = roles(modalities)
-        modality(mdata, modalities[STUDENT])
         pair_on = [pair_on] if isinstance(pair_on, str) else list(pair_on)
         setup_method_args = cls._get_setup_method_args(**locals())
-        setup = Setup(**setup_method_args[_SETUP_ARGS_KEY])
-        setup.check(mdata, STUDENT)
+        design = _read_design(setup_method_args[SETUP_ARGS])
+        get_modality(mdata, design.student)
+        check_columns(mdata, design, STUDENT)
         if kwargs.get("source_registry") is None:  # data for a trained model need no teacher
-            setup.check(mdata, TEACHER)
-            setup.pairing(mdata).log(modalities[STUDENT], modalities[TEACHER])
+            check_columns(mdata, design, TEACHER)
+            pair_sides(mdata, design).report(design.student, design.teacher)
         fields = [
-            MuDataRepresentationField(STUDENT, student_rep, mod_key=modalities[STUDENT], mod_required=True),
-            MuDataRepresentationField(
-                TEACHER, teacher_rep, required=False, mod_key=modalities[TEACHER], mod_required=True
-            ),
+            MuDataRepresentationField(STUDENT, student_rep, mod_key=design.student, mod_required=True),
+            MuDataRepresentationField(TEACHER, teacher_rep, required=False, mod_key=design.teacher, mod_required=True),
         ]
         cls._register(mdata, fields, setup_method_args, **kwargs)
 
@@ -125,8 +136,8 @@ class PairedModel(BaseModelClass):
         *,
         student_rep: str,
         teacher_rep: str,
-        control: str | Sequence[str] | None,
         perturbation_key: str | None = None,
+        control: str | Sequence[str] | None,
         batch_key: str | None = None,
         split_key: str | None = None,
         label_key: str | None = None,
@@ -141,28 +152,35 @@ class PairedModel(BaseModelClass):
         %(param_adata)s
         student_rep, teacher_rep
             Embeddings in ``obsm``.
-        control, perturbation_key, batch_key, split_key, label_key
-            Label(s) and ``obs`` columns, as in :meth:`setup_mudata`; without ``label_key``, classes are perturbations.
+        perturbation_key, control, batch_key, split_key, label_key
+            ``obs`` columns and the label or labels of the controls, as in :meth:`setup_mudata`. Without ``label_key``,
+            classes are perturbations.
         **kwargs
             Passed to scvi-tools when a setup is transferred.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        Setup(**setup_method_args[_SETUP_ARGS_KEY]).check(nonempty(adata), STUDENT)
-        fields = [
-            RepresentationField(STUDENT, student_rep),
-            RepresentationField(TEACHER, teacher_rep, required=False),
-        ]
+        design = _read_design(setup_method_args[SETUP_ARGS])
+        check_columns(check_adata(adata), design, STUDENT)
+        fields = [RepresentationField(STUDENT, student_rep), RepresentationField(TEACHER, teacher_rep, required=False)]
         cls._register(adata, fields, setup_method_args, **kwargs)
 
     @classmethod
     def _register(
         cls, adata: AnnData | MuData, fields: list[Any], setup_method_args: dict[str, Any], **kwargs: Any
     ) -> None:
-        # the modalities have different observations: that is the normal case here
-        checks = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
-        manager = Manager(fields, setup_method_args, validation_checks=checks)
+        manager = Manager(fields, setup_method_args)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
+
+    @property
+    def design(self) -> Design:
+        """What the columns of the training data mean."""
+        return _read_design(self.registry_[SETUP_ARGS])
+
+    @property
+    def student_rep(self) -> str:
+        """Key of ``obsm`` that the model reads."""
+        return str(self.registry_[SETUP_ARGS]["student_rep"])
 
     def get_latent_representation(
         self,
@@ -170,10 +188,10 @@ class PairedModel(BaseModelClass):
         indices: Sequence[int] | np.ndarray | None = None,
         batch_size: int | None = None,
         *,
-        perturbation_key: str | None = UNSET,
-        control: str | Sequence[str] | None = UNSET,
-        batch_key: str | None = UNSET,
-        fallback: Literal["raise", "pooled"] | None = None,
+        perturbation_key: str | None = AS_IN_SETUP,
+        control: str | Sequence[str] | None = AS_IN_SETUP,
+        batch_key: str | None = AS_IN_SETUP,
+        fallback: Fallback | None = None,
     ) -> np.ndarray:
         """Embed samples as the teacher would, from the student representation alone.
 
@@ -187,18 +205,18 @@ class PairedModel(BaseModelClass):
         indices
             Rows to return; the correction is fitted on all controls either way.
         batch_size
-            Rows embedded at a time, by default as many as a block of 16,384 has, or 64 with an scGPT encoder.
+            Rows embedded at a time; by default 16,384, or 64 with an scGPT encoder.
         perturbation_key, control, batch_key
-            What the query's ``obs`` calls them, where that differs from the setup; ``None`` where it has none. Of
-            several labels that the setup names for the controls, a query needs one.
+            Names of these in the query's ``obs``, where they differ from the setup; ``None`` where it has none. If the
+            setup names several control labels, a query needs one of them.
         fallback
             What happens to a batch with fewer than two controls: an error (``"raise"``), or the ``"pooled"`` controls
             of all batches of the query. ``None`` is what the model was made with.
 
         Returns
         -------
-        Embedding, float32 of shape (n_obs or len(indices), D) with D the width of the teacher; of objective ``"dcca"``,
-        its ``n_components``.
+        Embedding, float32 of shape (n_obs or len(indices), D). D is the width of the teacher, or ``n_components`` with
+        the objective ``"dcca"``.
 
         Raises
         ------
@@ -206,40 +224,74 @@ class PairedModel(BaseModelClass):
             If the model is not trained.
         KeyError, ValueError
             If the query lacks a column, has NaN or too few controls in a batch, or if its ``student_rep`` has another
-            width, columns of other names or was made by another encoder than that of the training data.
+            width, other column names or another encoder than that of the training data.
         """
         self._check_if_trained(warn=False)
         if adata is None:
             if self.adata is None:
-                msg = "the model was loaded without data; pass the samples to embed"
-                raise ValueError(msg)
+                raise NoData("model", "pass the samples to embed")
             adata = self._validate_anndata(None)
         # a query is read here and not registered: scvi-tools would ask for the teacher and keep the query in memory
-        own = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-        setup = replace(self._setup, **{name: key for name, key in own.items() if key is not UNSET})  # type: ignore[arg-type]
-        samples = student_of(adata, setup.modalities)
-        if control is not UNSET:  # what is named for this query shall be in it
-            sides = [each for each in getattr(adata, "mod", {}).values() if setup.perturbation_key in each.obs]
-            known_labels(sides or [samples], setup.perturbation_key, control)
-        query = setup.read(adata, STUDENT)
-        how = self._correction if fallback is None else {**self._correction, "fallback": fallback}
-        check_correction(self._methods, **how)
-        correction = query.correction(self._methods[STUDENT], **how)
+        changes = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+        design = self.design.changed(**{name: value for name, value in changes.items() if value is not AS_IN_SETUP})
+        samples = design.side(adata, STUDENT)
+        if control is not AS_IN_SETUP and design.control is not None:  # every label named for this query must be in it
+            modalities = getattr(adata, "mod", {"student": samples}).values()
+            design.check_controls([side for side in modalities if design.perturbation_key in side.obs] or [samples])
+        query = self._read(adata, STUDENT, design)
+        spec = self._specs[STUDENT]
+        correction = query.fit(spec if fallback is None else replace(spec, fallback=fallback))
         rows = np.arange(len(query.values)) if indices is None else np.arange(len(query.values))[np.asarray(indices)]
         embedded = self.module.embed(
             lambda block: correction(query.values, query.batch, rows[block]),
             len(rows),
             batch_size or self.module.block_rows,
         )
-        finite_rows(embedded, samples.obs_names[rows], "the embedding")
+        check_finite(embedded, samples.obs_names[rows], "the embedding")
         return embedded
+
+    def _read(self, adata: AnnData | MuData, side: Side, design: Design | None = None) -> SideArrays:
+        """Return the arrays of a side, whose representation must be the one of the setup."""
+        design = design or self.design
+        learned = self.registry_[FIELDS][side][STATE]
+        rep = self.registry_[SETUP_ARGS][f"{side}_rep"]
+        return read_side(design.side(adata, side), rep, design, side, learned)
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own
         """Return the variable names of the training data, also of a model that was loaded without it."""
         return self.var_names_ if self.adata is None else super().get_var_names(legacy_mudata_format)
 
-    @property
-    def _setup(self) -> Setup:
-        fields = self.registry_[_FIELD_REGISTRIES_KEY]
-        learned = {side: fields[side][_STATE_REGISTRY_KEY] for side in (STUDENT, TEACHER)}
-        return Setup(**self.registry_[_SETUP_ARGS_KEY], learned=learned)
+
+def _read_design(setup_args: Mapping[str, Any]) -> Design:
+    """Return the design of the arguments of a setup."""
+    return Design.of(**{name: value for name, value in setup_args.items() if not name.endswith("_rep")})
+
+
+def check_training_arguments(
+    train: Callable[..., Any],
+    model_cls: type,
+    objective: str,
+    arguments: Mapping[str, Any],
+    *,
+    caller: Callable[..., Any] | None = None,
+) -> None:
+    """Refuse arguments that ``train`` of :class:`SemiClip` does not take; a baseline takes the same.
+
+    ``caller`` is the function that takes arguments of its own, hands these on and makes the model from
+    ``model_kwargs``; ``None`` if training itself was called.
+    """
+    made = "model_kwargs={{{!r}: …}}" if caller else f"{model_cls.__name__}(mdata, {{}}=…)"
+    homes = {
+        f"the model: {made}": _names(model_cls, {**OBJECTIVES, **BASELINES}[objective]),
+        "the training plan: plan_kwargs={{{!r}: …}}": _names(DistillationPlan),
+        "the augmentation: pea={{{!r}: …}}": [field.name for field in fields(PEA)],
+        "the split: datasplitter_kwargs={{{!r}: …}}": ["external_indexing", "chunk_rows"],
+    }
+    passed_on = [*_names(Trainer, LightningTrainer, TrainRunner), "max_epochs", "ckpt_path"]
+    also = [*_names(*([caller] if caller else []), filled={"train_kwargs"}), *RENAMED]
+    check_arguments(MethodType(train, model_cls), arguments, "training", also=also, passed_on=passed_on, homes=homes)
+
+
+def _names(*takers: Callable[..., Any], filled: Iterable[str] = FILLED) -> list[str]:
+    """Return the arguments of classes and functions, but those that are filled in."""
+    return [name for taker in takers for name in signature(taker).parameters if name not in filled]

@@ -6,13 +6,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from semiclip._arguments import check_choice
+from semiclip._design import STUDENT, TEACHER
+from semiclip._numerics import row_blocks
+from semiclip._sides import pair_sides, read_groups
 from semiclip.baselines import BASELINES
+from semiclip.errors import Conflict, NoData
 from semiclip.metrics import group_mean
-from semiclip.model._arguments import check_arguments
-from semiclip.model._base import PairedModel
-from semiclip.model._fields import STUDENT, TEACHER
+from semiclip.model._base import PairedModel, check_training_arguments
+from semiclip.model._data import read_split, split_groups
+from semiclip.model._model import SemiClip
 from semiclip.model._module import BLOCK
-from semiclip.model._split import given_split, split_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,8 +53,8 @@ class BaselineModule(nn.Module):
 
     def embed(self, read: Callable[[slice], np.ndarray], n: int, block: int) -> np.ndarray:
         """Embed ``n`` rows, reading a block at a time; float32 of shape (n, p)."""
-        starts = range(0, max(n, 1), block)  # no rows have a width too
-        return np.concatenate([self.baseline.transform(read(slice(start, min(start + block, n)))) for start in starts])
+        blocks = list(row_blocks(n, block)) or [slice(0, 0)]  # no rows have a width too
+        return np.concatenate([self.baseline.transform(read(rows)) for rows in blocks])
 
     def on_load(self, model: Any, **kwargs: Any) -> None:
         """Do nothing: scvi-tools calls this on every module that it loads."""
@@ -105,15 +109,19 @@ class Baseline(PairedModel):
         method: str = "ridge",
         student_correction: Method | None = "tvn",
         teacher_correction: Method | None = "tvn",
-        ridge: float = 0.5,
+        ridge: float | None = None,
         fallback: Fallback = "raise",
         **method_kwargs: Any,
     ) -> None:
-        if method not in BASELINES:
-            msg = f"method={method!r} is not one of {', '.join(BASELINES)}"
-            raise ValueError(msg)
-        methods = {STUDENT: student_correction, TEACHER: teacher_correction}
-        super().__init__(adata, registry, methods, ridge=ridge, fallback=fallback)
+        check_choice("method", method, BASELINES)
+        super().__init__(
+            adata,
+            registry,
+            student_correction=student_correction,
+            teacher_correction=teacher_correction,
+            ridge=ridge,
+            fallback=fallback,
+        )
         self.module = self._module_cls(method, **method_kwargs)
         settings = {"student correction": student_correction, "teacher correction": teacher_correction, **method_kwargs}
         self._model_summary_string = (
@@ -150,36 +158,28 @@ class Baseline(PairedModel):
         TypeError
             If an argument is not one that :meth:`SemiClip.train` takes.
         """
-        check_arguments(type(self), self.module.objective_name, train_kwargs)
+        check_training_arguments(SemiClip.train, type(self), self.module.objective_name, train_kwargs)
         if train_kwargs.get("pea"):
-            msg = "a baseline in closed form is not augmented; leave out pea"
-            raise ValueError(msg)
+            raise Conflict("pea", "a baseline in closed form", "leave out pea")
         if self.adata is None:
-            msg = "the model was loaded without data; load it with Baseline.load(folder, mdata) to train it further"
-            raise ValueError(msg)
-        setup = self._setup
-        sides = {side: setup.read(self.adata, side) for side in (STUDENT, TEACHER)}
-        pairing = setup.pairing(self.adata)
+            raise NoData("Baseline", "load it with Baseline.load(folder, mdata) to train it further")
+        student, teacher = self._read(self.adata, STUDENT), self._read(self.adata, TEACHER)
+        pairing = pair_sides(self.adata, self.design)
         paired = np.flatnonzero(pairing.student >= 0)
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         external_indexing = (datasplitter_kwargs or {}).get("external_indexing")
         if external_indexing is None:
-            groups = setup.groups(self.adata, pairing.student)[paired]
+            groups = read_groups(self.design.side(self.adata, STUDENT), self.design, pairing.student)[paired]
             split = [*split_groups(paired, groups, train_size, validation_size, self.split_seed_)]
         else:
-            split = given_split(external_indexing, paired)
+            split = read_split(external_indexing, paired)
         self.train_indices, self.validation_indices, self.test_indices = split
-
-        def rows(side: str, wanted: np.ndarray) -> np.ndarray:
-            observed = sides[side]
-            correction = observed.correction(self._methods[side], **self._correction)
-            return correction(observed.values, observed.batch, wanted)
-
-        shown = np.flatnonzero(pairing.teacher >= 0)
-        targets = group_mean(rows(TEACHER, shown), pairing.teacher[shown], pairing.n_keys)
+        taught = np.flatnonzero(pairing.teacher >= 0)
+        targets = teacher.fit(self._specs[TEACHER])(teacher.values, teacher.batch, taught)
+        targets = group_mean(targets, pairing.teacher[taught], pairing.n_keys).astype(np.float32)
+        rows = student.fit(self._specs[STUDENT])(student.values, student.batch, split[0])
         key = pairing.student[split[0]]
-        rng = np.random.default_rng(seed)
-        self.module.baseline.fit(rows(STUDENT, split[0]), targets.astype(np.float32)[key], key, rng=rng)
+        self.module.baseline.fit(rows, targets[key], key, rng=np.random.default_rng(seed))
         self.is_trained_ = True
         self.history_: dict[str, Any] = {}
         self.train_params_ = {"train_size": train_size, "shared_keys": pairing.n_keys}

@@ -7,12 +7,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from lightning import LightningDataModule
 
 from semiclip import _counter_rng
-from semiclip.model._classes import classes_of
-from semiclip.model._split import given_split, split_groups
+from semiclip._arguments import check_number
+from semiclip.errors import BadValue, Conflict, Mismatch, Refused, Repeated, TooFew
 from semiclip.model._tensors import MiniBatch
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from semiclip.correction._augmentation import Augmentation
+    from semiclip.model._module import SemiClipModule
     from semiclip.model._tensors import PairedTensors
 
 logger = logging.getLogger(__name__)
 
 ORDER, PARTNER = 0, 1  # what a random number is for
+RETRIEVAL = ("validation_mean_rank_percentile", "validation_recall_at_")
 RESIDENT = 0.6  # share of a GPU's free memory that the data may take; the rest is for weights, activations and PEA
 
 
@@ -65,7 +68,7 @@ class PairedDataModule(LightningDataModule):
         Name of the class of each student row, where the objective learns from classes: those of the training rows.
     infer
         Gives student rows, by number, as inference sees them, for validation; by default those of training.
-    augment
+    augmentation
         Makes the augmentation of student rows from a seed, a device and the number of mini-batches of an epoch.
     train_size, validation_size
         Fractions of the groups; the rest is a test set.
@@ -90,7 +93,7 @@ class PairedDataModule(LightningDataModule):
         *,
         labels: np.ndarray | None = None,
         infer: Callable[[np.ndarray], np.ndarray] | None = None,
-        augment: Callable[[int, torch.device, int], Augmentation] | None = None,
+        augmentation: Callable[[int, torch.device, int], Augmentation] | None = None,
         train_size: float = 0.9,
         validation_size: float | None = None,
         batch_size: int = 1024,
@@ -101,10 +104,9 @@ class PairedDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if chunk_rows is not None and chunk_rows < batch_size:
-            msg = f"chunk_rows={chunk_rows} must be at least batch_size={batch_size}"
-            raise ValueError(msg)
+            raise BadValue("chunk_rows", chunk_rows, f"at least batch_size={batch_size}")
         self.host, self.batch_size, self.seed, self.split_seed = tensors, batch_size, seed, split_seed
-        self.infer, self.augment, self.chunk_rows = infer, augment, chunk_rows
+        self.infer, self.make_augmentation, self.chunk_rows = infer, augmentation, chunk_rows
         self.augmentation: Augmentation | None = None
         self.steps_per_call = 1
         paired = np.flatnonzero(tensors.key.numpy() >= 0)
@@ -113,10 +115,9 @@ class PairedDataModule(LightningDataModule):
                 paired, groups[paired], train_size, validation_size, split_seed
             )
         else:
-            self.train_idx, self.val_idx, self.test_idx = given_split(external_indexing, paired)
-        if len(np.unique(tensors.key.numpy()[self.train_idx])) < 2:
-            msg = "training needs at least two different keys to contrast; pair more data or raise train_size"
-            raise ValueError(msg)
+            self.train_idx, self.val_idx, self.test_idx = read_split(external_indexing, paired)
+        if (n_keys := len(np.unique(tensors.key.numpy()[self.train_idx]))) < 2:
+            raise TooFew("pairing keys to train on", n_keys, 2, "pair more data or raise train_size")
         self.labels = labels
         self._classify()
 
@@ -146,11 +147,9 @@ class PairedDataModule(LightningDataModule):
         self.device, self.n_processes, self.rank = strategy.root_device, strategy.world_size, strategy.global_rank
         self._set(strategy.broadcast(self.state_dict()))
         if min(self.batch_size, self.n_train) % self.n_processes:
-            msg = (
-                f"{min(self.batch_size, self.n_train)} rows of a mini-batch cannot be shared equally by "
-                f"{self.n_processes} processes; choose another batch_size"
+            raise BadValue(
+                "batch_size", self.batch_size, f"a number of rows that {self.n_processes} processes can share"
             )
-            raise ValueError(msg)
         self.resident = self._fits()
         self.tensors = self.host.to(self.device) if self.resident else self.host
         self._arrange()
@@ -163,11 +162,8 @@ class PairedDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the split and the draws of a checkpoint."""
         if state_dict["n_student"] != len(self.host.key):
-            msg = (
-                f"the checkpoint was made with {state_dict['n_student']} student samples, but there are "
-                f"{len(self.host.key)}; resume with the same data"
-            )
-            raise ValueError(msg)
+            n_student = state_dict["n_student"]
+            raise Mismatch("the number of student samples", len(self.host.key), n_student, "resume with the same data")
         self._set(state_dict)
         self._arrange()
 
@@ -180,7 +176,7 @@ class PairedDataModule(LightningDataModule):
     def _classify(self) -> None:
         if self.labels is not None:
             key, n_keys = self.host.key.numpy(), self.host.n_keys
-            self.classes, self._class_of_key = classes_of(self.labels, key, self.train_idx, n_keys)
+            self.classes, self._class_of_key = read_classes(self.labels, key, self.train_idx, n_keys)
 
     def _arrange(self) -> None:
         where = self.tensors.student.device
@@ -196,8 +192,8 @@ class PairedDataModule(LightningDataModule):
         self.held_out = self._held_out.to(self.device)
         if self.labels is not None:
             self.class_of_key = torch.as_tensor(self._class_of_key, device=self.device)
-        if self.augment is not None:
-            self.augmentation = self.augment(self.seed, self.device, self.n_batches)
+        if self.make_augmentation is not None:
+            self.augmentation = self.make_augmentation(self.seed, self.device, self.n_batches)
 
     def centroids(self, adapt: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return what held-out samples shall find among all held-out keys, their teacher's mean rows as adapted."""
@@ -268,3 +264,92 @@ class PairedDataModule(LightningDataModule):
             for row, place in zip(pairs.row.to(self.device).split(sizes), here.split(sizes), strict=True):
                 plain = torch.full_like(place, -1)  # the part has them as they are seen
                 yield MiniBatch(row, place, place, part.key[place], plain, part)
+
+
+def split_groups(
+    rows: np.ndarray, groups: np.ndarray, train_size: float, validation_size: float | None, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Split rows into training, validation and test so that no group is on two sides."""
+    from sklearn.model_selection import GroupShuffleSplit
+
+    check_number("train_size", train_size, above=0, most=1)
+    validation_size = 1 - train_size if validation_size is None else validation_size
+    check_number("validation_size", validation_size, least=0, most=1)
+    if train_size + validation_size > 1 + 1e-9:
+        raise BadValue("validation_size", validation_size, f"at most 1 - train_size, {1 - train_size:g}")
+    none = rows[:0]
+    if validation_size < 1e-9:
+        return rows, none, none
+    n_groups = len(np.unique(groups))
+    if n_groups < 2:
+        mend = "name another split_key in the setup, or train with train_size=1.0"
+        raise TooFew("groups of paired samples, one of them for validation", n_groups, 2, mend)
+    n_validation = min(max(1, round(validation_size * n_groups)), n_groups - 1)
+    n_train = min(max(1, round(train_size * n_groups)), n_groups - n_validation)
+    splitter = GroupShuffleSplit(1, train_size=n_train, test_size=n_validation, random_state=seed % 2**32)
+    train, validation = next(splitter.split(rows, groups=groups))
+    return rows[train], rows[validation], np.setdiff1d(rows, rows[np.concatenate([train, validation])])
+
+
+def read_split(external_indexing: Sequence[np.ndarray], paired: np.ndarray) -> list[np.ndarray]:
+    """Return training, validation and test rows of a split that is given as row numbers or masks."""
+    parts = [np.flatnonzero(part) if np.asarray(part).dtype == bool else np.asarray(part) for part in external_indexing]
+    parts += [paired[:0]] * (3 - len(parts))
+    rows = np.concatenate(parts)
+    if unpaired := np.setdiff1d(rows, paired).tolist():
+        raise Refused("external_indexing has rows that are controls, unpaired or out of range", unpaired)
+    if (repeated := rows[pd.Index(rows).duplicated()]).size:
+        raise Repeated("rows of external_indexing", np.unique(repeated).tolist(), "name each in one part")
+    return parts
+
+
+def read_classes(labels: np.ndarray, key: np.ndarray, train: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes of the training rows, sorted, and the class of each pairing key, -1 if training has none.
+
+    Parameters
+    ----------
+    labels, key
+        Label and pairing key of each student row, shape (n_student,); the key is -1 where a row is not paired.
+    train
+        Training rows, all of them paired.
+    n_keys
+        Number of keys.
+
+    Raises
+    ------
+    Refused
+        If rows of one key differ in label, since the teacher rows that they are paired with have one class.
+    """
+    paired = key >= 0
+    names = pd.DataFrame({"key": key[paired], "label": labels[paired]}).drop_duplicates()
+    if (repeated := names["key"].duplicated(keep=False)).any():
+        ambiguous = names[repeated].sort_values(["key", "label"])["label"].unique().tolist()
+        mend = "pair on the label too, or choose another label_key"
+        raise Refused("samples of one pairing key have several labels", ambiguous, mend)
+    classes = np.unique(labels[train])
+    class_of_key = np.full(n_keys, -1)
+    place = np.minimum(np.searchsorted(classes, names["label"]), len(classes) - 1)
+    class_of_key[names["key"]] = np.where(classes[place] == names["label"].to_numpy(), place, -1)
+    return classes, class_of_key
+
+
+def check_trainable(module: SemiClipModule, data: PairedDataModule, monitor: str | None) -> None:
+    """Refuse mini-batches that are too small for the objective, and a monitor that it cannot have."""
+    name, objective, needed = module.objective_name, module.objective, module.min_batch_size
+    if (n_rows := min(data.batch_size, data.n_train)) < needed:
+        raise TooFew(f"rows in a mini-batch for objective={name!r}", n_rows, needed, objective.spec.few_rows)
+    if monitor is None:
+        return
+    if data.n_val == 0:
+        raise TooFew("validation samples to choose an epoch by", 0, 1, "lower train_size")
+    if monitor == "validation_loss":
+        if objective.spec.needs_labels and not data.n_val_known:
+            mend = "name an obs column such as the experiment as split_key, so that each class is on both sides"
+            raise TooFew("validation samples whose class training has", 0, 1, mend)
+        n_rows = data.n_val // -(-data.n_val // data.batch_size)
+        if n_rows < needed:
+            what = f"rows in a mini-batch of validation for objective={name!r}"
+            raise TooFew(what, n_rows, needed, "lower train_size")
+    elif not objective.spec.same_space and monitor.startswith(RETRIEVAL):
+        raise Conflict(f"monitor={monitor!r}", f"objective={name!r}, which has a space of its own",
+                       "use monitor='validation_loss'")  # fmt: skip

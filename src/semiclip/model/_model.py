@@ -1,24 +1,58 @@
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+from scvi.train import SaveCheckpoint, TrainRunner
+
+from semiclip._arguments import check_arguments, check_choice, check_whole, take_renamed
+from semiclip._design import STUDENT, TEACHER
+from semiclip._sides import pair_sides, read_groups, read_labels, read_views
+from semiclip.correction import PEA
+from semiclip.correction._augmentation import Augmentation
+from semiclip.correction._correct import short_of_controls
 from semiclip.encoders._protocol import Trainable
-from semiclip.model._base import PairedModel
-from semiclip.model._fields import STUDENT, TEACHER
-from semiclip.model._module import SemiClipModule, widths_of
-from semiclip.model._objective import check_encoder, complete, hidden
-from semiclip.model._training import DistillationTraining
+from semiclip.errors import Conflict, NoData
+from semiclip.model._base import RENAMED, PairedModel, check_training_arguments
+from semiclip.model._data import PairedDataModule, check_trainable
+from semiclip.model._module import SemiClipModule, check_encoder, choose_widths, complete_arguments
+from semiclip.model._plan import (
+    MIN_LR,
+    DistillationPlan,
+    KeepBest,
+    Precision,
+    PretrainingPlan,
+    count_pretrain_epochs,
+    merge_rates,
+    plan_pretraining,
+    set_matmul_precision,
+)
+from semiclip.model._scvi_compat import devices_dsp
+from semiclip.model._tensors import PairedTensors, reduce_components, sort_by_key
+from semiclip.objectives import PRESETS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
 
+    from semiclip._sides import SideArrays
     from semiclip.correction import Fallback, Method
 
+logger = logging.getLogger(__name__)
 
-class SemiClip(DistillationTraining, PairedModel):
+Preset = Literal["default", "paper"]
+Select = Literal["last", "best"]
+# arguments of the data module that training fills in
+FILLED_DATA = {"tensors", "groups", "labels", "infer", "augmentation", "seed", "train_size", "validation_size"}
+FILLED_DATA |= {"batch_size", "split_seed"}
+
+
+class SemiClip(PairedModel):
     """Distillation: a frozen teacher embedding teaches an adapter on a frozen student embedding.
 
     By default that is Semi-Clipped, with the CLIP loss; other objectives are its rivals. Some of these learn from
@@ -53,8 +87,8 @@ class SemiClip(DistillationTraining, PairedModel):
         by all controls (profiles ``batch`` and ``clean``): the principal components of ``public`` turn with every set
         of controls, so that a network could not read a query by them.
     ridge
-        Keeps whitening from blowing up directions in which controls hardly vary: with 0.5 none grows by more than
-        1.41, while 0 makes the control covariance exactly I.
+        Added to the eigenvalues before whitening, on both sides; ``None`` is 0.5, with which no direction grows by more
+        than 1.41, while 0 makes the control covariance exactly I.
     fallback
         What happens to a batch with fewer than two controls: an error, or the pooled controls of all batches.
     **objective_kwargs
@@ -86,6 +120,12 @@ class SemiClip(DistillationTraining, PairedModel):
     """
 
     _module_cls = SemiClipModule
+    _data_splitter_cls = PairedDataModule
+    _training_plan_cls = DistillationPlan
+    _train_runner_cls = TrainRunner
+
+    module: SemiClipModule
+    classes_: np.ndarray | None
 
     def __init__(
         self,
@@ -98,28 +138,34 @@ class SemiClip(DistillationTraining, PairedModel):
         encoder: Trainable | Mapping[str, Any] | None = None,
         student_correction: Method | Literal["auto"] | None = "auto",
         teacher_correction: Method | None = "tvn",
-        ridge: float = 0.5,
+        ridge: float | None = None,
         fallback: Fallback = "raise",
         **objective_kwargs: Any,
     ) -> None:
-        objective_kwargs = complete(objective, objective_kwargs)
+        objective_kwargs = complete_arguments(objective, objective_kwargs)
         if student_correction == "auto":
             student_correction = "tvn" if encoder is None else None
-        methods = {STUDENT: student_correction, TEACHER: teacher_correction}
-        super().__init__(adata, registry, methods, ridge=ridge, fallback=fallback)
-        widths = {side: self.summary_stats[f"n_{side}"] for side in (STUDENT, TEACHER)}
+        super().__init__(
+            adata,
+            registry,
+            student_correction=student_correction,
+            teacher_correction=teacher_correction,
+            ridge=ridge,
+            fallback=fallback,
+        )
+        n_student, n_teacher = (self.summary_stats[f"n_{side}"] for side in (STUDENT, TEACHER))
         weights = None
         if isinstance(encoder, Trainable):
             weights, encoder = encoder.weights(), encoder.architecture
-        check_encoder(encoder, widths[STUDENT])
-        # what "auto" stands for is settled here, so that a saved model does not ask again
-        n_hidden, teacher_adapter = hidden(
-            n_hidden, teacher_adapter, objective, lambda: self._setup.pairing(self.adata).n_keys
+        check_encoder(encoder, n_student)
+        # "auto" is settled here, so that a saved model does not ask again
+        n_hidden, teacher_adapter = choose_widths(
+            n_hidden, teacher_adapter, objective, lambda: pair_sides(self.adata, self.design).n_keys
         )
         self.module = self._module_cls(
-            widths[STUDENT],
+            n_student,
             n_hidden,
-            widths[TEACHER],
+            n_teacher,
             objective=objective,
             teacher_hidden=None if teacher_adapter is False else teacher_adapter,
             encoder=encoder,
@@ -128,18 +174,242 @@ class SemiClip(DistillationTraining, PairedModel):
         if weights is not None and self.module.encoder is not None:
             self.module.encoder.load_state_dict(weights)
         self.classes_ = None
-        self._model_summary_string = self._summary(widths[STUDENT], n_hidden, objective, objective_kwargs)
+        methods = {f"{side} correction": spec.method for side, spec in self._specs.items()}
+        settings = {"objective": objective, **objective_kwargs, **methods}
+        self._model_summary_string = f"SemiClip model with {self.module.describe(settings)}."
         self.init_params_ = self._get_init_params(locals())
 
-    def _summary(self, n_input: int, n_hidden: Sequence[int], objective: str, kwargs: Mapping[str, Any]) -> str:
-        module = self.module
-        before = [] if module.encoder is None else ["encoder"]
-        widths = [n_input, *before, *n_hidden, module.n_output]
-        settings = {"objective": objective, **kwargs}
-        if module.teacher_adapter is not None:
-            settings["teacher adapter"] = " → ".join(map(str, widths_of(module.teacher_adapter)))
-        settings |= {f"{side} correction": method for side, method in self._methods.items()}
-        return (
-            f"SemiClip model with adapter {' → '.join(map(str, widths))}, "
-            f"{', '.join(f'{name}: {value}' for name, value in settings.items())}."
+    @devices_dsp.dedent
+    def train(
+        self,
+        max_epochs: int = 150,
+        *,
+        pea: bool | PEA | Mapping[str, Any] | None = None,
+        views: str | Sequence[str] | None = None,
+        preset: Preset = "default",
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float = 0.9,
+        validation_size: float | None = None,
+        batch_size: int = 1024,
+        early_stopping: bool = False,
+        monitor: str = "validation_loss",
+        select: Select = "last",
+        matmul_precision: Precision = "highest",
+        pretrain_epochs: int | None = None,
+        pretrain_kwargs: dict[str, Any] | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        **trainer_kwargs: Any,
+    ) -> None:
+        """Train the adapter; ``history`` then has the curves.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the paired student samples; each meets a new random partner every time.
+        pea
+            Perturbation Embedding Augmentation of the student in training: ``True`` for the paper's, ``False`` for the
+            correction of inference instead, or options of :class:`semiclip.correction.PEA`. ``None`` is ``True`` where
+            the setup names controls and the encoder is frozen, and ``False`` otherwise.
+        views
+            Keys of ``obsm`` with augmented views of the student, which :func:`semiclip.pp.augment` made. Each time, a
+            sample is seen as one of these kinds of view or as it was measured, all equally likely, and as a random view
+            of that kind. PEA comes on top.
+        preset
+            Where the optimiser and its schedule start from: ``"default"`` was chosen on simulations, ``"paper"`` has
+            the paper's learning rates. Both depend on the objective, see :data:`semiclip.objectives.PRESETS`.
+        %(param_accelerator)s
+        %(param_devices)s
+        train_size, validation_size
+            Fractions of the groups (``split_key``) for training and validation; the rest is left as a test set.
+            ``validation_size=None`` takes what ``train_size`` leaves.
+        batch_size
+            Rows of a mini-batch over all devices, all of them if there are fewer. Some objectives need a least number:
+            ``"dcca"`` needs twice the width of the embedding and 2 more.
+        early_stopping
+            Stop when ``monitor`` no longer improves; ``early_stopping_patience`` and the like are trainer arguments.
+        monitor
+            A curve of ``history`` on validation: ``validation_loss``, ``validation_mean_rank_percentile`` or
+            ``validation_recall_at_1``, ``_5``, ``_10``. There is no loss where validation has too few rows for the
+            objective, or only classes that training lacks; the others are missing for an objective that does not embed
+            in the teacher's space (``"dcca"`` and those that learn from labels).
+        select
+            Keep the weights of the last epoch, as the paper does, or of the ``"best"`` epoch by ``monitor``.
+        matmul_precision
+            Precision of float32 matrix products in training: ``"high"`` is TF32 on GPUs that have it, see
+            :func:`torch.set_float32_matmul_precision`. ``precision="bf16-mixed"`` is a trainer argument.
+        pretrain_epochs
+            Before distillation, objectives that learn from labels train each side alone on the classes for so many
+            epochs, by default ``max_epochs``. A model that is trained further is not pretrained again, unless its
+            classes have changed. 0 leaves pretraining out.
+        pretrain_kwargs
+            Arguments of the training plan of pretraining, over :data:`semiclip.objectives.PRETRAINING`.
+        plan_kwargs
+            Arguments of the training plan: ``optimizer``, ``lr``, ``momentum``, ``weight_decay``, ``schedule``,
+            ``min_lr``. ``lr`` and ``min_lr`` are numbers, or numbers by part: ``student`` and ``teacher`` for the
+            adapters, ``encoder``, and the names of heads such as ``student_head``; other parts keep their rates.
+        datasplitter_kwargs
+            ``external_indexing=[train, validation]`` gives the split as rows of the student; ``chunk_rows`` keeps the
+            data in main memory and copies so many pairs at a time to the device.
+        **trainer_kwargs
+            Arguments of :class:`scvi.train.Trainer`, such as ``enable_progress_bar=False``, ``callbacks``,
+            ``strategy="ddp"``, or ``ckpt_path`` to go on from a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If a batch has too few controls, a mini-batch too few rows for the objective, there is nothing to contrast
+            or to validate on, or training diverges.
+        TypeError
+            If an argument is neither one of training nor of the trainer.
+        """
+        views = take_renamed(trainer_kwargs, "augment", RENAMED, views)
+        preset = take_renamed(trainer_kwargs, "profile", RENAMED, preset)
+        check_training_arguments(SemiClip.train, type(self), self.module.objective_name, trainer_kwargs)
+        check_arguments(self._training_plan_cls, plan_kwargs or {}, "plan_kwargs", filled=("module", "max_epochs"))
+        check_arguments(self._data_splitter_cls, datasplitter_kwargs or {}, "datasplitter_kwargs", filled=FILLED_DATA)
+        check_choice("select", select, Select)
+        check_choice("preset", preset, Preset)
+        check_choice("matmul_precision", matmul_precision, Precision)
+        check_whole("max_epochs", max_epochs)
+        check_whole("batch_size", batch_size, 2)
+        pretrain_epochs = count_pretrain_epochs(self.module, pretrain_epochs, pretrain_kwargs, max_epochs)
+        if self.adata is None:
+            raise NoData("model", "load it with SemiClip.load(folder, mdata) to train it further")
+        options, views = self._choose_pea(pea), [views] if isinstance(views, str) else list(views or [])
+        splitting = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
+        data = self._pair_data(options, views, **splitting, **(datasplitter_kwargs or {}))
+        watched = monitor if early_stopping or select == "best" else None
+        check_trainable(self.module, data, watched)
+
+        # plans are made first, so that what is refused leaves the model as it was
+        start = {"optimizer": "sgd", "min_lr": MIN_LR, **PRESETS[self.module.objective_name][preset]}
+        optimisation = merge_rates(start, plan_kwargs or {}, self.module.trained_parts)
+        plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
+        pretraining = plan_pretraining(self.module, pretrain_epochs, pretrain_kwargs)
+        new_heads = pretraining is not None and self._make_heads(data)
+
+        mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
+        callbacks = [*trainer_kwargs.pop("callbacks", [])]
+        # scvi-tools takes Lightning's own checkpoints only beside one that saves models in its log folder
+        checkpoints = [
+            call for call in callbacks if isinstance(call, Checkpoint) and not isinstance(call, SaveCheckpoint)
+        ]
+        callbacks = [call for call in callbacks if call not in checkpoints]
+        if select == "best":
+            callbacks.append(KeepBest(monitor, mode))
+        defaults = {
+            "early_stopping": early_stopping,
+            "early_stopping_monitor": monitor,
+            "early_stopping_mode": mode,
+            "check_val_every_n_epoch": 1,
+            "limit_val_batches": None if data.n_val else 0,
+            "log_every_n_steps": 1,  # curves are by epoch; Lightning warns of epochs with fewer calls than this
+        }
+        pretrained: dict[str, Any] = {}
+        with set_matmul_precision(matmul_precision):
+            if pretraining is not None and new_heads and "ckpt_path" not in trainer_kwargs:
+                pretrained = self._pretrain(pretraining, data, accelerator, devices, trainer_kwargs)
+            arguments = {"callbacks": callbacks, **defaults, **trainer_kwargs}
+            runner = self._train_runner_cls(self, plan, data, max_epochs, accelerator, devices, **arguments)
+            runner.trainer.callbacks += checkpoints
+            self.module.train()  # a loaded model is in evaluation mode
+            runner()
+        self.history_.update(pretrained)
+        self.split_seed_ = data.split_seed
+        if pretraining is not None:
+            self.classes_ = data.classes  # those of a checkpoint, if it was resumed
+        self.train_params_ = {
+            "max_epochs": max_epochs,
+            "train_size": train_size,
+            "batch_size": batch_size,
+            "select": select,
+            **({} if pretraining is None else {"pretrain_epochs": pretrain_epochs}),
+            "pea": options.params if options else False,
+            "views": views or False,
+            "shared_keys": data.host.n_keys,
+            **optimisation,
+        }
+        self.trainer = None  # it holds the training data and the optimiser's state
+
+    def _choose_pea(self, pea: bool | PEA | Mapping[str, Any] | None) -> PEA | None:  # noqa: FBT001  # True is the default
+        if pea is None:  # PEA changes embeddings, not expression
+            pea = self.design.control is not None and self.module.encoder is None
+        options = PEA.of(pea)
+        if options and self.module.encoder is not None and self._specs[STUDENT].method is None:
+            mend = "make the model with student_correction='tvn', whose draws PEA makes, or leave out pea"
+            raise Conflict("pea", "a student that is not corrected", mend)
+        return options
+
+    def _pair_data(self, pea: PEA | None, view_keys: Sequence[str], **splitting: Any) -> PairedDataModule:
+        """Return what training reads: the student, the corrected teacher, their pairs and the augmentation."""
+        design = self.design
+        student, teacher = self._read(self.adata, STUDENT), self._read(self.adata, TEACHER)
+        pairing = pair_sides(self.adata, design)
+        as_inferred = student.fit(self._specs[STUDENT])
+        order = sort_by_key(pairing.teacher)
+        taught = teacher.fit(self._specs[TEACHER])(teacher.values, teacher.batch, order)
+        if self.module.teacher_adapter is None:
+            taught = reduce_components(taught, self.module.n_output)
+        samples = design.side(self.adata, STUDENT)
+        if self.module.objective.spec.needs_labels:
+            splitting["labels"] = read_labels(samples, design, pairing)
+        groups = read_groups(samples, design, pairing.student)
+        views = read_views(samples, view_keys, self.student_rep, design, groups)
+        seen, correct_views = student.values, None
+        if pea is None:  # PEA corrects each row as it comes, also that of a view
+            seen, correct_views = as_inferred(student.values, student.batch), correct_views(as_inferred, student.batch)
+        tensors = PairedTensors.from_arrays(
+            seen, taught, pairing.student, pairing.teacher[order], student.batch, views, correct_views
         )
+        seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
+        if pea is not None:
+            splitting["augmentation"] = self._plan_augmentation(pea, student)
+            splitting["infer"] = lambda rows: as_inferred(student.values, student.batch, rows)
+        return self._data_splitter_cls(tensors, groups, split_seed=self.split_seed_, seed=seed, **splitting)
+
+    def _plan_augmentation(self, pea: PEA, student: SideArrays) -> Callable[..., Augmentation]:
+        """Return what makes the augmentation once the device is known; too few controls are refused now."""
+        fallback, names = self._specs[STUDENT].fallback, student.batch_names
+        short_of_controls(student.batch, student.reference, fallback, names, at_least=pea.min_controls)
+
+        def augmentation(seed: int, device: torch.device, n_batches: int) -> Augmentation:
+            return Augmentation(
+                pea, student.values, student.batch, student.reference, seed=seed, device=device,
+                steps_per_epoch=n_batches, fallback=fallback, batch_names=names,
+            )  # fmt: skip
+
+        return augmentation
+
+    # ---- classes, and training of each side alone on them
+
+    def _make_heads(self, data: PairedDataModule) -> bool:
+        """Make heads for the classes of the training rows, unless the model has them; say whether they are new."""
+        if self.is_trained_ and self.classes_ is not None and np.array_equal(self.classes_, data.classes):
+            return False
+        self.module.set_classes(len(data.classes))
+        self.classes_, self.is_trained_ = data.classes, False  # until distillation ends, with curves of its own
+        return True
+
+    def _pretrain(
+        self,
+        plan: PretrainingPlan,
+        data: PairedDataModule,
+        accelerator: str,
+        devices: int | list[int] | str,
+        trainer_kwargs: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Train each side alone on the classes, and return the curves."""
+        objective: Any = self.module.objective
+        curves: dict[str, Any] = {}
+        if plan.max_epochs:
+            quiet = {"limit_val_batches": 0, "log_every_n_steps": 1, "enable_checkpointing": False}
+            self.module.train()
+            arguments = {**trainer_kwargs, **quiet}
+            self._train_runner_cls(self, plan, data, plan.max_epochs, accelerator, devices, **arguments)()
+            curves, self.is_trained_ = self.history_, False
+        elif "teacher_head" in objective.spec.frozen:
+            logger.warning("pretrain_epochs=0: the teacher's head stays random and says nothing of the images")
+        objective.begin()
+        return curves

@@ -1,33 +1,41 @@
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from inspect import signature
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semiclip._arguments import check_choice
+from semiclip._numerics import row_blocks
 from semiclip.encoders._network import build
+from semiclip.errors import BadValue, Mismatch, UnexpectedArgument, WrongType, some
 from semiclip.objectives import OBJECTIVES, LabelObjective
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from semiclip.objectives import Objective
 
 
 BLOCK = 1 << 14  # rows embedded at a time
+FEW_KEYS = 500  # with fewer pairing keys a small adapter generalises better: see n_hidden of SemiClip
+SMALL, LARGE, LARGE_TEACHER = (64,), (512, 1024), (1024, 1024)
 
 
-def adapter(widths: Sequence[int]) -> nn.Sequential:
-    """Linear maps of the given widths with ReLU between them (paper A.2)."""
+def make_adapter(widths: Sequence[int]) -> nn.Sequential:
+    """Return linear maps of the given widths with ReLU between them (paper A.2)."""
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(widths):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
-def widths_of(layers: nn.Sequential) -> list[int]:
+def read_widths(layers: nn.Sequential) -> list[int]:
     """Return the widths that an adapter was made with."""
     maps = [layer for layer in layers if isinstance(layer, nn.Linear)]
     return [maps[0].in_features, *(layer.out_features for layer in maps)]
@@ -63,13 +71,15 @@ class SemiClipModule(nn.Module):
         **objective_kwargs: Any,
     ) -> None:
         super().__init__()
-        self.objective_name = objective
+        self.objective_name, self.n_input = objective, n_input
         self.objective: Objective = OBJECTIVES[objective](**objective_kwargs)
         self.n_output = self.objective.width(n_teacher)
         self.encoder = None if encoder is None else build(encoder)
         n_encoded = n_input if encoder is None else encoder["n_output"]
-        self.adapter = adapter([n_encoded, *n_hidden, self.n_output])
-        self.teacher_adapter = None if teacher_hidden is None else adapter([n_teacher, *teacher_hidden, self.n_output])
+        self.adapter = make_adapter([n_encoded, *n_hidden, self.n_output])
+        self.teacher_adapter = (
+            None if teacher_hidden is None else make_adapter([n_teacher, *teacher_hidden, self.n_output])
+        )
 
     @property
     def min_batch_size(self) -> int:
@@ -79,7 +89,7 @@ class SemiClipModule(nn.Module):
     @property
     def capturable(self) -> bool:
         """Whether a training step runs without waiting for the device, as one that is captured as a graph must."""
-        return self.objective.capturable and getattr(self.encoder, "capturable", True)
+        return self.objective.spec.capturable and getattr(self.encoder, "capturable", True)
 
     @property
     def block_rows(self) -> int:
@@ -96,16 +106,25 @@ class SemiClipModule(nn.Module):
         if isinstance(self.objective, LabelObjective):
             modules |= self.objective.heads.items()
         parts = {name: list(module.parameters()) for name, module in modules.items() if module is not None}
-        own = {id(parameter) for each in parts.values() for parameter in each}
-        if rest := [parameter for parameter in self.objective.parameters() if id(parameter) not in own]:
-            parts["objective"] = rest
+        assigned = {id(parameter) for parameters in parts.values() for parameter in parameters}
+        if left := [parameter for parameter in self.objective.parameters() if id(parameter) not in assigned]:
+            parts["objective"] = left
         return parts
 
     @property
     def trained_parts(self) -> list[str]:
         """Names of the parts that distillation trains, also of heads that are not made yet."""
         names = dict.fromkeys([*self.parts(), *getattr(self.objective, "heads_of", ())])
-        return [name for name in names if name not in self.objective.frozen]
+        return [name for name in names if name not in self.objective.spec.frozen]
+
+    def describe(self, settings: Mapping[str, Any]) -> str:
+        """Return widths and settings in words."""
+        encoder = [] if self.encoder is None else ["encoder"]
+        widths = [self.n_input, *encoder, *read_widths(self.adapter)[1:]]
+        if self.teacher_adapter is not None:
+            settings = {**settings, "teacher adapter": " → ".join(map(str, read_widths(self.teacher_adapter)))}
+        named = ", ".join(f"{name}: {value}" for name, value in settings.items())
+        return f"adapter {' → '.join(map(str, widths))}, {named}"
 
     def set_classes(self, n_classes: int) -> None:
         """Make the objective's heads for so many classes."""
@@ -126,9 +145,9 @@ class SemiClipModule(nn.Module):
         """Embed ``n`` rows in evaluation mode, reading a block at a time; float32 of shape (n, n_output)."""
         self.eval()
         out = np.empty((n, self.n_output), dtype=np.float32)
-        for start in range(0, n, block):
-            rows = np.require(read(slice(start, min(start + block, n))), np.float32, ["C", "W"])
-            out[start : start + block] = self(torch.as_tensor(rows, device=self.device)).cpu().numpy()
+        for rows in row_blocks(n, block):
+            values = np.require(read(rows), np.float32, ["C", "W"])
+            out[rows] = self(torch.as_tensor(values, device=self.device)).cpu().numpy()
         return out
 
     @property
@@ -140,3 +159,53 @@ class SemiClipModule(nn.Module):
         """Make the heads that a saved model had, before scvi-tools loads their weights."""
         if model.classes_ is not None:
             self.set_classes(len(model.classes_))
+
+
+def complete_arguments(objective: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all arguments of an objective, with its defaults for those that are left out."""
+    check_choice("objective", objective, OBJECTIVES)
+    defaults = {name: parameter.default for name, parameter in signature(OBJECTIVES[objective]).parameters.items()}
+    if unknown := [name for name in arguments if name not in defaults]:
+        takes = f"objective={objective!r} takes {some(defaults, 99)}"
+        raise UnexpectedArgument("SemiClip", unknown, f"got unexpected arguments {some(unknown)}", takes)
+    return {**defaults, **arguments}
+
+
+def choose_widths(
+    n_hidden: Sequence[int] | str,
+    teacher_adapter: bool | Sequence[int] | None,  # noqa: FBT001
+    objective: str,
+    count_keys: Callable[[], int],
+) -> tuple[list[int], list[int] | Literal[False]]:
+    """Return the widths of the hidden layers of both adapters; ``False`` for a teacher without an adapter."""
+    if n_hidden != "auto" and not _are_widths(n_hidden):
+        raise BadValue("n_hidden", n_hidden, "'auto' or a list of widths of at least 1")
+    if teacher_adapter is None:
+        teacher_adapter = OBJECTIVES[objective].spec.adapts_teacher
+    if not isinstance(teacher_adapter, bool) and not _are_widths(teacher_adapter):
+        raise BadValue("teacher_adapter", teacher_adapter, "True, False, None or a list of widths of at least 1")
+    few = (isinstance(n_hidden, str) or teacher_adapter is True) and count_keys() < FEW_KEYS
+    if isinstance(n_hidden, str):
+        n_hidden = SMALL if few else LARGE
+    if isinstance(teacher_adapter, bool):
+        widths = SMALL if few else LARGE_TEACHER
+        return list(n_hidden), list(widths) if teacher_adapter else False
+    return list(n_hidden), list(teacher_adapter)
+
+
+def _are_widths(widths: Any) -> bool:
+    if not isinstance(widths, Iterable) or isinstance(widths, str | Mapping):
+        return False
+    return all(isinstance(width, Integral) and not isinstance(width, bool) and int(width) >= 1 for width in widths)
+
+
+def check_encoder(encoder: Any, n_input: int) -> None:
+    """Refuse an encoder that does not read what ``student_rep`` holds."""
+    if encoder is None:
+        return
+    if not hasattr(encoder, "keys") or not {"n_input", "n_output"} <= set(encoder.keys()):
+        needed = "an encoder that can be trained (PCA, scVI, scGPT, MLPEncoder), its architecture, or None"
+        raise WrongType("encoder", type(encoder), needed)
+    if encoder["n_input"] != n_input:
+        mend = "write what the encoder reads by scl.pp.expression(adata, encoder=encoder), and name that as student_rep"
+        raise Mismatch("the width of student_rep", n_input, encoder["n_input"], mend)

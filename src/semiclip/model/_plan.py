@@ -1,22 +1,34 @@
+"""Optimisation: what is trained at which rate, one training step, and what is watched on validation."""
+
 from __future__ import annotations
 
+from contextlib import contextmanager
+from copy import deepcopy
+from math import cos, inf, pi
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning import LightningModule
+from lightning import Callback, LightningModule
 
+from semiclip._arguments import check_choice, check_number, check_whole
+from semiclip.errors import BadValue, Conflict, Diverged, UnknownChoice
 from semiclip.metrics import retrieval
 from semiclip.model._graph import GraphedStep, can_capture
-from semiclip.model._rates import MIN_LR, annealed, check_rate, rate_of
+from semiclip.objectives import PRETRAINING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from lightning import Trainer
 
     from semiclip.model._data import PairedDataModule
     from semiclip.model._module import SemiClipModule
-    from semiclip.model._rates import Rate
     from semiclip.model._tensors import MiniBatch
 
+Rate = float | dict[str, float]
+STUDENT = "student"
+Precision = Literal["highest", "high", "medium"]
+MIN_LR = 1e-6
 PRETRAINED = ("encoder", "student", "teacher", "student_head", "teacher_head")
 
 
@@ -32,13 +44,13 @@ class DistillationPlan(LightningModule):
     optimizer
         ``"sgd"`` or ``"adamw"``.
     lr, momentum, weight_decay
-        Of the optimiser; AdamW has no momentum, and what the objective learns besides its heads is not decayed. Rates
-        may be given by part: ``student`` and ``teacher`` are the adapters, ``encoder`` a trainable encoder,
-        ``objective`` what the objective learns, and heads have their own names, such as ``student_head``. Parts
-        without a rate have that of ``student``.
+        Settings of the optimiser; AdamW has no momentum. Rates may be given by part: ``student`` and ``teacher`` are
+        the adapters, ``encoder`` a trainable encoder, ``objective`` what the objective learns, and heads have their own
+        names, such as ``student_head``. Parts without a rate have that of ``student``. The part ``objective``, such as
+        a scale, is not decayed.
     schedule, min_lr
-        ``"cosine"`` anneals once per epoch from ``lr`` to ``min_lr``, by part as well, or stays where ``min_lr`` is
-        higher; ``"constant"`` does not.
+        ``"cosine"`` anneals once per epoch from ``lr`` to ``min_lr``, by part as well, and never up; ``"constant"``
+        keeps ``lr``.
     steps_per_call
         On a single GPU a step is captured as a CUDA graph and so many are taken in one call of the trainer; 0 leaves
         every step to Lightning, as elsewhere.
@@ -60,13 +72,11 @@ class DistillationPlan(LightningModule):
         steps_per_call: int = 16,
     ) -> None:
         super().__init__()
-        choices = {"optimizer": (optimizer, ("sgd", "adamw")), "schedule": (schedule, ("cosine", "constant"))}
-        for name, (value, known) in choices.items():
-            if value not in known:
-                msg = f"{name}={value!r} is not one of {', '.join(known)}"
-                raise ValueError(msg)
-        check_rate("lr", lr)
-        check_rate("min_lr", min_lr)
+        check_choice("optimizer", optimizer, ("sgd", "adamw"))
+        check_choice("schedule", schedule, ("cosine", "constant"))
+        for name, rate in (("lr", lr), ("min_lr", min_lr)):
+            for part, value in _by_part(rate).items():
+                check_number(f"{name} of {part}", value, least=0)
         self.module, self.max_epochs, self.optimizer = module, max_epochs, optimizer
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.schedule, self.min_lr = schedule, min_lr
@@ -78,7 +88,7 @@ class DistillationPlan(LightningModule):
     @property
     def learned(self) -> Sequence[str]:
         """Parts that are trained."""
-        return [part for part in self.module.parts() if part not in self.module.objective.frozen]
+        return [part for part in self.module.parts() if part not in self.module.objective.spec.frozen]
 
     def _freeze(self) -> None:
         for part, parameters in self.module.parts().items():
@@ -94,6 +104,27 @@ class DistillationPlan(LightningModule):
         """What the trainer takes mini-batches from."""
         return self.trainer.datamodule  # type: ignore[attr-defined]  # which Lightning sets
 
+    # ---- a training step
+
+    def training_step(self, batches: list[MiniBatch], batch_idx: int) -> torch.Tensor:
+        """Contrast the student's view of a mini-batch with the teacher; of several, where steps are graphs."""
+        loss = self._loss(*batches) if self.automatic_optimization else self._take_steps(batches)
+        n_rows = len(batches) * len(batches[0].row)
+        self._log(self.curve, loss.detach(), n_rows)
+        return loss
+
+    def _loss(self, batch: MiniBatch) -> torch.Tensor:
+        embedded, teacher = self.module(self.view(batch)), self.module.teach(batch.source.teacher[batch.teacher])
+        key = batch.key
+        if (n_processes := self.trainer.world_size) > 1:
+            # every process computes the loss of the joint mini-batch and differentiates it by its own rows; the hook
+            # undoes the mean over processes that is taken afterwards
+            for part in (embedded, teacher):
+                if part.requires_grad:
+                    part.register_hook(lambda gradient: n_processes * gradient)
+            embedded, teacher, key = (self._gather(part) for part in (embedded, teacher, key))
+        return self.objective(embedded, teacher, self._label(key))
+
     def view(self, batch: MiniBatch) -> torch.Tensor:
         """Return what the adapter sees of student rows in training: the one place for augmentation."""
         rows, augmentation = batch.source.seen(batch), self.data.augmentation
@@ -101,39 +132,22 @@ class DistillationPlan(LightningModule):
             return rows
         row = batch.row
         if self.trainer.world_size > 1 and augmentation.pea.granularity == "batch":
-            row = self._joint(row)[: len(row)]  # the first row draws for all, also for those of other processes
+            row = self._gather(row)[: len(row)]  # the first row draws for all, also for those of other processes
         with torch.autocast(rows.device.type, enabled=False):  # moments in half precision would be noise
             return augmentation(rows, row, batch.source.batch[batch.student], self.current_epoch)
 
-    def setup(self, stage: str) -> None:
-        """Take over from Lightning where steps can be graphs, and the classes where another process drew the split."""
-        if self.module.objective.needs_labels:
-            self._tell_apart(len(self.data.classes))
-        self._freeze()  # heads may be new, and another plan may have trained before
-        if self.steps_per_call and self.module.capturable and can_capture(self.trainer):
-            self.automatic_optimization = False
-            self.data.steps_per_call = self.steps_per_call
+    def _label(self, key: torch.Tensor) -> torch.Tensor:
+        """Return the class of each row where the objective learns from classes, -1 if training has none of it."""
+        return self.data.class_of_key[key] if self.module.objective.spec.needs_labels else key
 
-    def _tell_apart(self, n_classes: int) -> None:
-        objective: Any = self.module.objective
-        if objective.heads["student_head"].out_features != n_classes:
-            self.module.set_classes(n_classes)
-            self._freeze()
+    def _gather(self, part: torch.Tensor) -> torch.Tensor:
+        """Return the rows of all processes, of which only those of this one are differentiated."""
+        parts = [torch.empty_like(part) for _ in range(self.trainer.world_size)]
+        torch.distributed.all_gather(parts, part.detach().contiguous())
+        parts[self.global_rank] = part
+        return torch.cat(parts)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make heads for the classes of a checkpoint, whose split may be another one."""
-        heads = [values for name, values in checkpoint["state_dict"].items() if name.endswith("student_head.weight")]
-        if heads:
-            self._tell_apart(len(heads[0]))
-
-    def training_step(self, batches: list[MiniBatch], batch_idx: int) -> torch.Tensor:
-        """Contrast the student's view of a mini-batch with the teacher; of several, where steps are graphs."""
-        loss = self._loss(*batches) if self.automatic_optimization else self._steps(batches)
-        n = len(batches) * len(batches[0].row)
-        self._log(self.curve, loss.detach(), n)
-        return loss
-
-    def _steps(self, batches: list[MiniBatch]) -> torch.Tensor:
+    def _take_steps(self, batches: list[MiniBatch]) -> torch.Tensor:
         if self.graphed is None:
             self.graphed = GraphedStep(self._loss, self.optimizers(use_pl_optimizer=False))  # type: ignore[arg-type]
         loss = torch.stack([self.graphed(batch, self.current_epoch).clone() for batch in batches]).mean()
@@ -145,69 +159,69 @@ class DistillationPlan(LightningModule):
             scheduler.step()  # type: ignore[union-attr]
         return loss
 
-    def _loss(self, batch: MiniBatch) -> torch.Tensor:
-        embedded, teacher = self.module(self.view(batch)), self.module.teach(batch.source.teacher[batch.teacher])
-        key = batch.key
-        if (n := self.trainer.world_size) > 1:
-            # every process computes the loss of the joint mini-batch and differentiates it by its own rows; n times
-            # that, since the mean over processes is taken afterwards
-            for own in (embedded, teacher):
-                if own.requires_grad:
-                    own.register_hook(lambda gradient: n * gradient)
-            embedded, teacher, key = (self._joint(part) for part in (embedded, teacher, key))
-        return self.objective(embedded, teacher, self._label(key))
-
-    def _label(self, key: torch.Tensor) -> torch.Tensor:
-        """Return the class of each row where the objective learns from classes, -1 if training has none of it."""
-        if not self.module.objective.needs_labels:
-            return key
-        return self.data.class_of_key[key]
-
-    def _joint(self, own: torch.Tensor) -> torch.Tensor:
-        parts = [torch.empty_like(own) for _ in range(self.trainer.world_size)]
-        torch.distributed.all_gather(parts, own.detach().contiguous())
-        parts[self.global_rank] = own
-        return torch.cat(parts)
+    # ---- validation
 
     def validation_step(self, batch: MiniBatch, batch_idx: int) -> None:
         """Do the same on held-out groups, as inference sees them; too few of them have no loss."""
         embedded, teacher = self.module(batch.source.student[batch.student]), batch.source.teacher[batch.teacher]
         label = self._label(batch.key)
-        known = label >= 0  # what training has never seen has no class
-        if (n := int(known.sum())) >= self.module.min_batch_size:
-            loss = self.objective(embedded[known], self.module.teach(teacher[known]), label[known])
-            self._log("validation_loss", loss, n)
+        in_training = label >= 0  # a perturbation that training has never seen has no class
+        if (n_rows := int(in_training.sum())) >= self.module.min_batch_size:
+            taught = self.module.teach(teacher[in_training])
+            self._log("validation_loss", self.objective(embedded[in_training], taught, label[in_training]), n_rows)
         self._embedded.append((embedded, batch.key))
 
     def on_validation_epoch_end(self) -> None:
         """Rank each held-out sample's key among all held-out keys by the teacher's centroids."""
         embedded, keys = (torch.cat(parts) for parts in zip(*self._embedded, strict=True))
         self._embedded.clear()
-        self._refuse_divergence(torch.isfinite(embedded).all())
-        if len(self.data.held_out) < 2 or not self.module.objective.same_space:
+        self._check_finite(torch.isfinite(embedded).all())
+        if len(self.data.held_out) < 2 or not self.module.objective.spec.same_space:
             return
         centroids = self.data.centroids(None if self.module.teacher_adapter is None else self.module.teach)
         scores = retrieval(embedded, centroids, torch.searchsorted(self.data.held_out, keys))
         self.log_dict({f"validation_{name}": value for name, value in scores.items()}, sync_dist=True)
 
-    def _log(self, name: str, loss: torch.Tensor, n: int) -> None:
-        self.log(name, loss, on_step=False, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
+    def _log(self, name: str, loss: torch.Tensor, n_rows: int) -> None:
+        self.log(name, loss, on_step=False, on_epoch=True, batch_size=n_rows, prog_bar=True, sync_dist=True)
+
+    # ---- before and after
+
+    def setup(self, stage: str) -> None:
+        """Take over from Lightning where steps can be graphs, and the classes where another process drew the split."""
+        if self.module.objective.spec.needs_labels:
+            self._set_classes(len(self.data.classes))
+        self._freeze()  # heads may be new, and another plan may have trained before
+        if self.steps_per_call and self.module.capturable and can_capture(self.trainer):
+            self.automatic_optimization = False
+            self.data.steps_per_call = self.steps_per_call
+
+    def _set_classes(self, n_classes: int) -> None:
+        objective: Any = self.module.objective
+        if objective.heads["student_head"].out_features != n_classes:
+            self.module.set_classes(n_classes)
+            self._freeze()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make heads for the classes of a checkpoint, whose split may be another one."""
+        heads = [values for name, values in checkpoint["state_dict"].items() if name.endswith("student_head.weight")]
+        if heads:
+            self._set_classes(len(heads[0]))
 
     def on_train_epoch_end(self) -> None:
-        """Stop when there is nothing left to learn from."""
+        """Stop when the loss is no longer finite."""
         if (loss := self.trainer.callback_metrics.get(self.curve)) is not None:  # none if resumed after its last step
-            self._refuse_divergence(torch.isfinite(loss))
+            self._check_finite(torch.isfinite(loss))
 
     def on_fit_end(self) -> None:
         """Look at the weights too, since no loss follows the last step."""
         finite = [torch.isfinite(parameter).all() for parameter in self.module.parameters()]
-        self._refuse_divergence(torch.stack(finite).all())
+        self._check_finite(torch.stack(finite).all())
 
-    def _refuse_divergence(self, finite: torch.Tensor) -> None:
+    def _check_finite(self, finite: torch.Tensor) -> None:
         if not finite:
-            epoch = min(self.current_epoch, self.max_epochs - 1)  # one more when all is done
-            msg = f"{self.stage} diverged in epoch {epoch}: {self.way_out}"
-            raise ValueError(msg)
+            epoch = min(self.current_epoch, self.max_epochs - 1)  # Lightning counts one more when all is done
+            raise Diverged(self.stage, epoch, self.way_out)
 
     def configure_optimizers(self) -> Any:
         """Build optimiser and schedule."""
@@ -217,7 +231,7 @@ class DistillationPlan(LightningModule):
             if name == "objective":  # such as a scale, which nothing says should be small
                 group["weight_decay"] = 0.0
         optimizer: torch.optim.Optimizer
-        rate = rate_of("student", self.lr)
+        rate = rate_of(STUDENT, self.lr)
         if self.optimizer == "sgd":
             optimizer = torch.optim.SGD(groups, rate, momentum=self.momentum, weight_decay=self.weight_decay)
         else:
@@ -225,7 +239,7 @@ class DistillationPlan(LightningModule):
             optimizer = torch.optim.AdamW(groups, rate, weight_decay=self.weight_decay, capturable=cuda)
         if self.schedule == "constant":
             return optimizer
-        annealing = annealed(optimizer, [rate_of(name, self.min_lr) for name in parts], self.max_epochs)
+        annealing = anneal(optimizer, [rate_of(name, self.min_lr) for name in parts], self.max_epochs)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": annealing, "interval": "epoch"}}
 
 
@@ -243,3 +257,104 @@ class PretrainingPlan(DistillationPlan):
     def objective(self, student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss of both sides."""
         return self.module.objective.pretrain(student, teacher, label)  # type: ignore[attr-defined]
+
+
+def count_pretrain_epochs(module: SemiClipModule, epochs: int | None, pretrain_kwargs: object, max_epochs: int) -> int:
+    """Return how many epochs pretraining has; only objectives that learn from labels have any."""
+    if not module.objective.spec.needs_labels and (epochs or pretrain_kwargs):
+        mend = "leave out pretrain_epochs and pretrain_kwargs"
+        raise Conflict("pretraining on labels", f"objective={module.objective_name!r}", mend)
+    epochs = max_epochs if epochs is None else epochs
+    check_whole("pretrain_epochs", epochs, 0)
+    return epochs
+
+
+def plan_pretraining(
+    module: SemiClipModule, epochs: int, pretrain_kwargs: Mapping[str, Any] | None
+) -> PretrainingPlan | None:
+    """Make the plan of pretraining, which is where wrong arguments are refused; without labels there is none."""
+    if not module.objective.spec.needs_labels:
+        return None
+    start = {"min_lr": MIN_LR, **PRETRAINING[module.objective_name]}
+    return PretrainingPlan(module, max_epochs=epochs, **merge_rates(start, pretrain_kwargs or {}, PRETRAINED))
+
+
+class KeepBest(Callback):
+    """Gives the module the weights of its best validation epoch when training ends."""
+
+    def __init__(self, monitor: str, mode: Literal["min", "max"]) -> None:
+        self.monitor, self.sign = monitor, 1 if mode == "min" else -1
+        self.best = inf
+        self.weights: dict[str, torch.Tensor] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to know of the best epoch so far."""
+        return {"best": self.best, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the best epoch of a checkpoint."""
+        self.best, self.weights = state_dict["best"], state_dict["weights"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: DistillationPlan) -> None:  # type: ignore[override]
+        """Copy the weights if they are the best so far."""
+        if self.monitor not in trainer.callback_metrics:
+            curves = [name for name in trainer.callback_metrics if name.startswith("validation")]
+            raise UnknownChoice("monitor", self.monitor, curves)
+        value = self.sign * float(trainer.callback_metrics[self.monitor])
+        if value < self.best:
+            self.best, self.weights = value, deepcopy(pl_module.module.state_dict())
+
+    def on_fit_end(self, trainer: Trainer, pl_module: DistillationPlan) -> None:  # type: ignore[override]
+        """Bring the best weights back, also where a checkpoint left nothing to train."""
+        if self.weights is not None:
+            pl_module.module.load_state_dict(self.weights)
+
+
+def merge_rates(start: Mapping[str, Any], changes: Mapping[str, Any], parts: Iterable[str]) -> dict[str, Any]:
+    """Return plan arguments with ``changes`` over those to ``start`` from; of rates by part, only the parts named."""
+    parts = list(parts)
+    result = {**start, **changes}
+    for name in ("lr", "min_lr"):
+        if isinstance(result.get(name), dict):
+            before = {part: rate for part, rate in _by_part(start.get(name, {})).items() if part in parts}
+            after = _by_part(result[name]) if name in changes else {}
+            for part in after:
+                check_choice(f"part of {name}", part, parts)
+            result[name] = {**before, **after}
+    return result
+
+
+def _by_part(rate: Rate) -> dict[str, float]:
+    """Return a rate as one by part; parts that are not named follow the student's."""
+    return rate if isinstance(rate, dict) else {STUDENT: rate}
+
+
+def rate_of(part: str, rate: Rate) -> float:
+    """Return a part's rate, which is the student's where it has none of its own."""
+    rates = _by_part(rate)
+    if part not in rates and STUDENT not in rates:
+        raise BadValue("lr", rates, f"given for {part!r}, or for {STUDENT!r}, whose rate others follow")
+    return float(rates.get(part, rates.get(STUDENT, 0.0)))
+
+
+def anneal(optimizer: torch.optim.Optimizer, least: list[float], n_epochs: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """Anneal the rate of each group along a cosine to its least, stepped once per epoch; never up."""
+
+    def factor(start: float, end: float) -> Any:
+        ratio = min(end / start, 1.0) if start else 1.0
+        return lambda epoch: ratio + (1 - ratio) * (1 + cos(pi * epoch / n_epochs)) / 2
+
+    starts = [group["lr"] for group in optimizer.param_groups]
+    factors = [factor(start, end) for start, end in zip(starts, least, strict=True)]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
+
+
+@contextmanager
+def set_matmul_precision(precision: Precision) -> Iterator[None]:
+    """Set the precision of float32 matrix products, and set it back."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

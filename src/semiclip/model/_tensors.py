@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from semiclip.correction import Correction
+
 
 KIND, VIEW = 0, 1  # what a random number is for, besides the partner
 
@@ -62,21 +64,21 @@ class PairedTensors:
         teacher_key: np.ndarray,
         student_batch: np.ndarray | None = None,
         views: Sequence[np.ndarray] = (),
-        change: Callable[[np.ndarray], np.ndarray] | None = None,
+        correct: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> PairedTensors:
         """Sort the teacher by key; rows of either side with key -1 are never drawn.
 
-        ``views`` are arrays (n_student, n_views, d), one for each kind of augmentation, which ``change`` may change.
+        ``views`` are arrays (n_student, n_views, d), one for each kind of augmentation, which ``correct`` may correct.
         """
-        order = sorted_by_key(teacher_key)
+        order = sort_by_key(teacher_key)
         if len(order) < len(teacher) or (np.diff(order) != 1).any():  # what is sorted is not copied
             teacher, teacher_key = teacher[order], teacher_key[order]
         count = np.bincount(teacher_key)
         batch = np.zeros(len(student), dtype=np.int64) if student_batch is None else student_batch
-        cached = views[0] if len(views) == 1 and change is None else joined(views, student.shape, change)
+        cached = views[0] if len(views) == 1 and correct is None else join_views(views, student.shape, correct)
         x, y, together = (
-            torch.as_tensor(np.require(each, dtype=np.float32, requirements=["C", "W"]))
-            for each in (student, teacher, cached)
+            torch.as_tensor(np.require(array, dtype=np.float32, requirements=["C", "W"]))
+            for array in (student, teacher, cached)
         )
         return cls(
             x,
@@ -86,7 +88,7 @@ class PairedTensors:
             torch.as_tensor(np.cumsum(count) - count),
             torch.as_tensor(count),
             together,
-            torch.tensor([each.shape[1] for each in views], dtype=torch.long),
+            torch.tensor([array.shape[1] for array in views], dtype=torch.long),
         )
 
     @property
@@ -97,11 +99,11 @@ class PairedTensors:
     @property
     def nbytes(self) -> int:
         """Memory of all tensors."""
-        return sum(getattr(self, each.name).nbytes for each in fields(self))
+        return sum(getattr(self, tensor.name).nbytes for tensor in fields(self))
 
     def to(self, device: torch.device) -> PairedTensors:
         """Move everything to a device; what is there already is not copied."""
-        return PairedTensors(*(getattr(self, each.name).to(device) for each in fields(self)))
+        return PairedTensors(*(getattr(self, tensor.name).to(device) for tensor in fields(self)))
 
     def seen_as(self, rows: Tensor, student: Tensor) -> PairedTensors:
         """Return some student rows, in another form and without views, beside the same teacher."""
@@ -147,27 +149,37 @@ class PairedTensors:
         return sums.index_add_(0, of_row.to(rows.device), rows) / count.to(rows.device)[:, None]
 
 
-def joined(
-    views: Sequence[np.ndarray], shape: tuple[int, ...], change: Callable[[np.ndarray], np.ndarray] | None
+def join_views(
+    views: Sequence[np.ndarray], shape: tuple[int, ...], correct: Callable[[np.ndarray], np.ndarray] | None
 ) -> np.ndarray:
-    """Put views of rows (n, d) beside each other, changed one kind after the other."""
+    """Put views of rows (n, d) beside each other, corrected one kind after the other."""
     n, d = shape
-    out, start = np.empty((n, sum(each.shape[1] for each in views), d), dtype=np.float32), 0
-    for each in views:
-        out[:, start : start + each.shape[1]] = each if change is None else change(each)
-        start += each.shape[1]
-    return out
+    joined, start = np.empty((n, sum(array.shape[1] for array in views), d), dtype=np.float32), 0
+    for array in views:
+        joined[:, start : start + array.shape[1]] = array if correct is None else correct(array)
+        start += array.shape[1]
+    return joined
 
 
-def sorted_by_key(key: np.ndarray) -> np.ndarray:
+def sort_by_key(key: np.ndarray) -> np.ndarray:
     """Return the rows that have a key (not -1), in the order of their keys."""
     return np.argsort(key, kind="stable")[(key < 0).sum() :]
 
 
-def leading(values: np.ndarray, n_components: int) -> np.ndarray:
+def reduce_components(values: np.ndarray, n_components: int) -> np.ndarray:
     """Reduce rows to their leading principal components, where these are fewer than the columns."""
     if n_components >= values.shape[1]:
         return values
     centred = values - values.mean(axis=0, dtype=np.float64)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     return centred @ vectors[:, : -n_components - 1 : -1]
+
+
+def correct_views(correction: Correction, batch: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what corrects views (n, n_views, d) of rows as it does the rows."""
+
+    def correct(views: np.ndarray) -> np.ndarray:
+        rows = views.reshape(-1, views.shape[2])
+        return correction(rows, np.repeat(batch, views.shape[1])).reshape(views.shape)
+
+    return correct

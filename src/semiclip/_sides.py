@@ -1,0 +1,229 @@
+"""Reads both sides of a study as arrays: representations, pairs, groups of a split, classes and augmented views."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from semiclip._checks import check_finite, read_column, read_representation
+from semiclip._design import STUDENT
+from semiclip._pairing import key_codes, pair_rows, pair_rows_in_place
+from semiclip._provenance import recorded_fingerprint
+from semiclip._views import split_views
+from semiclip.errors import BadValue, Mismatch, Refused, WrongShape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from semiclip._design import Design, Side
+    from semiclip._pairing import Pairing
+    from semiclip.correction import Correction, CorrectionSpec
+
+logger = logging.getLogger(__name__)
+
+FINGERPRINT = "fingerprint"  # of the student's encoder, in the registry of a model whose training data tell it
+SAME_VIEWS = 0.01  # relative distance up to which controls and their views are the same; devices differ by less
+
+
+class SideArrays(NamedTuple):
+    """One side as arrays."""
+
+    values: np.ndarray
+    """Representation, shape (n, d)."""
+    batch: np.ndarray
+    """Batch code of each row, shape (n,)."""
+    reference: np.ndarray
+    """Mask of the rows that a correction is fitted on, shape (n,)."""
+    batch_names: list[Any]
+
+    def fit(self, spec: CorrectionSpec) -> Correction:
+        """Fit a correction on the reference rows."""
+        return spec.fit(self.values, self.batch, self.reference, self.batch_names)
+
+
+def read_side(
+    adata: AnnData, rep: str, design: Design, side: Side, learned: Mapping[str, Any] | None = None
+) -> SideArrays:
+    """Return the arrays of one side; ``learned`` says what a trained model knows of the representation's columns."""
+    values = read_representation(adata, rep, f"{side}_rep")
+    if learned is not None:
+        values = match_columns(adata, rep, values, learned, warn=True)
+    batch, names = design.batches(adata)
+    return SideArrays(values, batch, design.within(adata).reference(adata), names.tolist())
+
+
+def check_columns(data: AnnData | MuData, design: Design, side: Side) -> None:
+    """Read every column of a side that the design names, so that what is wrong is said before anything is computed."""
+    adata = design.side(data, side)
+    design.batches(adata)
+    own = design.within(adata) if design.pair_on is not None else design
+    own.controls(adata)
+    if design.perturbation_key is not None:
+        design.perturbations(adata)
+    if side == STUDENT and design.split_key is not None:
+        read_column(adata, design.split_key, "split_key")
+    if side == STUDENT and design.label_key is not None and design.label_key not in adata.obs:
+        read_column(adata, design.label_key, "label_key")
+
+
+def pair_sides(data: AnnData | MuData, design: Design) -> Pairing:
+    """Pair by key, or row by row in an AnnData that holds both representations."""
+    if design.pair_on is None:
+        return pair_rows_in_place(design.side(data, STUDENT), design)
+    return pair_rows(*design.sides(data), design)
+
+
+def read_groups(student: AnnData, design: Design, key: np.ndarray) -> np.ndarray:
+    """Return an integer code of what a split must not tear apart, for each student row.
+
+    Without a ``split_key`` these are the perturbations, and no pairing key is torn apart either.
+    """
+    column = design.split_key or design.perturbation_key
+    if column is None:
+        return key
+    code, names = pd.factorize(read_column(student, column, "split_key"))
+    code = np.unique(np.asarray(names).astype(str), return_inverse=True)[1][code]  # in the order of their names
+    if design.split_key is not None:
+        return code
+    groups = tie_groups(code, key)
+    if n_tied := len(np.unique(code[key >= 0])) - len(np.unique(groups[key >= 0])):
+        logger.info("%d perturbations join others in the split, because they share a pairing key", n_tied)
+    return groups
+
+
+def tie_groups(code: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Join groups whose samples share a pairing key, and so the teacher that they learn from.
+
+    Parameters
+    ----------
+    code
+        Code of the group of each sample, such as its guide, shape (n,).
+    key
+        Code of its pairing key, such as its gene, shape (n,); -1 for none.
+
+    Returns
+    -------
+    For each sample the first code of all the groups that are tied to its own.
+
+    Examples
+    --------
+    >>> tie_groups(np.array([0, 1, 2, 3]), np.array([0, 0, 1, -1])).tolist()
+    [0, 0, 2, 3]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n_groups, keyed = int(code.max(initial=-1)) + 1, key >= 0
+    size = n_groups + int(key.max(initial=-1)) + 1
+    edges = code[keyed], n_groups + key[keyed]
+    graph = coo_array((np.ones(keyed.sum(), dtype=bool), edges), shape=(size, size))
+    component = connected_components(graph, directed=False)[1][:n_groups]
+    _, first, whole = np.unique(component, return_index=True, return_inverse=True)
+    return first[whole][code]
+
+
+def read_labels(student: AnnData, design: Design, pairing: Pairing) -> np.ndarray:
+    """Return the class of each student row: its pairing key, unless ``label_key`` says otherwise."""
+    column = design.label_key or (design.perturbation_key if design.pair_on is None else None)
+    if column is not None:
+        paired = pairing.student >= 0  # other rows, such as controls, need no label
+        read_column(student, column, "label_key", paired)
+        return student.obs[column].astype(str).to_numpy()
+    if design.pair_on is None:
+        raise BadValue("label_key", None, "an obs column with the classes that this objective learns from")
+    keys = pairing.counts.drop(columns=["n_student", "n_teacher"]).astype(str).agg(" | ".join, axis=1).to_numpy()
+    return keys[pairing.student]  # rows without a key get the last one, which nobody reads
+
+
+def match_columns(
+    adata: AnnData, rep: str, values: np.ndarray, learned: Mapping[str, Any], *, warn: bool
+) -> np.ndarray:
+    """Return the values of ``obsm[rep]`` with the columns that a model was set up with, or refuse others.
+
+    Named columns are put in their order; unnamed ones are taken as they come. ``warn`` of data that do not tell which
+    encoder made them, where the training data do.
+    """
+    columns, mend = learned["column_names"], "encode the query with the encoder of the training data"
+    if values.shape[1] != len(columns):
+        raise Mismatch(f"the number of dimensions of obsm[{rep!r}]", values.shape[1], len(columns), mend)
+    _check_encoder(adata, rep, learned.get(FINGERPRINT), warn=warn)
+    if not isinstance(adata.obsm[rep], pd.DataFrame) or not isinstance(columns, list):
+        return values
+    names, expected = (pd.Index([str(name) for name in labels]) for labels in (adata.obsm[rep].columns, columns))
+    if names.equals(expected):
+        return values
+    if not names.is_unique or not expected.is_unique or not expected.isin(names).all():
+        raise Mismatch(f"the columns of obsm[{rep!r}]", list(names), list(expected), mend)
+    return values.take(names.get_indexer(expected), axis=1)
+
+
+def _check_encoder(adata: AnnData, rep: str, fingerprint: str | None, *, warn: bool) -> None:
+    """Refuse an embedding by another encoder than that of the training data, where both tell theirs."""
+    own = recorded_fingerprint(adata, rep)
+    if fingerprint is None or own == fingerprint:
+        return
+    mend = f"encode it with the encoder of the training data: scl.pp.encode(query, encoder=encoder, key_added={rep!r})"
+    if own is not None:
+        mend += f"; if obsm was written otherwise since, delete uns['semiclip'][{rep!r}]"
+        raise Mismatch(f"the encoder that made obsm[{rep!r}]", own, fingerprint, mend)
+    if warn:
+        logger.warning("obsm[%r] does not tell which encoder made it; %s", rep, mend)
+
+
+def warn_if_corrected(student: AnnData, rep: str) -> None:
+    """Warn of a student that is recorded to be corrected, since a model corrects it by itself."""
+    params = student.uns.get("semiclip", {}).get(rep, {}).get("params", {})
+    if "use_rep" in params:
+        logger.warning(
+            "obsm[%r] was corrected by scl.pp.pea_correct, and the model corrects it once more, which costs recall: "
+            "pass student_rep=%r, or make the model with student_correction=None and train it with pea=False",
+            rep,
+            params["use_rep"],
+        )
+
+
+def read_views(
+    student: AnnData, keys: Sequence[str], rep: str, design: Design, groups: np.ndarray
+) -> list[np.ndarray]:
+    """Return the cached views of the student in each ``obsm`` key, arrays (n_student, n_views, d).
+
+    ``groups`` are what the split holds together, whose samples views must not mix with others.
+    """
+    control = design.within(student).controls(student)
+    arrays = []
+    for key in keys:
+        views, values = split_views(student, key), read_representation(student, rep, "student_rep")
+        mend = "make them again by scl.pp.augment with the encoder of that embedding"
+        if views.shape[2] != values.shape[1]:
+            needed = f"(n_obs, n_views * {values.shape[1]}), views of obsm[{rep!r}]"
+            raise WrongShape(f"obsm[{key!r}]", student.obsm[key].shape, needed, mend)
+        check_finite(views.reshape(student.n_obs, -1), student.obs_names, f"obsm[{key!r}]")
+        fingerprints = {recorded_fingerprint(student, name) for name in (key, rep)} - {None}
+        # views of controls are the controls themselves, which tells whether the embedding is still the same
+        distance = np.linalg.norm(views[control] - values[control, None], axis=(0, 2)).max(initial=0)
+        if len(fingerprints) > 1 or distance > SAME_VIEWS * np.linalg.norm(values[control]):
+            raise Refused(f"obsm[{key!r}] has views of another embedding than obsm[{rep!r}]", way_out=mend)
+        _check_mixed(student, key, groups, control)
+        arrays.append(views)
+    return arrays
+
+
+def _check_mixed(student: AnnData, key: str, groups: np.ndarray, control: np.ndarray) -> None:
+    """Refuse views that mix what the split holds apart, where their record tells."""
+    params = student.uns.get("semiclip", {}).get(key, {}).get("params", {})
+    # one name or several, also in the array that a file makes of a list
+    columns = [str(name) for part in ("pair_on", "split_key") if part in params for name in np.ravel(params[part])]
+    if "augmentation" not in params or not columns or not set(columns) <= set(student.obs):
+        return
+    pairs = np.column_stack([key_codes(student, columns, ~control), groups])[~control]
+    if len(np.unique(pairs, axis=0)) > len(np.unique(pairs[:, 0])):
+        mend = "make them again by scl.pp.augment with pair_on= and split_key= of the setup"
+        raise Refused(f"views in obsm[{key!r}] mix samples that the split keeps apart", columns, mend)
+
+
