@@ -6,11 +6,15 @@ from semiclip.objectives._c2kd import C2kd
 from semiclip.objectives._clip import Clip
 from semiclip.objectives._dcca import Dcca
 from semiclip.objectives._kd import Kd
+from semiclip.objectives._kendall import kendall
 from semiclip.objectives._labels import LabelObjective
+from semiclip.objectives._presets import PRESETS, PRETRAINING
 from semiclip.objectives._protocol import Objective
 from semiclip.objectives._semiclip import SemiClipped
 from semiclip.objectives._shake import Shake
 from semiclip.objectives._siglip import SigLip
+from semiclip.objectives._soft_targets import non_target_divergence, soft_divergence
+from semiclip.objectives._spec import Spec
 from semiclip.objectives._vicreg import Vicreg
 
 OBJECTIVES: dict[str, type[Any]] = {
@@ -26,6 +30,8 @@ OBJECTIVES: dict[str, type[Any]] = {
 
 __all__ = [
     "OBJECTIVES",
+    "PRESETS",
+    "PRETRAINING",
     "C2kd",
     "Clip",
     "Dcca",
@@ -35,5 +41,9 @@ __all__ = [
     "SemiClipped",
     "Shake",
     "SigLip",
+    "Spec",
     "Vicreg",
+    "kendall",
+    "non_target_divergence",
+    "soft_divergence",
 ]

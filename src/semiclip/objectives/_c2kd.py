@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch.nn.functional import cross_entropy
 
+from semiclip._arguments import check_choice, check_number
 from semiclip.objectives._kendall import kendall
-from semiclip.objectives._labels import LabelObjective, one_of, positive
+from semiclip.objectives._labels import LabelObjective
 from semiclip.objectives._soft_targets import NonTarget, non_target_divergence, soft_divergence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
 Average = Literal["kept", "all"]
@@ -74,21 +73,6 @@ class C2kd(LabelObjective):
         "student_proxy": "student",
         "teacher_proxy": "teacher",
     }
-    frozen: ClassVar[tuple[str, ...]] = ()
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"lr": {"student": 0.003, "teacher": 3e-4}},
-        "paper": {
-            "lr": {
-                "student": 0.1,
-                "teacher": 1e-6,
-                "student_head": 1e-5,
-                "teacher_head": 1e-3,
-                "student_proxy": 1e-5,
-                "teacher_proxy": 1e-3,
-            },
-            "min_lr": 1e-7,
-        },
-    }
 
     def __init__(
         self,
@@ -99,12 +83,10 @@ class C2kd(LabelObjective):
         average: Average = "kept",
     ) -> None:
         super().__init__()
-        positive(temperature=temperature)
-        if not -1 <= threshold <= 1:
-            msg = f"threshold={threshold} must be within [-1, 1], as a rank correlation is"
-            raise ValueError(msg)
-        one_of(get_args(NonTarget), nontarget=nontarget)
-        one_of(get_args(Average), average=average)
+        check_number("temperature", temperature, above=0)
+        check_number("threshold", threshold, least=-1, most=1)  # as a rank correlation is
+        check_choice("nontarget", nontarget, NonTarget)
+        check_choice("average", average, Average)
         self.temperature, self.threshold = temperature, threshold
         self.nontarget, self.average = nontarget, average
 

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from semiclip.objectives._semiclip import SemiClipped
+from semiclip.objectives._spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from semiclip.objectives._semiclip import Duplicates
 
 
@@ -35,11 +34,7 @@ class Clip(SemiClipped):
     0.0001362
     """
 
-    adapts_teacher: ClassVar[bool] = True
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"lr": {"student": 0.1, "teacher": 1e-4}},
-        "paper": {"lr": {"student": 1e-3, "teacher": 1e-3}},
-    }
+    spec: ClassVar[Spec] = Spec(adapts_teacher=True)
 
     def __init__(
         self, *, temperature: float = 0.1, symmetric: bool = True, duplicates: Duplicates = "negative"

@@ -1,19 +1,18 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import nn
 
-from semiclip.objectives._protocol import enough_rows
+from semiclip._arguments import check_number, check_whole
+from semiclip.objectives._base import PairLoss
+from semiclip.objectives._spec import Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
 
-class Dcca(nn.Module):
+class Dcca(PairLoss):
     r"""The loss of deep canonical correlation analysis: minus the sum of the canonical correlations of both sides.
 
     These are the singular values of :math:`S_{11}^{-1/2} S_{12} S_{22}^{-1/2}` with the covariances of the mini-batch,
@@ -53,26 +52,18 @@ class Dcca(nn.Module):
     -3.0
     """
 
-    needs_labels: ClassVar[bool] = False
-    adapts_teacher: ClassVar[bool] = False
-    frozen: ClassVar[tuple[str, ...]] = ()
-    same_space: ClassVar[bool] = False
-    capturable: ClassVar[bool] = False  # eigenvalues are iterated for, until the device says that they converged
-    few_rows: ClassVar[str] = "with fewer than both widths and 2 more, canonical correlations are 1 whatever the data"
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"lr": 0.1},
-        "paper": {"lr": 1e-6, "min_lr": 1e-10},
-    }
+    spec: ClassVar[Spec] = Spec(
+        same_space=False,
+        capturable=False,  # eigenvalues are iterated for, until the device says that they converged
+        few_rows="with fewer than both widths and 2 more, canonical correlations are 1 whatever the data",
+    )
 
     def __init__(self, *, n_components: int | None = 30, k: int | None = None, epsilon: float = 1e-6) -> None:
         super().__init__()
         for name, number in {"n_components": n_components, "k": k}.items():
-            if number is not None and number < 1:
-                msg = f"{name}={number} must be at least 1"
-                raise ValueError(msg)
-        if not epsilon >= 0:
-            msg = f"epsilon={epsilon} must not be negative"
-            raise ValueError(msg)
+            if number is not None:
+                check_whole(name, number)
+        check_number("epsilon", epsilon, least=0)
         self.n_components, self.k, self.epsilon = n_components, k, epsilon
 
     def width(self, n_teacher: int) -> int:
@@ -80,12 +71,12 @@ class Dcca(nn.Module):
         return n_teacher if self.n_components is None else min(self.n_components, n_teacher)
 
     def min_batch_size(self, n_student: int, n_teacher: int) -> int:
-        """Return the sum of the widths and 2."""
+        """Return the fewest rows for which not all correlations are 1 by chance, the sum of the widths and 2."""
         return n_student + n_teacher + 2
 
     def forward(self, student: Tensor, teacher: Tensor, key: Tensor | None = None) -> Tensor:
         """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, D), B at least d + D + 2."""
-        enough_rows(self, student, teacher)
+        self.check_rows(student, teacher)
         loss = -correlations(student, teacher, self.epsilon)[: self.k].sum()
         return loss.to(torch.promote_types(student.dtype, torch.float32))
 

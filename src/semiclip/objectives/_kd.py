@@ -1,17 +1,19 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch.nn.functional import cross_entropy
 
-from semiclip.objectives._labels import LabelObjective, not_negative, positive
+from semiclip._arguments import check_number
+from semiclip.objectives._labels import LabelObjective
 from semiclip.objectives._soft_targets import soft_divergence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
+
+    from semiclip.objectives._spec import Spec
 
 
 class Kd(LabelObjective):
@@ -48,16 +50,12 @@ class Kd(LabelObjective):
     1.0986
     """
 
-    frozen: ClassVar[tuple[str, ...]] = ("teacher", "teacher_head")
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"lr": 0.001},
-        "paper": {"lr": {"student": 0.1, "student_head": 1e-4}, "min_lr": 1e-10},
-    }
+    spec: ClassVar[Spec] = replace(LabelObjective.spec, frozen=("teacher", "teacher_head"))
 
     def __init__(self, *, temperature: float = 9.0, alpha: float = 10.0) -> None:
         super().__init__()
-        positive(temperature=temperature)
-        not_negative(alpha=alpha)
+        check_number("temperature", temperature, above=0)
+        check_number("alpha", alpha, least=0)
         self.temperature, self.alpha = temperature, alpha
 
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:

@@ -1,20 +1,21 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from semiclip._arguments import check_choice, check_number
+from semiclip.errors import BadValue
+from semiclip.objectives._base import PairLoss
 
+if TYPE_CHECKING:
     from torch import Tensor
 
 Duplicates = Literal["negative", "mask", "multi_positive"]
 
 
-class SemiClipped(nn.Module):
+class SemiClipped(PairLoss):
     r"""The contrastive loss of CLIP from student to frozen teacher (paper Algorithm 1).
 
     With :math:`s_{ij} = \cos(h_i, t_j) / \tau` it is the mean over rows of
@@ -41,36 +42,13 @@ class SemiClipped(nn.Module):
     0.0001362
     """
 
-    needs_labels: ClassVar[bool] = False
-    adapts_teacher: ClassVar[bool] = False
-    frozen: ClassVar[tuple[str, ...]] = ()
-    same_space: ClassVar[bool] = True
-    capturable: ClassVar[bool] = True
-    few_rows: ClassVar[str] = "there must be a pair"
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"lr": 0.1},
-        "paper": {"lr": 1e-3},
-    }
-
     def __init__(
         self, *, temperature: float = 0.1, symmetric: bool = False, duplicates: Duplicates = "negative"
     ) -> None:
         super().__init__()
-        if not temperature > 0:  # so that NaN is refused too
-            msg = f"temperature={temperature} must be positive"
-            raise ValueError(msg)
-        if duplicates not in get_args(Duplicates):
-            msg = f"duplicates={duplicates!r} is not one of {', '.join(get_args(Duplicates))}"
-            raise ValueError(msg)
+        check_number("temperature", temperature, above=0)
+        check_choice("duplicates", duplicates, Duplicates)
         self.temperature, self.symmetric, self.duplicates = temperature, symmetric, duplicates
-
-    def width(self, n_teacher: int) -> int:
-        """Return the width of the teacher."""
-        return n_teacher
-
-    def min_batch_size(self, n_student: int, n_teacher: int) -> int:
-        """Return 1."""
-        return 1
 
     def forward(self, student: Tensor, teacher: Tensor, key: Tensor | None = None) -> Tensor:
         """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, d) that have keys (B,)."""
@@ -78,8 +56,7 @@ class SemiClipped(nn.Module):
         target: Tensor = torch.arange(len(scores), device=scores.device)
         if self.duplicates != "negative":
             if key is None:
-                msg = f'duplicates="{self.duplicates}" needs the key of each row'
-                raise ValueError(msg)
+                raise BadValue("key", None, f"the key of each row with duplicates={self.duplicates!r}")
             same = key[:, None] == key[None, :]
             if self.duplicates == "mask":
                 others = same & (target[:, None] != target[None, :])

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from math import pi
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch.nn.functional import cross_entropy, layer_norm, mse_loss
 
-from semiclip.objectives._labels import LabelObjective, not_negative, one_of, positive
+from semiclip._arguments import check_choice, check_number
+from semiclip.objectives._labels import LabelObjective
 from semiclip.objectives._soft_targets import soft_divergence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
+
+    from semiclip.objectives._spec import Spec
 
 Variant = Literal["paper", "original"]
 DEFAULTS: dict[str, dict[str, float]] = {
@@ -77,12 +79,8 @@ class Shake(LabelObjective):
     2.1972
     """
 
+    spec: ClassVar[Spec] = replace(LabelObjective.spec, frozen=("teacher", "teacher_head"))
     heads_of: ClassVar[dict[str, str]] = {**LabelObjective.heads_of, "shadow": "teacher"}
-    frozen: ClassVar[tuple[str, ...]] = ("teacher", "teacher_head")
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"lr": 0.001},
-        "paper": {"lr": {"student": 0.1, "student_head": 1e-4, "shadow": 1e-7}, "min_lr": 1e-10},
-    }
 
     def __init__(
         self,
@@ -94,13 +92,14 @@ class Shake(LabelObjective):
         gamma: float = 1.0,
     ) -> None:
         super().__init__()
-        one_of(DEFAULTS, variant=variant)
-        given = {"temperature": temperature, "alpha": alpha, "beta": beta}
-        chosen = DEFAULTS[variant] | {name: number for name, number in given.items() if number is not None}
-        positive(temperature=chosen["temperature"])
-        not_negative(alpha=chosen["alpha"], beta=chosen["beta"], gamma=gamma)
+        check_choice("variant", variant, DEFAULTS)
+        weights = {"temperature": temperature, "alpha": alpha, "beta": beta}
+        chosen = DEFAULTS[variant] | {name: number for name, number in weights.items() if number is not None}
+        check_number("temperature", chosen["temperature"], above=0)
+        for name, weight in {**chosen, "gamma": gamma}.items():
+            check_number(name, weight, least=0)
         self.variant, self.gamma = variant, gamma
-        self.temperature, self.alpha, self.beta = (chosen[name] for name in given)
+        self.temperature, self.alpha, self.beta = (chosen[name] for name in weights)
 
     def begin(self) -> None:
         """Make the shadow a copy of the teacher's head."""

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 from math import log
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.functional import normalize, softplus
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from semiclip._arguments import check_number
+from semiclip.objectives._base import PairLoss
 
+if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SigLip(nn.Module):
+class SigLip(PairLoss):
     r"""The sigmoid loss of SigLIP: each pair of rows is told to belong together or not, without regard to the others.
 
     With :math:`\ell_{ij} = e^{t'} \cos(h_i, t_j) + b` it is
@@ -38,32 +39,12 @@ class SigLip(nn.Module):
     0.693828
     """
 
-    needs_labels: ClassVar[bool] = False
-    adapts_teacher: ClassVar[bool] = False
-    frozen: ClassVar[tuple[str, ...]] = ()
-    same_space: ClassVar[bool] = True
-    capturable: ClassVar[bool] = True
-    few_rows: ClassVar[str] = "there must be a pair"
-    profiles: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "default": {"lr": 0.01},
-        "paper": {"lr": 0.1, "min_lr": 1e-10},
-    }
-
     def __init__(self, *, scale: float = 10.0, bias: float = -10.0) -> None:
         super().__init__()
-        if not scale > 0:  # so that NaN is refused too
-            msg = f"scale={scale} must be positive"
-            raise ValueError(msg)
+        check_number("scale", scale, above=0)
+        check_number("bias", bias)
         self.log_scale = nn.Parameter(torch.tensor(log(scale)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
-
-    def width(self, n_teacher: int) -> int:
-        """Return the width of the teacher."""
-        return n_teacher
-
-    def min_batch_size(self, n_student: int, n_teacher: int) -> int:
-        """Return 1."""
-        return 1
 
     def forward(self, student: Tensor, teacher: Tensor, key: Tensor | None = None) -> Tensor:
         """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, d)."""
