@@ -8,38 +8,23 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import column, controls, known_labels, modality, nonempty, own_labels, some
+from semiclip._checks import read_column
+from semiclip._design import SIDES
+from semiclip.errors import BadValue, NotFinite, NothingShared, WrongDtype
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from anndata import AnnData
-    from mudata import MuData
+
+    from semiclip._design import Design
 
 logger = logging.getLogger(__name__)
 
 SIGNIFICANT_DIGITS = 6  # doses that agree to this many digits are one dose
 SIDE = "side of the pair"  # a name that no column has
+COUNTS = [f"n_{side}" for side in SIDES]
 SMALL_SHARE = 0.5  # where less has a partner, of the keys of the smaller side or of the student's rows, look into it
-
-
-ROLES = {"student": "rna", "teacher": "image"}  # the roles, and the modalities that play them by default
-
-
-def roles(modalities: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the modality of each role."""
-    if wrong := set(modalities or {}) - set(ROLES):
-        msg = f"modalities names {some(sorted(wrong))}, but the roles are student and teacher"
-        raise ValueError(msg)
-    return {**ROLES, **(modalities or {})}
-
-
-def student_of(adata: AnnData | MuData, modalities: Mapping[str, str] | None) -> AnnData:
-    """Return the samples of a query: an AnnData, or the student modality of a MuData."""
-    if not hasattr(adata, "mod"):
-        return nonempty(adata)
-    example = next(iter(adata.mod), "rna")
-    return modality(adata, roles(modalities)["student"], f"pass the AnnData itself, such as mdata[{example!r}]")
 
 
 class Pairing(NamedTuple):
@@ -48,130 +33,109 @@ class Pairing(NamedTuple):
     student: np.ndarray
     teacher: np.ndarray
     counts: pd.DataFrame
-    """One row per key found in either modality: the key's columns, ``n_student``, ``n_teacher``; shared keys first,
-    so that the codes are row numbers."""
+    """One row per key of either modality: the key's columns, ``n_student``, ``n_teacher``; shared keys come first, so
+    that codes are row numbers."""
 
     @property
     def n_keys(self) -> int:
         """Number of keys that both modalities have."""
-        return int((self.counts[["n_student", "n_teacher"]] > 0).all(axis=1).sum())
+        return int((self.counts[COUNTS] > 0).all(axis=1).sum())
 
-    def log(self, student: str, teacher: str) -> None:
-        """Say what pairs in modalities of these names, and warn where much is lost."""
-        counts = self.counts[["n_student", "n_teacher"]].to_numpy()
-        n, keys, rows, paired = (
-            self.n_keys,
-            (counts > 0).sum(axis=0),
-            counts.sum(axis=0),
-            counts[: self.n_keys].sum(axis=0),
-        )
+    def report(self, student_name: str, teacher_name: str) -> None:
+        """Log what pairs in modalities of these names, and warn where much is lost."""
+        counts, n = self.counts[COUNTS].to_numpy(), self.n_keys
+        keys, rows, paired = (counts > 0).sum(axis=0), counts.sum(axis=0), counts[:n].sum(axis=0)
         logger.info(
             "%d keys are shared, of %d in %s and %d in %s; of the treated rows, %d of %d in %s and %d of %d in %s have "
             "a partner, and the others take no part",
-            n, keys[0], student, keys[1], teacher, paired[0], rows[0], student, paired[1], rows[1], teacher,
-        )  # fmt: skip
+            *(n, keys[0], student_name, keys[1], teacher_name),
+            *(paired[0], rows[0], student_name, paired[1], rows[1], teacher_name),
+        )
         if n < SMALL_SHARE * keys.min() or paired[0] < SMALL_SHARE * rows[0]:
             logger.warning(
                 "%d of %d keys and %d of %d treated rows in %s have a partner in %s: if these should be more, "
                 "scl.pp.check(mdata, ...) finds what is spelt or measured otherwise, and scl.pp.pair(mdata, ...) lists "
                 "the keys",
-                n, keys[0], paired[0], rows[0], student, teacher,
-            )  # fmt: skip
+                *(n, keys[0], paired[0], rows[0], student_name, teacher_name),
+            )
 
 
-def pair_rows(
-    student: AnnData,
-    teacher: AnnData,
-    *,
-    pair_on: str | Sequence[str],
-    perturbation_key: str | None,
-    control: str | Sequence[str] | None,
-) -> Pairing:
+def pair_rows(student: AnnData, teacher: AnnData, design: Design) -> Pairing:
     """Match the treated rows of two modalities by their keys; controls need none.
 
     Each modality may have its own control labels, but needs one of them.
 
     Raises
     ------
-    ValueError
-        If no key is shared, or a control label is nowhere.
-    TypeError
+    NothingShared
+        If no key is shared.
+    UnknownControl
+        If a control label is in neither modality, or a modality has none of them.
+    WrongDtype
         If a key column is numeric in one modality and text in the other.
     """
-    keys = columns_of(pair_on)
-    sides = [student, teacher]
-    own = [own_labels(adata, perturbation_key, control) for adata in sides]
-    known_labels(sides, perturbation_key, control)
-    treated = [~controls(adata, perturbation_key, labels) for adata, labels in zip(sides, own, strict=True)]
-    rows = [
-        pd.DataFrame({key: _canonical(adata, key, mask) for key in keys})
-        for adata, mask in zip(sides, treated, strict=True)
-    ]
-    for key in keys:
-        kinds = [frame[key].dtype.kind in "if" for frame in rows]
-        if kinds[0] != kinds[1]:
-            msg = f"obs[{key!r}] is numeric in one modality and text in the other; convert one so that keys can match"
-            raise TypeError(msg)
+    if design.pair_on is None:
+        raise BadValue("pair_on", None, "one or more obs columns that both modalities have")
+    columns, modalities = list(design.pair_on), (student, teacher)
+    treated = [~design.within(adata).controls(adata) for adata in modalities]
+    design.check_controls(modalities)
+    keys = [_read_keys(adata, columns, mask) for adata, mask in zip(modalities, treated, strict=True)]
+    for column in columns:
+        is_number = [table[column].dtype.kind in "if" for table in keys]
+        if is_number[0] != is_number[1]:
+            text, number = SIDES if is_number[1] else reversed(SIDES)
+            where, way_out = f"obs[{column!r}] of the {text}", "convert one so that keys can match"
+            raise WrongDtype(where, "text", f"numbers, as in the {number}", way_out)
 
-    table = pd.concat(rows, keys=["n_student", "n_teacher"], names=[SIDE]).groupby([*keys, SIDE]).size()
-    counts = table.unstack(SIDE, fill_value=0).reindex(columns=["n_student", "n_teacher"], fill_value=0)
-    shared = (counts > 0).all(axis=1)
+    table = pd.concat(keys, keys=COUNTS, names=[SIDE]).groupby([*columns, SIDE]).size()
+    counts = table.unstack(SIDE, fill_value=0).reindex(columns=COUNTS, fill_value=0)
+    shared = (counts > 0).all(axis=1).to_numpy()
     if not shared.any():
-        student_has, teacher_has = (_examples(frame) for frame in rows)
-        msg = f"the modalities share no key on {keys}: the student has {student_has}; the teacher has {teacher_has}"
-        raise ValueError(msg)
-    with_partner, without = counts[shared.to_numpy()], counts[~shared.to_numpy()]
-    index = pd.MultiIndex.from_frame(with_partner.index.to_frame(index=False)[keys])
+        one, other = map(_examples, keys)
+        raise NothingShared(f"key on {', '.join(columns)}", one, other, ("the student", "the teacher"))
+    index = pd.MultiIndex.from_frame(counts[shared].index.to_frame(index=False)[columns])
     codes = [np.full(len(mask), -1) for mask in treated]
-    for code, mask, frame in zip(codes, treated, rows, strict=True):
-        code[mask] = index.get_indexer(pd.MultiIndex.from_frame(frame))
-    return Pairing(codes[0], codes[1], pd.concat([with_partner, without]).reset_index().rename_axis(columns=None))
+    for code, mask, rows in zip(codes, treated, keys, strict=True):
+        code[mask] = index.get_indexer(pd.MultiIndex.from_frame(rows))
+    in_order = pd.concat([counts[shared], counts[~shared]])
+    return Pairing(codes[0], codes[1], in_order.reset_index().rename_axis(columns=None))
 
 
-def columns_of(pair_on: str | Sequence[str]) -> list[str]:
-    """Return the columns that make the key."""
-    keys = [pair_on] if isinstance(pair_on, str) else list(dict.fromkeys(pair_on))
-    if not keys:
-        msg = "pair_on names no column; name obs columns that both modalities have, such as ['perturbation', 'dose']"
-        raise ValueError(msg)
-    return keys
+def pair_rows_in_place(adata: AnnData, design: Design) -> Pairing:
+    """Pair every treated row with itself, for an AnnData that holds both representations."""
+    treated = ~design.controls(adata)
+    codes = np.where(treated, np.cumsum(treated) - 1, -1)
+    return Pairing(codes, codes, pd.DataFrame({"obs_name": adata.obs_names[treated], **dict.fromkeys(COUNTS, 1)}))
 
 
-def keys_of(adata: AnnData, pair_on: str | Sequence[str], treated: np.ndarray) -> np.ndarray:
-    """Return an integer code of each treated row's key, -1 for controls, which need none."""
-    frame = pd.DataFrame({key: _canonical(adata, key, treated) for key in columns_of(pair_on)})
+def key_codes(adata: AnnData, columns: Sequence[str], treated: np.ndarray) -> np.ndarray:
+    """Return an integer code of each treated row's key, -1 for the other rows, which need none."""
+    keys = _read_keys(adata, columns, treated)
     codes = np.full(len(treated), -1)
-    codes[treated] = frame.groupby(list(frame), sort=True).ngroup()
+    codes[treated] = keys.groupby(list(keys), sort=True).ngroup()
     return codes
 
 
-def pair_rows_in_place(adata: AnnData, perturbation_key: str | None, control: str | Sequence[str] | None) -> Pairing:
-    """Pair every treated row with itself, for an AnnData that holds both representations."""
-    treated = ~controls(adata, perturbation_key, control)
-    codes = np.where(treated, np.cumsum(treated) - 1, -1)
-    counts = pd.DataFrame({"obs_name": adata.obs_names[treated], "n_student": 1, "n_teacher": 1})
-    return Pairing(codes, codes, counts)
-
-
-def _examples(keys: pd.DataFrame) -> str:
-    if keys.empty:
-        return "controls alone"
-    return some(keys.drop_duplicates().astype(str).agg(" | ".join, axis=1), 3)
-
-
-def _canonical(adata: AnnData, key: str, rows: np.ndarray | None = None) -> np.ndarray:
-    """Return a key column, or the rows of a mask of it, as text or as floats rounded to their significant digits."""
-    held = column(adata, key, "pair_on", rows)
-    values = held.to_numpy()
-    if values.dtype.kind not in "iuf":
-        return values.astype(str).astype(object)
-    values = values.astype(np.float64)
-    if np.isinf(values).any():
-        infinite = held.index[np.isinf(values)]
-        msg = f"obs[{key!r}] (pair_on) is infinite in {len(infinite)} row(s): {some(infinite)}; mend or drop them"
-        raise ValueError(msg)
-    size = np.where(values == 0, 1.0, np.abs(values))
+def canonical_keys(values: pd.Series) -> np.ndarray:
+    """Return key values without holes as pairing compares them: text, or floats of six significant digits."""
+    numbers = values.to_numpy()
+    if numbers.dtype.kind not in "iuf":
+        return numbers.astype(str).astype(object)
+    numbers = numbers.astype(np.float64)
+    if np.isinf(numbers).any():
+        raise NotFinite(f"obs[{values.name!r}] (pair_on)", values.index[np.isinf(numbers)].tolist())
+    size = np.where(numbers == 0, 1.0, np.abs(numbers))
     factor = 10.0 ** (SIGNIFICANT_DIGITS - 1 - np.floor(np.log10(size)))
-    rounded = np.round(values * factor) / factor
+    rounded = np.round(numbers * factor) / factor
     # whole numbers may be names, such as PubChem's; + 0.0 makes -0.0 the same key as 0.0
-    return np.where(values == np.round(values), values, rounded) + 0.0
+    return np.where(numbers == np.round(numbers), numbers, rounded) + 0.0
+
+
+def _read_keys(adata: AnnData, columns: Sequence[str], rows: np.ndarray) -> pd.DataFrame:
+    """Return the key columns of the rows of a mask."""
+    return pd.DataFrame({key: canonical_keys(read_column(adata, key, "pair_on", rows)) for key in columns})
+
+
+def _examples(keys: pd.DataFrame) -> list[str]:
+    """Write out distinct keys."""
+    return keys.drop_duplicates().astype(str).agg(" | ".join, axis=1).tolist() if len(keys) else []
