@@ -42,6 +42,20 @@ label_key
     "modalities": """\
 modalities
     Names of the two modalities, ``{"student": "rna", "teacher": "image"}`` by default.""",
+    "pea": """\
+pea
+    Perturbation Embedding Augmentation in training: ``True`` for the paper's, ``False`` for none, or options of
+    :class:`semiclip.correction.PEA` by name. ``None`` is ``True`` wherever ``control`` names controls. Baselines
+    are not augmented.""",
+    "training": """\
+rng
+    Seed or generator of weights, split, pairing and augmentation; ``None`` follows ``scvi.settings.seed``.
+model_kwargs
+    Further arguments of the model, :class:`semiclip.model.SemiClip` or :class:`semiclip.model.Baseline`, such as
+    ``n_hidden``, ``student_correction`` or ``temperature``.
+**train_kwargs
+    Further arguments of :meth:`semiclip.model.SemiClip.train`, such as ``batch_size``, ``train_size``,
+    ``plan_kwargs={"lr": …}`` or ``enable_progress_bar=False``.""",
     "correction": """\
 method, profile, ridge, fallback
     Correction of the representation on the controls, see :func:`semiclip.correction.correct`; ``method=None`` takes it

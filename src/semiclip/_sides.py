@@ -188,9 +188,7 @@ def warn_if_corrected(student: AnnData, rep: str) -> None:
         )
 
 
-def read_views(
-    student: AnnData, keys: Sequence[str], rep: str, design: Design, groups: np.ndarray
-) -> list[np.ndarray]:
+def read_views(student: AnnData, keys: Sequence[str], rep: str, design: Design, groups: np.ndarray) -> list[np.ndarray]:
     """Return the cached views of the student in each ``obsm`` key, arrays (n_student, n_views, d).
 
     ``groups`` are what the split holds together, whose samples views must not mix with others.
@@ -225,5 +223,3 @@ def _check_mixed(student: AnnData, key: str, groups: np.ndarray, control: np.nda
     if len(np.unique(pairs, axis=0)) > len(np.unique(pairs[:, 0])):
         mend = "make them again by scl.pp.augment with pair_on= and split_key= of the setup"
         raise Refused(f"views in obsm[{key!r}] mix samples that the split keeps apart", columns, mend)
-
-

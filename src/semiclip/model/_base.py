@@ -60,13 +60,12 @@ class PairedModel(BaseModelClass):
         *,
         student_correction: Method | None,
         teacher_correction: Method | None,
-        ridge: float | None,
+        ridge: float,
         fallback: Fallback,
     ) -> None:
         for name, method in (("student_correction", student_correction), ("teacher_correction", teacher_correction)):
             if method is not None:
                 check_choice(name, method, Method)
-        ridge = MODEL_RIDGE if ridge is None else ridge
         # PEA draws from the student's correction by its own batch; the teacher's is fitted on all controls
         self._specs = {
             STUDENT: CorrectionSpec(student_correction, "batch", ridge, fallback=fallback),
@@ -80,7 +79,7 @@ class PairedModel(BaseModelClass):
         if self.adata is not None:
             self.var_names_ = self.get_var_names()
             if student_correction is not None:
-                warn_if_corrected(self.design.side(self.adata, STUDENT), self.student_rep)
+                warn_if_corrected(self.design.side(self.adata, STUDENT), self.representations["student_rep"])
         self.train_params_: dict[str, Any] = {}
 
     @classmethod
@@ -178,9 +177,9 @@ class PairedModel(BaseModelClass):
         return _read_design(self.registry_[SETUP_ARGS])
 
     @property
-    def student_rep(self) -> str:
-        """Key of ``obsm`` that the model reads."""
-        return str(self.registry_[SETUP_ARGS]["student_rep"])
+    def representations(self) -> dict[str, str]:
+        """Keys of ``obsm`` that the model was set up with, by ``student_rep`` and ``teacher_rep``."""
+        return {name: key for name, key in self.registry_[SETUP_ARGS].items() if name.endswith("_rep")}
 
     def get_latent_representation(
         self,
@@ -254,7 +253,7 @@ class PairedModel(BaseModelClass):
         """Return the arrays of a side, whose representation must be the one of the setup."""
         design = design or self.design
         learned = self.registry_[FIELDS][side][STATE]
-        rep = self.registry_[SETUP_ARGS][f"{side}_rep"]
+        rep = self.representations[f"{side}_rep"]
         return read_side(design.side(adata, side), rep, design, side, learned)
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own

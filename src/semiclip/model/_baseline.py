@@ -13,7 +13,7 @@ from semiclip._sides import pair_sides, read_groups
 from semiclip.baselines import BASELINES
 from semiclip.errors import Conflict, NoData
 from semiclip.metrics import group_mean
-from semiclip.model._base import PairedModel, check_training_arguments
+from semiclip.model._base import MODEL_RIDGE, PairedModel, check_training_arguments
 from semiclip.model._data import read_split, split_groups
 from semiclip.model._model import SemiClip
 from semiclip.model._module import BLOCK
@@ -114,6 +114,7 @@ class Baseline(PairedModel):
         **method_kwargs: Any,
     ) -> None:
         check_choice("method", method, BASELINES)
+        ridge = MODEL_RIDGE if ridge is None else ridge
         super().__init__(
             adata,
             registry,

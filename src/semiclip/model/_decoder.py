@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from semiclip._device import usable_device
 from semiclip._seed import seeded
-from semiclip.model._module import adapter
+from semiclip.model._module import make_adapter
 
 WEIGHT_DECAY, WARMUP_EPOCHS, WARMUP_FROM = 1e-6, 10, 0.3
 
@@ -32,7 +32,7 @@ class Decoder(nn.Module):
         super().__init__()
         hidden = [int(n_input + (n_genes - n_input) * i / 4) for i in (1, 2, 3)]
         self.widths = [n_input, *hidden, n_genes]
-        self.network = adapter(self.widths)
+        self.network = make_adapter(self.widths)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Predict the expression (n, n_genes) of embedded rows (n, n_input)."""

@@ -16,7 +16,7 @@ from semiclip.correction._augmentation import Augmentation
 from semiclip.correction._correct import short_of_controls
 from semiclip.encoders._protocol import Trainable
 from semiclip.errors import Conflict, NoData
-from semiclip.model._base import RENAMED, PairedModel, check_training_arguments
+from semiclip.model._base import MODEL_RIDGE, RENAMED, PairedModel, check_training_arguments
 from semiclip.model._data import PairedDataModule, check_trainable
 from semiclip.model._module import SemiClipModule, check_encoder, choose_widths, complete_arguments
 from semiclip.model._plan import (
@@ -145,6 +145,7 @@ class SemiClip(PairedModel):
         objective_kwargs = complete_arguments(objective, objective_kwargs)
         if student_correction == "auto":
             student_correction = "tvn" if encoder is None else None
+        ridge = MODEL_RIDGE if ridge is None else ridge
         super().__init__(
             adata,
             registry,
@@ -356,7 +357,7 @@ class SemiClip(PairedModel):
         if self.module.objective.spec.needs_labels:
             splitting["labels"] = read_labels(samples, design, pairing)
         groups = read_groups(samples, design, pairing.student)
-        views = read_views(samples, view_keys, self.student_rep, design, groups)
+        views = read_views(samples, view_keys, self.representations["student_rep"], design, groups)
         seen, correct_views = student.values, None
         if pea is None:  # PEA corrects each row as it comes, also that of a view
             seen, correct_views = as_inferred(student.values, student.batch), correct_views(as_inferred, student.batch)

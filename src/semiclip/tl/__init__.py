@@ -2,7 +2,7 @@
 
 from semiclip.tl._compare import compare, zscores
 from semiclip.tl._consistency import consistency
-from semiclip.tl._distill import distill
+from semiclip.tl._distill import distill, semiclip
 from semiclip.tl._embed import embed
 from semiclip.tl._enrich import enrich
 from semiclip.tl._knn import knn_accuracy
@@ -13,7 +13,6 @@ from semiclip.tl._preservation import preservation
 from semiclip.tl._recall import recall
 from semiclip.tl._relationship_sets import relationship_sets
 from semiclip.tl._retrieval import cross_modal_retrieval, replicate_retrieval
-from semiclip.tl._semiclip import semiclip
 from semiclip.tl._significant import significant
 from semiclip.tl._similarity import similarity
 

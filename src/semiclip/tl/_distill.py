@@ -1,11 +1,16 @@
+"""The whole way in one call: set up, train, embed."""
+
 from __future__ import annotations
 
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from semiclip._checks import modality, spare, writable
-from semiclip._pairing import roles
+from semiclip._arguments import check_choice
+from semiclip._checks import check_writable, get_modality
+from semiclip._design import STUDENT, Design
+from semiclip._docs import document
 from semiclip._seed import seeded
+from semiclip.errors import UnexpectedArgument
 from semiclip.tl._embed import embed
 
 if TYPE_CHECKING:
@@ -18,6 +23,94 @@ if TYPE_CHECKING:
     from semiclip.model import Baseline, SemiClip
 
 
+@document
+def semiclip(
+    mdata: MuData,
+    *,
+    student_rep: str,
+    teacher_rep: str,
+    pair_on: str | Sequence[str],
+    perturbation_key: str | None = None,
+    control: str | Sequence[str] | None,
+    batch_key: str | None = None,
+    split_key: str | None = None,
+    modalities: Mapping[str, str] | None = None,
+    key_added: str = "X_semiclip",
+    max_epochs: int = 150,
+    pea: bool | PEA | Mapping[str, Any] | None = None,
+    rng: int | np.random.Generator | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    **train_kwargs: Any,
+) -> SemiClip:
+    """Distil the teacher modality into the student modality by the paper's method: set up, train, embed in one call.
+
+    :func:`distill` does the same with other objectives.
+
+    Parameters
+    ----------
+    mdata
+        Two modalities that share perturbation labels but no cells, each with an embedding in ``obsm``.
+    {pairing}
+    {modalities}
+    key_added
+        Key of ``obsm`` of the student modality for the distilled embedding.
+    max_epochs
+        Training epochs, passes over the paired student samples.
+    {pea}
+    {training}
+
+    Returns
+    -------
+    The trained model, with which :func:`semiclip.tl.embed` embeds other data. ``obsm[key_added]`` of the student
+    modality is float32 of shape (n_obs, D) with D the width of the teacher. ``uns["semiclip"][key_added]["params"]``
+    records how it was made, with ``rng`` and the number of ``shared_keys``.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        If the data are not as described, or an argument is not known; nothing is written then.
+
+    References
+    ----------
+    Bendidi et al., ICML 2025, section 3, DOI 10.48550/arXiv.2505.21317.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> mdata = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40).mdata
+    >>> encoder = scl.pp.encode(mdata["rna"], encoder="pca", n_components=8)
+    >>> model = scl.tl.semiclip(
+    ...     mdata,
+    ...     student_rep="X_pca",
+    ...     teacher_rep="X_image",
+    ...     pair_on=["perturbation", "dose"],
+    ...     perturbation_key="perturbation",
+    ...     control="control",
+    ...     batch_key="batch",
+    ...     max_epochs=2,
+    ...     rng=0,
+    ...     enable_progress_bar=False,
+    ... )
+    >>> mdata["rna"].obsm["X_semiclip"].shape
+    (432, 128)
+    """
+    if "objective" in train_kwargs:
+        way_out = f"call scl.tl.distill(mdata, objective={train_kwargs['objective']!r}, …) for another objective"
+        raise UnexpectedArgument("scl.tl.semiclip", ["objective"], "the objective is 'semiclip'", way_out)
+    design = Design.of(
+        perturbation_key=perturbation_key,
+        control=control,
+        batch_key=batch_key,
+        pair_on=pair_on,
+        split_key=split_key,
+        modalities=modalities,
+    )
+    reps = {"student_rep": student_rep, "teacher_rep": teacher_rep}
+    train_kwargs |= {"max_epochs": max_epochs, "pea": pea}
+    return _distill(mdata, "semiclip", design, reps, key_added, rng, model_kwargs, train_kwargs)  # type: ignore[return-value]
+
+
+@document
 def distill(
     mdata: MuData,
     *,
@@ -25,8 +118,8 @@ def distill(
     student_rep: str,
     teacher_rep: str,
     pair_on: str | Sequence[str],
-    control: str | Sequence[str] | None,
     perturbation_key: str | None = None,
+    control: str | Sequence[str] | None,
     batch_key: str | None = None,
     split_key: str | None = None,
     label_key: str | None = None,
@@ -49,30 +142,22 @@ def distill(
         ``"vicreg"`` and ``"dcca"`` need no labels, ``"kd"``, ``"shake"`` and ``"c2kd"`` learn from perturbations as
         classes. Or a baseline in closed form, by its name in :data:`semiclip.baselines.BASELINES`: ``"unimodal"``,
         ``"random"``, ``"ridge"``, ``"cca"``, ``"procrustes"`` or ``"knn"``.
-    student_rep, teacher_rep, pair_on, perturbation_key, control, batch_key, split_key, label_key, modalities
-        What the columns mean, see :meth:`semiclip.model.SemiClip.setup_mudata`.
+    {pairing}
+    {label_key}
+    {modalities}
     key_added
-        Where in ``obsm`` of the student modality the distilled embedding goes, ``"X_"`` and the name of the objective
-        if ``None``.
+        Key of ``obsm`` of the student modality for the distilled embedding; ``None`` is ``"X_"`` and the name of the
+        objective.
     max_epochs
-        Training epochs; baselines have none.
-    pea
-        Perturbation Embedding Augmentation, on wherever ``control`` names controls; ``False`` turns it off, options of
-        :class:`semiclip.correction.PEA` by name change it. Baselines are not augmented.
-    rng
-        Seed of weights, split and pairing; ``None`` follows ``scvi.settings.seed``.
-    model_kwargs
-        Further arguments of :class:`semiclip.model.SemiClip` or :class:`semiclip.model.Baseline`, such as ``n_hidden``,
-        or those of the objective.
-    **train_kwargs
-        Further arguments of :meth:`semiclip.model.SemiClip.train`, such as ``batch_size`` or ``plan_kwargs``. Of a
-        baseline, those of optimisation have no effect.
+        Training epochs, passes over the paired student samples; baselines have none.
+    {pea}
+    {training}
 
     Returns
     -------
     The trained model, with which :func:`semiclip.tl.embed` embeds other data. ``obsm[key_added]`` of the student
-    modality is float32 of shape (n_obs, D) with D the width of the teacher, or ``n_components`` of ``"dcca"`` and
-    ``"cca"``, and ``uns["semiclip"][key_added]["params"]`` says how it was made, with ``rng`` and the number of
+    modality is float32 of shape (n_obs, D). D is the width of the teacher, or ``n_components`` with ``"dcca"`` and
+    ``"cca"``. ``uns["semiclip"][key_added]["params"]`` records how it was made, with ``rng`` and the number of
     ``shared_keys``.
 
     Raises
@@ -105,46 +190,52 @@ def distill(
     >>> mdata["rna"].obsm["X_vicreg"].shape
     (432, 128)
     """
-    from semiclip.baselines import BASELINES
-    from semiclip.model import Baseline, SemiClip
-    from semiclip.model._arguments import check_arguments
-    from semiclip.objectives import OBJECTIVES
-
-    model_kwargs = model_kwargs or {}
-    if own := [name for name in ("objective", "method") if name in model_kwargs]:
-        msg = f"model_kwargs has {own[0]}= of its own; pass objective= to scl.tl.distill instead"
-        raise ValueError(msg)
-    if objective not in OBJECTIVES and objective not in BASELINES:
-        msg = f"objective={objective!r} is not one of {', '.join([*OBJECTIVES, *BASELINES])}"
-        raise ValueError(msg)
-    model_cls = SemiClip if objective in OBJECTIVES else Baseline
-    check_arguments(model_cls, objective, train_kwargs, caller=distill)
-    key_added = f"X_{objective}" if key_added is None else key_added
-    writable(modality(mdata, roles(modalities)["student"]), key_added)
-    spare(key_added, student_rep)
-    before = dict(mdata.uns)
-    model_cls.setup_mudata(
-        mdata,
-        student_rep=student_rep,
-        teacher_rep=teacher_rep,
-        pair_on=pair_on,
+    design = Design.of(
         perturbation_key=perturbation_key,
         control=control,
         batch_key=batch_key,
+        pair_on=pair_on,
         split_key=split_key,
         label_key=label_key,
         modalities=modalities,
     )
+    reps = {"student_rep": student_rep, "teacher_rep": teacher_rep}
+    train_kwargs |= {"max_epochs": max_epochs, "pea": pea}
+    return _distill(mdata, objective, design, reps, key_added, rng, model_kwargs, train_kwargs)
+
+
+def _distill(
+    mdata: MuData,
+    objective: str,
+    design: Design,
+    reps: dict[str, str],
+    key_added: str | None,
+    rng: int | np.random.Generator | None,
+    model_kwargs: dict[str, Any] | None,
+    train_kwargs: dict[str, Any],
+) -> SemiClip | Baseline:
+    from semiclip.baselines import BASELINES
+    from semiclip.model import Baseline, SemiClip
+    from semiclip.model._base import check_training_arguments
+    from semiclip.objectives import OBJECTIVES
+
+    model_kwargs = model_kwargs or {}
+    if doubled := [name for name in ("objective", "method") if name in model_kwargs]:
+        way_out = "pass objective= to scl.tl.distill instead"
+        raise UnexpectedArgument("model_kwargs", doubled, f"{doubled[0]} is the objective", way_out)
+    check_choice("objective", objective, [*OBJECTIVES, *BASELINES])
+    model_cls, name = (SemiClip, "objective") if objective in OBJECTIVES else (Baseline, "method")
+    check_training_arguments(SemiClip.train, model_cls, objective, train_kwargs, caller=distill)
+    key_added = f"X_{objective}" if key_added is None else key_added
+    check_writable(get_modality(mdata, getattr(design, STUDENT)), key_added, reads=reps["student_rep"])
+    before = dict(mdata.uns)
+    model_cls.setup_mudata(mdata, **reps, **{"control": None, **design.params})
     try:
         with seeded(rng):
-            model: SemiClip | Baseline
-            if objective in OBJECTIVES:
-                model = SemiClip(mdata, objective=objective, **model_kwargs)
-            else:
-                model = Baseline(mdata, method=objective, **model_kwargs)
-            model.train(max_epochs, pea=pea, **train_kwargs)
+            model: SemiClip | Baseline = model_cls(mdata, **{name: objective}, **model_kwargs)
+            model.train(**train_kwargs)
     except BaseException:
-        mdata.uns = before  # what the setup left there to find the data again
+        mdata.uns = before  # without what the setup left there to find the data again
         raise
     if rng is not None:
         model.train_params_["rng"] = int(rng) if isinstance(rng, Integral) else type(rng).__name__

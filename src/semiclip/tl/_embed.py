@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from semiclip._checks import UNSET, spare, writable
-from semiclip._pairing import student_of
+from semiclip._arguments import AS_IN_SETUP
+from semiclip._checks import check_writable
+from semiclip._design import STUDENT
 from semiclip._provenance import record
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from semiclip.correction import Fallback
     from semiclip.model import Baseline, SemiClip
 
 
@@ -19,10 +21,10 @@ def embed(
     adata: AnnData | MuData,
     model: SemiClip | Baseline,
     *,
-    perturbation_key: str | None = UNSET,
-    control: str | Sequence[str] | None = UNSET,
-    batch_key: str | None = UNSET,
-    fallback: Literal["raise", "pooled"] | None = None,
+    perturbation_key: str | None = AS_IN_SETUP,
+    control: str | Sequence[str] | None = AS_IN_SETUP,
+    batch_key: str | None = AS_IN_SETUP,
+    fallback: Fallback | None = None,
     key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | MuData | None:
@@ -36,8 +38,8 @@ def embed(
     model
         A trained model.
     perturbation_key, control, batch_key
-        What the samples' ``obs`` calls them, where that differs from the model's setup; ``None`` where they have none.
-        Of several labels that the setup names for the controls, the samples need one.
+        Names of these in the samples' ``obs``, where they differ from the model's setup; ``None`` where they have none.
+        If the setup names several control labels, the samples need one of them.
     fallback
         What happens to a batch with fewer than two controls: an error (``"raise"``), or the ``"pooled"`` controls of
         all batches of these samples. ``None`` is what the model was made with.
@@ -81,20 +83,20 @@ def embed(
     >>> knockouts.obsm["X_semiclip"].shape
     (312, 128)
     """
-    modalities = model.registry["setup_args"].get("modalities")
+    design, params = model.design, model.init_params_
     key_added = f"X_{model.module.objective_name}" if key_added is None else key_added
-    writable(student_of(adata, modalities), key_added, copy=copy)
-    spare(key_added, model.registry["setup_args"]["student_rep"])
-    own: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-    embedding = model.get_latent_representation(adata, **own, fallback=fallback)
+    check_writable(design.side(adata, STUDENT), key_added, copy=copy, reads=model.representations["student_rep"])
+    columns: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+    embedding = model.get_latent_representation(adata, **columns, fallback=fallback)
     result = adata.copy() if copy else adata
-    target = student_of(result, modalities)
-    target.obsm[key_added] = embedding
-    keys = {**model.registry["setup_args"], **{name: key for name, key in own.items() if key is not UNSET}}
-    given = model.init_params_
-    objective = {name: value for kwargs in given["kwargs"].values() for name, value in kwargs.items()}
-    params = {"model": type(model).__name__, **keys, **given["non_kwargs"], **objective, **model.train_params_}
+    samples = design.side(result, STUDENT)
+    samples.obsm[key_added] = embedding
+    columns = {name: value for name, value in columns.items() if value is not AS_IN_SETUP}
+    recorded = {"model": type(model).__name__, **model.representations, **design.changed(**columns).params}
+    recorded |= params["non_kwargs"]
+    for arguments in (*params["kwargs"].values(), model.train_params_):  # of the objective, and of training
+        recorded |= arguments
     if fallback is not None:
-        params["fallback"] = fallback
-    record(target, key_added, params)
+        recorded["fallback"] = fallback
+    record(samples, key_added, recorded)
     return result if copy else None
