@@ -12,6 +12,7 @@ from _methods import RAW
 from _simulated import ENCODERS, KEYS, encoded, encoded_by
 
 import semiclip as scl
+from semiclip.errors import Diverged, NoVariation
 from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 EMBEDDING = "X_embedded"
+# training left the finite numbers, or all that was embedded is the same; any other error is a fault
+FAILURES: dict[type[Exception], str] = {Diverged: "diverged", NoVariation: "collapsed"}
 N_COMPONENTS_U2OS = 40
 DATA: dict[str, dict[str, Any]] = {
     "easy": {"difficulty": "easy"},
@@ -33,7 +36,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     try:
         unseen = embedded(job)
         recall = recalled(job, unseen)
-    except ValueError as error:
+    except tuple(FAILURES) as error:
         return failed(error)
     preservation = preserved(unseen, EMBEDDING, job["seed"], normalize=job["data"] != "u2os")
     return {"recall": recall, "preservation": preservation, "failure": ""}
@@ -43,16 +46,13 @@ def recall_alone(job: dict[str, Any]) -> dict[str, Any]:
     """Do the same without the decoder of preservation, to search settings."""
     try:
         return {"recall": recalled(job, embedded(job)), "failure": ""}
-    except ValueError as error:
+    except tuple(FAILURES) as error:
         return failed(error)
 
 
-def failed(error: ValueError) -> dict[str, Any]:
-    """Say how a method failed: its training diverged, or all that it embeds is the same; anything else is a fault."""
-    for failure, words in {"diverged": "diverged", "collapsed": "do not vary"}.items():
-        if words in str(error):
-            return {"recall": np.nan, "preservation": np.nan, "failure": failure}
-    raise error
+def failed(error: Exception) -> dict[str, Any]:
+    """Return no figures, and how the method failed."""
+    return {"recall": np.nan, "preservation": np.nan, "failure": FAILURES[type(error)]}
 
 
 def embedded(job: dict[str, Any]) -> AnnData:

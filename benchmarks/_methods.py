@@ -70,7 +70,7 @@ def as_in_the_paper(method: str) -> dict[str, Any]:
     """Return the training arguments of the paper."""
     if method in PAPER:
         epochs, batch_size = PAPER[method]
-        return {**SHARED, "max_epochs": epochs, "batch_size": batch_size, "profile": "paper"}
+        return {**SHARED, "max_epochs": epochs, "batch_size": batch_size, "preset": "paper"}
     return {**SHARED, **(GRIDS[RAW][0] if method == RAW else {})}
 
 

@@ -93,7 +93,7 @@ def train(job: dict[str, Any], cache: Path) -> dict[str, Any]:
         study.mdata["rna"].obsm[kind] = np.load(cache / kept(job, kind), allow_pickle=False)
     model = scl.tl.semiclip(
         study.mdata, student_rep=f"X_{job['encoder']}", teacher_rep="X_image", pair_on=PAIR_ON, **KEYS,
-        rng=job["seed"], pea=job["pea"], augment=RUNGS[job["rung"]] or None, max_epochs=job["epochs"],
+        rng=job["seed"], pea=job["pea"], views=RUNGS[job["rung"]] or None, max_epochs=job["epochs"],
         train_size=1.0, matmul_precision="medium", plan_kwargs={"lr": {"student": job["lr"]}}, **QUIET,
     )  # fmt: skip
     unseen = study.knockouts["rna"]
@@ -108,12 +108,12 @@ def make_views(job: dict[str, Any], cache: Path) -> dict[str, Any]:
     if path.exists():
         return {}
     study, encoder = study_by(job["data"], job["seed"], job["encoder"])
-    rna, how = study.mdata["rna"], how_to(job, job["kind"])
+    rna, settings = study.mdata["rna"], settings_of(job, job["kind"])
     if job["kind"] == "scvi":
-        how = {**how, "train_kwargs": QUIET}
+        settings = {**settings, "train_kwargs": QUIET}
     scl.pp.augment(
         rna, job["kind"], encoder=encoder, pair_on=PAIR_ON, **KEYS, n_views=N_VIEWS, key_added=job["kind"],
-        rng=job["seed"], progress_bar=False, **how,
+        rng=job["seed"], progress_bar=False, **settings,
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as part:
@@ -122,13 +122,13 @@ def make_views(job: dict[str, Any], cache: Path) -> dict[str, Any]:
     return {}
 
 
-def how_to(job: dict[str, Any], kind: str) -> dict[str, Any]:
+def settings_of(job: dict[str, Any], kind: str) -> dict[str, Any]:
     return (QUICK if job["quick"] else EPOCHS).get(kind, {})
 
 
 def kept(job: dict[str, Any], kind: str) -> str:
     """Name the file of the views of one augmentation after all that they depend on."""
-    settings = "-".join(str(value) for value in how_to(job, kind).values())
+    settings = "-".join(str(value) for value in settings_of(job, kind).values())
     return f"{job['data']}_{job['seed']}_{job['encoder']}_{kind}{settings}.npy"
 
 

@@ -35,12 +35,12 @@ def main() -> None:
         max_epochs=1, rng=0, model_kwargs={"n_hidden": (512, 1024)}, enable_progress_bar=False,
     )  # fmt: skip
     rna = study(n)["rna"]
-    how = {"use_rep": "X_rep", **KEYS}
-    timed("pp.pea_correct", rna, lambda: scl.pp.pea_correct(rna, **how, key_added="corrected"))
+    columns = {"use_rep": "X_rep", **KEYS}
+    timed("pp.pea_correct", rna, lambda: scl.pp.pea_correct(rna, **columns, key_added="corrected"))
     timed(
         "pp.pea_correct(stochastic=True)",
         rna,
-        lambda: scl.pp.pea_correct(rna, **how, key_added="view", stochastic=True, rng=0),
+        lambda: scl.pp.pea_correct(rna, **columns, key_added="view", stochastic=True, rng=0),
     )
     timed("tl.embed", rna, lambda: scl.tl.embed(rna, model, key_added="embedded"))
 

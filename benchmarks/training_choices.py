@@ -19,7 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from _compared import DATA, failed, mean_recall, study_by
+from _compared import DATA, FAILURES, failed, mean_recall, study_by
 from _simulated import KEYS, QUIET, report, run_all
 
 import semiclip as scl
@@ -87,10 +87,10 @@ def search(kinds: list[dict[str, Any]], out: Path, n_processes: int) -> list[dic
 
 def grid(kind: dict[str, Any]) -> list[dict[str, float]]:
     """Return four sets of rates, of the student alone or of it and what else is trained."""
-    how = kind["choice"].split(" ", 1)[1]
+    training = kind["choice"].split(" ", 1)[1]
     rates = (
-        [{"student": student, "encoder": encoder} for student, encoder in product(STUDENT[::2], TRAINED[how])]
-        if how in TRAINED
+        [{"student": student, "encoder": encoder} for student, encoder in product(STUDENT[::2], TRAINED[training])]
+        if training in TRAINED
         else [{"student": student} for student in STUDENT]
     )
     return [{**lr, "teacher": TEACHER * lr["student"]} for lr in rates] if kind["teacher_adapter"] else rates
@@ -98,15 +98,15 @@ def grid(kind: dict[str, Any]) -> list[dict[str, float]]:
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
     """Encode or lay out expression, train, and judge."""
-    encoder, how = job["choice"].split(" ", 1)
+    encoder, training = job["choice"].split(" ", 1)
     study, fitted = study_by(job["data"], job["seed"], encoder)
     rna, unseen = study.mdata["rna"], study.knockouts["rna"]
     model_kwargs: dict[str, Any] = {"teacher_adapter": job["teacher_adapter"]}
     rep = f"X_{encoder}"
-    if how != "frozen":
+    if training != "frozen":
         rep, model_kwargs["encoder"] = "X_expression", fitted
-        for each in (rna, unseen):
-            scl.pp.expression(each, encoder=fitted)
+        for adata in (rna, unseen):
+            scl.pp.expression(adata, encoder=fitted)
     try:
         model = scl.tl.semiclip(
             study.mdata, student_rep=rep, teacher_rep="X_image", pair_on=PAIR_ON, **KEYS, rng=job["seed"], pea=False,
@@ -114,7 +114,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
             matmul_precision="medium", plan_kwargs={"lr": job["lr"]}, **QUIET,
         )  # fmt: skip
         scl.tl.embed(unseen, model)
-    except ValueError as error:
+    except tuple(FAILURES) as error:
         return {"recall": failed(error)["recall"]}
     return {"recall": mean_recall(unseen, "X_semiclip", study.relationships)}
 
