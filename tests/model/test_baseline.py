@@ -8,6 +8,7 @@ import torch
 from anndata import AnnData
 
 import semiclip as scl
+from semiclip._sides import pair_sides
 from semiclip.baselines import BASELINES
 from semiclip.model import Baseline, SemiClip
 
@@ -25,12 +26,12 @@ def make(mdata, setup):
 
 def by_hand(model, **options):
     """Corrected rows of both sides, each student row with the mean teacher row of its key, in plain loops."""
-    setup, adata = model._setup, model.adata
-    rna, image = (setup.read(adata, side) for side in ("student", "teacher"))
-    pairing = setup.pairing(adata)
+    adata = model.adata
+    rna, image = (model._read(adata, side) for side in ("student", "teacher"))
+    pairing = pair_sides(adata, model.design)
     student, teacher = (
         scl.correction.correct(
-            side.values, side.batch, side.control, method="tvn", profile=profile, ridge=0.5, **options
+            side.values, side.batch, side.reference, method="tvn", profile=profile, ridge=0.5, **options
         )
         for side, profile in ((rna, "batch"), (image, "clean"))
     )

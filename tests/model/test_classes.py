@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from semiclip.model import SemiClip
-from semiclip.model._classes import classes_of
+from semiclip.model._data import read_classes
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=30), st.data())
@@ -22,7 +22,7 @@ def test_classes_are_the_labels_of_training_and_keys_say_which(rows, data):
     if not chosen.any():
         return
     train = paired[chosen]
-    classes, of_key = classes_of(labels, key, train, 7)
+    classes, of_key = read_classes(labels, key, train, 7)
     assert classes.tolist() == sorted({label_of[k] for k in key[train]})
     for k in range(7):
         known = k in key and label_of[k] in classes
@@ -36,9 +36,9 @@ def test_rows_of_one_key_with_two_labels_are_refused_by_name():
         "too, or choose another label_key"
     )
     with pytest.raises(ValueError, match=message):
-        classes_of(labels, key, np.array([0]), 3)
+        read_classes(labels, key, np.array([0]), 3)
     # rows without a key say nothing
-    classes, of_key = classes_of(labels, np.array([1, 0, -1, 2, -1]), np.array([0, 3]), 3)
+    classes, of_key = read_classes(labels, np.array([1, 0, -1, 2, -1]), np.array([0, 3]), 3)
     assert (classes.tolist(), of_key.tolist()) == (["a", "d"], [-1, 0, 1])
 
 
@@ -49,7 +49,7 @@ def data(mdata, setup):
     def make(objective="kd", **changes):
         SemiClip.setup_mudata(mdata, **{**setup, **changes})
         model = SemiClip(mdata, objective=objective, n_hidden=[16])
-        return model._paired_data(None, train_size=0.75), model
+        return model._pair_data(None, [], train_size=0.75), model
 
     return make
 

@@ -351,7 +351,7 @@ def test_the_width_comes_from_the_teacher_and_few_keys_make_a_small_adapter(mdat
     SemiClip.setup_mudata(mdata, **setup)
     assert [layer.out_features for layer in SemiClip(mdata).module.adapter[::2]] == [64, 16]
     assert [layer.out_features for layer in SemiClip(mdata, n_hidden=()).module.adapter[::2]] == [16]
-    monkeypatch.setattr("semiclip.model._objective.FEW_KEYS", 72)  # the study has as many
+    monkeypatch.setattr("semiclip.model._module.FEW_KEYS", 72)  # the study has as many
     many = SemiClip(mdata)
     assert [layer.out_features for layer in many.module.adapter[::2]] == [512, 1024, 16]
     assert many.init_params_["non_kwargs"]["n_hidden"] == [512, 1024]

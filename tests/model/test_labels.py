@@ -15,7 +15,7 @@ from semiclip.model import SemiClip
 from semiclip.model._data import PARTNER
 from semiclip.objectives import OBJECTIVES
 
-LABELS = [name for name, objective in OBJECTIVES.items() if objective.needs_labels]
+LABELS = [name for name, objective in OBJECTIVES.items() if objective.spec.needs_labels]
 SHARED = {"split_key": "batch", "label_key": "perturbation"}  # classes on both sides of the split
 
 TEACHER = ("teacher_adapter", "objective.heads.teacher_head")

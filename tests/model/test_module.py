@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from semiclip.model._module import SemiClipModule, adapter, widths_of
+from semiclip.model._module import SemiClipModule, make_adapter, read_widths
 
 
 @pytest.mark.parametrize(
@@ -16,11 +16,11 @@ from semiclip.model._module import SemiClipModule, adapter, widths_of
     ],
 )
 def test_parameter_counts_are_those_of_the_paper(widths, n_parameters):
-    assert sum(parameter.numel() for parameter in adapter(widths).parameters()) == n_parameters
+    assert sum(parameter.numel() for parameter in make_adapter(widths).parameters()) == n_parameters
 
 
 def test_three_linear_maps_with_relu_between_them_and_none_at_the_end():
-    assert [type(layer) for layer in adapter([4, 3, 2, 5])] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+    assert [type(layer) for layer in make_adapter([4, 3, 2, 5])] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
 
 
 def test_without_hidden_widths_the_adapter_is_linear():
@@ -39,9 +39,9 @@ def test_forward_equals_the_product_written_out():
     assert module.device == torch.device("cpu")
 
 
-def test_the_widths_of_an_adapter_are_those_that_it_was_made_with():
+def test_the_read_widths_an_adapter_are_those_that_it_was_made_with():
     for widths in ([4, 3], [4, 3, 2, 5]):
-        assert widths_of(adapter(widths)) == widths
+        assert read_widths(make_adapter(widths)) == widths
 
 
 def test_encoder_and_adapter_of_the_teacher_are_products_as_well():

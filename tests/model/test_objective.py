@@ -10,11 +10,11 @@ from lightning import Callback
 from semiclip.model import SemiClip
 from semiclip.model._module import SemiClipModule
 from semiclip.model._plan import DistillationPlan
-from semiclip.model._tensors import leading
+from semiclip.model._tensors import reduce_components
 from semiclip.objectives import OBJECTIVES, SemiClipped, Vicreg
 
 RETRIEVAL = {"validation_mean_rank_percentile", *(f"validation_recall_at_{k}" for k in (1, 5, 10))}
-LABELS = {name for name, objective in OBJECTIVES.items() if objective.needs_labels}
+LABELS = {name for name, objective in OBJECTIVES.items() if objective.spec.needs_labels}
 # what a study of 16 image features leaves: 72 keys, 288 treated profiles, mini-batches of 64
 OPTIONS = {"dcca": {"n_components": 8}}
 
@@ -41,7 +41,7 @@ def test_trains_embeds_saves_and_loads(make, mdata, quiet, tmp_path, name, pea):
     np.testing.assert_array_equal(mdata["image"].obsm["X_image"], frozen)
     # by default no perturbation is on both sides of the split, so that held-out rows have no class
     curves = {"train_loss", "pretrain_loss"} if name in LABELS else {"train_loss", "validation_loss"}
-    assert set(model.history) == curves | (RETRIEVAL if OBJECTIVES[name].same_space else set())
+    assert set(model.history) == curves | (RETRIEVAL if OBJECTIVES[name].spec.same_space else set())
     assert all(np.isfinite(curve.to_numpy(float)).all() for curve in model.history.values())
     losses = model.history["train_loss"].to_numpy(float).ravel()
     assert losses[-1] < losses[0]
@@ -150,7 +150,7 @@ def test_the_paper_s_profile_depends_on_the_objective(make, quiet, name):
             seen.extend(group["lr"] for group in trainer.optimizers[0].param_groups)
             trainer.should_stop = True
 
-    model.train(1, profile="paper", batch_size=64, callbacks=[Spy()], pretrain_epochs=0, **quiet)
+    model.train(1, preset="paper", batch_size=64, callbacks=[Spy()], pretrain_epochs=0, **quiet)
     paper = {
         "semiclip": [1e-3],
         "clip": [1e-3, 1e-3],
@@ -217,7 +217,7 @@ def test_the_best_epoch_of_any_objective_can_be_kept(make, quiet):
 
 def test_the_teacher_is_reduced_to_its_leading_components(make):
     model = make("dcca")
-    full, reduced = (make(name)._paired_data(None).host.teacher.numpy() for name in ("vicreg", "dcca"))
+    full, reduced = (make(name)._pair_data(None, []).host.teacher.numpy() for name in ("vicreg", "dcca"))
     assert (full.shape[1], reduced.shape[1]) == (16, 8)
     centred = full - full.mean(axis=0)
     u, s, _ = np.linalg.svd(centred.astype(float), full_matrices=False)
@@ -227,8 +227,8 @@ def test_the_teacher_is_reduced_to_its_leading_components(make):
 
 def test_as_many_components_as_columns_leave_the_teacher_as_it_is():
     values = np.random.default_rng(0).normal(size=(20, 4))
-    assert leading(values, 4) is values
-    assert leading(values, 5) is values
+    assert reduce_components(values, 4) is values
+    assert reduce_components(values, 5) is values
 
 
 def test_half_precision(make, quiet):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning import Callback
 
+from semiclip._sides import pair_sides
 from semiclip.correction import LADDER, PEA, correct
 from semiclip.correction._augmentation import Augmentation
 from semiclip.model import SemiClip
@@ -46,8 +47,12 @@ def trained(mdata, setup, quiet):
 
 
 def sides(model):
-    setup = model._setup
-    return setup.read(model.adata, "student"), setup.read(model.adata, "teacher"), setup.pairing(model.adata)
+
+    return (
+        model._read(model.adata, "student"),
+        model._read(model.adata, "teacher"),
+        pair_sides(model.adata, model.design),
+    )
 
 
 def weights(model):
@@ -55,7 +60,7 @@ def weights(model):
 
 
 def corrected(side, profile, **kwargs):
-    return correct(side.values, side.batch, side.control, profile=profile, ridge=0.5, **kwargs).astype(np.float32)
+    return correct(side.values, side.batch, side.reference, profile=profile, ridge=0.5, **kwargs).astype(np.float32)
 
 
 @pytest.mark.parametrize("pea", [True, False])
@@ -84,7 +89,7 @@ def test_the_student_is_read_raw_and_not_written_to(trained, small_study):
 def test_the_adapter_is_shown_augmented_rows_new_ones_in_each_epoch(trained, pea):
     model, watch = trained(pea=pea, epochs=3)
     student, _, _ = sides(model)
-    alone = Augmentation(PEA.of(pea), student.values, student.batch, student.control, seed=watch.data.seed)
+    alone = Augmentation(PEA.of(pea), student.values, student.batch, student.reference, seed=watch.data.seed)
     codes, raw = torch.as_tensor(student.batch), watch.before["student"]
     assert len(watch.shown) == len(watch.rows) == 3 * watch.data.n_batches
     for (epoch, rows), shown in zip(watch.rows, watch.shown, strict=True):
@@ -175,5 +180,5 @@ def test_options_that_cannot_be_are_refused(untrained, quiet, pea, error, messag
 def test_pooled_controls_serve_batches_with_too_few(trained, caplog):
     model, watch = trained(pea={"min_controls": 14}, model_kwargs={"fallback": "pooled"})
     student, _, _ = sides(model)
-    assert watch.data.augmentation.count.tolist() == [student.control.sum()] * 3
+    assert watch.data.augmentation.count.tolist() == [student.reference.sum()] * 3
     assert "the pooled controls of all batches serve for 3 batch(es)" in caplog.text

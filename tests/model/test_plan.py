@@ -9,9 +9,8 @@ import torch
 from lightning import Callback
 
 from semiclip.metrics import retrieval
-from semiclip.model._keep_best import KeepBest
 from semiclip.model._module import SemiClipModule
-from semiclip.model._plan import DistillationPlan
+from semiclip.model._plan import DistillationPlan, KeepBest
 
 
 def test_the_default_optimiser_is_sgd_with_momentum_and_a_cosine_per_epoch():
@@ -60,7 +59,7 @@ def test_history_has_the_loss_and_the_retrieval_of_held_out_groups(untrained, qu
     assert not any("elbo" in name for name in untrained.history)
 
     # the last entries, computed anew from the trained model
-    tensors = untrained._paired_data(None, train_size=0.75).host
+    tensors = untrained._pair_data(None, [], train_size=0.75).host
     rows = torch.as_tensor(untrained.validation_indices)
     with torch.no_grad():
         embedded = untrained.module(tensors.student[rows])
@@ -125,7 +124,7 @@ def test_keep_best_keeps_the_largest_or_the_smallest(mode, kept):
 def test_select_best_by_recall_looks_for_the_largest(untrained, quiet, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "semiclip.model._training.KeepBest", lambda *arguments: seen.append(arguments) or KeepBest(*arguments)
+        "semiclip.model._model.KeepBest", lambda *arguments: seen.append(arguments) or KeepBest(*arguments)
     )
     untrained.train(1, select="best", monitor="validation_recall_at_5", **quiet)
     untrained.train(1, select="best", **quiet)

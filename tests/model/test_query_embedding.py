@@ -35,7 +35,7 @@ def reorder(adata, columns):
 
 
 def said(caplog):
-    return [record.getMessage() for record in caplog.records if record.name == "semiclip.model._fields"]
+    return [record.getMessage() for record in caplog.records if record.name == "semiclip._sides"]
 
 
 def saved_and_loaded(model, tmp_path, adata=False):
@@ -307,11 +307,11 @@ def test_columns_of_the_teacher_are_read_by_name_in_further_training(mdata, trai
     names = [f"I{i}" for i in range(images.obsm["X_image"].shape[1])]
     images.obsm["X_image"] = pd.DataFrame(images.obsm["X_image"], index=images.obs_names, columns=names)
     model = train(mdata)
-    expected = model._setup.read(mdata, "teacher").values
+    expected = model._read(mdata, "teacher").values
     other = mdata.copy()
     other["image"].obsm["X_image"] = other["image"].obsm["X_image"][names[::-1]]
     loaded = saved_and_loaded(model, tmp_path, other)
-    np.testing.assert_array_equal(loaded._setup.read(other, "teacher").values, expected)
+    np.testing.assert_array_equal(loaded._read(other, "teacher").values, expected)
     loaded.train(1, **quiet)
     other["image"].obsm["X_image"].columns = [f"J{i}" for i in range(len(names))]
     with pytest.raises(ValueError, match=r"the columns of obsm\['X_image'\] are not those"):

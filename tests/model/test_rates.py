@@ -12,9 +12,8 @@ from lightning import Callback
 
 from semiclip.model import SemiClip
 from semiclip.model._module import SemiClipModule
-from semiclip.model._plan import DistillationPlan, PretrainingPlan
-from semiclip.model._rates import MIN_LR, annealed, merged, rate_of
-from semiclip.objectives import OBJECTIVES
+from semiclip.model._plan import MIN_LR, DistillationPlan, PretrainingPlan, anneal, merge_rates, rate_of
+from semiclip.objectives import OBJECTIVES, PRESETS
 
 PARTS = ["student", "teacher", "student_head"]
 START = {"optimizer": "sgd", "lr": {"student": 0.1, "teacher": 0.2, "shadow": 0.3}, "min_lr": 1e-6}
@@ -22,7 +21,7 @@ START = {"optimizer": "sgd", "lr": {"student": 0.1, "teacher": 0.2, "shadow": 0.
 
 def module(objective, **kwargs):
     made = SemiClipModule(4, [], 3, objective=objective, **kwargs)
-    if made.objective.needs_labels:
+    if made.objective.spec.needs_labels:
         made.set_classes(5)
     return made
 
@@ -39,20 +38,20 @@ def module(objective, **kwargs):
 )
 def test_rates_given_by_part_go_over_those_of_the_profile(given, lr, min_lr):
     start = {**START, "lr": dict(START["lr"])}
-    assert merged(start, given, PARTS) == {"optimizer": "sgd", "lr": lr, "min_lr": min_lr}
+    assert merge_rates(start, given, PARTS) == {"optimizer": "sgd", "lr": lr, "min_lr": min_lr}
     assert start == START
 
 
 def test_a_profile_with_one_rate_is_that_of_the_student():
-    assert merged({"lr": 0.1}, {"lr": {"teacher": 1e-3}}, PARTS) == {"lr": {"student": 0.1, "teacher": 1e-3}}
-    assert merged({"lr": 0.1}, {"momentum": 0.5}, PARTS) == {"lr": 0.1, "momentum": 0.5}
+    assert merge_rates({"lr": 0.1}, {"lr": {"teacher": 1e-3}}, PARTS) == {"lr": {"student": 0.1, "teacher": 1e-3}}
+    assert merge_rates({"lr": 0.1}, {"momentum": 0.5}, PARTS) == {"lr": 0.1, "momentum": 0.5}
 
 
 @pytest.mark.parametrize("name", ["lr", "min_lr"])
 def test_a_part_that_the_model_does_not_have_is_refused(name):
     message = f"^{name} has a rate of head, but this model trains student, teacher, student_head$"
     with pytest.raises(ValueError, match=message):
-        merged(START, {name: {"head": 0.1, "student": 0.2}}, PARTS)
+        merge_rates(START, {name: {"head": 0.1, "student": 0.2}}, PARTS)
 
 
 def test_a_part_without_a_rate_has_that_of_the_student():
@@ -91,7 +90,7 @@ def test_each_part_is_annealed_along_its_own_cosine():
 def test_a_least_rate_never_raises_one(least):
     weights = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([{"params": [weights], "lr": 0.1}])
-    scheduler = annealed(optimizer, [least], 5)
+    scheduler = anneal(optimizer, [least], 5)
     rates = []
     for _ in range(6):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -152,7 +151,7 @@ def test_training_takes_rates_by_part_and_says_which(model, quiet):
 
     rates = {"lr": {"student_head": 0.05}, "min_lr": {"student_head": 1e-3}}
     model.train(2, pretrain_epochs=1, callbacks=[Spy()], plan_kwargs=rates, **quiet)
-    usual = model.module.objective.profiles["default"]["lr"]
+    usual = PRESETS[model.module.objective_name]["default"]["lr"]
     assert seen == [usual, 0.05]
     assert model.train_params_["lr"] == {"student": usual, "student_head": 0.05}
     assert model.train_params_["min_lr"] == {"student": MIN_LR, "student_head": 1e-3}

@@ -9,7 +9,7 @@ from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from semiclip.model import SemiClip
-from semiclip.model._keep_best import KeepBest
+from semiclip.model._plan import KeepBest
 
 # Lightning remarks that a resumed run writes where the interrupted one did
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")

@@ -46,11 +46,11 @@ def test_each_side_is_corrected_as_pea_needs_it(untrained, mdata):
         ("student", mdata["rna"], "X_pca", "batch"),
         ("teacher", mdata["image"], "X_image", "clean"),
     ):
-        read = untrained._setup.read(mdata, side)
+        read = untrained._read(mdata, side)
         x, batch, control = observed(adata, key)
         np.testing.assert_array_equal(read.values, x)
-        np.testing.assert_array_equal(read.control, control)
-        assert [read.names[code] for code in read.batch] == adata.obs["batch"].tolist()
+        np.testing.assert_array_equal(read.reference, control)
+        assert [read.batch_names[code] for code in read.batch] == adata.obs["batch"].tolist()
         seen = read.correction("tvn", ridge=0.5)(read.values, read.batch)
         expected[side] = correct(x, batch, control, method="tvn", profile=profile, ridge=0.5)
         np.testing.assert_allclose(seen, expected[side], atol=1e-6)
@@ -68,12 +68,12 @@ def test_each_side_is_corrected_as_pea_needs_it(untrained, mdata):
 
 @pytest.mark.parametrize("pea", [None, PEA()])
 def test_training_reads_raw_rows_with_pea_and_corrected_ones_without(untrained, mdata, pea):
-    data = untrained._paired_data(pea, train_size=0.75)
+    data = untrained._pair_data(pea, [], train_size=0.75)
     x, batch, control = observed(mdata["rna"], "X_pca")
     corrected = correct(x, batch, control, method="tvn", profile="batch", ridge=0.5)
     np.testing.assert_allclose(data.host.student.numpy(), x if pea else corrected, atol=1e-6)
     np.testing.assert_array_equal(data.host.batch.numpy(), batch)
-    assert (data.augment is None) == (data.infer is None) == (pea is None)
+    assert (data.make_augmentation is None) == (data.infer is None) == (pea is None)
     if pea:  # validation sees what inference sees
         np.testing.assert_allclose(data.infer(data.val_idx), corrected[data.val_idx], atol=1e-6)
 
@@ -95,7 +95,7 @@ def test_strong_pairing_in_one_anndata(quiet):
     )
     model = SemiClip(adata)
     rows = torch.arange(20, 60)
-    drawn = model._paired_data(None, train_size=0.9).host.pair(rows, rows, 0)
+    drawn = model._pair_data(None, [], train_size=0.9).host.pair(rows, rows, 0)
     assert drawn.teacher.tolist() == list(range(40))
     model.train(2, **quiet)
     assert not set(adata.obs["perturbation"].iloc[model.train_indices]) & set(
@@ -110,7 +110,7 @@ def test_data_without_controls_are_their_own_reference(mdata, setup, quiet):
     mdata = mudata.MuData({name: mod[mod.obs["perturbation"] != "control"].copy() for name, mod in mdata.mod.items()})
     SemiClip.setup_mudata(mdata, **setup)
     model = SemiClip(mdata, student_correction="center", teacher_correction=None)
-    seen = model._paired_data(None, train_size=0.9).host.student
+    seen = model._pair_data(None, [], train_size=0.9).host.student
     x = mdata["rna"].obsm["X_pca"]
     np.testing.assert_allclose(seen.numpy(), x - x.mean(axis=0), atol=1e-5)
     model.train(1, **quiet)

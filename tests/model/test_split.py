@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiclip.model._split import given_split, split_groups, tied
+from semiclip._sides import tie_groups
+from semiclip.model._data import read_split, split_groups
 
 
 @given(st.integers(2, 12), st.floats(0.1, 0.9), st.integers(0, 100))
@@ -30,12 +31,12 @@ def test_groups_that_share_a_key_are_tied(n, n_names, n_keys, seed):
             for j in range(n):
                 if code[i] == code[j] or key[i] == key[j] >= 0:
                     naive[i] = naive[j] = min(naive[i], naive[j])
-    assert tied(code, key).tolist() == naive
+    assert tie_groups(code, key).tolist() == naive
 
 
 def test_groups_without_a_common_key_stay_as_they_are():
     code = np.array([1, 0, 1, 2])
-    assert tied(code, np.array([0, 1, 2, -1])).tolist() == code.tolist()
+    assert tie_groups(code, np.array([0, 1, 2, -1])).tolist() == code.tolist()
 
 
 def test_what_training_and_validation_leave_is_a_test_set():
@@ -61,12 +62,12 @@ def test_the_seed_makes_the_split():
 def test_a_given_split_is_kept_as_rows_or_masks():
     paired = np.arange(4)
     for split in ([np.array([0, 1]), [2, 3]], [np.array([True, True, False, False, False]), np.arange(5) // 2 == 1]):
-        assert [part.tolist() for part in given_split(split, paired)] == [[0, 1], [2, 3], []]
+        assert [part.tolist() for part in read_split(split, paired)] == [[0, 1], [2, 3], []]
     for wrong in (4, 5, -1):
         with pytest.raises(ValueError, match=rf"rows that are controls, unpaired or not there: {wrong}$"):
-            given_split([np.array([0, 1, wrong])], paired)
+            read_split([np.array([0, 1, wrong])], paired)
     with pytest.raises(ValueError, match="more than one of training, validation and test"):
-        given_split([np.arange(3), np.arange(2, 4)], paired)
+        read_split([np.arange(3), np.arange(2, 4)], paired)
 
 
 def test_errors():

@@ -9,7 +9,7 @@ from lightning import Callback
 
 from semiclip.metrics import retrieval
 from semiclip.model import SemiClip
-from semiclip.model._module import widths_of
+from semiclip.model._module import read_widths
 from semiclip.objectives import OBJECTIVES
 
 
@@ -24,7 +24,7 @@ def make(mdata, setup):
 
 
 def widths(model):
-    return model.module.teacher_adapter and widths_of(model.module.teacher_adapter)
+    return model.module.teacher_adapter and read_widths(model.module.teacher_adapter)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_widths(make, objective, given, built):
 
 
 def test_with_many_keys_it_is_that_of_the_paper(make, monkeypatch):
-    monkeypatch.setattr("semiclip.model._objective.FEW_KEYS", 72)  # the study has as many
+    monkeypatch.setattr("semiclip.model._module.FEW_KEYS", 72)  # the study has as many
     model = make(teacher_adapter=True)
     assert widths(model) == [16, 1024, 1024, 16]
     assert model.init_params_["non_kwargs"]["teacher_adapter"] == [1024, 1024]
@@ -64,7 +64,7 @@ def test_a_saved_model_builds_the_same_again(make, mdata, quiet, tmp_path, monke
     model = make("kd", teacher_adapter=given)
     model.train(1, **quiet)
     model.save(str(tmp_path / "model"))
-    monkeypatch.setattr("semiclip.model._objective.FEW_KEYS", 0)  # what was settled is not asked again
+    monkeypatch.setattr("semiclip.model._module.FEW_KEYS", 0)  # what was settled is not asked again
     loaded = SemiClip.load(str(tmp_path / "model"), mdata if with_data else False, accelerator="cpu")
     assert widths(loaded) == widths(model)
     for name, weights in model.module.state_dict().items():
@@ -118,7 +118,7 @@ def test_without_it_and_in_one_direction_clip_is_semiclip(make, quiet):
 @pytest.mark.parametrize("given", [True, False])
 def test_dcca_with_an_adapter_reads_the_whole_teacher(make, quiet, given):
     model = make("dcca", n_components=4, teacher_adapter=given)
-    assert model._paired_data(None).host.teacher.shape[1] == (16 if given else 4)
+    assert model._pair_data(None, []).host.teacher.shape[1] == (16 if given else 4)
     assert widths(model) == ([16, 64, 4] if given else None)
     assert model.module.min_batch_size == 10
     model.train(2, batch_size=64, **quiet)

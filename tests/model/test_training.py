@@ -62,7 +62,7 @@ def test_the_precision_of_matrix_products_is_set_for_training_alone(train):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("profile", "profile='fast' is not one of default, paper$"),
+        ("preset", "preset='fast' is not one of default, paper$"),
         ("select", "select='fast' is not one of last, best$"),
         ("matmul_precision", "matmul_precision='fast' is not one of highest, high, medium$"),
     ],
@@ -80,15 +80,15 @@ def test_the_paper_has_a_small_learning_rate_which_arguments_outdo(train):
         seen.append((type(trainer.optimizers[0]).__name__, group["lr"], group["momentum"], group["weight_decay"]))
 
     spy = Spy(look)
-    paper = train(1, profile="paper", callbacks=[spy])
-    train(1, profile="paper", plan_kwargs={"lr": 0.5}, callbacks=[spy])
+    paper = train(1, preset="paper", callbacks=[spy])
+    train(1, preset="paper", plan_kwargs={"lr": 0.5}, callbacks=[spy])
     assert seen == [("SGD", 1e-3, 0.95, 1e-4), ("SGD", 0.5, 0.95, 1e-4)]
     assert (paper.train_params_["optimizer"], paper.train_params_["lr"]) == ("sgd", 1e-3)
 
 
 @pytest.mark.parametrize("pea", [True, False, {"methods": ["center", "tvn"], "clip": None, "bank_size": 3}])
 def test_the_options_of_pea_survive_saving_and_are_recorded_with_the_embedding(train, tmp_path, through_h5mu, pea):
-    model = train(1, pea=pea, profile="paper")
+    model = train(1, pea=pea, preset="paper")
     expected = PEA.of(pea).params if pea else False
     assert model.train_params_["pea"] == expected
     assert PEA.of(model.train_params_["pea"]) == PEA.of(pea)

@@ -129,13 +129,13 @@ def weights(model):
 
 @pytest.mark.parametrize("pea", [True, False])
 def test_views_that_are_the_embedding_itself_change_nothing(trained, pea):
-    alone, augmented = (trained(pea=pea, augment=augment)[0] for augment in (None, "same"))
+    alone, augmented = (trained(pea=pea, views=augment)[0] for augment in (None, "same"))
     assert torch.equal(weights(alone), weights(augmented))
 
 
 def test_without_pea_the_adapter_is_shown_views_corrected_as_their_samples_are(trained):
-    model, watch = trained(pea=False, augment=KEY)
-    student = model._setup.read(model.adata, "student")
+    model, watch = trained(pea=False, views=KEY)
+    student = model._model._read(model.adata, "student")
     correction = student.correction("tvn", ridge=0.5, fallback="raise")
     views = model.adata["rna"].obsm[KEY]
     forms = [correction(values, student.batch) for values in (student.values, *np.moveaxis(views, 1, 0))]
@@ -147,9 +147,9 @@ def test_without_pea_the_adapter_is_shown_views_corrected_as_their_samples_are(t
 
 
 def test_pea_comes_on_top_of_the_views_with_the_controls_of_the_embedding(trained):
-    model, watch = trained(pea=True, augment=[KEY, "same"])
-    student = model._setup.read(model.adata, "student")
-    alone = Augmentation(PEA(), student.values, student.batch, student.control, seed=watch.data.seed)
+    model, watch = trained(pea=True, views=[KEY, "same"])
+    student = model._model._read(model.adata, "student")
+    alone = Augmentation(PEA(), student.values, student.batch, student.reference, seed=watch.data.seed)
     raw, views = student.values, np.concatenate([model.adata["rna"].obsm[key] for key in (KEY, "same")], axis=1)
     for (epoch, pairs), shown in zip(watch.pairs, watch.shown, strict=True):
         alone.start_epoch(epoch)
@@ -160,7 +160,7 @@ def test_pea_comes_on_top_of_the_views_with_the_controls_of_the_embedding(traine
 
 
 def test_validation_and_inference_see_no_views(trained):
-    (alone, plain), (model, watch) = trained(pea=False), trained(pea=False, augment=KEY)
+    (alone, plain), (model, watch) = trained(pea=False), trained(pea=False, views=KEY)
     assert torch.equal(plain.data.validation.student, watch.data.validation.student)
     assert (weights(alone) != weights(model)).float().mean() > 0.9
     del model.adata["rna"].obsm[KEY]
@@ -168,14 +168,14 @@ def test_validation_and_inference_see_no_views(trained):
 
 
 def test_the_seed_decides_to_a_bit_also_where_data_stay_in_main_memory(trained):
-    first, again = (trained(augment=[KEY, "same"])[0] for _ in range(2))
-    chunked, _ = trained(augment=[KEY, "same"], datasplitter_kwargs={"chunk_rows": 100})
+    first, again = (trained(views=[KEY, "same"])[0] for _ in range(2))
+    chunked, _ = trained(views=[KEY, "same"], datasplitter_kwargs={"chunk_rows": 100})
     assert torch.equal(weights(first), weights(again))
     assert torch.equal(weights(first), weights(chunked))
 
 
 def test_views_are_named_in_what_a_model_remembers(trained, tmp_path):
-    model, _ = trained(augment=KEY)
+    model, _ = trained(views=KEY)
     assert model.train_params_["augment"] == [KEY]
     assert trained()[0].train_params_["augment"] is False
     model.save(tmp_path / "model")
@@ -188,26 +188,26 @@ def test_views_are_named_in_what_a_model_remembers(trained, tmp_path):
 
 def test_views_that_are_none_are_refused_before_anything_is_trained(trained, mdata):
     rna = mdata["rna"]
-    with pytest.raises(KeyError, match=r"augment='X_views' is not in obsm.*scl\.pp\.augment"):
-        trained(augment="X_views")
+    with pytest.raises(KeyError, match=r"views='X_views' is not in obsm.*scl\.pp\.augment"):
+        trained(views="X_views")
     with pytest.raises(ValueError, match=r"'X_pca'\] has shape \(\d+, 8\), but views of 'X_pca' have"):
-        trained(augment="X_pca")
+        trained(views="X_pca")
     rna.obsm["narrow"] = rna.obsm[KEY][:, :, :3]
     with pytest.raises(ValueError, match=r"'narrow'\] has shape \(\d+, 3, 3\).*n_views, 8"):
-        trained(augment=[KEY, "narrow"])
+        trained(views=[KEY, "narrow"])
     rna.obsm["gaps"] = rna.obsm[KEY].copy()
     rna.obsm["gaps"][4, 1, 2] = np.nan
     rna.obsm["stale"] = rna.obsm[KEY][:, :, ::-1].copy()
     with pytest.raises(ValueError, match=r"controls have other values in obsm\['stale'\] than in obsm\['X_pca'\]"):
-        trained(augment="stale")
+        trained(views="stale")
     for size, refused in ((0.03, True), (0.001, False)):  # of the embedding, such as that of another seed
         noise = np.random.default_rng(0).normal(size=rna.obsm["X_pca"].shape).astype(np.float32)
         near = rna.obsm["X_pca"] + size * np.abs(rna.obsm["X_pca"]) * noise
         rna.obsm["near"] = near[:, None]
         with pytest.raises(ValueError, match="controls have other values") if refused else nullcontext():
-            trained(augment="near")
+            trained(views="near")
     with pytest.raises(ValueError, match=rf"'gaps'\] holds NaN or infinite values in 1 row\(s\): {rna.obs_names[4]}"):
-        trained(augment="gaps")
+        trained(views="gaps")
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -229,7 +229,7 @@ def test_views_that_mix_what_a_split_keeps_apart_are_refused(mdata, setup, quiet
 
     def train(augment, **changed):
         SemiClip.setup_mudata(mdata, **{**setup, **changed})
-        SemiClip(mdata).train(1, augment=augment, **quiet)
+        SemiClip(mdata).train(1, views=augment, **quiet)
 
     train(KEY)
     train("by_run", split_key="run")
@@ -255,4 +255,4 @@ def test_views_by_another_encoder_are_refused_also_without_controls(mdata, setup
         scl.pp.augment(rna, "mwo", encoder=each, **keys, progress_bar=False)
         refused = pytest.raises(ValueError, match=rf"'{KEY}'\] was made with another encoder than obsm\['X_pca'\]")
         with nullcontext() if each is encoder else refused:
-            SemiClip(mdata).train(1, augment=KEY, **quiet)
+            SemiClip(mdata).train(1, views=KEY, **quiet)

@@ -161,7 +161,7 @@ class TestControlLabels:
             model = SemiClip(data)
             model.split_seed_ = 0
             with np.errstate(all="raise"):
-                tensors = model._paired_data(None, train_size=0.9).host
+                tensors = model._pair_data(None, [], train_size=0.9).host
             embedded.append((tensors.student.numpy(), tensors.teacher.numpy(), tensors.key.numpy()))
         for ours, theirs in zip(*embedded, strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -204,7 +204,7 @@ def test_controls_need_no_key(mdata, setup, quiet, small_study):
     for data in (mdata, small_study.mdata.copy()):
         SemiClip.setup_mudata(data, **setup)
         model = SemiClip(data)
-        drawn = model._paired_data(None, train_size=0.9).host
+        drawn = model._pair_data(None, [], train_size=0.9).host
         embedded.append(drawn.key.numpy())
     np.testing.assert_array_equal(*embedded)
     with pytest.raises(ValueError, match=r"obs\['dose'\] \(pair_on\) has no value in 36 row\(s\)"):

@@ -31,7 +31,7 @@ from semiclip.model._plan import (
     set_matmul_precision,
 )
 from semiclip.model._scvi_compat import devices_dsp
-from semiclip.model._tensors import PairedTensors, reduce_components, sort_by_key
+from semiclip.model._tensors import PairedTensors, correct_views, reduce_components, sort_by_key
 from semiclip.objectives import PRESETS
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ class SemiClip(PairedModel):
 
     module: SemiClipModule
     classes_: np.ndarray | None
+    is_trained_: bool
 
     def __init__(
         self,
@@ -358,12 +359,11 @@ class SemiClip(PairedModel):
             splitting["labels"] = read_labels(samples, design, pairing)
         groups = read_groups(samples, design, pairing.student)
         views = read_views(samples, view_keys, self.representations["student_rep"], design, groups)
-        seen, correct_views = student.values, None
-        if pea is None:  # PEA corrects each row as it comes, also that of a view
-            seen, correct_views = as_inferred(student.values, student.batch), correct_views(as_inferred, student.batch)
-        tensors = PairedTensors.from_arrays(
-            seen, taught, pairing.student, pairing.teacher[order], student.batch, views, correct_views
-        )
+        # PEA corrects each row as it comes, also that of a view; without PEA all are corrected once, here
+        seen = as_inferred(student.values, student.batch) if pea is None else student.values
+        correct = correct_views(as_inferred, student.batch) if pea is None else None
+        keys = pairing.student, pairing.teacher[order]
+        tensors = PairedTensors.from_arrays(seen, taught, *keys, student.batch, views, correct)
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         if pea is not None:
             splitting["augmentation"] = self._plan_augmentation(pea, student)

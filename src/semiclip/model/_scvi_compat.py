@@ -80,9 +80,9 @@ class MuDataRepresentationField(MuDataWrapper(RepresentationField)):  # type: ig
 class Manager(AnnDataManager):
     """A manager that, unlike its base, keeps the setup method for new data and the first setup of its own data."""
 
-    def __init__(self, fields: list[Any], setup_method_args: dict[str, Any]) -> None:
+    def __init__(self, fields: list[Any], setup_method_args: dict[str, Any], validation_checks: Any = None) -> None:
         # the modalities have different observations: that is the normal case here
-        checks = AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
+        checks = validation_checks or AnnDataManagerValidationCheck(check_fully_paired_mudata=False)
         super().__init__(fields, setup_method_args, validation_checks=checks)
 
     def validate(self) -> None:
