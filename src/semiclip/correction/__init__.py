@@ -1,10 +1,15 @@
 """Control-based batch correction of embeddings: arrays and tensors in, arrays and tensors out."""
 
+from typing import TYPE_CHECKING, Any
+
 from semiclip.correction._correct import Correction, correct, fit_correction
 from semiclip.correction._pea import LADDER, PEA
 from semiclip.correction._spec import RECIPES, CorrectionSpec, Fallback, Method, Profile, Recipe
 from semiclip.correction._steps import STEPS, Affine, fit
 from semiclip.correction._views import Views, augment
+
+if TYPE_CHECKING:
+    from semiclip.correction._augmentation import Augmentation
 
 __all__ = [
     "LADDER",
@@ -12,6 +17,7 @@ __all__ = [
     "RECIPES",
     "STEPS",
     "Affine",
+    "Augmentation",
     "Correction",
     "CorrectionSpec",
     "Fallback",
@@ -24,3 +30,11 @@ __all__ = [
     "fit",
     "fit_correction",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Augmentation":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from semiclip.correction._augmentation import Augmentation  # on first use, since it needs torch
+
+    return Augmentation

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from semiclip._checks import some
+from semiclip._arguments import check_choice, check_number, check_whole
+from semiclip.errors import BadValue, Conflict, WrongType
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,46 +28,46 @@ Granularity = Literal["row", "batch"]
 class PEA:
     """Perturbation Embedding Augmentation: a batch correction drawn at random for each sample (paper Algorithm 1).
 
-    A sample draws one of ``methods``, keeps each of its steps with probability ``1 - drop_probability`` (keeping none
-    leaves the sample as it is), and draws ``m`` controls of its own batch without replacement. The steps that are
-    kept are fitted one after the other, each on these controls as the steps before left them.
+    A sample draws one of ``methods`` and keeps each of its steps with probability ``1 - drop_probability``. A sample
+    that keeps none stays as it is. It also draws controls of its own batch without replacement. The steps that it keeps
+    are fitted one after the other, each on these controls as the steps before left them.
 
     Parameters
     ----------
     methods
-        Corrections to draw from, each as likely: ``center`` (centre), ``center_scale`` (centre, scale) and ``tvn``
+        Corrections to draw from, all equally likely: ``center`` (centre), ``center_scale`` (centre, scale) and ``tvn``
         (centre, scale, whiten).
     drop_probability
-        Of each step. 0 keeps them all.
+        Probability that a step is dropped; 0 keeps all steps.
     min_steps
-        A method whose draw keeps fewer steps drops them anew; 0 allows a sample to stay as it is.
+        Fewest steps that a sample keeps: with fewer, the steps of its method are dropped anew. 0 allows a sample to
+        stay as it is.
     min_controls
-        Smallest number of controls of a draw, at least 2; a batch with fewer is an error, or borrows the controls of
+        Smallest number of controls of a draw, at least 2. A batch with fewer is an error, or borrows the controls of
         all batches where the ``fallback`` is ``"pooled"``.
     control_law
-        Of the number of controls, from ``min_controls`` to all of the batch: ``uniform``, ``log_uniform`` for more
-        small ones, or always ``all``.
+        Law of the number of controls, from ``min_controls`` to all of the batch: ``uniform``, ``log_uniform`` (small
+        numbers more often), or always ``all``.
     max_controls
-        Of a batch with more controls, only so many, chosen at random once, serve; ``None`` for all. The cost of a
-        draw grows with it.
+        Most controls of a batch that serve, chosen at random once; ``None`` for all. The cost of a draw grows with it.
     granularity
-        Draw for each ``row``, or method, steps and number of controls once for a whole mini-``batch``, as Algorithm 1
-        is printed.
+        ``row`` draws for each sample. ``batch`` draws method, steps and number of controls once for a whole
+        mini-batch, as Algorithm 1 is printed.
     ridge
-        Keeps whitening from blowing up directions in which the drawn controls hardly vary: 0.5 lets none grow by more
-        than 1.41. In units of the control variance, which is 1 after scaling; where the scale step was dropped, of the
-        mean variance over dimensions of all controls of the batch.
+        Added to the eigenvalues before whitening, so that directions in which the drawn controls hardly vary are not
+        blown up: with 0.5 none grows by more than 1.41. Its unit is the control variance, which is 1 after scaling;
+        where the scale step was dropped, it is the mean variance over dimensions of all controls of the batch.
     scale_floor
-        Smallest scale to divide by, as a fraction of the standard deviation of all controls of the batch, since that
-        of two controls can be tiny.
+        Smallest scale to divide by, as a fraction of the standard deviation of all controls of the batch: the standard
+        deviation of two controls can be tiny.
     clip
         Largest absolute value after scaling or whitening, in control standard deviations; ``None`` for no limit.
     bank_size
-        Whitening transforms kept for each batch, for scaled and for unscaled controls, from which rows draw; each is
-        fitted on controls drawn as above. 0 picks from 2 to 8, as many as 1 GB holds.
+        Whitening transforms kept for each batch, for scaled and for unscaled controls. A sample that is whitened draws
+        one of them; each is fitted on controls drawn as above. 0 picks from 2 to 8, as many as 1 GB holds.
     bank_refresh
-        Epochs after which the transforms are drawn anew; ``None`` picks the fewest that cost about a tenth of the time
-        of training at most, and 0 keeps the first.
+        Epochs after which the transforms are drawn anew. ``None`` picks the fewest for which this costs at most about a
+        tenth of the training time; 0 keeps the first transforms.
 
     References
     ----------
@@ -95,36 +96,30 @@ class PEA:
     def __post_init__(self) -> None:
         methods = (self.methods,) if isinstance(self.methods, str) else tuple(self.methods)
         object.__setattr__(self, "methods", methods)
-        if not self.methods or (unknown := [name for name in self.methods if name not in METHODS]):
-            msg = f"methods={tuple(self.methods)} must name some of {', '.join(METHODS)}"
-            msg += f"; unknown: {some(unknown)}" if self.methods else ""
-            raise ValueError(msg)
-        for name, known in (("control_law", ControlLaw), ("granularity", Granularity)):
-            if (value := getattr(self, name)) not in get_args(known):
-                msg = f"{name}={value!r} is not one of {', '.join(get_args(known))}"
-                raise ValueError(msg)
-        within = {
-            "drop_probability": (0 <= self.drop_probability <= 1, "from 0 to 1"),
-            "min_steps": (0 <= self.min_steps <= 3, "from 0 to 3"),
-            "min_controls": (self.min_controls >= 2, "at least 2"),
-            "max_controls": (self.max_controls is None or self.max_controls >= self.min_controls, "≥ min_controls"),
-            "ridge": (self.ridge >= 0, "at least 0"),
-            "scale_floor": (0 <= self.scale_floor <= 1, "from 0 to 1"),
-            "clip": (self.clip is None or self.clip > 0, "positive, or None"),
-            "bank_size": (self.bank_size >= 0, "at least 0"),
-            "bank_refresh": (self.bank_refresh is None or self.bank_refresh >= 0, "at least 0, or None"),
-        }
-        for name, (right, wanted) in within.items():
-            if not right:
-                msg = f"{name}={getattr(self, name)} must be {wanted}"
-                raise ValueError(msg)
-        fewest = min(self.methods, key=lambda name: len(METHODS[name]))
+        for name in ("max_controls", "clip"):  # files hold no None, and have infinity for no limit
+            if getattr(self, name) == np.inf:
+                object.__setattr__(self, name, None)
+        if not methods:
+            raise BadValue("methods", methods, f"one or more of {', '.join(METHODS)}")
+        for method in methods:
+            check_choice("methods", method, METHODS)
+        check_choice("control_law", self.control_law, ControlLaw)
+        check_choice("granularity", self.granularity, Granularity)
+        check_number("drop_probability", self.drop_probability, least=0, most=1)
+        check_number("ridge", self.ridge, least=0)
+        check_number("scale_floor", self.scale_floor, least=0, most=1)
+        for name, least in (("min_steps", 0), ("min_controls", 2), ("bank_size", 0)):
+            check_whole(name, getattr(self, name), least)
+        if self.max_controls is not None:
+            check_whole("max_controls", self.max_controls, self.min_controls)
+        if self.bank_refresh is not None:
+            check_whole("bank_refresh", self.bank_refresh, 0)
+        if self.clip is not None:
+            check_number("clip", self.clip, above=0)
+        fewest = min(methods, key=lambda method: len(METHODS[method]))
         if self.min_steps > len(METHODS[fewest]) or (self.min_steps and self.drop_probability == 1):
-            msg = (
-                f"min_steps={self.min_steps} with drop_probability={self.drop_probability} and method {fewest!r} of "
-                f"{len(METHODS[fewest])} step(s) leaves nothing to draw; lower min_steps"
-            )
-            raise ValueError(msg)
+            steps = f"method {fewest!r} of {len(METHODS[fewest])} step(s) and drop_probability={self.drop_probability}"
+            raise Conflict(f"min_steps={self.min_steps}", steps, "lower min_steps")
 
     @property
     def plans(self) -> dict[tuple[str, ...], float]:
@@ -164,13 +159,10 @@ class PEA:
             return cls()
         if isinstance(options, PEA):
             return options
-        known = [field.name for field in fields(cls)]
         if not isinstance(options, Mapping):
-            msg = f"pea={options!r} is neither True, False, a dict of options nor a semiclip.correction.PEA"
-            raise TypeError(msg)
-        if unknown := [name for name in options if name not in known]:
-            msg = f"pea has no option {some(unknown)}; there are {', '.join(known)}"
-            raise ValueError(msg)
+            raise WrongType("pea", type(options), "True, False, a dict of options or a semiclip.correction.PEA")
+        for name in options:
+            check_choice("option of pea", name, [field.name for field in fields(cls)])
         return cls(**options)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from semiclip.errors import BadValue, UnknownChoice
+from semiclip._arguments import check_choice, check_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,20 +44,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
 
 @dataclass(frozen=True)
 class CorrectionSpec:
-    """How an embedding is corrected; see :func:`correct` for what the words mean.
-
-    Parameters
-    ----------
-    method
-        ``"center"``, ``"center_scale"`` or ``"tvn"``; ``None`` leaves the embedding as it is.
-    profile
-        ``"clean"``, ``"batch"`` or ``"public"``.
-    ridge
-        Added to the eigenvalues before whitening. ``None`` is 0.5 in the profile ``"batch"`` and 0 in the others.
-    coral_reg
-        Added to the control covariance of each batch in the CORAL step; ``None`` leaves that step out.
-    fallback
-        What happens to a batch with fewer than two controls: an error, or the pooled controls of all batches.
+    """How an embedding is corrected, by the arguments that :func:`correct` explains.
 
     Raises
     ------
@@ -77,14 +64,13 @@ class CorrectionSpec:
     fallback: Fallback = "raise"
 
     def __post_init__(self) -> None:
-        choices = {"method": (*get_args(Method), None), "profile": get_args(Profile), "fallback": get_args(Fallback)}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise UnknownChoice(name, getattr(self, name), known)
-        if self.ridge is not None and not self.ridge >= 0:
-            raise BadValue("ridge", self.ridge, "0 or more")
-        if self.coral_reg is not None and not self.coral_reg > 0:
-            raise BadValue("coral_reg", self.coral_reg, "positive, or None to leave CORAL out")
+        check_choice("method", self.method, (*get_args(Method), None))
+        check_choice("profile", self.profile, Profile)
+        check_choice("fallback", self.fallback, Fallback)
+        if self.ridge is not None:
+            check_number("ridge", self.ridge, least=0)
+        if self.coral_reg is not None:
+            check_number("coral_reg", self.coral_reg, above=0)
 
     @property
     def recipe(self) -> Recipe:

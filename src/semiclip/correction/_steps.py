@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace, device
 
+from semiclip.errors import Conflict, NoVariation
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -40,8 +42,7 @@ class Affine(NamedTuple):
         """Return this map followed by ``step`` as one map, so that rows are multiplied once."""
         if step.shift is not None:
             if self.weight is not None:
-                msg = "centring comes before scaling and whitening"
-                raise ValueError(msg)
+                raise Conflict("centring", "a scale or a matrix before it", "centre first")
             return Affine(step.shift if self.shift is None else self.shift + step.shift, step.weight)
         if self.weight is None or step.weight is None:
             return Affine(self.shift, self.weight if step.weight is None else step.weight)
@@ -85,8 +86,7 @@ def whiten(controls: Array, *, ridge: float = 0.0) -> Affine:
     With ``ridge`` η an eigenvalue λ becomes λ/(λ+η). Without it, directions in which the controls do not vary
     are dropped (mapped to zero), since nothing is known of their scale.
     """
-    vectors, values = _spectrum(controls, ddof=0)
-    return Affine(weight=_symmetric(vectors, _inverse_root(values, ridge), ridge**-0.5 if ridge else 0.0))
+    return Affine(weight=_inverse_root(controls, ridge, ddof=0))
 
 
 def whiten_pca(controls: Array, *, ridge: float = 0.0) -> Affine:
@@ -95,19 +95,33 @@ def whiten_pca(controls: Array, *, ridge: float = 0.0) -> Affine:
     Directions in which the controls do not vary are left out, so the result may have fewer dimensions.
     """
     vectors, values = _spectrum(controls, ddof=0)
-    return Affine(weight=vectors * _inverse_root(values, ridge))
+    return Affine(weight=vectors * (1 / array_namespace(values).sqrt(values + ridge)))
 
 
 def coral(controls: Array, *, reg: float = 0.5) -> Affine:
     """Multiply by ``(cov + reg·I)^(-1/2)``, covariance with ddof 1, as EFAAR_benchmarking does within each batch."""
-    vectors, values = _spectrum(controls, ddof=1)
-    return Affine(weight=_symmetric(vectors, _inverse_root(values, reg), reg**-0.5))
+    return Affine(weight=_inverse_root(controls, reg, ddof=1))
+
+
+def magnitude(controls: Array) -> Array:
+    """Return the largest absolute value of each feature, shape (d,)."""
+    xp = array_namespace(controls)
+    return xp.max(xp.abs(controls), axis=0)
 
 
 def _mean(controls: Array) -> Array:
     # relative to the first row, so that a constant feature has exactly its value as mean and nothing is left of it
     first = controls[0, :]
     return first + array_namespace(controls).mean(controls - first, axis=0)
+
+
+def _inverse_root(controls: Array, ridge: float, *, ddof: int) -> Array:
+    """Return ``(cov + ridge·I)^(-1/2)``, shape (d, d); without a ridge, directions without variance become zero."""
+    vectors, values = _spectrum(controls, ddof=ddof)
+    xp = array_namespace(vectors)
+    rest = ridge**-0.5 if ridge else 0.0  # the factor of all directions that the controls do not span
+    identity = xp.eye(vectors.shape[0], dtype=vectors.dtype, device=device(vectors))
+    return (vectors * (1 / xp.sqrt(values + ridge) - rest)) @ vectors.T + rest * identity
 
 
 def _spectrum(controls: Array, *, ddof: int) -> tuple[Array, Array]:
@@ -123,26 +137,8 @@ def _spectrum(controls: Array, *, ddof: int) -> tuple[Array, Array]:
     # dividing by the root of rounding error would let noise swallow every cosine
     informed = values > max(m, d) * EPS * xp.max(values)
     if not xp.any(informed):
-        msg = f"the {m} controls do not vary, so nothing can be whitened by them; use method='center'"
-        raise ValueError(msg)
+        raise NoVariation(f"the {m} controls", way_out="use method='center'")
     return vectors[:, informed], values[informed]
-
-
-def _inverse_root(values: Array, ridge: float) -> Array:
-    return 1 / array_namespace(values).sqrt(values + ridge)
-
-
-def _symmetric(vectors: Array, factors: Array, rest: float) -> Array:
-    """Return the matrix that multiplies the directions ``vectors`` by ``factors`` and all others by ``rest``."""
-    xp = array_namespace(vectors)
-    identity = xp.eye(vectors.shape[0], dtype=vectors.dtype, device=device(vectors))
-    return (vectors * (factors - rest)) @ vectors.T + rest * identity
-
-
-def magnitude(controls: Array) -> Array:
-    """Return the largest absolute value of each feature, shape (d,)."""
-    xp = array_namespace(controls)
-    return xp.max(xp.abs(controls), axis=0)
 
 
 STEPS: dict[str, Callable[..., Affine]] = {

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from semiclip._arguments import check_choice
+from semiclip._arguments import check_choice, check_whole
+from semiclip._numerics import row_blocks
 from semiclip.correction._correct import check_rows
 from semiclip.correction._pea import PEA
 from semiclip.correction._spec import Fallback
+from semiclip.errors import BadValue
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,12 +46,8 @@ def augment(
 
     Parameters
     ----------
-    x
-        Embedding, shape (n, d).
-    batch
-        Integer batch code of each row, shape (n,).
-    control
-        Mask of the control rows, shape (n,).
+    x, batch, control
+        Embedding, shape (n, d), with the integer batch code and a mask of the control rows, both (n,).
     pea
         What to draw from: ``True``, options of :class:`PEA` by name, or a :class:`PEA`.
     n_views
@@ -57,7 +55,7 @@ def augment(
     rng
         Seed or generator; the same seed gives the same views.
     fallback, batch_names
-        As for :func:`correct`.
+        As for :func:`correct`, of batches with fewer controls than ``min_controls`` of :class:`PEA`.
 
     Returns
     -------
@@ -65,10 +63,10 @@ def augment(
 
     Raises
     ------
-    ValueError
-        If shapes do not agree, a choice is unknown or a batch has too few controls.
-    TypeError
-        If ``x`` does not hold floating-point values, or ``pea`` is none of the above.
+    TooFewControls, NoVariation
+        If a batch has too few controls, or controls that do not vary would whiten.
+    BadValue, UnknownChoice, WrongType, WrongShape, WrongDtype
+        If an argument means nothing.
 
     References
     ----------
@@ -95,30 +93,21 @@ def augment(
 
     check_rows(x, batch, control)
     check_choice("fallback", fallback, Fallback)
-    options = PEA.of(pea)
-    if options is None:
-        msg = f"pea={pea} leaves nothing to draw; pass True, a dict of options or a semiclip.correction.PEA"
-        raise ValueError(msg)
-    if n_views < 1:
-        msg = f"n_views={n_views} must be at least 1"
-        raise ValueError(msg)
-    seed = int(np.random.default_rng(rng).integers(2**63))
+    check_whole("n_views", n_views)
+    if (options := PEA.of(pea)) is None:
+        raise BadValue("pea", pea, "True, a dict of options or a semiclip.correction.PEA")
+    seed, n = int(np.random.default_rng(rng).integers(2**63)), len(x)
     augmentation = Augmentation(options, x, batch, control, seed=seed, fallback=fallback, batch_names=batch_names)
-    n = len(x)
-    views = Views(
-        np.empty((n_views, n, x.shape[1]), dtype=np.float32),
-        np.empty((n_views, n, 3), dtype=bool),
-        np.empty((n_views, n), dtype=np.int64),
-    )
+    values = np.empty((n_views, n, x.shape[1]), dtype=np.float32)
+    views = Views(values, np.empty((n_views, n, 3), dtype=bool), np.empty((n_views, n), dtype=np.int64))
     numbers = torch.zeros(n, dtype=torch.long) if options.granularity == "batch" else torch.arange(n)
     for view in range(n_views):
         augmentation.start_epoch(view)
-        for start in range(0, n, BLOCK):
-            part = slice(start, start + BLOCK)
+        for part in row_blocks(n, BLOCK):
             codes = torch.as_tensor(batch[part].astype(np.int64))
             draw = augmentation.draw(numbers[part], codes, view)
             rows = torch.from_numpy(x[part].astype(np.float32))
             views.values[view, part] = augmentation.apply(rows, codes, draw).numpy()
             views.steps[view, part] = draw.steps.numpy()
-            views.n_controls[view, part] = augmentation.fitted_on(draw).numpy()
+            views.n_controls[view, part] = augmentation.count_controls(draw).numpy()
     return views

@@ -1,5 +1,6 @@
 """Prepare: read and describe data, encode and augment them, correct batches, report how two modalities pair."""
 
+from semiclip._views import split_views as get_views
 from semiclip.pp._annotate import annotate
 from semiclip.pp._augment import augment
 from semiclip.pp._check import check
@@ -16,6 +17,7 @@ __all__ = [
     "check",
     "encode",
     "expression",
+    "get_views",
     "images",
     "pair",
     "pea_correct",

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semiclip._checks import finite_rows, nonempty, writable
+from semiclip._checks import check_adata, check_finite, check_writable
 from semiclip._provenance import made_by, name_of, record
 from semiclip.encoders import ENCODERS, Trainable
+from semiclip.errors import WrongShape, WrongType
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,7 +29,7 @@ def expression(
         :class:`~semiclip.encoders.PCAEncoder`, :class:`~semiclip.encoders.MLPEncoder`,
         :class:`~semiclip.encoders.ScGPTEncoder` or your own :class:`~semiclip.encoders.Trainable`.
     key_added
-        Where in ``obsm`` the result goes.
+        Key of the result in ``obsm``.
     copy
         Return a copy with the result instead of writing into ``adata``.
 
@@ -40,13 +41,11 @@ def expression(
 
     Raises
     ------
-    TypeError
-        If the object is not a trainable encoder.
-    RuntimeError
-        If the encoder is not fitted.
+    WrongType, NotFitted
+        If the object is not a trainable encoder, or not fitted.
     ValueError
-        If fewer genes are there than the encoder's ``min_overlap`` asks for, values are not what the encoder takes, or
-        it has no network that can be trained.
+        If the data have fewer genes than the encoder's ``min_overlap`` asks for, values are not what the encoder takes,
+        or it has no network that can be trained.
 
     Examples
     --------
@@ -58,20 +57,18 @@ def expression(
     (252, 40)
     """
     if isinstance(encoder, type) or not isinstance(encoder, Trainable):
-        msg = (
-            f"encoder is a {type(encoder).__name__} without architecture, weights() and features(adata); pass a "
-            "fitted encoder that has them, such as scl.encoders.MLPEncoder().fit(adata)"
-        )
-        raise TypeError(msg)
-    writable(nonempty(adata), key_added, copy=copy)
-    needed = (adata.n_obs, encoder.architecture["n_input"])
+        needed = "a fitted encoder with architecture, weights() and features(adata)"
+        raise WrongType("encoder", type(encoder), needed, "scl.encoders.MLPEncoder().fit(adata) makes one")
+    check_writable(check_adata(adata), key_added, copy=copy)
+    needed_shape = (adata.n_obs, encoder.architecture["n_input"])
     features = np.asarray(encoder.features(adata))
-    if features.shape != needed:
-        msg = f"the encoder returned features of shape {features.shape}, but its network reads {needed}"
-        raise ValueError(msg)
+    if features.shape != needed_shape:
+        raise WrongShape(
+            "what the encoder's features() returns", features.shape, f"{needed_shape}, as its network reads"
+        )
     with np.errstate(over="ignore"):  # what float32 cannot hold is named next
         features = features.astype(np.float32, copy=False)
-    finite_rows(features, adata.obs_names, "expression")
+    check_finite(features, adata.obs_names, "expression")
     target = adata.copy() if copy else adata
     target.obsm[key_added] = features
     record(target, key_added, {"encoder": name_of(encoder, ENCODERS)}, **made_by(encoder))

@@ -5,27 +5,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semiclip._checks import batches, controls, finite_rows, nonempty, representation, some, writable
+from semiclip._arguments import check_choice
+from semiclip._checks import check_adata, check_finite, check_writable, read_representation
+from semiclip._design import Design
+from semiclip._docs import document
 from semiclip._provenance import record
-from semiclip.correction import correct
-from semiclip.pp._pea_views import draw_views, replace_views
+from semiclip.correction import PEA, CorrectionSpec, Method, augment
+from semiclip.errors import IdleArgument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
-    from semiclip.correction import PEA, Fallback, Method, Profile
+    from semiclip.correction import Fallback, Profile, Views
 
 FIXED, DRAWN = ("method", "profile", "ridge", "coral_reg"), ("n_views", "pea", "rng")  # arguments of one kind only
+STEP_BITS = np.array([1, 2, 4])  # centred, scaled, whitened
 
 
+@document
 def pea_correct(
     adata: AnnData,
     *,
     use_rep: str,
-    control: str | Sequence[str] | None,
     perturbation_key: str | None = None,
+    control: str | Sequence[str] | None,
     batch_key: str | None = None,
     method: Method = "tvn",
     profile: Profile = "clean",
@@ -41,13 +46,16 @@ def pea_correct(
 ) -> AnnData | None:
     """Correct an embedding for batch effects with the control samples of each batch.
 
-    By default the correction is deterministic: one method in full, fitted on all controls, as the teacher, validation
-    and inference use it. With ``stochastic=True`` it is Perturbation Embedding Augmentation (PEA) as a model in
-    training sees it: each sample, controls too, draws a method, drops some of its steps and is corrected on a random
-    part of the controls. That is for looking, as :func:`semiclip.pl.pea_views` does; a model draws by itself.
+    By default the correction is deterministic: one method in full, fitted on all controls. With ``profile="batch"`` the
+    result is what a model's student is corrected by at inference; with ``profile="clean"`` and ``ridge=0.5`` it is what
+    its teacher is corrected by.
+
+    With ``stochastic=True`` it is Perturbation Embedding Augmentation (PEA) as a model in training sees it: each
+    sample, controls too, draws a method, drops some of its steps and is corrected on a random part of the controls.
+    That is for looking, as :func:`semiclip.pl.pea_views` does; a model draws by itself.
 
     The result is for clusters, plots and measures, not for training: a model corrects its ``student_rep`` by itself.
-    One that is corrected already would be corrected once more, and leave PEA without uncorrected samples.
+    A corrected embedding would be corrected once more, and leave PEA without uncorrected samples.
 
     Parameters
     ----------
@@ -55,11 +63,7 @@ def pea_correct(
         Samples with an embedding and controls.
     use_rep
         Embedding in ``obsm``, or ``"X"``; shape (n_obs, d).
-    control, perturbation_key
-        Label(s) of the controls and their ``obs`` column. ``control=None`` says that there are none: every row of a
-        batch is then its reference, and what all treated rows have in common is corrected away.
-    batch_key
-        ``obs`` column of the batches, such as plate or experiment; ``None`` makes all rows one batch.
+    {columns}
     method, profile, ridge, coral_reg
         The deterministic correction, see :func:`semiclip.correction.correct`; refused with ``stochastic=True``.
     fallback
@@ -74,7 +78,7 @@ def pea_correct(
     rng
         Seed or generator of the draws; the same seed gives the same bits.
     key_added
-        Where in ``obsm`` the result goes, ``f"{use_rep}_{method}"`` or ``f"{use_rep}_pea"`` by default.
+        Key of the result in ``obsm``, ``f"{use_rep}_{method}"`` or ``f"{use_rep}_pea"`` by default.
     copy
         Return a corrected copy instead of writing into ``adata``.
 
@@ -83,19 +87,19 @@ def pea_correct(
     ``None``, or the copy. ``obsm[key_added]`` is float32 of shape (n_obs, d), or narrower where the ``public``
     profile drops directions without control variance; ``uns["semiclip"][key_added]["params"]`` says how it was made.
 
-    Several views go to ``f"{key_added}_1"``, ``f"{key_added}_2"`` and so on. Beside each view, ``obs`` has
-    ``f"{view}_steps"``, the steps that a sample kept (such as ``"none"`` or ``"center+scale"``), and
-    ``f"{view}_controls"``, the number of controls that it was corrected on (0 where it kept no step). Views of an
-    earlier call with the same ``key_added`` are replaced. ``pea_correct(adata, **params)`` with the recorded parameters
-    draws the same again, whatever ``rng`` was.
+    With ``stochastic=True``, ``obsm[key_added]`` holds the views side by side, shape (n_obs, n_views · d), and
+    :func:`semiclip.pp.get_views` takes them apart. ``obsm[f"{key_added}_steps"]``, shape (n_obs, n_views), tells which
+    steps a sample kept in each view: the sum of 1 for centre, 2 for scale and 4 for whiten. With the same shape,
+    ``obsm[f"{key_added}_controls"]`` is the number of controls that it was corrected on, 0 where it kept no step.
+    ``pea_correct(adata, **params)`` with the recorded parameters draws the same again, whatever ``rng`` was.
 
     Raises
     ------
-    KeyError
-        If the embedding or a column is missing.
-    ValueError
-        If rows hold NaN or infinity, a control label matches nothing or a batch has too few controls.
-    TypeError
+    MissingEntry, MissingColumn, MissingValues, NotFinite
+        If the embedding or a column is missing, or does not have all values.
+    UnknownControl, TooFewControls, NoVariation
+        If a control label matches nothing, a batch has too few controls, or controls do not vary.
+    IdleArgument
         If arguments of the deterministic correction and of the random one are mixed.
 
     References
@@ -113,42 +117,57 @@ def pea_correct(
     >>> scl.pp.pea_correct(images, **keys, stochastic=True, pea={"methods": ["center_scale"]}, rng=0)
     >>> images.obsm["X_image_pea"].shape[1]
     128
-    >>> images.obs["X_image_pea_steps"].cat.categories.tolist()
-    ['none', 'center', 'scale', 'center+scale']
+    >>> sorted(set(images.obsm["X_image_pea_steps"][:, 0].tolist()))  # none, centre, scale, both
+    [0, 1, 2, 3]
     """
-    params = {name: value for name, value in locals().items() if name not in ("adata", "copy")}
-    _refuse_mixture(params)
+    _check_mixture(locals())
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    check_choice("method", method, Method)
+    spec = CorrectionSpec(method, profile, ridge, coral_reg, fallback)
     key = key_added or f"{use_rep}_{'pea' if stochastic else method}"
-    writable(nonempty(adata), key, copy=copy)
-    reference = controls(adata, perturbation_key, control) if control is not None else np.ones(adata.n_obs, dtype=bool)
-    codes, names = batches(adata, batch_key)
-    x = representation(adata, use_rep)
+    check_writable(check_adata(adata), key, copy=copy)
+    reference, (codes, names) = design.reference(adata), design.batches(adata)
+    x = read_representation(adata, use_rep)
+    params: dict[str, Any] = {"use_rep": use_rep, **design.params, "key_added": key_added}
+    drawn: dict[str, np.ndarray] = {}
     with np.errstate(over="ignore"):  # what float32 cannot hold is named next
         if stochastic:
-            results, columns, params = draw_views(x, codes, reference, names.tolist(), key, params)
+            seed = int(rng if isinstance(rng, int | np.integer) else np.random.default_rng(rng).integers(2**63))
+            draws: dict[str, Any] = {"n_views": n_views, "rng": seed, "fallback": fallback}
+            values, drawn = _lay_out(augment(x, codes, reference, pea=pea, batch_names=names.tolist(), **draws), key)
+            params |= {"stochastic": True, "pea": _storable_pea(pea), **draws}
         else:
-            how = {name: params[name] for name in (*FIXED, "fallback")}
-            corrected = correct(x, codes, reference, batch_names=names.tolist(), **how)
-            results, columns = {key: corrected.astype(np.float32, copy=False)}, {}
-    for values in results.values():
-        finite_rows(values, adata.obs_names, "the corrected embedding")
+            values = spec.fit(x, codes, reference, names.tolist())(x, codes).astype(np.float32, copy=False)
+            params |= spec.params
+    check_finite(values, adata.obs_names, "the corrected embedding")
     target = adata.copy() if copy else adata
-    replace_views(target, key, columns)
-    target.obsm.update(results)
-    idle = FIXED if stochastic else (*DRAWN, "stochastic")
-    record(target, key, {name: value for name, value in params.items() if name not in idle})
+    if "n_views" in target.uns.get("semiclip", {}).get(key, {}).get("params", {}):
+        for part in ("steps", "controls"):  # of an earlier draw
+            target.obsm.pop(f"{key}_{part}", None)
+    target.obsm.update({key: values, **drawn})
+    record(target, key, params)
     return target if copy else None
 
 
-def _refuse_mixture(params: Mapping[str, Any]) -> None:
+def _lay_out(views: Views, key: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the views side by side, since anndata joins two axes alone, and the entries that tell of them."""
+    values, steps, n_controls = (np.ascontiguousarray(np.swapaxes(part, 0, 1)) for part in views)
+    kept = {f"{key}_steps": (steps @ STEP_BITS).astype(np.uint8), f"{key}_controls": n_controls}
+    return values.reshape(len(values), -1), kept
+
+
+def _storable_pea(pea: bool | PEA | Mapping[str, Any]) -> dict[str, Any]:  # noqa: FBT001  # as users pass it
+    """Return all options: infinity, as no file holds ``None``, for no limit, and no choice that is left to PEA."""
+    options: Any = PEA.of(pea)
+    params = {name: np.inf if value is None else value for name, value in options.params.items()}
+    return params if options.bank_refresh is not None else {**params, "bank_refresh": None}
+
+
+def _check_mixture(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of the kind of correction that was not chosen."""
     defaults = signature(pea_correct).parameters
-    names = FIXED if params["stochastic"] else DRAWN
-    if given := [name for name in names if params[name] != defaults[name].default]:
-        if params["stochastic"]:
-            msg = (
-                f"{some(given)} would have no effect with stochastic=True; say what to draw from as pea=, such as "
-                'pea={"methods": ["center_scale"], "ridge": 0.1}'
-            )
-        else:
-            msg = f"{some(given)} would have no effect without stochastic=True; add it to draw corrections at random"
-        raise TypeError(msg)
+    names = FIXED if arguments["stochastic"] else DRAWN
+    if idle := [name for name in names if arguments[name] != defaults[name].default]:
+        if arguments["stochastic"]:
+            raise IdleArgument(idle, "with stochastic=True", "say what to draw from as pea={...}")
+        raise IdleArgument(idle, "without stochastic=True", "add it to draw corrections at random")

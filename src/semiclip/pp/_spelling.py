@@ -6,12 +6,13 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from semiclip._checks import some
-from semiclip.pp._key_columns import floats, folded, treated_keys
-from semiclip.pp._mistakes import Finding, Keys, Side, numeric
+from semiclip.errors import some
+from semiclip.pp._modality import Finding, fold, is_numeric, write_floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from semiclip.pp._modality import Modality
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)  # a larger one is a name
 PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?", re.ASCII)  # no clone 1E5, no compound 007
@@ -20,84 +21,88 @@ JOINER = re.compile(r"(?<=[^\W_])(?<!\de)[-_‐‑–](?=[^\W_])")
 LOOSE = re.compile(r"(?<=[^\W\d_])[ .](?=[^\W_])|(?<=\d)[ .](?=[^\W\d_])")  # never between two digits
 
 
-def _by_form(labels: Iterable[str]) -> dict[Decimal | str, list[str]]:
-    """Group labels by what they are however they are spelt: an exact number, or a name."""
-    forms: dict[Decimal | str, list[str]] = {}
-    for label in sorted(labels):
-        plain = folded(label)
-        form = Decimal(plain) if NUMBER.fullmatch(plain) else JOINER.sub(" ", plain)
-        forms.setdefault(form, []).append(label)
-    return forms
-
-
-def spelling(student: Side, teacher: Side, keys: Keys) -> Iterator[Finding]:
+def find_spelling(student: Modality, teacher: Modality) -> Iterator[Finding]:
     """Find names, and numbers that are text, that would match if they were spelt alike."""
-    sides = (student, teacher)
-    tables = [treated_keys(side, keys) for side in sides]
-    for key in keys.pair_on:
-        if any(numeric(side.adata.obs[key]) for side in sides):
+    modalities, pair = (student, teacher), f"{student.name}, {teacher.name}"
+    tables = [modality.treated_keys() for modality in modalities]
+    for key in student.pair_on:
+        if any(is_numeric(modality.adata.obs[key]) for modality in modalities):
             continue
+        is_perturbation = key == student.design.perturbation_key
         treated = [_by_form(set(table[key])) for table in tables]
-        labels = [_by_form(side.adata.obs[key].dropna().astype(str).unique()) for side in sides]
-        sure: dict[bool, list[list[list[str]]]] = {True: [], False: []}  # numbers, names
-        unsure = _similar(treated)
-        for form in [form for form, ours in treated[0].items() if treated[1].get(form, ours) != ours]:
-            groups = [each[form] for each in labels]
-            if _one_name(groups, keys, key):
-                sure[isinstance(form, Decimal)].append(groups)
-            else:
+        labels = [_by_form(modality.adata.obs[key].dropna().astype(str).unique()) for modality in modalities]
+        names: list[list[list[str]]] = []
+        numbers: list[list[list[str]]] = []
+        unsure = _pair_loosely(treated)
+        for form in [form for form, spelt in treated[0].items() if treated[1].get(form, spelt) != spelt]:
+            groups = [forms[form] for forms in labels]
+            if not _is_one_name(groups, student.controls if is_perturbation else None):
                 unsure.append(groups)
-        pair = f"{student.name}, {teacher.name}"
-        if found := sure[False]:
+            else:
+                (numbers if isinstance(form, Decimal) else names).append(groups)
+        if names:
             finding = (
-                f"{len(found)} name(s) in obs[{key!r}] would match but for case, blanks or hyphens: {_shown(found)}"
+                f"{len(names)} name(s) in obs[{key!r}] would match but for case, blanks or hyphens: {_shown(names)}"
             )
-            yield Finding("warning", "spelling", pair, finding, _replaced(sides, key, found))
-        if found := sure[True]:
-            finding = f"{len(found)} number(s) in obs[{key!r}] are text and written differently: {_shown(found)}"
+            yield Finding("warning", "spelling", pair, finding, _write_replacement(modalities, key, names))
+        if numbers:
+            finding = f"{len(numbers)} number(s) in obs[{key!r}] are text and written differently: {_shown(numbers)}"
             mend = f"make numbers of obs[{key!r}] in both by hand, since not every label is one, or two are the same"
-            if key == keys.perturbation:
-                mend = _replaced(sides, key, found)
-            yield Finding("warning", "numbers as text", pair, finding, floats(sides, key) or mend)
+            if is_perturbation:
+                mend = _write_replacement(modalities, key, numbers)
+            yield Finding("warning", "numbers as text", pair, finding, write_floats(modalities, key) or mend)
         if unsure:
             finding = f"{len(unsure)} label(s) in obs[{key!r}] are alike, but need not be the same: {_shown(unsure)}"
             mend = f"rename in obs[{key!r}] those that are the same, one by one"
             yield Finding("warning", "similar labels", pair, finding, mend)
 
 
-def _one_name(groups: Sequence[Sequence[str]], keys: Keys, key: str) -> bool:
-    """Tell whether labels of two modalities, alike in form, may become one: no modality tells them apart."""
-    if any(len({folded(label) for label in group}) > 1 for group in groups):
+def _by_form(labels: Iterable[str]) -> dict[Decimal | str, list[str]]:
+    """Group labels by what they are however they are spelt: an exact number, or a name."""
+    forms: dict[Decimal | str, list[str]] = {}
+    for label in sorted(labels):
+        plain = fold(label)
+        form = Decimal(plain) if NUMBER.fullmatch(plain) else JOINER.sub(" ", plain)
+        forms.setdefault(form, []).append(label)
+    return forms
+
+
+def _is_one_name(groups: Sequence[Sequence[str]], controls: Sequence[object] | None) -> bool:
+    """Tell whether labels of two modalities, alike in form, may become one: no modality tells them apart.
+
+    ``controls`` are the labels of the controls for a column of perturbations, where more could go wrong.
+    """
+    if any(len({fold(label) for label in group}) > 1 for group in groups):
         return False
-    if key != keys.perturbation:
+    if controls is None:
         return True
     labels = {label for group in groups for label in group}
-    numbers = [each for each in map(folded, labels) if NUMBER.fullmatch(each)]
-    return labels.isdisjoint(map(str, keys.control)) and all(map(PLAIN.fullmatch, numbers))
+    numbers = [label for label in map(fold, labels) if NUMBER.fullmatch(label)]
+    return labels.isdisjoint(map(str, controls)) and all(map(PLAIN.fullmatch, numbers))
 
 
-def _similar(treated: Sequence[dict[Decimal | str, list[str]]]) -> list[list[list[str]]]:
+def _pair_loosely(treated: Sequence[dict[Decimal | str, list[str]]]) -> list[list[list[str]]]:
     """Return names without a partner that are one without what stands between letters, or letters and digits."""
     loose: list[dict[str, list[str]]] = [{}, {}]
-    for mine, others, found in zip(treated, reversed(treated), loose, strict=True):
-        for form, labels in mine.items():
+    for forms, others, groups in zip(treated, reversed(treated), loose, strict=True):
+        for form, labels in forms.items():
             if form not in others and isinstance(form, str):
-                found.setdefault(LOOSE.sub("", form), []).extend(labels)
+                groups.setdefault(LOOSE.sub("", form), []).extend(labels)
     return [[labels, loose[1][form]] for form, labels in loose[0].items() if form in loose[1]]
 
 
-def _shown(found: Iterable[Sequence[Sequence[str]]]) -> str:
-    pairs = ((ours[0], next(label for label in [*theirs, *ours] if label != ours[0])) for ours, theirs in found)
-    return some((f"{a!r} and {b!r}" for a, b in pairs), 3)
+def _shown(pairs: Iterable[Sequence[Sequence[str]]]) -> str:
+    examples = ((one[0], next(label for label in [*other, *one] if label != one[0])) for one, other in pairs)
+    return some((f"{a!r} and {b!r}" for a, b in examples), 3)
 
 
-def _replaced(sides: Sequence[Side], key: str, found: Iterable[Sequence[Sequence[str]]]) -> str:
+def _write_replacement(modalities: Sequence[Modality], key: str, pairs: Iterable[Sequence[Sequence[str]]]) -> str:
     """Write code that gives each group of labels the name that both modalities have, or else the student's."""
     spelt: list[dict[str, str]] = [{}, {}]
-    for groups in found:
+    for groups in pairs:
         name = next((label for label in groups[0] if label in groups[1]), groups[0][0])
         for names, group in zip(spelt, groups, strict=True):
             names |= {label: name for label in group if label != name}
-    columns = [side.column(key) for side in sides]
+    columns = [modality.column(key) for modality in modalities]
     code = [f"{at} = {at}.astype(object).replace({names!r})" for at, names in zip(columns, spelt, strict=True) if names]
     return "; ".join(code)

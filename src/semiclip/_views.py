@@ -1,0 +1,62 @@
+"""Views of an embedding, augmented copies that lie side by side in one ``obsm`` entry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semiclip.errors import MissingEntry, WrongShape
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+WAY_OUT = "make views with scl.pp.augment, or with scl.pp.pea_correct(..., stochastic=True)"
+
+
+def split_views(adata: AnnData, key: str, width: int | None = None) -> np.ndarray:
+    """Return the views of ``obsm[key]`` one by one, shape (n_obs, n_views, d), without a copy.
+
+    Parameters
+    ----------
+    adata
+        What :func:`semiclip.pp.augment` or :func:`semiclip.pp.pea_correct` wrote to. The views lie side by side, so
+        that ``obsm[key]`` has shape (n_obs, n_views · d) and view *i* is columns *i* · d to (*i* + 1) · d.
+    key
+        Key of the views in ``obsm``.
+    width
+        Dimensions d of the embedding. By default they follow from the number of views that ``uns`` has recorded, which
+        :func:`anndata.concat` drops unless it is asked to keep ``uns``.
+
+    Raises
+    ------
+    MissingEntry
+        If there are no such views, or nothing tells how many.
+    WrongShape
+        If the columns are not whole views.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["image"]
+    >>> keys = {"use_rep": "X_image", "perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    >>> scl.pp.pea_correct(images, **keys, stochastic=True, n_views=3)
+    >>> images.obsm["X_image_pea"].shape, scl.pp.get_views(images, "X_image_pea").shape
+    ((237, 384), (237, 3, 128))
+    """
+    if key not in adata.obsm:
+        raise MissingEntry(key, adata.obsm, way_out=WAY_OUT)
+    values = np.asarray(adata.obsm[key])
+    params: Any = adata.uns
+    for name in ("semiclip", key, "params"):
+        params = params.get(name, {}) if isinstance(params, Mapping) else {}
+    recorded = params.get("n_views")
+    if width is None and recorded is None:
+        raise MissingEntry("n_views", params, f"uns['semiclip'][{key!r}]['params']", way_out=WAY_OUT)
+    n_columns = values.shape[-1]
+    d = n_columns // int(recorded) if width is None else width
+    n_views = n_columns // d if recorded is None else int(recorded)
+    if values.ndim != 2 or n_views == 0 or n_columns != n_views * d:
+        raise WrongShape(f"obsm[{key!r}]", values.shape, f"(n_obs, n_views · {d}), whole views", WAY_OUT)
+    return values.reshape(len(values), n_views, d)

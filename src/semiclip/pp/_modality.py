@@ -1,0 +1,119 @@
+"""One modality as the checks look at it: its columns, how pairing compares them, and how to write them in code."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from semiclip._pairing import canonical_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from anndata import AnnData
+
+    from semiclip._design import Design
+
+
+class Finding(NamedTuple):
+    """One mistake: a row of what :func:`semiclip.pp.check` returns."""
+
+    severity: str
+    check: str
+    modality: str
+    finding: str
+    mend: str
+
+
+class Modality(NamedTuple):
+    """One modality and what its columns mean; its control labels need not occur."""
+
+    name: str
+    adata: AnnData
+    design: Design
+    well_key: str | None = None
+
+    @property
+    def pair_on(self) -> list[str]:
+        """The columns of the pairing key."""
+        return list(self.design.pair_on or ())
+
+    @property
+    def controls(self) -> list[object]:
+        """The labels of the controls, none where there are none."""
+        return list(self.design.control or ())
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that have a meaning."""
+        keys = [*self.pair_on, self.design.perturbation_key, self.design.batch_key, self.well_key]
+        return list(dict.fromkeys(key for key in keys if key is not None))
+
+    @property
+    def is_control(self) -> np.ndarray:
+        """A mask of the controls."""
+        if self.design.perturbation_key is None:
+            return np.zeros(self.adata.n_obs, dtype=bool)
+        return self.adata.obs[self.design.perturbation_key].isin(self.controls).to_numpy()
+
+    def treated_keys(self) -> pd.DataFrame:
+        """Return the distinct keys of the treated rows that have all values, as pairing compares them."""
+        obs = self.adata.obs[self.pair_on]
+        complete = obs.notna().all(axis=1).to_numpy() & ~self.is_control
+        for key in self.pair_on:
+            if is_numeric(obs[key]):
+                complete &= np.isfinite(obs[key].astype(float).to_numpy())
+        rows = obs[complete].drop_duplicates()
+        return pd.DataFrame({key: canonical_keys(rows[key]) for key in self.pair_on}).drop_duplicates()
+
+    @property
+    def code(self) -> str:
+        """The modality, as code."""
+        return f"mdata[{self.name!r}]"
+
+    def column(self, key: str) -> str:
+        """Write a column of its ``obs`` as code."""
+        return f"{self.code}.obs[{key!r}]"
+
+    def text(self, key: str) -> str:
+        """Write a column of its ``obs`` as text, in which what is missing stays missing, as code."""
+        column = self.column(key)
+        return f"{column}.astype(str)" + (f".where({column}.notna())" if self.adata.obs[key].isna().any() else "")
+
+    def subset(self, rows: str) -> str:
+        """Write code that keeps the rows of a mask, which is code."""
+        return f"mdata.mod[{self.name!r}] = {self.code}[{rows}].copy(); mdata.update()"
+
+
+def is_numeric(column: pd.Series) -> bool:
+    """Tell whether a column holds numbers, be it as categories, as pairing tells it."""
+    return column.dropna().to_numpy().dtype.kind in "iuf"
+
+
+def parse_numbers(values: pd.Series) -> pd.Series:
+    """Return text as numbers, NaN where it is none."""
+    numbers = pd.to_numeric(values.astype(str), errors="coerce").astype(float)
+    return numbers.where(np.isfinite(numbers))
+
+
+def write_floats(modalities: Iterable[Modality], key: str) -> str | None:
+    """Write code that makes columns numbers; ``None`` if it would fail, or make one value of two."""
+    code = []
+    for modality in modalities:
+        column = modality.adata.obs[key]
+        if column.dtype.kind in "iuf":
+            continue
+        if not is_numeric(column):
+            numbers = parse_numbers(pd.Series(column.dropna().astype(str).unique(), dtype=object))
+            if numbers.isna().any() or len(set(canonical_keys(numbers))) < len(numbers):
+                return None
+        code.append(f"{modality.column(key)} = {modality.column(key)}.astype(float)")
+    return "; ".join(code)
+
+
+def fold(label: str) -> str:
+    """Return a label without case and superfluous blanks."""
+    return " ".join(unicodedata.normalize("NFC", label.casefold()).split())
