@@ -175,3 +175,6 @@ def _canonical(adata: AnnData, key: str, rows: np.ndarray | None = None) -> np.n
     rounded = np.round(values * factor) / factor
     # whole numbers may be names, such as PubChem's; + 0.0 makes -0.0 the same key as 0.0
     return np.where(values == np.round(values), values, rounded) + 0.0
+
+
+key_codes = keys_of

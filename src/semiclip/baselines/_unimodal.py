@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semiclip.baselines._protocol import check_pairs, learned
+from semiclip.baselines._protocol import Fitted, check_pairs
 
 if TYPE_CHECKING:
     from typing import Self
 
 
-class Unimodal:
+class Unimodal(Fitted):
     """The student as it is, which learns nothing from the teacher.
 
     If it wins, distillation has taken away more than it gave.
@@ -29,9 +29,6 @@ class Unimodal:
     True
     """
 
-    def __init__(self) -> None:
-        self.fitted: dict[str, np.ndarray] = {}
-
     def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
         """Remember the width of ``student``; returns the baseline itself."""
         check_pairs(student, teacher, key)
@@ -40,5 +37,5 @@ class Unimodal:
 
     def transform(self, student: np.ndarray) -> np.ndarray:
         """Return a copy of the rows, float32 of shape (m, d)."""
-        learned(self, student, "shift")
+        self.read_fitted(student)
         return student.astype(np.float32)
