@@ -1,15 +1,10 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from semiclip._arguments import check_number, check_whole
-from semiclip.baselines._protocol import Linear, centre_products, check_pairs, mean_row, sum_products
-from semiclip.errors import TooMany
-
-if TYPE_CHECKING:
-    from typing import Self
+from semiclip.baselines._protocol import Arrays, Linear, centre_products, mean_row, sum_products
+from semiclip.errors import NoVariation, TooMany
 
 MOST = 30  # components by default, where there are as many
 
@@ -59,23 +54,22 @@ class Cca(Linear):
         check_number("regularization", regularization, least=0)
         self.n_components, self.regularization = n_components, regularization
 
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Find the directions; returns the baseline itself."""
-        check_pairs(student, teacher, key)
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
         shift, width = (mean_row(student), mean_row(teacher)), student.shape[1]
         covariance = centre_products(sum_products(student, teacher, shift)) / len(student)
         left = _inverse_root(covariance[:width, :width], self.regularization)
         right = _inverse_root(covariance[width:, width:], self.regularization)
         most = min(left.shape[1], right.shape[1])
         kept = min(MOST, most) if self.n_components is None else self.n_components
-        if not 1 <= kept <= most:
+        if not most:
+            raise NoVariation("the rows of the student or of the teacher")
+        if kept > most:
             sides = f"the student varies in {left.shape[1]} directions and the teacher in {right.shape[1]}"
             raise TooMany("canonical correlations (n_components)", kept, most, sides)
         vectors, correlations, _ = np.linalg.svd(left.T @ covariance[:width, width:] @ right, full_matrices=False)
         correlations = correlations[:kept].clip(max=1)  # rounding errors may lead above
         weight = left @ vectors[:, :kept] * correlations
-        self.fitted = {"shift": shift[0], "weight": weight, "offset": np.zeros(kept), "correlations": correlations}
-        return self
+        return {"shift": shift[0], "weight": weight, "offset": np.zeros(kept), "correlations": correlations}
 
 
 def _inverse_root(covariance: np.ndarray, regularization: float) -> np.ndarray:

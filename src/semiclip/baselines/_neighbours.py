@@ -1,22 +1,19 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from semiclip._arguments import check_choice, check_whole
 from semiclip._numerics import row_blocks
-from semiclip.baselines._protocol import Fitted, check_pairs
+from semiclip.baselines._protocol import Arrays, ClosedForm
 from semiclip.errors import TooMany
-
-if TYPE_CHECKING:
-    from typing import Self
 
 BLOCK = 1 << 11  # rows whose neighbours' embeddings are in memory at a time
 Weights = Literal["uniform", "distance"]
 
 
-class Neighbours(Fitted):
+class Neighbours(ClosedForm):
     """The mean teacher embedding of the training keys nearest to a row, by the cosine to their mean student embedding.
 
     If it wins, looking up the images of the nearest known perturbations is enough, and nothing general was learned.
@@ -52,28 +49,23 @@ class Neighbours(Fitted):
         check_choice("weights", weights, Weights)
         self.n_neighbors, self.weights = n_neighbors, weights
 
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Average the rows of each key; returns the baseline itself."""
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
         from semiclip.metrics import group_mean
 
-        check_pairs(student, teacher, key)
         names, codes = np.unique(key, return_inverse=True)
         if self.n_neighbors > len(names):
             raise TooMany("keys to average (n_neighbors)", self.n_neighbors, len(names))
-        self.fitted = {
+        return {
             "student": group_mean(student, codes, len(names)),
             "teacher": group_mean(teacher, codes, len(names)),
         }
-        return self
 
-    def transform(self, student: np.ndarray) -> np.ndarray:
-        """Average the teacher over the keys nearest to each row, float32 of shape (m, D)."""
+    def _apply(self, student: np.ndarray) -> np.ndarray:
         from sklearn.neighbors import KNeighborsRegressor
 
-        fitted = self.read_fitted(student)
         search = KNeighborsRegressor(self.n_neighbors, weights=self.weights, algorithm="brute", metric="cosine")
-        search.fit(fitted["student"], fitted["teacher"])
-        out = np.empty((len(student), fitted["teacher"].shape[1]), dtype=np.float32)
+        search.fit(self.fitted["student"], self.fitted["teacher"])
+        out = np.empty((len(student), self.fitted["teacher"].shape[1]), dtype=np.float32)
         for rows in row_blocks(len(student), BLOCK):
             out[rows] = search.predict(student[rows].astype(np.float64))
         return out

@@ -1,14 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from semiclip.baselines._protocol import Linear, centre_products, check_pairs, mean_row, sum_products
+from semiclip.baselines._protocol import Arrays, Linear, centre_products, mean_row, sum_products
 from semiclip.errors import NoVariation
-
-if TYPE_CHECKING:
-    from typing import Self
 
 
 class Procrustes(Linear):
@@ -37,9 +32,7 @@ class Procrustes(Linear):
     True
     """
 
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Find the rotation; returns the baseline itself."""
-        check_pairs(student, teacher, key)
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
         shift, width = (mean_row(student), mean_row(teacher)), student.shape[1]
         products = centre_products(sum_products(student, teacher, shift))
         fewer = min(width, teacher.shape[1])
@@ -50,8 +43,7 @@ class Procrustes(Linear):
         # what scipy.linalg.orthogonal_procrustes does with the rows, from their products
         u, values, vh = np.linalg.svd(left.T @ products[:width, width:] @ right)
         weight = values.sum() / size * left @ u @ vh @ right.T
-        self.fitted = {"shift": shift[0], "weight": weight, "offset": shift[1]}
-        return self
+        return {"shift": shift[0], "weight": weight, "offset": shift[1]}
 
 
 def _components(products: np.ndarray, n_components: int) -> tuple[np.ndarray, float]:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -10,19 +10,23 @@ from semiclip.errors import Mismatch, NotFitted, TooFew, WrongShape
 if TYPE_CHECKING:
     from typing import Self
 
+Arrays = dict[str, np.ndarray]
 BLOCK = 1 << 14  # rows in float64 at a time, so that no such copy of a whole embedding exists
 
 
-@runtime_checkable
-class ClosedForm(Protocol):
+class ClosedForm:
     """What takes the place of a distilled embedding: learned from paired rows, applied to any student rows.
 
     To add one, write it in a file of its own and name it in ``BASELINES``. Options are keyword arguments of
-    ``__init__``, which checks them.
+    ``__init__``, which checks them; ``_learn`` returns what is learned.
     """
 
-    fitted: dict[str, np.ndarray]
-    """All that was learned, empty before; assigning that of another is as good as fitting."""
+    width_of: ClassVar[str] = "shift"
+    """The array of ``fitted`` whose last axis is that of the student's dimensions."""
+
+    def __init__(self) -> None:
+        self.fitted: Arrays = {}
+        """All that was learned, empty before; assigning that of another is as good as fitting."""
 
     def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
         """Learn from finite rows and return the baseline itself.
@@ -43,7 +47,13 @@ class ClosedForm(Protocol):
         ValueError
             If shapes do not fit together, or there are too few keys or dimensions.
         """
-        ...
+        shapes = np.shape(student), np.shape(teacher), np.shape(key)
+        if [len(shape) for shape in shapes] != [2, 2, 1] or len({shape[0] for shape in shapes}) > 1:
+            raise WrongShape("the training data", shapes, "student (n, d), teacher (n, D) and key (n,)")
+        if (n_keys := len(np.unique(key))) < 2:
+            raise TooFew("pairing keys of training rows", n_keys, 2)
+        self.fitted = self._learn(student, teacher, key, rng)
+        return self
 
     def transform(self, student: np.ndarray) -> np.ndarray:
         """Return the embedding of rows (m, d), float32 of shape (m, p), by the options and ``fitted`` alone.
@@ -55,47 +65,29 @@ class ClosedForm(Protocol):
         Mismatch
             If the rows have another width than those it was learned from.
         """
-        ...
-
-
-class Fitted:
-    """What all baselines share: the arrays that were learned, and the check of rows to transform."""
-
-    width_of: ClassVar[str] = "shift"
-    """The array of ``fitted`` whose last axis is that of the student's dimensions."""
-
-    def __init__(self) -> None:
-        self.fitted: dict[str, np.ndarray] = {}
-
-    def read_fitted(self, student: np.ndarray) -> dict[str, np.ndarray]:
-        """Return what was learned, from rows as wide as these."""
         if not self.fitted:
             raise NotFitted(type(self).__name__, "call .fit(student, teacher, key, rng=rng) on the training rows first")
         width = self.fitted[self.width_of].shape[-1]
         if student.ndim != 2 or student.shape[1] != width:
             raise Mismatch("the shape of the student rows", student.shape, ("n", width))
-        return self.fitted
+        return self._apply(student)
+
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
+        raise NotImplementedError
+
+    def _apply(self, student: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
 
 
-class Linear(Fitted):
-    """A baseline whose ``fitted`` holds a linear map: ``shift`` (d,), ``weight`` (d, p) and ``offset`` (p,)."""
+class Linear(ClosedForm):
+    """A baseline that learns ``shift`` (d,), ``weight`` (d, p) and ``offset`` (p,) of a linear map."""
 
-    def transform(self, student: np.ndarray) -> np.ndarray:
-        """Return ``(x - shift) @ weight + offset`` of each row, in float64; float32 of shape (m, p) comes out."""
-        shift, weight, offset = (self.read_fitted(student)[name] for name in ("shift", "weight", "offset"))
+    def _apply(self, student: np.ndarray) -> np.ndarray:
+        shift, weight, offset = (self.fitted[name] for name in ("shift", "weight", "offset"))
         out = np.empty((len(student), weight.shape[1]), dtype=np.float32)
         for rows in row_blocks(len(student), BLOCK):
             out[rows] = (student[rows] - shift) @ weight + offset
         return out
-
-
-def check_pairs(student: np.ndarray, teacher: np.ndarray, key: np.ndarray) -> None:
-    """Refuse rows that do not fit together, or that have a single key."""
-    shapes = np.shape(student), np.shape(teacher), np.shape(key)
-    if [len(shape) for shape in shapes] != [2, 2, 1] or len({shape[0] for shape in shapes}) > 1:
-        raise WrongShape("the training data", shapes, "student (n, d), teacher (n, D) and key (n,)")
-    if (n_keys := len(np.unique(key))) < 2:
-        raise TooFew("pairing keys of training rows", n_keys, 2)
 
 
 def mean_row(x: np.ndarray) -> np.ndarray:

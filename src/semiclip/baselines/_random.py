@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from semiclip._numerics import row_blocks
-from semiclip.baselines._protocol import BLOCK, Fitted, check_pairs
+from semiclip.baselines._protocol import BLOCK, Arrays, ClosedForm
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from torch import Tensor
 
 
-class Random(Fitted):
+class Random(ClosedForm):
     """Independent standard normal values, as many as the teacher has dimensions, that know nothing of the row.
 
     It shows what a measure gives to chance. If it wins, either the measure or its data are at fault.
@@ -41,24 +39,19 @@ class Random(Fitted):
 
     width_of: ClassVar[str] = "student_seeds"
 
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Draw a seed for each dimension of either side; returns the baseline itself."""
-        check_pairs(student, teacher, key)
-        self.fitted = {
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
+        return {
             "student_seeds": rng.integers(2**63, size=(student.shape[1],), dtype=np.int64),
             "teacher_seeds": rng.integers(2**63, size=(teacher.shape[1],), dtype=np.int64),
         }
-        return self
 
-    def transform(self, student: np.ndarray) -> np.ndarray:
-        """Return a random vector for each row, float32 of shape (m, D)."""
+    def _apply(self, student: np.ndarray) -> np.ndarray:
         import torch
         from scipy.special import ndtri
 
         from semiclip._counter_rng import state
 
-        fitted = self.read_fitted(student)
-        seeds, hash_seeds = (torch.from_numpy(fitted[name]) for name in ("teacher_seeds", "student_seeds"))
+        seeds, hash_seeds = (torch.from_numpy(self.fitted[name]) for name in ("teacher_seeds", "student_seeds"))
         out = np.empty((len(student), len(seeds)), dtype=np.float32)
         for rows in row_blocks(len(student), BLOCK):
             bits = state(_hash(student[rows], hash_seeds)[:, None] ^ seeds).numpy().view(np.uint64)

@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semiclip.baselines._protocol import Linear, centre_products, check_pairs, mean_row, sum_products
+from semiclip.baselines._protocol import Arrays, Linear, centre_products, mean_row, sum_products
 from semiclip.errors import BadValue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Self
 
 FOLDS = 5
 RELATIVE = 10.0 ** np.arange(-6, 4)  # penalties by default, in units of the mean sum of squares of a dimension
@@ -56,9 +55,7 @@ class Ridge(Linear):
             raise BadValue("alphas", alphas, "a list of positive numbers, such as (0.1, 1.0, 10.0)")
         self.alphas = None if alphas is None else tuple(values.tolist())
 
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Choose the penalty, then regress on all rows; returns the baseline itself."""
-        check_pairs(student, teacher, key)
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
         shift = mean_row(student), mean_row(teacher)
         width = student.shape[1]
         compare = self.alphas is None or len(self.alphas) > 1
@@ -70,13 +67,12 @@ class Ridge(Linear):
             errors += [_error(fold, weight) for weight in _regress(total - fold, width, alphas)]
         alpha = alphas[int(errors.argmin())]
         (weight,) = _regress(total, width, [alpha])
-        self.fitted = {
+        return {
             "shift": shift[0],
             "weight": weight[1:],
             "offset": shift[1] + weight[0],
             "alpha": np.array(alpha),
         }
-        return self
 
 
 def _folds(key: np.ndarray) -> list[np.ndarray]:
