@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiclip.baselines import Neighbours, _neighbours
+from semiclip import errors
+from semiclip.baselines import Neighbours
 
 
 def make(seed, n=40, n_keys=8, n_student=3, n_teacher=2):
@@ -63,25 +62,19 @@ def test_a_row_of_zeros_stays_finite():
     assert np.isfinite(fit(*make(0), n_neighbors=3, weights="distance").transform(np.zeros((2, 3)))).all()
 
 
-def test_blocks(monkeypatch):
-    data = make(0)
-    out = fit(*data, n_neighbors=3).transform(data[0])
-    monkeypatch.setattr(_neighbours, "BLOCK", 7)
-    np.testing.assert_allclose(fit(*data, n_neighbors=3).transform(data[0]), out, rtol=1e-6)
+def test_more_rows_than_a_block():
+    nearest, rows = fit(*make(0), n_neighbors=3), np.random.default_rng(1).normal(size=(2**11 + 7, 3))
+    np.testing.assert_allclose(nearest.transform(rows)[-9:], nearest.transform(rows[-9:]), rtol=1e-6)
 
 
-def test_refuses_more_neighbours_than_keys():
-    message = "n_neighbors=10, but the training rows have 8 keys to choose from"
-    with pytest.raises(ValueError, match=message):
-        fit(*make(0))
-
-
-@pytest.mark.parametrize("number", [0, -2, 1.5])
-def test_refuses_a_number_of_neighbours(number):
-    with pytest.raises(ValueError, match=re.escape(f"n_neighbors={number!r} must be a whole number, at least 1")):
-        Neighbours(n_neighbors=number)
-
-
-def test_refuses_weights():
-    with pytest.raises(ValueError, match="weights='cosine' is not one of uniform, distance"):
-        Neighbours(weights="cosine")
+@pytest.mark.parametrize(
+    ("options", "error", "data"),
+    [
+        ({}, errors.TooMany, {"number": 10, "limit": 8}),
+        *[({"n_neighbors": n}, errors.BadValue, {"name": "n_neighbors", "value": n}) for n in (0, -2, 1.5)],
+        ({"weights": "cosine"}, errors.UnknownChoice, {"choices": ["uniform", "distance"]}),
+    ],
+)
+def test_refuses_options(options, error, data, refuses):
+    with refuses(error, **data):
+        fit(*make(0), **options)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge as Reference
 from sklearn.model_selection import GroupKFold
 
+from semiclip import errors
 from semiclip.baselines import Ridge
 
 
@@ -58,12 +57,6 @@ def test_takes_the_penalty_of_the_least_error_on_held_out_keys(noise, n_keys):
     np.testing.assert_allclose(ridge.transform(student), alone.transform(student), rtol=1e-6)
 
 
-def test_noise_asks_for_a_penalty():
-    alphas = 10.0 ** np.arange(-3, 9)
-    chosen = [float(fit(*make(noise=noise), alphas=alphas).fitted["alpha"]) for noise in (0.01, 30.0)]
-    assert chosen[0] < 10 < 1000 < chosen[1]
-
-
 def test_replicates_of_a_key_do_not_vouch_for_one_another():
     """With rows held out in place of keys, a student that only tells the keys apart would seem to predict."""
     rng = np.random.default_rng(0)
@@ -96,7 +89,6 @@ def test_a_student_that_does_not_vary_predicts_the_mean():
 
 
 @pytest.mark.parametrize("alphas", [(), (0.0, 1.0), (-1.0,), (np.nan,), (np.inf,), 1.0, ((1.0, 2.0),)])
-def test_refuses_penalties(alphas):
-    message = f"alphas={alphas!r} must be a list of positive numbers, such as (0.1, 1.0, 10.0)"
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_refuses_penalties(alphas, refuses):
+    with refuses(errors.BadValue, name="alphas", value=alphas):
         Ridge(alphas=alphas)

@@ -24,15 +24,15 @@ def screen():
     effects = np.vstack([np.repeat(rng.normal(size=(N_GENES // 2, N_STUDENT)), 2, axis=0), np.zeros((1, N_STUDENT))])
     x = effects[gene] + rng.normal(size=(len(gene), N_STUDENT)) @ rng.normal(size=(N_STUDENT, N_STUDENT))
     names = [f"G{i}" for i in range(N_GENES)]
-    known = pd.DataFrame({"gene_a": names[0::2], "gene_b": names[1::2]})
-    return (x + rng.normal(size=(N_BATCHES, N_STUDENT))[batch]).astype(np.float32), gene, batch, names, known
+    annotated = pd.DataFrame({"gene_a": names[0::2], "gene_b": names[1::2]})
+    return (x + rng.normal(size=(N_BATCHES, N_STUDENT))[batch]).astype(np.float32), gene, batch, names, annotated
 
 
-def recall(x, gene, batch, names, known, profile="clean"):
+def recall(x, gene, batch, names, annotated, profile="clean"):
     x = correct(x.astype(np.float64), batch, gene < 0, method="tvn", profile=profile)
     means = group_mean(x[gene >= 0], gene[gene >= 0], N_GENES)
     unit = means / np.linalg.norm(means, axis=1, keepdims=True)
-    table = relationship_recall(means, names, known, thresholds=[(0.05, 0.95), (0.2, 0.8)])
+    table = relationship_recall(means, names, annotated, thresholds=[(0.05, 0.95), (0.2, 0.8)])
     return unit @ unit.T, table["n_recalled"].to_numpy()
 
 

@@ -26,6 +26,12 @@ def related(seed, n=200, d=4):
     return x @ mixing, y @ other
 
 
+def one_by_one(x, y, epsilon=0.0):
+    """Canonical correlations: what each one more adds to the sum."""
+    sums = [Dcca(k=k, epsilon=epsilon)(x, y).item() for k in range(1, min(x.shape[1], y.shape[1]) + 1)]
+    return -np.diff([0.0, *sums])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_correlations_are_those_of_scikit_learn(seed):
     x, y = related(seed)
@@ -33,7 +39,7 @@ def test_correlations_are_those_of_scikit_learn(seed):
         warnings.simplefilter("ignore")
         a, b = CCA(4, scale=False, max_iter=10_000, tol=1e-14).fit(x.numpy(), y.numpy()).transform(x, y)
     expected = [np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(4)]
-    np.testing.assert_allclose(correlations(x, y, 0.0), np.sort(expected)[::-1], atol=1e-6)
+    np.testing.assert_allclose(one_by_one(x, y), np.sort(expected)[::-1], atol=1e-6)
     assert Dcca(epsilon=0)(x, y).item() == pytest.approx(-sum(expected), abs=4e-6)
 
 
@@ -48,8 +54,7 @@ def test_a_linear_image_is_wholly_correlated(d):
 @pytest.mark.parametrize(("n", "ones"), [(17, 8), (21, 4), (25, 0), (26, 0)])
 def test_few_rows_are_correlated_whatever_they_hold(n, ones):
     d = 12
-    found = correlations(*gaussians(0, n, d), 0.0)
-    assert int((found > 1 - 1e-9).sum()) == ones == max(0, 2 * d - (n - 1))
+    assert int((correlations(*gaussians(0, n, d), 0.0) > 1 - 1e-9).sum()) == ones == max(0, 2 * d - (n - 1))
 
 
 def test_independent_noise_of_the_paper_s_width():
@@ -62,21 +67,19 @@ def test_independent_noise_of_the_paper_s_width():
 
 def test_only_the_largest_correlations_are_summed_on_request():
     x, y = related(0)
-    values = correlations(x, y, 1e-6)
-    assert (values.diff() <= 0).all()
-    for k in (1, 3, 4, 9):
-        assert Dcca(k=k)(x, y).item() == pytest.approx(-values[:k].sum().item())
+    assert (np.diff(one_by_one(x, y, 1e-6)) <= 0).all()
+    assert Dcca(k=9)(x, y).item() == Dcca(k=4)(x, y).item() == Dcca()(x, y).item() < Dcca(k=3)(x, y).item()
 
 
 @settings(deadline=None)  # the first eigenvalues of a process take long
 @given(seed=st.integers(0, 10_000))
 def test_invertible_linear_maps_are_not_seen(seed):
     x, y = related(seed)
-    expected = correlations(x, y, 0.0)
+    expected = one_by_one(x, y)
     orthogonal = torch.linalg.qr(gaussians(seed, 4, 4)[0])[0]
     scales = torch.tensor([0.1, 1, 10, 100], dtype=torch.float64)
-    torch.testing.assert_close(correlations(x @ orthogonal * scales + 1, y, 0.0), expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(correlations(y, x, 0.0), expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(one_by_one(x @ orthogonal * scales + 1, y), expected, atol=1e-5)
+    np.testing.assert_allclose(one_by_one(y, x), expected, atol=1e-5)
 
 
 def test_epsilon_is_added_once():
@@ -130,28 +133,7 @@ def test_float64_within_and_the_precision_of_the_student_without():
     assert half.item() == pytest.approx(Dcca()(x.bfloat16().double(), y.bfloat16().double()).item(), rel=1e-6)
 
 
-def test_refuses_fewer_rows_than_twice_the_width_and_two():
-    objective = Dcca()
-    assert objective.min_batch_size(768, 768) == 2 * 768 + 2
-    objective(*gaussians(0, 10, 4))
-    message = "a mini-batch of 9 needs at least 10 rows here: with fewer than both widths and 2 more, canonical corr"
-    with pytest.raises(ValueError, match=message):
-        objective(*gaussians(0, 9, 4))
-
-
 def test_the_embedding_has_as_many_dimensions_as_are_asked_for():
     assert Dcca().width(768) == 30
     assert Dcca().width(16) == 16
     assert Dcca(n_components=None).width(768) == 768
-
-
-@pytest.mark.parametrize("name", ["n_components", "k"])
-def test_refuses_a_number_below_one(name):
-    with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
-        Dcca(**{name: 0})
-
-
-@pytest.mark.parametrize("epsilon", [-1, float("nan")])
-def test_refuses_an_epsilon(epsilon):
-    with pytest.raises(ValueError, match=f"epsilon={epsilon} must not be negative"):
-        Dcca(epsilon=epsilon)

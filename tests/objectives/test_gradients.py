@@ -10,8 +10,19 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from semiclip.objectives import OBJECTIVES, C2kd, Clip, Dcca, Kd, LabelObjective, SemiClipped, Shake, SigLip, Vicreg
-from semiclip.objectives._soft_targets import soft_divergence
+from semiclip.objectives import (
+    OBJECTIVES,
+    C2kd,
+    Clip,
+    Dcca,
+    Kd,
+    LabelObjective,
+    SemiClipped,
+    Shake,
+    SigLip,
+    Vicreg,
+    soft_divergence,
+)
 
 N_CLASSES = 4
 CASES = {
@@ -71,17 +82,19 @@ def test_gradient(case):
     """Of the student, of what the objective learns, and of the teacher unless it is frozen."""
     objective, student, teacher, label = made(case)
     parameters = {
-        name: value for name, value in objective.named_parameters() if not set(name.split(".")) & set(objective.frozen)
+        name: value
+        for name, value in objective.named_parameters()
+        if not set(name.split(".")) & set(objective.spec.frozen)
     }
-    frozen = "teacher" in objective.frozen
+    frozen = "teacher" in objective.spec.frozen
     inputs = [student, *([] if frozen else [teacher]), *parameters.values()]
     inputs = [value.detach().clone().requires_grad_() for value in inputs]
 
     def loss(student, *others):
         others = list(others)
         against = teacher if frozen else others.pop(0)
-        given = dict(zip(parameters, others, strict=True))
-        return torch.func.functional_call(objective, given, (student, against, label))
+        values = dict(zip(parameters, others, strict=True))
+        return torch.func.functional_call(objective, values, (student, against, label))
 
     held = Held(lambda: loss(*inputs)) if isinstance(objective, LabelObjective) else lambda run: run()
     assert torch.autograd.gradcheck(lambda *values: held(lambda: loss(*values)), inputs)
@@ -90,9 +103,9 @@ def test_gradient(case):
 @pytest.mark.parametrize("case", [case for case in CASES if isinstance(CASES[case](), LabelObjective)])
 def test_nothing_depends_on_values_that_the_device_has_to_be_waited_for(case):
     """Tensors without values refuse it; only so can a step be captured as a CUDA graph."""
-    objective, *given = made(case)
-    assert objective.capturable
-    loss = objective.to("meta")(*(value.to("meta") for value in given))
+    objective, *data = made(case)
+    assert objective.spec.capturable
+    loss = objective.to("meta")(*(value.to("meta") for value in data))
     assert loss.shape == ()
     loss.backward()
 
@@ -101,7 +114,7 @@ def learn(objective, student, teacher, label, width, steps=400):
     """Bring linear maps and what the objective learns as far as Adam can; return both embeddings and the loss."""
     torch.manual_seed(0)
     map_student = nn.Linear(student.shape[1], width)
-    map_teacher = nn.Linear(teacher.shape[1], width) if objective.adapts_teacher else nn.Identity()
+    map_teacher = nn.Linear(teacher.shape[1], width) if objective.spec.adapts_teacher else nn.Identity()
     learned = [*map_student.parameters()]
     if isinstance(objective, LabelObjective):
         objective.set_classes(width, width, N_CLASSES)
@@ -112,11 +125,14 @@ def learn(objective, student, teacher, label, width, steps=400):
                 layer.bias.zero_()
         objective.begin()
         learned += [
-            each for name, head in objective.heads.items() if name not in objective.frozen for each in head.parameters()
+            weights
+            for name, head in objective.heads.items()
+            if name not in objective.spec.frozen
+            for weights in head.parameters()
         ]
     else:
         learned += [*objective.parameters()]
-    if "teacher" not in objective.frozen:
+    if "teacher" not in objective.spec.frozen:
         learned += [*map_teacher.parameters()]
     optimizer = torch.optim.Adam(learned, 0.05)
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from semiclip.objectives._kendall import _inversions, kendall
+from semiclip.objectives import kendall
 
 
 def rows(seed, n, c, levels=None):
@@ -34,9 +34,9 @@ def loop(a, b):
 )
 def test_equals_scipy_row_by_row(seed, n, c, levels):
     a, b = rows(seed, n, c, levels)
-    found = kendall(a, b)
-    assert found.dtype == torch.float64
-    np.testing.assert_allclose(found, loop(a, b), rtol=0, atol=1e-12)
+    tau = kendall(a, b)
+    assert tau.dtype == torch.float64
+    np.testing.assert_allclose(tau, loop(a, b), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("c", [255, 256, 257, 4056])
@@ -44,12 +44,6 @@ def test_equals_scipy_row_by_row(seed, n, c, levels):
 def test_equals_scipy_for_many_classes(c, levels):
     a, b = rows(0, 4, c, levels)
     np.testing.assert_allclose(kendall(a, b), loop(a, b), rtol=0, atol=1e-12)
-
-
-def test_the_order_itself_and_its_reverse():
-    a, _ = rows(0, 3, 100)
-    np.testing.assert_allclose(kendall(a, 2 * a.exp()), np.ones(3), rtol=1e-15)
-    np.testing.assert_allclose(kendall(a, -a), -np.ones(3), rtol=1e-15)
 
 
 def test_rounding_does_not_lead_out_of_range():
@@ -86,14 +80,6 @@ def test_no_gradient_is_followed():
     assert not kendall(a.requires_grad_(), b).requires_grad
 
 
-@given(seed=st.integers(0, 10_000), n=st.integers(1, 40))
-def test_inversions_pair_by_pair(seed, n):
-    rng = np.random.default_rng(seed)
-    permutations = np.stack([rng.permutation(n) for _ in range(3)])
-    expected = [sum(p[i] > p[j] for i in range(n) for j in range(i + 1, n)) for p in permutations]
-    assert _inversions(torch.from_numpy(permutations)).tolist() == expected
-
-
 def test_more_inversions_than_31_bits_can_count():
-    n = 70_000
-    assert _inversions(torch.arange(n).flip(0)[None]).item() == n * (n - 1) // 2
+    a = torch.arange(70_000)[None]
+    assert kendall(a, -a).item() == pytest.approx(-1, rel=1e-12)

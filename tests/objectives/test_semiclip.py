@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 from torch.nn.functional import cross_entropy, normalize
 
+from semiclip import errors
 from semiclip.objectives import SemiClipped
 
 DUPLICATES = ["negative", "mask", "multi_positive"]
@@ -112,11 +113,6 @@ def test_lengths_do_not_matter_but_the_pairing_does():
     assert abs(SemiClipped()(student, teacher[order]).item() - loss) > 0.01
 
 
-def test_a_high_temperature_tells_nothing_apart():
-    student, teacher, _ = pairs(0)
-    assert SemiClipped(temperature=1e6)(student, teacher).item() == pytest.approx(log(12), abs=1e-5)
-
-
 @pytest.mark.parametrize("zero", ["student", "teacher", "both"])
 @pytest.mark.parametrize("duplicates", DUPLICATES)
 def test_vectors_of_zeros_stay_finite(zero, duplicates):
@@ -173,11 +169,6 @@ def test_masked_duplicates_are_absent():
     assert expected < SemiClipped()(student, teacher, key).item()
 
 
-def test_the_key_is_only_looked_at_when_it_matters():
-    student, teacher, key = pairs(0)
-    assert SemiClipped()(student, teacher, key).item() == SemiClipped()(student, teacher).item()
-
-
 def test_single_precision():
     student, teacher, key = pairs(0)
     for duplicates in DUPLICATES:
@@ -187,23 +178,8 @@ def test_single_precision():
         assert single.item() == pytest.approx(loss(student, teacher, key).item(), rel=1e-5)
 
 
-def test_has_no_parameters_to_learn():
-    assert list(SemiClipped().parameters()) == []
-
-
-@pytest.mark.parametrize("temperature", [0, -0.1, float("nan")])
-def test_refuses_a_temperature(temperature):
-    with pytest.raises(ValueError, match=f"temperature={temperature} must be positive"):
-        SemiClipped(temperature=temperature)
-
-
-def test_refuses_an_unknown_treatment_of_duplicates():
-    with pytest.raises(ValueError, match="duplicates='drop' is not one of negative, mask, multi_positive"):
-        SemiClipped(duplicates="drop")
-
-
 @pytest.mark.parametrize("duplicates", ["mask", "multi_positive"])
-def test_refuses_duplicates_without_a_key(duplicates):
+def test_refuses_duplicates_without_a_key(duplicates, refuses):
     student, teacher, _ = pairs(0)
-    with pytest.raises(ValueError, match=f'duplicates="{duplicates}" needs the key of each row'):
+    with refuses(errors.BadValue, name="key", value=None):
         SemiClipped(duplicates=duplicates)(student, teacher)

@@ -58,18 +58,6 @@ def test_value_and_gradients_are_those_of_open_clip():
         torch.testing.assert_close(value.grad, wanted.grad, rtol=1e-6, atol=1e-9)
 
 
-def test_gradient_of_both_sides_and_of_what_is_learned():
-    student, teacher = pairs(0, n=4, d=3)
-    objective = SigLip(scale=3.0, bias=-1.0).double()
-    values = [student, teacher, objective.log_scale.detach(), objective.bias.detach()]
-
-    def loss(student, teacher, log_scale, bias):
-        given = {"log_scale": log_scale, "bias": bias}
-        return torch.func.functional_call(objective, given, (student, teacher))
-
-    assert torch.autograd.gradcheck(loss, [value.clone().requires_grad_() for value in values])
-
-
 def test_scale_and_bias_start_as_in_the_reference_and_are_learned():
     learned = dict(SigLip().named_parameters())
     assert {name: value.item() for name, value in learned.items()} == {
@@ -112,9 +100,3 @@ def test_half_precision_is_left_after_the_product():
         half = SigLip()(student, teacher)
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(full.item(), rel=0.01)
-
-
-@pytest.mark.parametrize("scale", [0, -1, float("nan")])
-def test_refuses_a_scale(scale):
-    with pytest.raises(ValueError, match=f"scale={scale} must be positive"):
-        SigLip(scale=scale)

@@ -76,12 +76,6 @@ def test_lengths_matter():
     assert abs(Vicreg()(3 * student, teacher).item() - Vicreg()(student, teacher).item()) > 1
 
 
-def test_gradient():
-    student, teacher = pairs(0, n=5, d=3)
-    student = (student / 3).requires_grad_()  # so that the variances are below 1
-    assert torch.autograd.gradcheck(Vicreg(), (student, teacher.requires_grad_()))
-
-
 def test_a_constant_column_has_a_finite_gradient():
     student, teacher = pairs(0)
     student[:, 1] = 3
@@ -96,17 +90,3 @@ def test_moments_are_not_taken_in_half_precision():
         loss = Vicreg()(student.bfloat16(), teacher)
     assert loss.dtype == torch.float32
     assert torch.equal(loss, Vicreg()(student.bfloat16().float(), teacher))
-
-
-def test_refuses_one_row():
-    student, teacher = pairs(0, n=1)
-    with pytest.raises(ValueError, match="a mini-batch of 1 needs at least 2 rows here: one row alone has no variance"):
-        Vicreg()(student, teacher)
-    assert Vicreg().min_batch_size(5, 5) == 2
-
-
-@pytest.mark.parametrize("name", ["invariance", "variance", "covariance"])
-@pytest.mark.parametrize("weight", [-1, float("nan")])
-def test_refuses_a_weight(name, weight):
-    with pytest.raises(ValueError, match=f"{name}={weight} must not be negative"):
-        Vicreg(**{name: weight})

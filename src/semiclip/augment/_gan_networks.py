@@ -14,13 +14,7 @@ if TYPE_CHECKING:
 
 
 class Conditions(nn.Module):
-    """Embeds each of several conditions with V values in floor(sqrt(V)) + 1 dimensions, side by side.
-
-    Parameters
-    ----------
-    sizes
-        Number of values of each condition.
-    """
+    """Embeds each condition with V values, of which ``sizes`` holds the numbers, in floor(sqrt(V)) + 1 dimensions."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
@@ -33,15 +27,7 @@ class Conditions(nn.Module):
 
 
 class Generator(nn.Module):
-    """Turns noise and conditions into standardised expression.
-
-    Parameters
-    ----------
-    n_genes, n_latent, n_hidden
-        Number of genes, dimensions of the noise and widths of the hidden layers.
-    sizes
-        Number of values of each condition.
-    """
+    """Turns noise of ``n_latent`` dimensions and conditions into standardised expression."""
 
     def __init__(self, n_genes: int, sizes: Sequence[int], *, n_latent: int, n_hidden: Sequence[int]) -> None:
         super().__init__()
@@ -59,16 +45,9 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Says how real samples look under their conditions, once against each of several sets of real samples.
+    """Says how real samples look under their conditions, against each of ``n_heads`` sets of real samples.
 
     The critics of the sets are linear heads on hidden layers that they share.
-
-    Parameters
-    ----------
-    n_genes, n_hidden, n_heads
-        Number of genes, widths of the hidden layers and number of sets.
-    sizes
-        Number of values of each condition.
     """
 
     def __init__(self, n_genes: int, sizes: Sequence[int], *, n_hidden: Sequence[int], n_heads: int) -> None:
@@ -97,8 +76,8 @@ class Critic(nn.Module):
     def gradient(self, first: Tensor) -> Tensor:
         """Return the gradient of each head by the samples of its set, (n_heads, n, n_genes), from what ``first`` made.
 
-        Which ReLUs are on does not change with the weights, save at their kinks. Thus the gradient is a product of
-        weights, and one pass of autograd, rather than two, finds how it depends on them.
+        Small changes of the weights switch no ReLU, save at its kink. The gradient is thus a product of weights, and
+        one pass of autograd, rather than two, finds how it depends on them.
         """
         with torch.no_grad():
             inputs = [first]
@@ -114,22 +93,11 @@ class Critic(nn.Module):
 def critic_loss(
     critic: Critic, real: Tensor, fake: Tensor, codes: Tensor, mix: Tensor, weights: Tensor, penalty: float
 ) -> Tensor:
-    """Wasserstein loss with gradient penalty of every head against its own set of real samples, weighted.
+    """Return the weighted Wasserstein loss with gradient penalty of each head against its own set of real samples.
 
-    Parameters
-    ----------
-    critic
-        Whose loss it is.
-    real
-        A set of real samples for each head, shape (n_heads, n, n_genes).
-    fake, codes
-        Generated samples (n, n_genes) of the same conditions (n, number of conditions).
-    mix
-        Share of the real sample in the interpolate where the penalty looks, shape (n_heads, n, 1).
-    weights
-        Weight of each head, shape (n_heads,).
-    penalty
-        Weight of the squared distance of the length of the gradient from 1.
+    ``real`` holds a set of samples for each head, (n_heads, n, n_genes), ``fake`` generated samples (n, n_genes) of the
+    same conditions ``codes``. ``mix``, (n_heads, n, 1), is the share of the real sample in the interpolate where the
+    gradient is taken; its squared distance from length 1 weighs ``penalty``.
     """
     first = critic.first(torch.cat([real, fake[None]]), codes)
     values = critic.judge(first)
@@ -141,22 +109,9 @@ def critic_loss(
 
 
 class Training:
-    """Trains a generator and its critics.
+    """Trains a generator and its critics, with ``stream`` as the source of all that is random.
 
-    Parameters
-    ----------
-    generator, critic
-        What is trained.
-    stream
-        Source of all that is random.
-    weights, penalty
-        Weight of each head, shape (n_heads,), and of the gradient penalty.
-    n_critic
-        Steps of the critics for each step of the generator.
-    lr
-        Learning rate.
-    noise, noise_share
-        Standard deviation of the noise on samples, and the share of a mini-batch that gets it.
+    The heads have ``weights`` (n_heads,). Noise of standard deviation ``noise`` is on a share of each mini-batch.
     """
 
     def __init__(
@@ -184,14 +139,7 @@ class Training:
     def epoch(self, real: Tensor, codes: Tensor, batch_size: int) -> None:
         """Pass once over the samples with the generator, and with the critics once for each of their steps.
 
-        Parameters
-        ----------
-        real
-            Sets of the same samples, shape (n_heads, n, n_genes).
-        codes
-            Their conditions, shape (n, number of conditions).
-        batch_size
-            Samples in a mini-batch; what does not fill one is left for another epoch.
+        ``real`` holds sets of the same samples, (n_heads, n, n_genes). What does not fill a mini-batch is left out.
         """
         n = len(codes)
         size = min(batch_size, n)
@@ -223,13 +171,10 @@ class Training:
 
 
 def energy_score(real: Tensor, drawn: Tensor) -> Tensor:
-    """Mean energy score of several draws (m, n, d) for each real sample (n, d); the lower the better.
+    """Return the mean energy score of several draws (m, n, d) for each real sample (n, d); the lower the better.
 
-    Its expectation is lowest if draws follow the law that the real sample has under its own conditions.
-
-    References
-    ----------
-    Gneiting and Raftery 2007, DOI 10.1198/016214506000001437.
+    Its expectation is lowest if draws follow the law of the real sample under its conditions (Gneiting and Raftery
+    2007, DOI 10.1198/016214506000001437).
     """
     m = len(drawn)
     apart = torch.cdist(drawn.transpose(0, 1), drawn.transpose(0, 1), compute_mode="donot_use_mm_for_euclid_dist")

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from semiclip._arguments import check_number, check_whole
 from semiclip._device import usable_device
+from semiclip._numerics import row_blocks
 from semiclip._seed import seeded
-from semiclip.augment._protocol import check_fitted
+from semiclip.augment._protocol import FittedDraws
 from semiclip.augment._smoothing import Metric, smooth
+from semiclip.errors import BadValue, Diverged, Empty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,17 +30,17 @@ BLOCK = 1 << 12  # samples drawn at a time
 
 
 @dataclass(kw_only=True, eq=False)
-class MDWGANGP:
+class MDWGANGP(FittedDraws):
     """Samples of a Wasserstein GAN that knows perturbation and batch (MDWGAN-GP).
 
     A generator turns noise, the perturbation and, if there are several, the batch into expression standardised for
-    each gene. It learns from three critics: of the samples, and of the samples smoothed over their nearest neighbours
-    by correlation and by Euclidean distance. A draw is a new sample of the row's own perturbation and batch; it
+    each gene. It learns from three critics: one of the samples, two of the samples smoothed over their nearest
+    neighbours by correlation and by Euclidean distance. A draw is a new sample of the row's perturbation and batch. It
     depends on the row's expression only through the training data.
 
-    The method is that of the authors' program. Choices of our own are that the three critics have a head each on
-    hidden layers that they share, also in the loss of the generator; that each critic step sees a fresh mini-batch,
-    of which exactly ``noise_share`` gets noise; and that a proper score of held-out samples picks the weights.
+    The method follows the authors' program but for three choices: the three critics have a head each on hidden layers
+    that they share, also in the loss of the generator; each critic step sees a fresh mini-batch, exactly
+    ``noise_share`` of which gets noise; and a proper score of held-out samples picks the weights.
 
     Training holds three dense copies of expression. With 1,000 samples of 500 genes an epoch takes about half a second
     on one core.
@@ -118,25 +121,17 @@ class MDWGANGP:
     progress_bar: bool = True
 
     def __post_init__(self) -> None:
-        widths = list(self.n_hidden) if not isinstance(self.n_hidden, int) else [0]
-        within = {
-            "n_latent": (self.n_latent >= 1, "at least 1"),
-            "n_hidden": (widths and min(widths) >= 1, "a list of widths of at least 1, such as [128, 128]"),
-            "smooth_weight": (self.smooth_weight >= 0, "at least 0"),
-            "penalty": (self.penalty >= 0, "at least 0"),
-            "n_critic": (self.n_critic >= 1, "at least 1"),
-            "lr": (self.lr > 0, "positive"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "n_epochs": (self.n_epochs >= 1, "at least 1"),
-            "patience": (self.patience is None or self.patience >= 1, "at least 1, or None"),
-            "noise": (self.noise >= 0, "at least 0"),
-            "noise_share": (0 <= self.noise_share <= 1, "from 0 to 1"),
-            "validation_share": (0 <= self.validation_share < 1, "at least 0 and below 1"),
-        }
-        for name, (right, wanted) in within.items():
-            if not right:
-                msg = f"{name}={getattr(self, name)} must be {wanted}"
-                raise ValueError(msg)
+        for name in ("n_latent", "n_critic", "batch_size", "n_epochs"):
+            check_whole(name, getattr(self, name))
+        if self.patience is not None:
+            check_whole("patience", self.patience)
+        if isinstance(self.n_hidden, int) or not self.n_hidden or min(self.n_hidden) < 1:
+            raise BadValue("n_hidden", self.n_hidden, "a list of widths of at least 1, such as [128, 128]")
+        for name in ("smooth_weight", "penalty", "noise"):
+            check_number(name, getattr(self, name), least=0)
+        check_number("lr", self.lr, above=0)
+        check_number("noise_share", self.noise_share, least=0, most=1)
+        check_number("validation_share", self.validation_share, least=0, below=1)
 
     def fit(self, expression: Expression, rng: np.random.Generator) -> MDWGANGP:
         """Train on the samples with a perturbation; returns the augmentation itself.
@@ -153,8 +148,7 @@ class MDWGANGP:
         group, batch = expression.group, expression.batch
         rows = np.flatnonzero(group >= 0)
         if not len(rows):
-            msg = "no sample has a perturbation, so there is nothing to train on; group is below 0 in all rows"
-            raise ValueError(msg)
+            raise Empty("samples with a perturbation to train on", "give some rows a group of 0 or more")
         conditions = [group, batch] if len(np.unique(batch[rows])) > 1 else [group]
         codes = np.column_stack(conditions).astype(np.int64)
         held_out = rows[hold_out(codes[rows], self.validation_share, rng)]
@@ -179,31 +173,17 @@ class MDWGANGP:
         logger.info("kept the generator of epoch %d; %d samples were held out", self.best_epoch_, len(held_out))
         return self
 
-    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw a sample for each of these rows, float32 of shape (len(rows), n_genes); those of group -1 are as read.
-
-        Raises
-        ------
-        RuntimeError
-            If this augmentation is not fitted.
-        """
-        check_fitted(self, "_expression")
+    def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
         import torch
 
-        rows = np.asarray(rows)
-        drawn = np.empty((len(rows), self._expression.n_genes), dtype=np.float32)
-        is_drawn = self._codes[rows, 0] >= 0
-        if not is_drawn.all():
-            drawn[~is_drawn] = self._expression.read(rows[~is_drawn])
-        there, device = np.flatnonzero(is_drawn), next(self.generator_.parameters()).device
-        for start in range(0, len(there), BLOCK):
-            part = there[start : start + BLOCK]
+        device = next(self.generator_.parameters()).device
+        for block in row_blocks(len(treated), BLOCK):
+            part = treated[block]
             noise = rng.standard_normal((len(part), self.n_latent), dtype=np.float32)
             inputs = [torch.from_numpy(values).to(device) for values in (noise, self._codes[rows[part]])]
             with torch.no_grad():
                 values = self.generator_(*inputs).cpu().numpy() * self._scale + self._mean
             drawn[part] = np.maximum(values, 0) if self._expression.normalize else values
-        return drawn
 
     def _train(
         self,
@@ -229,7 +209,7 @@ class MDWGANGP:
         weights = torch.tensor([1, self.smooth_weight / 2, self.smooth_weight / 2], device=device)
         options = {name: getattr(self, name) for name in ("penalty", "n_critic", "lr", "noise", "noise_share")}
         training = Training(generator, critic, stream, weights=weights, **options)
-        # the same noise each time, so that scores differ only by what was learnt
+        # the same noise in every epoch, so that scores differ only by what was learnt
         fixed = torch.randn(N_DRAWS, len(held), self.n_latent, generator=stream, device=device)
         scores: list[float] = []
         best, kept = 0, None
@@ -249,13 +229,12 @@ class MDWGANGP:
         if kept is not None:
             generator.load_state_dict(kept)
         if not all(torch.isfinite(value).all() for value in generator.state_dict().values()):
-            msg = f"training diverged with lr={self.lr}; pass a smaller one"
-            raise ValueError(msg)
+            raise Diverged("training", way_out=f"pass a smaller lr than {self.lr}")
         return generator, np.array(scores), best + 1 if kept is not None else self.n_epochs
 
 
 def hold_out(codes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Choose a share of rows at random, but of no condition the last row; ``codes`` has a column for each kind.
+    """Return a random share of the rows that leaves each condition a row; ``codes`` has a column for each kind.
 
     Examples
     --------

@@ -8,6 +8,7 @@ import pandas as pd
 
 from semiclip.encoders._pca import expression
 from semiclip.encoders._protocol import anywhere, dense, fractional, warn_unless_counts
+from semiclip.errors import NotFitted, WrongShape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,16 +29,34 @@ class ExpressionAugmentation(Protocol):
         ...
 
 
-def check_fitted(augmentation: object, learnt: str) -> None:
-    """Refuse an augmentation that lacks what fitting sets last."""
-    if not hasattr(augmentation, learnt):
-        msg = "this augmentation is not fitted; call .fit(expression, rng) first"
-        raise RuntimeError(msg)
+class FittedDraws:
+    """The ``draw`` that all augmentations share; ``fit`` sets ``_expression`` last, and ``_change`` draws."""
+
+    _expression: Expression
+
+    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw other expression of these rows, float32 of shape (len(rows), n_genes); rows of group -1 are as read.
+
+        Raises
+        ------
+        NotFitted
+            If this augmentation is not fitted.
+        """
+        if not hasattr(self, "_expression"):
+            raise NotFitted(type(self).__name__, "call .fit(expression, rng) first")
+        rows = np.asarray(rows)
+        drawn = self._expression.read(rows)
+        self._change(drawn, rows, np.flatnonzero(self._expression.group[rows] >= 0), rng)
+        return drawn
+
+    def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
+        """Put what is drawn into ``drawn[treated]``, where the expression of ``rows`` is."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Expression:
-    """Expression of all samples, dense or sparse, of which blocks are read as augmentations need them.
+    """Expression of all samples, dense or sparse, which augmentations read in blocks.
 
     Parameters
     ----------
@@ -54,11 +73,6 @@ class Expression:
     normalize
         Whether values are counts, which are read as log1p of 10,000 counts of each sample, or read as they are. Counts
         that are not whole numbers bring a warning.
-
-    Raises
-    ------
-    ValueError
-        If there is not one group and one batch for each sample.
 
     Examples
     --------
@@ -82,14 +96,13 @@ class Expression:
         n = self.values.shape[0]
         for name, codes in (("group", self.group), ("batch", self.batch)):
             if codes.shape != (n,):
-                msg = f"{name} has shape {codes.shape}, but there are {n} samples; pass one code for each, shape ({n},)"
-                raise ValueError(msg)
+                raise WrongShape(name, codes.shape, f"one code for each sample, ({n},)")
         if self.normalize:
             warn_unless_counts(self.values)
 
     @property
     def whole(self) -> bool:
-        """Whether values are counts that all are whole numbers."""
+        """Whether values are counts, and all of them whole numbers."""
         return self.normalize and not anywhere(self.values, fractional)
 
     @property
@@ -98,7 +111,7 @@ class Expression:
         return self.values.shape[1]
 
     def adata(self, rows: np.ndarray, batch_key: str, layer: str | None = None) -> AnnData:
-        """Return the values of some rows where encoders read them, with the names of their batches."""
+        """Return some rows as encoders read them, with the names of their batches in ``obs[batch_key]``."""
         from anndata import AnnData
 
         obs = pd.DataFrame({batch_key: np.asarray(self.batch_names, dtype=str)[self.batch[rows]]}, rows.astype(str))
@@ -114,9 +127,9 @@ class Expression:
         return dense(expression(self.values[rows], names, normalize=self.normalize), copy=True)
 
     def restore(self, rows: np.ndarray, drawn: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Turn what was drawn for some rows back to the scale of the values: counts that sum to the row's own.
+        """Return what was drawn in the scale of the values: counts that sum to the number of counts of each row.
 
-        With ``rng``, counts are rounded up or down at random, so that they are whole and right on average.
+        With ``rng``, counts are rounded up or down at random, so that they are whole, and right on average.
         """
         if not self.normalize:
             return drawn

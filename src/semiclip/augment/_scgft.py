@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from semiclip.augment._protocol import check_fitted
+from semiclip._arguments import check_whole
+from semiclip._numerics import row_blocks, rows_at_once
+from semiclip.augment._protocol import FittedDraws
+from semiclip.errors import TooMany
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,19 +20,19 @@ BLOCK_ROWS = 1024  # and rows, since distances are between two blocks
 LOWEST = 1e-6  # expression below this is 0
 
 
-class ScGFT:
+class ScGFT(FittedDraws):
     """Amplify random frequencies of each sample's Fourier transform over its genes, as scGFT does.
 
     Frequencies other than the mean are chosen uniformly. A factor from N(2, sd) multiplies the coefficient and its
-    conjugate, where sd is the standard deviation, over the samples of a perturbation, of the coefficient's amplitudes,
-    scaled so that their squares sum to 1; it is 1 for a perturbation with one sample. The transform back is averaged
+    conjugate. The sd is the standard deviation of the coefficient's amplitudes over the samples of a perturbation,
+    scaled so that their squares sum to 1; for a perturbation with one sample it is 1. The transform back is averaged
     with the sample and its nearest neighbours of the same perturbation.
 
-    Genes are transformed in descending order of variance, so that the order of the columns does not matter. The
-    released code is not followed in three things: with an odd number of genes it leaves out the conjugate, and so makes
-    half of the change; two of its choices may be conjugates, and then both factors meet; and its neighbours are those
-    of a graph of all samples that belong to the perturbation, here the nearest within the perturbation over the same
-    genes.
+    Genes are transformed in descending order of variance, so that the order of the columns does not matter. This
+    differs from the released code in three things. With an odd number of genes that code leaves out the conjugate, and
+    so makes half of the change. Two of its choices may be conjugates, and then both factors meet. Its neighbours are
+    neighbours in a graph of all samples that belong to the perturbation; here they are the nearest within the
+    perturbation over the same genes.
 
     Parameters
     ----------
@@ -74,13 +77,10 @@ class ScGFT:
         n_variable: int | None = 2000,
         progress_bar: bool = True,
     ) -> None:
-        for name, value, least in (("n_components", n_components, 1), ("n_neighbors", n_neighbors, 0)):
-            if value < least:
-                msg = f"{name}={value}, but it is at least {least}"
-                raise ValueError(msg)
-        if n_variable is not None and n_variable < 2:
-            msg = f"n_variable={n_variable}, but a transform needs at least 2 genes; None takes all"
-            raise ValueError(msg)
+        check_whole("n_components", n_components)
+        check_whole("n_neighbors", n_neighbors, 0)
+        if n_variable is not None:
+            check_whole("n_variable", n_variable, 2)
         self.n_components, self.n_neighbors, self.n_variable = n_components, n_neighbors, n_variable
         self.progress_bar = progress_bar
 
@@ -96,11 +96,12 @@ class ScGFT:
         group = expression.group
         n_genes = min(expression.n_genes, self.n_variable or expression.n_genes)
         if self.n_components > n_genes // 2:
-            msg = (
-                f"n_components={self.n_components}, but the transform of {n_genes} gene(s) has {n_genes // 2} "
-                "frequencies besides the mean; choose fewer, or more genes with n_variable"
+            raise TooMany(
+                f"frequencies to change (n_components) in the transform of {n_genes} gene(s)",
+                self.n_components,
+                n_genes // 2,
+                "choose fewer, or more genes with n_variable",
             )
-            raise ValueError(msg)
         order = np.argsort(group, kind="stable")
         order = order[group[order] >= 0]
         genes = self._variable(expression, n_genes)
@@ -109,31 +110,18 @@ class ScGFT:
         self._expression, self.genes_, self.sds_, self.neighbors_ = expression, genes, sds, neighbors
         return self
 
-    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw each of these rows with other frequencies, float32 of shape (len(rows), n_genes).
-
-        Raises
-        ------
-        RuntimeError
-            If this augmentation is not fitted.
-        """
-        check_fitted(self, "neighbors_")
-        rows = np.asarray(rows)
-        drawn = self._expression.read(rows)
-        group = self._expression.group[rows]
-        grouped = np.flatnonzero(group >= 0)
-        chosen = rows[grouped]
-        original = drawn[np.ix_(grouped, self.genes_)]
+    def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
+        chosen, target = rows[treated], np.ix_(treated, self.genes_)
+        original = drawn[target]
         shuffled = rng.random((len(chosen), self.sds_.shape[1]))
         picked = np.argpartition(shuffled, self.n_components - 1, axis=1)[:, : self.n_components]
-        factors = rng.normal(2, self.sds_[group[grouped, None], picked])
+        factors = rng.normal(2, self.sds_[self._expression.group[chosen, None], picked])
         values = amplify(original, picked + 1, factors)
         if self.n_neighbors:
             values = self._averaged(values + original, chosen)
-        if self._expression.normalize:  # what is normalised already may be negative
+        if self._expression.normalize:  # values that are normalised already may be negative
             values[values < LOWEST] = 0
-        drawn[np.ix_(grouped, self.genes_)] = values
-        return drawn
+        drawn[target] = values
 
     def _variable(self, expression: Expression, n_genes: int) -> np.ndarray:
         """Return the genes of highest variance over all samples, the highest first."""
@@ -170,54 +158,45 @@ class ScGFT:
             return neighbors
         for rows in self._blocks(order, step, "neighbours"):
             values = _read(expression, genes, rows)
-            nearest, who = np.full((len(rows), width), np.inf), np.full((len(rows), width), -1)
-            own = expression.group[rows]
-            candidates = order[np.searchsorted(group, own[0]) : np.searchsorted(group, own[-1], side="right")]
-            for others in _parts(candidates, step):
+            nearest, names = np.full((len(rows), width), np.inf), np.full((len(rows), width), -1)
+            codes = expression.group[rows]
+            candidates = order[np.searchsorted(group, codes[0]) : np.searchsorted(group, codes[-1], side="right")]
+            for block in row_blocks(len(candidates), step):
+                others = candidates[block]
                 distance = _squared_distances(values, _read(expression, genes, others))
-                distance[(own[:, None] != expression.group[others]) | (rows[:, None] == others)] = np.inf
+                distance[(codes[:, None] != expression.group[others]) | (rows[:, None] == others)] = np.inf
                 distance = np.hstack([nearest, distance])
-                names = np.hstack([who, np.broadcast_to(others, (len(rows), len(others)))])
+                names = np.hstack([names, np.broadcast_to(others, (len(rows), len(others)))])
                 best = np.argpartition(distance, width - 1, axis=1)[:, :width]
-                nearest, who = np.take_along_axis(distance, best, 1), np.take_along_axis(names, best, 1)
-            neighbors[rows] = np.where(np.isfinite(nearest), who, -1)
+                nearest, names = np.take_along_axis(distance, best, 1), np.take_along_axis(names, best, 1)
+            neighbors[rows] = np.where(np.isfinite(nearest), names, -1)
         return neighbors
 
     def _averaged(self, total: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Add the neighbours of some rows to the sum of two arrays, and make an average of it."""
+        """Add the neighbours of some rows to the sum of two arrays, and return the average."""
         neighbors = self.neighbors_[rows]
-        there = neighbors >= 0
-        names, column = np.unique(neighbors[there], return_inverse=True)
-        entries = np.ones(column.size), (np.nonzero(there)[0], column)
+        exists = neighbors >= 0
+        names, column = np.unique(neighbors[exists], return_inverse=True)
+        entries = np.ones(column.size), (np.nonzero(exists)[0], column)
         member = sparse.csc_array(entries, shape=(len(rows), max(names.size, 1)))
-        for columns in _parts(np.arange(names.size), _step(self._expression)):
-            total += member[:, columns] @ _read(self._expression, self.genes_, names[columns])
-        return total / (2 + there.sum(axis=1, keepdims=True))
+        for block in row_blocks(names.size, _step(self._expression)):
+            total += member[:, block] @ _read(self._expression, self.genes_, names[block])
+        return total / (2 + exists.sum(axis=1, keepdims=True))
 
     def _blocks(self, rows: np.ndarray, step: int, what: str) -> Iterator[np.ndarray]:
-        """Go through rows in blocks and show how far."""
+        """Yield rows in blocks, with a progress bar."""
         from tqdm.auto import tqdm
 
-        blocks = tqdm(_parts(rows, step), what, unit="block", delay=1, disable=not self.progress_bar)
-        yield from blocks
+        blocks = [*row_blocks(len(rows), step)]
+        for block in tqdm(blocks, what, unit="block", delay=1, disable=not self.progress_bar):
+            yield rows[block]
 
 
 def amplify(values: np.ndarray, frequencies: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Multiply frequencies of each row's discrete Fourier transform, and transform back.
+    """Return real rows (n, g), float64, after multiplying frequencies of their discrete Fourier transforms.
 
-    Parameters
-    ----------
-    values
-        Real values, shape (n, g).
-    frequencies
-        Distinct frequencies from 1 to ``g // 2``, shape (n, c). Half a spectrum holds each once, and so what multiplies
-        a coefficient multiplies its conjugate too.
-    factors
-        What to multiply them by, shape (n, c).
-
-    Returns
-    -------
-    Real values, float64 of shape (n, g).
+    ``frequencies``, shape (n, c), are distinct in each row, from 1 to ``g // 2``. Half a spectrum holds each once, so
+    that a factor (n, c) that multiplies a coefficient multiplies its conjugate too.
 
     Examples
     --------
@@ -231,7 +210,7 @@ def amplify(values: np.ndarray, frequencies: np.ndarray, factors: np.ndarray) ->
 
 def _step(expression: Expression) -> int:
     """Return how many samples are read at a time."""
-    return max(1, min(BLOCK_ROWS, BLOCK_VALUES // expression.n_genes))
+    return min(BLOCK_ROWS, rows_at_once(BLOCK_VALUES, expression.n_genes))
 
 
 def _read(expression: Expression, genes: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -241,7 +220,3 @@ def _read(expression: Expression, genes: np.ndarray, rows: np.ndarray) -> np.nda
 
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T
-
-
-def _parts(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]

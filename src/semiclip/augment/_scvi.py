@@ -1,20 +1,26 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from semiclip.augment._protocol import check_fitted
+from semiclip._arguments import check_choice
+from semiclip.augment._protocol import FittedDraws
 from semiclip.encoders._scvi import SCVIEncoder
+from semiclip.errors import BadValue, IdleArgument, NotCounts
 
 if TYPE_CHECKING:
     from semiclip.augment._protocol import Expression
 
 BATCH = "batch"
+Mode = Literal["mean", "ppc"]
 
 
-class SCVIAugmentation:
+class SCVIAugmentation(FittedDraws):
     """Expression as scVI's decoder gives it back for one draw from its posterior.
+
+    Genes that the encoder does not know stay as they are. The others keep the share of a row's 10,000 counts that they
+    have together.
 
     Parameters
     ----------
@@ -43,15 +49,10 @@ class SCVIAugmentation:
     (3, 8)
     """
 
-    def __init__(
-        self, *, encoder: SCVIEncoder | None = None, mode: Literal["mean", "ppc"] = "mean", **encoder_kwargs: object
-    ) -> None:
-        if mode not in ("mean", "ppc"):
-            msg = f"mode={mode!r} is not one of mean, ppc"
-            raise ValueError(msg)
+    def __init__(self, *, encoder: SCVIEncoder | None = None, mode: Mode = "mean", **encoder_kwargs: Any) -> None:
+        check_choice("mode", mode, Mode)
         if encoder is not None and encoder_kwargs:
-            msg = f"the encoder is already fitted, so {', '.join(encoder_kwargs)} would have no effect"
-            raise TypeError(msg)
+            raise IdleArgument(list(encoder_kwargs), "on an encoder that is fitted already")
         self.encoder, self.mode, self.encoder_kwargs = encoder, mode, encoder_kwargs
 
     def fit(self, expression: Expression, rng: np.random.Generator) -> SCVIAugmentation:
@@ -64,48 +65,34 @@ class SCVIAugmentation:
             augmentation is then as it was.
         """
         if not expression.normalize:
-            msg = "scVI models raw counts, but these values are normalised already; leave this augmentation out"
-            raise ValueError(msg)
+            raise NotCounts((), "normalised already", "leave this augmentation out")
         encoder = self.encoder
         if encoder is None:
             everything = np.arange(len(expression.group))
-            encoder = SCVIEncoder(batch_key=BATCH, rng=rng, **self.encoder_kwargs)  # type: ignore[arg-type]
+            encoder = SCVIEncoder(batch_key=BATCH, rng=rng, **self.encoder_kwargs)
             encoder.fit(expression.adata(everything, BATCH))
         elif encoder.batch_key is not None and list(expression.batch_names) == ["all rows"]:
-            msg = f"the decoder of this encoder is told the batch, obs[{encoder.batch_key!r}]; pass batch_key= as well"
-            raise ValueError(msg)
+            raise BadValue("batch_key", None, f"the batches, which the encoder read in obs[{encoder.batch_key!r}]")
         _, first = np.unique(expression.batch, return_index=True)
-        # which refuses genes and batches that the encoder does not know
-        _denoised(expression, encoder, first, mode=self.mode, rng=rng.spawn(1)[0])
-        self.expression_, self.encoder_ = expression, encoder
+        # a first draw refuses genes and batches that the encoder does not know
+        self._decode(expression, encoder, first, rng.spawn(1)[0])
+        self._expression, self.encoder_ = expression, encoder
         return self
 
-    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Decode one posterior draw of each row; those of group -1 are left as they are.
+    def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
+        if not treated.size:
+            return
+        places = self._expression.genes.get_indexer(
+            self.encoder_.genes_
+        )  # the decoder has an order of genes of its own
+        shared = places >= 0
+        target = np.ix_(treated, places[shared])
+        decoded = self._decode(self._expression, self.encoder_, rows[treated], rng)[:, shared]
+        kept, total = (x.sum(axis=1, keepdims=True, dtype=np.float64) for x in (np.expm1(drawn[target]), decoded))
+        drawn[target] = np.log1p(decoded * np.divide(kept, total, out=np.zeros_like(kept), where=total > 0))
 
-        Genes that the encoder does not know stay as they are as well, and the others keep what they have of a row's
-        10,000 counts together.
-        """
-        check_fitted(self, "encoder_")
-        expression, encoder = self.expression_, self.encoder_
-        out = expression.read(rows)
-        if (treated := np.flatnonzero(expression.group[rows] >= 0)).size:
-            places = expression.genes.get_indexer(encoder.genes_)  # the decoder has an order of genes of its own
-            known = places >= 0
-            where = np.ix_(treated, places[known])
-            decoded = _denoised(expression, encoder, rows[treated], mode=self.mode, rng=rng)[:, known]
-            kept, total = (x.sum(axis=1, keepdims=True, dtype=np.float64) for x in (np.expm1(out[where]), decoded))
-            out[where] = np.log1p(decoded * np.divide(kept, total, out=np.zeros_like(kept), where=total > 0))
-        return out
-
-
-def _denoised(
-    expression: Expression,
-    encoder: SCVIEncoder,
-    rows: np.ndarray,
-    *,
-    mode: Literal["mean", "ppc"],
-    rng: np.random.Generator,
-) -> np.ndarray:
-    adata = expression.adata(rows, encoder.batch_key or BATCH, encoder.layer)
-    return encoder.denoise(adata, mode=mode, rng=rng)
+    def _decode(
+        self, expression: Expression, encoder: SCVIEncoder, rows: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        adata = expression.adata(rows, encoder.batch_key or BATCH, encoder.layer)
+        return encoder.denoise(adata, mode=self.mode, rng=rng)

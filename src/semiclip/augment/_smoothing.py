@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+
+from semiclip._arguments import check_choice
+from semiclip.errors import BadValue
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -13,10 +16,11 @@ Metric = Literal["correlation", "euclidean"]
 
 
 def smooth(x: np.ndarray, *, n_neighbors: int = 10, metric: Metric = "euclidean") -> np.ndarray:
-    r"""Smooth samples over the graph of their nearest neighbours.
+    r"""Return samples smoothed over the graph of their nearest neighbours, shape (n, d), of the type of ``x``.
 
     The result is :math:`D^{-1/2} (A + I) D^{-1/2} X`, where :math:`A_{ij}` is 1 if sample *i* is among the nearest
-    neighbours of *j* or the reverse, else 0, and the diagonal :math:`D` holds the row sums of :math:`A + I`.
+    neighbours of *j* or the reverse, else 0, and the diagonal :math:`D` holds the row sums of :math:`A + I` (Li et al.
+    2023, DOI 10.1186/s12859-023-05558-9).
 
     Parameters
     ----------
@@ -27,19 +31,6 @@ def smooth(x: np.ndarray, *, n_neighbors: int = 10, metric: Metric = "euclidean"
     metric
         Distance between samples: ``euclidean`` or ``correlation``, which is one minus Pearson's. A sample with the
         same value in all columns correlates with nothing, so it has no neighbours and stays as it is.
-
-    Returns
-    -------
-    The smoothed values, shape (n, d), of the type of ``x``.
-
-    Raises
-    ------
-    ValueError
-        If there are not more samples than neighbours, or the metric is unknown.
-
-    References
-    ----------
-    Li et al. 2023, DOI 10.1186/s12859-023-05558-9.
 
     Examples
     --------
@@ -59,18 +50,15 @@ def neighbors(x: np.ndarray, *, n_neighbors: int, metric: Metric) -> sparse.csr_
     from scipy import sparse
     from sklearn.neighbors import kneighbors_graph
 
-    if metric not in get_args(Metric):
-        msg = f"metric={metric!r} is not one of {', '.join(get_args(Metric))}"
-        raise ValueError(msg)
+    check_choice("metric", metric, Metric)
     n, rows, which = len(x), np.arange(len(x)), "samples"
     if metric == "correlation":
         rows, which = np.flatnonzero(np.ptp(x, axis=1) > 0), "samples whose values differ"
-        # of centred rows of length one, Euclidean distance has the order of the correlation distance, and is fast
+        # for centred rows of length one, Euclidean distance has the order of the correlation distance, and is faster
         x = x[rows] - x[rows].mean(axis=1, keepdims=True)
         x /= np.linalg.norm(x, axis=1, keepdims=True)
     if not 1 <= n_neighbors < len(rows):
-        msg = f"n_neighbors={n_neighbors}, but there are {len(rows)} {which}; choose at least 1 and fewer than these"
-        raise ValueError(msg)
+        raise BadValue("n_neighbors", n_neighbors, f"at least 1 and fewer than the {len(rows)} {which}")
     chosen = kneighbors_graph(x, n_neighbors).tocoo()
     graph = sparse.csr_array((chosen.data.astype(x.dtype), (rows[chosen.row], rows[chosen.col])), shape=(n, n))
     return graph.maximum(graph.T)

@@ -1,20 +1,16 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from semiclip.baselines._moments import centred, gram, linear, mean
-from semiclip.baselines._protocol import at_least_one, check_pairs
-
-if TYPE_CHECKING:
-    from typing import Self
+from semiclip._arguments import check_number, check_whole
+from semiclip.baselines._protocol import Arrays, Linear, centre_products, mean_row, sum_products
+from semiclip.errors import NoVariation, TooMany
 
 MOST = 30  # components by default, where there are as many
 
 
-class Cca:
-    """Canonical correlation analysis: the directions of the student that correlate most with some of the teacher.
+class Cca(Linear):
+    """Canonical correlation analysis: the directions of the student that correlate most with directions of the teacher.
 
     If it wins, the linear directions that both modalities share are what matters, and the others are in the way.
 
@@ -30,9 +26,9 @@ class Cca:
     Notes
     -----
     Each variate has its canonical correlation as standard deviation (a little less with regularization), so that
-    cosines count shared directions more. Directions in which a side does not vary are left out. TVN that
-    whitens by the controls of all batches takes out every invertible linear map, so that recall after it only differs
-    from that of :class:`Unimodal` by the directions that are dropped.
+    cosines count shared directions more. Directions in which a side does not vary are left out. TVN that whitens by the
+    controls of all batches takes out every invertible linear map. Recall after it therefore differs from the recall of
+    :class:`Unimodal` only by the directions that are dropped.
 
     References
     ----------
@@ -52,38 +48,28 @@ class Cca:
     """
 
     def __init__(self, *, n_components: int | None = None, regularization: float = 1e-3) -> None:
+        super().__init__()
         if n_components is not None:
-            at_least_one("n_components", n_components)
-        if not 0 <= regularization < np.inf:
-            msg = f"regularization={regularization} must not be negative or infinite"
-            raise ValueError(msg)
+            check_whole("n_components", n_components)
+        check_number("regularization", regularization, least=0)
         self.n_components, self.regularization = n_components, regularization
-        self.fitted: dict[str, np.ndarray] = {}
 
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Find the directions; returns the baseline itself."""
-        check_pairs(student, teacher, key)
-        shift, width = (mean(student), mean(teacher)), student.shape[1]
-        covariance = centred(gram(student, teacher, shift)) / len(student)
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
+        shift, width = (mean_row(student), mean_row(teacher)), student.shape[1]
+        covariance = centre_products(sum_products(student, teacher, shift)) / len(student)
         left = _inverse_root(covariance[:width, :width], self.regularization)
         right = _inverse_root(covariance[width:, width:], self.regularization)
         most = min(left.shape[1], right.shape[1])
-        wanted = min(MOST, most) if self.n_components is None else self.n_components
-        if not 1 <= wanted <= most:
-            msg = (
-                f"n_components={self.n_components}, but there are {most} pairs of directions: over {len(key)} rows of "
-                f"{len(np.unique(key))} keys the student varies in {left.shape[1]} and the teacher in {right.shape[1]}"
-            )
-            raise ValueError(msg)
+        kept = min(MOST, most) if self.n_components is None else self.n_components
+        if not most:
+            raise NoVariation("the rows of the student or of the teacher")
+        if kept > most:
+            sides = f"the student varies in {left.shape[1]} directions and the teacher in {right.shape[1]}"
+            raise TooMany("canonical correlations (n_components)", kept, most, sides)
         vectors, correlations, _ = np.linalg.svd(left.T @ covariance[:width, width:] @ right, full_matrices=False)
-        correlations = correlations[:wanted].clip(max=1)  # rounding errors may lead above
-        weight = left @ vectors[:, :wanted] * correlations
-        self.fitted = {"shift": shift[0], "weight": weight, "offset": np.zeros(wanted), "correlations": correlations}
-        return self
-
-    def transform(self, student: np.ndarray) -> np.ndarray:
-        """Return the canonical variates of each row times their correlations, float32 of shape (m, n_components)."""
-        return linear(self, student)
+        correlations = correlations[:kept].clip(max=1)  # rounding errors may lead above
+        weight = left @ vectors[:, :kept] * correlations
+        return {"shift": shift[0], "weight": weight, "offset": np.zeros(kept), "correlations": correlations}
 
 
 def _inverse_root(covariance: np.ndarray, regularization: float) -> np.ndarray:

@@ -1,29 +1,29 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from semiclip.baselines._protocol import at_least_one, blocks, check_pairs, learned
-
-if TYPE_CHECKING:
-    from typing import Self
+from semiclip._arguments import check_choice, check_whole
+from semiclip._numerics import row_blocks
+from semiclip.baselines._protocol import Arrays, ClosedForm
+from semiclip.errors import TooMany
 
 BLOCK = 1 << 11  # rows whose neighbours' embeddings are in memory at a time
-WEIGHTS = ("uniform", "distance")
+Weights = Literal["uniform", "distance"]
 
 
-class Neighbours:
+class Neighbours(ClosedForm):
     """The mean teacher embedding of the training keys nearest to a row, by the cosine to their mean student embedding.
 
-    If it wins, looking up what the nearest known perturbations look like is enough, and nothing general was learned.
+    If it wins, looking up the images of the nearest known perturbations is enough, and nothing general was learned.
 
     Parameters
     ----------
     n_neighbors
         Keys that are averaged.
     weights
-        ``"uniform"``, or ``"distance"`` for keys that weigh the inverse of their cosine distance.
+        ``"uniform"``, or ``"distance"``, where each key has the inverse of its cosine distance as weight.
 
     References
     ----------
@@ -41,37 +41,31 @@ class Neighbours:
            [5.]], dtype=float32)
     """
 
-    def __init__(self, *, n_neighbors: int = 10, weights: Literal["uniform", "distance"] = "uniform") -> None:
-        at_least_one("n_neighbors", n_neighbors)
-        if weights not in WEIGHTS:
-            msg = f"weights={weights!r} is not one of {', '.join(WEIGHTS)}"
-            raise ValueError(msg)
-        self.n_neighbors, self.weights = n_neighbors, weights
-        self.fitted: dict[str, np.ndarray] = {}
+    width_of: ClassVar[str] = "student"
 
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Average the rows of each key; returns the baseline itself."""
+    def __init__(self, *, n_neighbors: int = 10, weights: Weights = "uniform") -> None:
+        super().__init__()
+        check_whole("n_neighbors", n_neighbors)
+        check_choice("weights", weights, Weights)
+        self.n_neighbors, self.weights = n_neighbors, weights
+
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
         from semiclip.metrics import group_mean
 
-        check_pairs(student, teacher, key)
         names, codes = np.unique(key, return_inverse=True)
         if self.n_neighbors > len(names):
-            msg = f"n_neighbors={self.n_neighbors}, but the training rows have {len(names)} keys to choose from"
-            raise ValueError(msg)
-        self.fitted = {
+            raise TooMany("keys to average (n_neighbors)", self.n_neighbors, len(names))
+        return {
             "student": group_mean(student, codes, len(names)),
             "teacher": group_mean(teacher, codes, len(names)),
         }
-        return self
 
-    def transform(self, student: np.ndarray) -> np.ndarray:
-        """Average the teacher over the keys nearest to each row, float32 of shape (m, D)."""
+    def _apply(self, student: np.ndarray) -> np.ndarray:
         from sklearn.neighbors import KNeighborsRegressor
 
-        fitted = learned(self, student, "student")
         search = KNeighborsRegressor(self.n_neighbors, weights=self.weights, algorithm="brute", metric="cosine")
-        search.fit(fitted["student"], fitted["teacher"])
-        out = np.empty((len(student), fitted["teacher"].shape[1]), dtype=np.float32)
-        for rows in blocks(len(student), BLOCK):
+        search.fit(self.fitted["student"], self.fitted["teacher"])
+        out = np.empty((len(student), self.fitted["teacher"].shape[1]), dtype=np.float32)
+        for rows in row_blocks(len(student), BLOCK):
             out[rows] = search.predict(student[rows].astype(np.float64))
         return out

@@ -1,27 +1,21 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from semiclip.baselines._moments import centred, gram, linear, mean
-from semiclip.baselines._protocol import check_pairs
-
-if TYPE_CHECKING:
-    from typing import Self
+from semiclip.baselines._protocol import Arrays, Linear, centre_products, mean_row, sum_products
+from semiclip.errors import NoVariation
 
 
-class Procrustes:
+class Procrustes(Linear):
     """The student turned into the teacher's space: the best rotation (or reflection), one factor and a shift.
 
-    Principal components are turned, as many as the narrower side has dimensions. If it wins, both spaces have the same
+    It turns principal components, as many as the narrower side has dimensions. If it wins, both spaces have the same
     shape, and distillation only had to find how they lie.
 
     Notes
     -----
-    TVN that whitens by the controls of all batches takes out every invertible linear map. Unless the teacher has fewer
-    dimensions than the student, of which the last components are then lost, recall after it is that of
-    :class:`Unimodal`.
+    TVN that whitens by the controls of all batches takes out every invertible linear map. Recall after it is therefore
+    the recall of :class:`Unimodal`, unless the teacher has fewer dimensions and the student's last components are lost.
 
     References
     ----------
@@ -38,29 +32,18 @@ class Procrustes:
     True
     """
 
-    def __init__(self) -> None:
-        self.fitted: dict[str, np.ndarray] = {}
-
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Find the rotation; returns the baseline itself."""
-        check_pairs(student, teacher, key)
-        shift, width = (mean(student), mean(teacher)), student.shape[1]
-        products = centred(gram(student, teacher, shift))
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
+        shift, width = (mean_row(student), mean_row(teacher)), student.shape[1]
+        products = centre_products(sum_products(student, teacher, shift))
         fewer = min(width, teacher.shape[1])
         left, size = _components(products[:width, :width], fewer)
         right, _ = _components(products[width:, width:], fewer)
         if size == 0:
-            msg = f"the {len(student)} student rows do not vary, so there is nothing to turn"
-            raise ValueError(msg)
+            raise NoVariation(f"the {len(student)} student rows")
         # what scipy.linalg.orthogonal_procrustes does with the rows, from their products
         u, values, vh = np.linalg.svd(left.T @ products[:width, width:] @ right)
         weight = values.sum() / size * left @ u @ vh @ right.T
-        self.fitted = {"shift": shift[0], "weight": weight, "offset": shift[1]}
-        return self
-
-    def transform(self, student: np.ndarray) -> np.ndarray:
-        """Turn each row, float32 of shape (m, D)."""
-        return linear(self, student)
+        return {"shift": shift[0], "weight": weight, "offset": shift[1]}
 
 
 def _components(products: np.ndarray, n_components: int) -> tuple[np.ndarray, float]:

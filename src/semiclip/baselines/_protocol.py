@@ -1,26 +1,32 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from semiclip._numerics import row_blocks
+from semiclip.errors import Mismatch, NotFitted, TooFew, WrongShape
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Self
 
+Arrays = dict[str, np.ndarray]
 BLOCK = 1 << 14  # rows in float64 at a time, so that no such copy of a whole embedding exists
 
 
-@runtime_checkable
-class ClosedForm(Protocol):
+class ClosedForm:
     """What takes the place of a distilled embedding: learned from paired rows, applied to any student rows.
 
     To add one, write it in a file of its own and name it in ``BASELINES``. Options are keyword arguments of
-    ``__init__``, which checks them.
+    ``__init__``, which checks them; ``_learn`` returns what is learned.
     """
 
-    fitted: dict[str, np.ndarray]
-    """All that was learned, empty before; assigning that of another is as good as fitting."""
+    width_of: ClassVar[str] = "shift"
+    """The array of ``fitted`` whose last axis is that of the student's dimensions."""
+
+    def __init__(self) -> None:
+        self.fitted: Arrays = {}
+        """All that was learned, empty before; assigning that of another is as good as fitting."""
 
     def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
         """Learn from finite rows and return the baseline itself.
@@ -41,52 +47,76 @@ class ClosedForm(Protocol):
         ValueError
             If shapes do not fit together, or there are too few keys or dimensions.
         """
-        ...
+        shapes = np.shape(student), np.shape(teacher), np.shape(key)
+        if [len(shape) for shape in shapes] != [2, 2, 1] or len({shape[0] for shape in shapes}) > 1:
+            raise WrongShape("the training data", shapes, "student (n, d), teacher (n, D) and key (n,)")
+        if (n_keys := len(np.unique(key))) < 2:
+            raise TooFew("pairing keys of training rows", n_keys, 2)
+        self.fitted = self._learn(student, teacher, key, rng)
+        return self
 
     def transform(self, student: np.ndarray) -> np.ndarray:
         """Return the embedding of rows (m, d), float32 of shape (m, p), by the options and ``fitted`` alone.
 
         Raises
         ------
-        RuntimeError
+        NotFitted
             If nothing was learned.
-        ValueError
+        Mismatch
             If the rows have another width than those it was learned from.
         """
-        ...
+        if not self.fitted:
+            raise NotFitted(type(self).__name__, "call .fit(student, teacher, key, rng=rng) on the training rows first")
+        width = self.fitted[self.width_of].shape[-1]
+        if student.ndim != 2 or student.shape[1] != width:
+            raise Mismatch("the shape of the student rows", student.shape, ("n", width))
+        return self._apply(student)
+
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
+        raise NotImplementedError
+
+    def _apply(self, student: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
 
 
-def check_pairs(student: np.ndarray, teacher: np.ndarray, key: np.ndarray) -> None:
-    """Refuse rows that do not fit together, or that have a single key."""
-    shapes = np.shape(student), np.shape(teacher), np.shape(key)
-    if [len(shape) for shape in shapes] != [2, 2, 1] or len({shape[0] for shape in shapes}) > 1:
-        msg = f"student (n, d), teacher (n, D) and key (n,) are needed, not {shapes[0]}, {shapes[1]} and {shapes[2]}"
-        raise ValueError(msg)
-    if (n_keys := len(np.unique(key))) < 2:
-        msg = f"a baseline is learned from rows of at least 2 pairing keys, but the {len(key)} row(s) have {n_keys}"
-        raise ValueError(msg)
+class Linear(ClosedForm):
+    """A baseline that learns ``shift`` (d,), ``weight`` (d, p) and ``offset`` (p,) of a linear map."""
+
+    def _apply(self, student: np.ndarray) -> np.ndarray:
+        shift, weight, offset = (self.fitted[name] for name in ("shift", "weight", "offset"))
+        out = np.empty((len(student), weight.shape[1]), dtype=np.float32)
+        for rows in row_blocks(len(student), BLOCK):
+            out[rows] = (student[rows] - shift) @ weight + offset
+        return out
 
 
-def learned(baseline: ClosedForm, student: np.ndarray, width: str) -> dict[str, np.ndarray]:
-    """Return what was learned; ``width`` names the array of it whose last axis is that of the student's dimensions."""
-    fitted = baseline.fitted
-    if not fitted:
-        msg = "this baseline is not fitted; call .fit(student, teacher, key, rng=rng) on the training rows first"
-        raise RuntimeError(msg)
-    n_dimensions = fitted[width].shape[-1]
-    if student.ndim != 2 or student.shape[1] != n_dimensions:
-        msg = f"student has shape {student.shape}, but the baseline was fitted on rows of {n_dimensions} dimensions"
-        raise ValueError(msg)
-    return fitted
+def mean_row(x: np.ndarray) -> np.ndarray:
+    """Return the mean row in float64, shape (d,)."""
+    # relative to the first row, so that a constant dimension has exactly its value as mean and nothing is left of it
+    first = x[0].astype(np.float64)
+    return first + sum((x[rows] - first).sum(axis=0) for rows in row_blocks(len(x), BLOCK)) / len(x)
 
 
-def at_least_one(name: str, number: int) -> None:
-    """Refuse an option that is not a number of things."""
-    if not isinstance(number, int | np.integer) or number < 1:
-        msg = f"{name}={number!r} must be a whole number, at least 1"
-        raise ValueError(msg)
+def sum_products(
+    student: np.ndarray,
+    teacher: np.ndarray,
+    shift: tuple[np.ndarray, np.ndarray],
+    numbers: np.ndarray | None = None,
+) -> np.ndarray:
+    """Sum the products of ``z = (1, student - shift, teacher - shift)`` with itself over rows, or some ``numbers``.
+
+    The sums, float64 of shape (1 + d + D, 1 + d + D), are all that a linear baseline needs, and small whatever the
+    number of rows; those of several sets of rows add up. The shifts (d,) and (D,) are near the means.
+    """
+    width = student.shape[1]
+    total = np.zeros((1 + width + teacher.shape[1],) * 2)
+    for block in row_blocks(len(student) if numbers is None else len(numbers), BLOCK):
+        rows = block if numbers is None else numbers[block]
+        z = np.hstack([np.ones((len(student[rows]), 1)), student[rows] - shift[0], teacher[rows] - shift[1]])
+        total += z.T @ z
+    return total
 
 
-def blocks(n: int, size: int = BLOCK) -> Iterator[slice]:
-    """Cut ``range(n)`` into slices."""
-    return (slice(start, start + size) for start in range(0, n, size))
+def centre_products(total: np.ndarray) -> np.ndarray:
+    """Return the sums about the means of the rows, shape (d + D, d + D), from those about any other point."""
+    return total[1:, 1:] - np.outer(total[1:, 0], total[0, 1:]) / total[0, 0]

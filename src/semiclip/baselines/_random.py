@@ -1,22 +1,20 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from semiclip.baselines._protocol import blocks, check_pairs, learned
+from semiclip._numerics import row_blocks
+from semiclip.baselines._protocol import BLOCK, Arrays, ClosedForm
 
 if TYPE_CHECKING:
-    from typing import Self
-
-# the constants of SplitMix64
-GAMMA, FIRST, SECOND = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)
+    from torch import Tensor
 
 
-class Random:
+class Random(ClosedForm):
     """Independent standard normal values, as many as the teacher has dimensions, that know nothing of the row.
 
-    It shows what a measure gives to chance. If it wins, either the measure or what it is measured on is at fault.
+    It shows what a measure gives to chance. If it wins, either the measure or its data are at fault.
 
     Notes
     -----
@@ -39,41 +37,35 @@ class Random:
     True
     """
 
-    def __init__(self) -> None:
-        self.fitted: dict[str, np.ndarray] = {}
+    width_of: ClassVar[str] = "student_seeds"
 
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Draw a seed for each dimension of either side; returns the baseline itself."""
-        check_pairs(student, teacher, key)
-        self.fitted = {
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
+        return {
             "student_seeds": rng.integers(2**63, size=(student.shape[1],), dtype=np.int64),
             "teacher_seeds": rng.integers(2**63, size=(teacher.shape[1],), dtype=np.int64),
         }
-        return self
 
-    def transform(self, student: np.ndarray) -> np.ndarray:
-        """Return a random vector for each row, float32 of shape (m, D)."""
+    def _apply(self, student: np.ndarray) -> np.ndarray:
+        import torch
         from scipy.special import ndtri
 
-        fitted = learned(self, student, "student_seeds")
-        seeds, hash_seeds = (fitted[name].view(np.uint64) for name in ("teacher_seeds", "student_seeds"))
-        out = np.empty((len(student), seeds.size), dtype=np.float32)
-        for rows in blocks(len(student)):
-            bits = _mix(_hash(student[rows], hash_seeds)[:, None] ^ seeds)
+        from semiclip._counter_rng import state
+
+        seeds, hash_seeds = (torch.from_numpy(self.fitted[name]) for name in ("teacher_seeds", "student_seeds"))
+        out = np.empty((len(student), len(seeds)), dtype=np.float32)
+        for rows in row_blocks(len(student), BLOCK):
+            bits = state(_hash(student[rows], hash_seeds)[:, None] ^ seeds).numpy().view(np.uint64)
             # the middles of 2^53 equal parts of (0, 1), so that neither end is ever drawn
             out[rows] = ndtri(((bits >> 11) + 0.5) * 2.0**-53)
         return out
 
 
-def _hash(x: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+def _hash(x: np.ndarray, seeds: Tensor) -> Tensor:
     """Return 64 bits for each row; seeds of the dimensions (d,) make their order matter."""
+    import torch
+
+    from semiclip._counter_rng import state
+
     values = np.ascontiguousarray(x, dtype=np.float32) + np.float32(0)  # which makes -0.0 the same as 0.0
-    return _mix(_mix(values.view(np.uint32) ^ seeds).sum(axis=1))
-
-
-def _mix(bits: np.ndarray) -> np.ndarray:
-    """Scramble 64 bits as SplitMix64 does."""
-    bits = bits + GAMMA
-    bits = (bits ^ (bits >> 30)) * FIRST
-    bits = (bits ^ (bits >> 27)) * SECOND
-    return bits ^ (bits >> 31)
+    bits = torch.from_numpy(values.view(np.uint32).astype(np.int64))
+    return state(state(bits ^ seeds).sum(dim=1))

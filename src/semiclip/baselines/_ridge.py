@@ -4,18 +4,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from semiclip.baselines._moments import centred, gram, linear, mean
-from semiclip.baselines._protocol import check_pairs
+from semiclip.baselines._protocol import Arrays, Linear, centre_products, mean_row, sum_products
+from semiclip.errors import BadValue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Self
 
 FOLDS = 5
 RELATIVE = 10.0 ** np.arange(-6, 4)  # penalties by default, in units of the mean sum of squares of a dimension
 
 
-class Ridge:
+class Ridge(Linear):
     """Linear regression of the teacher on the student, with a penalty that is chosen on held-out keys.
 
     If it wins, what the teacher can teach is a weighted sum of the student's dimensions, and neither a network nor a
@@ -25,14 +24,14 @@ class Ridge:
     ----------
     alphas
         Penalties to choose from, added to the sums of squares of the student's dimensions as in scikit-learn; by
-        default 10^-6 to 10^3 times the mean of these sums. The one with the least squared error on the rows of held-out
-        keys is kept, in five folds, or fewer where there are fewer keys; one alone is not compared.
+        default 10^-6 to 10^3 times the mean of these sums. The penalty with the least squared error on held-out keys is
+        kept, in five folds, or fewer where there are fewer keys. A single penalty is not compared.
 
     Notes
     -----
-    TVN that whitens by the controls of all batches takes out every invertible linear map. Unless the teacher has fewer
-    dimensions than the student, or the data no more keys, the regression is one, and recall is then that of
-    :class:`Unimodal` whatever the penalty.
+    TVN that whitens by the controls of all batches takes out every invertible linear map. The regression is such a map
+    unless the teacher, or the number of keys, has fewer dimensions than the student. Recall is then the recall of
+    :class:`Unimodal`, whatever the penalty.
 
     References
     ----------
@@ -50,20 +49,17 @@ class Ridge:
     """
 
     def __init__(self, *, alphas: Sequence[float] | None = None) -> None:
+        super().__init__()
         values = np.asarray(RELATIVE if alphas is None else alphas, dtype=np.float64)
         if values.ndim != 1 or not values.size or not (np.isfinite(values) & (values > 0)).all():
-            msg = f"alphas={alphas!r} must be a list of positive numbers, such as (0.1, 1.0, 10.0)"
-            raise ValueError(msg)
+            raise BadValue("alphas", alphas, "a list of positive numbers, such as (0.1, 1.0, 10.0)")
         self.alphas = None if alphas is None else tuple(values.tolist())
-        self.fitted: dict[str, np.ndarray] = {}
 
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Choose the penalty, then regress on all rows; returns the baseline itself."""
-        check_pairs(student, teacher, key)
-        shift = mean(student), mean(teacher)
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
+        shift = mean_row(student), mean_row(teacher)
         width = student.shape[1]
         compare = self.alphas is None or len(self.alphas) > 1
-        folds = [gram(student, teacher, shift, rows) for rows in (_folds(key) if compare else [None])]
+        folds = [sum_products(student, teacher, shift, rows) for rows in (_folds(key) if compare else [None])]
         total = np.sum(folds, axis=0)
         alphas = _relative(total, width) if self.alphas is None else self.alphas
         errors = np.zeros(len(alphas))
@@ -71,17 +67,12 @@ class Ridge:
             errors += [_error(fold, weight) for weight in _regress(total - fold, width, alphas)]
         alpha = alphas[int(errors.argmin())]
         (weight,) = _regress(total, width, [alpha])
-        self.fitted = {
+        return {
             "shift": shift[0],
             "weight": weight[1:],
             "offset": shift[1] + weight[0],
             "alpha": np.array(alpha),
         }
-        return self
-
-    def transform(self, student: np.ndarray) -> np.ndarray:
-        """Predict the teacher of each row, float32 of shape (m, D)."""
-        return linear(self, student)
 
 
 def _folds(key: np.ndarray) -> list[np.ndarray]:
@@ -94,13 +85,13 @@ def _folds(key: np.ndarray) -> list[np.ndarray]:
 
 def _relative(total: np.ndarray, width: int) -> Sequence[float]:
     """Return the penalties that are tried by default."""
-    unit = np.diag(centred(total))[:width].mean()
+    unit = np.diag(centre_products(total))[:width].mean()
     return (RELATIVE * (unit if unit > 0 else 1.0)).tolist()
 
 
 def _regress(total: np.ndarray, width: int, alphas: Sequence[float]) -> list[np.ndarray]:
-    """Return intercepts and weights, shape (1 + d, D), for each penalty, from the sums of :func:`gram`."""
-    products, means = centred(total), total[0, 1:] / total[0, 0]
+    """Return intercepts and weights, shape (1 + d, D), for each penalty, from the sums of :func:`sum_products`."""
+    products, means = centre_products(total), total[0, 1:] / total[0, 0]
     values, vectors = np.linalg.eigh(products[:width, :width])
     target = vectors.T @ products[:width, width:]
     weights = [vectors @ (target / (values.clip(min=0) + alpha)[:, None]) for alpha in alphas]
@@ -108,6 +99,6 @@ def _regress(total: np.ndarray, width: int, alphas: Sequence[float]) -> list[np.
 
 
 def _error(total: np.ndarray, weight: np.ndarray) -> float:
-    """Return the squared error of a prediction, less the sum of squares of the teacher, which is that of zeros."""
+    """Return the squared error of a prediction, less the error of predicting zeros."""
     side = len(weight)
     return float(np.sum(weight * (total[:side, :side] @ weight - 2 * total[:side, side:])))

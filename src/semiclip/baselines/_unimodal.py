@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from semiclip.baselines._protocol import check_pairs, learned
-
-if TYPE_CHECKING:
-    from typing import Self
+from semiclip.baselines._protocol import Arrays, ClosedForm
 
 
-class Unimodal:
+class Unimodal(ClosedForm):
     """The student as it is, which learns nothing from the teacher.
 
     If it wins, distillation has taken away more than it gave.
@@ -29,16 +24,8 @@ class Unimodal:
     True
     """
 
-    def __init__(self) -> None:
-        self.fitted: dict[str, np.ndarray] = {}
+    def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
+        return {"shift": np.zeros(student.shape[1])}
 
-    def fit(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, *, rng: np.random.Generator) -> Self:
-        """Remember the width of ``student``; returns the baseline itself."""
-        check_pairs(student, teacher, key)
-        self.fitted = {"shift": np.zeros(student.shape[1])}
-        return self
-
-    def transform(self, student: np.ndarray) -> np.ndarray:
-        """Return a copy of the rows, float32 of shape (m, d)."""
-        learned(self, student, "shift")
+    def _apply(self, student: np.ndarray) -> np.ndarray:
         return student.astype(np.float32)

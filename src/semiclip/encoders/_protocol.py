@@ -77,12 +77,12 @@ def embedded(encoder: Encoder, adata: AnnData) -> np.ndarray:
 
 @contextmanager
 def warned_once() -> Iterator[None]:
-    """Let each warning of :func:`align` through a single time, for data that are embedded in blocks."""
+    """Let each kind of warning through a single time, for data that are embedded in blocks."""
     seen: set[str] = set()
 
     def new(record: logging.LogRecord) -> bool:
-        known = (message := record.getMessage()) in seen
-        seen.add(message)
+        known = record.msg in seen  # the words without what is filled in
+        seen.add(record.msg)
         return not known
 
     logger.addFilter(new)

@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from semiclip._arguments import check_number, check_whole
-from semiclip.objectives._base import PairLoss
+from semiclip.objectives._protocol import Objective
 from semiclip.objectives._spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Dcca(PairLoss):
+class Dcca(Objective):
     r"""The loss of deep canonical correlation analysis: minus the sum of the canonical correlations of both sides.
 
     These are the singular values of :math:`S_{11}^{-1/2} S_{12} S_{22}^{-1/2}` with the covariances of the mini-batch,
-    :math:`\varepsilon` added to the variances of each side. They are computed in float64 whatever the input. The loss
-    does not see invertible linear maps of either side, so that the embedding need not be like the teacher, row by row.
+    in float64, where :math:`\varepsilon` is added to the variances of each side. Invertible linear maps of either side
+    do not change the loss, so that the embedding need not be like the teacher, row by row.
 
     Of a mini-batch of n rows at least :math:`\max(0, d_1 + d_2 - (n - 1))` canonical correlations are 1 whatever the
     data, so that n must be at least :math:`d_1 + d_2 + 2`. A model therefore keeps few dimensions: its embedding has
@@ -34,11 +34,11 @@ class Dcca(PairLoss):
 
     Notes
     -----
-    The gradient is that of the sum of singular values, :math:`U V^\top`, which stays finite where eigenvalues or
-    singular values are equal. Directions without any variance have no correlation.
+    The gradient is that of the sum of singular values, :math:`U V^\top`. It stays finite where eigenvalues or singular
+    values are equal. Directions without any variance have no correlation.
 
-    The fewer the rows, the more correlated is noise, so that losses of mini-batches of different sizes, such as those
-    of training and validation, do not compare.
+    The fewer the rows, the more correlated is noise: losses of mini-batches of different sizes, such as those of
+    training and validation, do not compare.
 
     References
     ----------
@@ -91,7 +91,7 @@ def correlations(student: Tensor, teacher: Tensor, epsilon: float) -> Tensor:
             root1, root2 = _inverse_root(s11, epsilon), _inverse_root(s22, epsilon)
             u, sigma, vh = torch.linalg.svd(root1 @ s12 @ root2, full_matrices=False)
             left, right = root1 @ u, root2 @ vh.T
-        # the terms of the derivative of each singular value, which cancel out but for that of epsilon
+        # the derivative of each singular value; the values of its terms cancel out but for that of epsilon
         between = (left * (s12 @ right)).sum(dim=0)
         within = (left * (s11 @ left)).sum(dim=0) + (right * (s22 @ right)).sum(dim=0)
         slope = between - sigma / 2 * within
@@ -99,7 +99,7 @@ def correlations(student: Tensor, teacher: Tensor, epsilon: float) -> Tensor:
 
 
 def _inverse_root(covariance: Tensor, epsilon: float) -> Tensor:
-    """Inverse square root of a covariance and ``epsilon``, zero in directions that have neither."""
+    """Return the inverse square root of a covariance plus ``epsilon``, zero in directions that have neither."""
     values, vectors = torch.linalg.eigh(covariance)
     values = values.clamp(min=0) + epsilon
     least = values[-1:] * len(values) * torch.finfo(values.dtype).eps

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from semiclip._arguments import check_choice, check_number
 from semiclip.errors import BadValue
-from semiclip.objectives._base import PairLoss
+from semiclip.objectives._protocol import Objective
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Duplicates = Literal["negative", "mask", "multi_positive"]
 
 
-class SemiClipped(PairLoss):
+class SemiClipped(Objective):
     r"""The contrastive loss of CLIP from student to frozen teacher (paper Algorithm 1).
 
     With :math:`s_{ij} = \cos(h_i, t_j) / \tau` it is the mean over rows of

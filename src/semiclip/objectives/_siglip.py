@@ -8,13 +8,13 @@ from torch import nn
 from torch.nn.functional import normalize, softplus
 
 from semiclip._arguments import check_number
-from semiclip.objectives._base import PairLoss
+from semiclip.objectives._protocol import Objective
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class SigLip(PairLoss):
+class SigLip(Objective):
     r"""The sigmoid loss of SigLIP: each pair of rows is told to belong together or not, without regard to the others.
 
     With :math:`\ell_{ij} = e^{t'} \cos(h_i, t_j) + b` it is

@@ -14,20 +14,10 @@ NonTarget = Literal["exclude", "zero"]
 
 
 def soft_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    r"""Return :math:`T^2 \operatorname{KL}(\sigma(v / T) \,\|\, \sigma(u / T))` of softmaxes, the mean over rows.
+    r"""Return :math:`T^2 \operatorname{KL}(\sigma(v / T) \,\|\, \sigma(u / T))`, the mean over rows.
 
-    The factor keeps gradients of one size whatever the temperature.
-
-    Parameters
-    ----------
-    student_logits, teacher_logits
-        :math:`u` and :math:`v`, of shape (B, C).
-    temperature
-        :math:`T`.
-
-    References
-    ----------
-    Hinton et al. 2015, DOI 10.48550/arXiv.1503.02531.
+    Student logits :math:`u` and teacher logits :math:`v` have shape (B, C). The factor :math:`T^2` keeps gradients of
+    one size whatever the temperature (Hinton et al. 2015, DOI 10.48550/arXiv.1503.02531).
 
     Examples
     --------
@@ -47,19 +37,10 @@ def non_target_divergence(
     *,
     nontarget: NonTarget = "exclude",
 ) -> Tensor:
-    """Return the same divergence of each row (B,) over the classes that are not its label.
+    """Return the same divergence of each row, shape (B,), over the classes that are not its ``label``, shape (B,).
 
-    Parameters
-    ----------
-    student_logits, teacher_logits
-        Of shape (B, C).
-    label
-        The class of each row, of shape (B,).
-    temperature
-        What logits are divided by.
-    nontarget
-        Whether the label leaves the softmax (``"exclude"``), or stays in it with a logit of ``"zero"``. Without the
-        label, one class or two leave nothing to tell, and the divergence is 0.
+    The label leaves the softmax (``"exclude"``), or stays in it with a logit of ``"zero"``. Without the label, one
+    class or two leave nothing to tell, and the divergence is 0.
 
     Examples
     --------
@@ -73,7 +54,7 @@ def non_target_divergence(
     target = label[:, None] == torch.arange(student_logits.shape[1], device=label.device)
     student, teacher = (logits.masked_fill(target, 0) / temperature for logits in (student_logits, teacher_logits))
     if nontarget == "exclude":
-        # the lowest number rather than -inf, of which nothing else would be left with one class, and NaN as gradient
+        # the lowest number rather than -inf: one class alone would leave nothing else, and NaN as gradient
         student, teacher = (x.masked_fill(target, torch.finfo(x.dtype).min) for x in (student, teacher))
     student, teacher = (log_softmax(x, dim=1) for x in (student, teacher))
     if nontarget == "exclude":

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import mse_loss, relu
 
 from semiclip._arguments import check_number
-from semiclip.objectives._base import PairLoss
+from semiclip.objectives._protocol import Objective
 from semiclip.objectives._spec import Spec
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EPSILON = 1e-4  # keeps the slope of a standard deviation finite at zero
 
 
-class Vicreg(PairLoss):
+class Vicreg(Objective):
     r"""The loss of VICReg: nearness to the teacher, kept from collapse by variances and covariances.
 
     It is a weighted sum of three terms: the mean squared difference of the pairs; the mean over dimensions of

@@ -2,34 +2,40 @@ from __future__ import annotations
 
 from inspect import signature
 from itertools import product
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semiclip._checks import arguments, batches, controls, finite_rows, nonempty, own_labels, some, writable
-from semiclip._pairing import columns_of, keys_of
+from semiclip._arguments import check_arguments, check_choice, check_whole
+from semiclip._checks import check_adata, check_finite, check_writable
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip._numerics import row_blocks, rows_at_once
+from semiclip._pairing import key_codes
 from semiclip._provenance import made_by, name_of, record
+from semiclip._views import recorded_views
 from semiclip.augment import AUGMENTATIONS, Expression, ExpressionAugmentation
 from semiclip.encoders import ENCODERS, Encoder
-from semiclip.encoders._protocol import counts, embedded, warned_once
+from semiclip.encoders._protocol import counts, embedded, warn_unless_counts, warned_once
+from semiclip.errors import BadValue, IdleArgument, NameTaken, WrongShape, WrongType, some
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
 BLOCK, BLOCK_VALUES = 4096, 2**24  # samples, and values of theirs, that are dense at a time
 
 
+@document
 def augment(
     adata: AnnData,
     augmentation: str | ExpressionAugmentation,
     *,
     encoder: Encoder,
     pair_on: str | Sequence[str],
-    control: str | Sequence[str] | None,
     perturbation_key: str | None = None,
+    control: str | Sequence[str] | None,
     batch_key: str | None = None,
     split_key: str | None = None,
     n_views: int = 4,
@@ -40,10 +46,10 @@ def augment(
     progress_bar: bool = True,
     **augmentation_kwargs: Any,
 ) -> ExpressionAugmentation:
-    """Augment expression, encode it again, and keep the embeddings as views for training.
+    """Return the fitted augmentation, after augmenting expression, encoding it again and keeping the embeddings.
 
-    The rivals of PEA: where PEA changes an embedding while a model is trained, these change what it is an embedding of.
-    Their views are made once and drawn from by ``train(augment=key_added)``.
+    These are the rivals of PEA: where PEA changes an embedding while a model is trained, they change the expression
+    that is embedded. Their views are made once, and ``train(augment=key_added)`` draws from them.
 
     Parameters
     ----------
@@ -54,23 +60,25 @@ def augment(
         :class:`~semiclip.augment.ExpressionAugmentation` of your own.
     encoder
         The fitted, frozen encoder of the embedding that a model is to be trained on.
-    pair_on, control, perturbation_key, batch_key
-        ``obs`` columns and labels as in :meth:`semiclip.model.SemiClip.setup_mudata`. Samples of one key are a group
-        that an augmentation may mix or generate for; controls are not augmented.
+    pair_on
+        ``obs`` column or columns of the pairing key. Samples of one key are a group that an augmentation may mix or
+        generate for; controls are not augmented.
+    {columns}
     split_key
-        ``obs`` column of what training shall hold out in whole, such as the experiment, as in the setup of the model:
-        its groups are then never mixed. Augmentations with a model of expression (``"scvi"``,
-        ``"mdwgan_gp"``) are fitted on all samples even so, as a frozen encoder is.
+        ``obs`` column whose groups, such as experiments, training holds out whole, as in the setup of the model. They
+        are then never mixed. Augmentations with a model of expression (``"scvi"``, ``"mdwgan_gp"``) are fitted on all
+        samples even so, as a frozen encoder is.
     n_views
         Embeddings of each sample.
     key_added
-        Where in ``obsm`` the views go; by default that of the embedding and the augmentation, such as ``"X_pca_mwo"``.
+        Key of ``obsm`` for the views; by default the names of the embedding and the augmentation, such as
+        ``"X_pca_mwo"``.
     layer
-        Layer that holds the expression; the one that the encoder reads if ``None``. The encoder finds what was drawn
-        in the layer that it reads, or else in ``X``.
+        Layer that holds the expression; ``None`` is the one that the encoder reads. The encoder finds what was drawn in
+        the layer that it reads, or else in ``X``.
     normalize
         Whether expression is counts, which are augmented as log1p of 10,000 counts of each sample and turned back to
-        its own number of counts, or values normalised already; what the encoder reads if ``None``.
+        its own number of counts, or values normalised already. ``None`` is what the encoder reads.
     rng
         Seed of all draws.
     progress_bar
@@ -80,13 +88,13 @@ def augment(
 
     Returns
     -------
-    The fitted augmentation. ``obsm[key_added]`` holds the views, float32 of shape (n_obs, n_views, d), where those of a
-    control are its plain embedding, and ``uns["semiclip"][key_added]["params"]`` how they were made.
+    The fitted augmentation. ``obsm[key_added]`` holds the views side by side, float32 of shape (n_obs, n_views * d);
+    every view of a control is its plain embedding. ``uns["semiclip"][key_added]["params"]`` says how they were made.
 
     Raises
     ------
     KeyError, ValueError, TypeError
-        If the data are not as described or the encoder or the augmentation is none; nothing is written then.
+        If the data are not as described, or the encoder or the augmentation is none. Nothing is written then.
 
     References
     ----------
@@ -95,62 +103,65 @@ def augment(
     Examples
     --------
     >>> import semiclip as scl
-    >>> rna = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
+    >>> rna = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["rna"]
     >>> encoder = scl.pp.encode(rna, encoder="pca", n_components=10)
     >>> keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "control"}
     >>> augmentation = scl.pp.augment(rna, "mwo", encoder=encoder, **keys, batch_key="batch", progress_bar=False)
     >>> rna.obsm["X_pca_mwo"].shape
-    (252, 4, 10)
+    (252, 40)
     """
-    if isinstance(augmentation, str):
-        if augmentation not in AUGMENTATIONS:
-            msg = f"augmentation={augmentation!r} is not one of {some(AUGMENTATIONS)}"
-            raise ValueError(msg)
-        kind = AUGMENTATIONS[augmentation]
-        arguments(kind, augmentation_kwargs, f"augmentation={augmentation!r}")
-        switch = {"progress_bar": progress_bar} if "progress_bar" in signature(kind).parameters else {}
-        name, chosen = augmentation, kind(**{**switch, **augmentation_kwargs})
-    else:
-        name, chosen = name_of(augmentation, AUGMENTATIONS), augmentation
-        if not isinstance(augmentation, ExpressionAugmentation) or isinstance(augmentation, type):
-            msg = f"augmentation is a {name} without fit and draw; pass such an object, or one of {some(AUGMENTATIONS)}"
-            raise TypeError(msg)
-        if augmentation_kwargs:
-            msg = f"the augmentation is made already, so {some(augmentation_kwargs)} would have no effect"
-            raise TypeError(msg)
+    design = Design.of(
+        perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, split_key=split_key
+    )
+    if design.pair_on is None:
+        raise BadValue("pair_on", None, "one or more obs columns")
+    name, chosen = _make(augmentation, augmentation_kwargs, progress_bar=progress_bar)
     if not isinstance(encoder, Encoder) or isinstance(encoder, type | str):
-        msg = f"encoder is a {type(encoder).__name__} without encode(adata); pass what scl.pp.encode returned"
-        raise TypeError(msg)
-    if not isinstance(n_views, Integral) or n_views < 1:
-        msg = f"n_views={n_views!r} is not a whole number of at least 1"
-        raise ValueError(msg)
+        raise WrongType("encoder", type(encoder), "a fitted encoder", "pass what scl.pp.encode returned")
+    check_whole("n_views", n_views)
     key_added = key_added or f"X_{name_of(encoder, ENCODERS)}_{name}"
-    writable(nonempty(adata), key_added)
-    if key_added in adata.obsm and np.ndim(adata.obsm[key_added]) != 3:
-        msg = f"key_added={key_added!r} would overwrite what is no augmented view; choose another name"
-        raise ValueError(msg)
+    check_writable(check_adata(adata), key_added)
+    if key_added in adata.obsm and recorded_views(adata, key_added) is None:
+        raise NameTaken(key_added, "an embedding that is no augmented view")
     layer = getattr(encoder, "layer", None) if layer is None else layer
     normalize = bool(getattr(encoder, "normalize", True)) if normalize is None else normalize
-    batch, batch_names = batches(adata, batch_key)
-    treated = ~controls(adata, perturbation_key, own_labels(adata, perturbation_key, control))
-    group = keys_of(adata, [*columns_of(pair_on), *([split_key] if split_key else [])], treated)
-    expression = Expression(
-        counts(adata, layer), group, batch, adata.var_names, batch_names.tolist(), normalize=normalize
-    )
-    generator = np.random.default_rng(rng)
-    chosen.fit(expression, generator)
+    batch, batch_names = design.batches(adata)
+    treated = ~design.within(adata).controls(adata)
+    group = key_codes(adata, [*design.pair_on, *([split_key] if split_key else [])], treated)
+    values, generator = counts(adata, layer), np.random.default_rng(rng)
     with warned_once():
-        views = _views(adata, expression, chosen, encoder, n_views, generator, progress_bar=progress_bar)
-    finite_rows(views.reshape(adata.n_obs, -1), adata.obs_names, "the views")
+        if normalize:
+            warn_unless_counts(values, adata, layer)  # which knows more than what is augmented and encoded below
+        expression = Expression(values, group, batch, adata.var_names, batch_names.tolist(), normalize=normalize)
+        chosen.fit(expression, generator)
+        views = _draw_views(adata, expression, chosen, encoder, n_views, generator, progress_bar=progress_bar)
+    check_finite(views, adata.obs_names, "the views")
     adata.obsm[key_added] = views
-    keys = {"pair_on": pair_on, "control": control, "perturbation_key": perturbation_key, "batch_key": batch_key}
-    how = {"split_key": split_key, "layer": layer, "normalize": normalize, "n_views": n_views, "rng": rng}
-    params = {"augmentation": name, "encoder": name_of(encoder, ENCODERS), **keys, **how, **augmentation_kwargs}
+    options = {"layer": layer, "normalize": normalize, "n_views": n_views, "rng": rng, **augmentation_kwargs}
+    params = {"augmentation": name, "encoder": name_of(encoder, ENCODERS), **design.params, **options}
     record(adata, key_added, params, **made_by(encoder))
     return chosen
 
 
-def _views(
+def _make(
+    augmentation: str | ExpressionAugmentation, options: Mapping[str, Any], *, progress_bar: bool
+) -> tuple[str, ExpressionAugmentation]:
+    """Return the name of an augmentation, and the augmentation itself."""
+    if isinstance(augmentation, str):
+        check_choice("augmentation", augmentation, AUGMENTATIONS)
+        kind = AUGMENTATIONS[augmentation]
+        check_arguments(kind, options, f"augmentation={augmentation!r}")
+        switch = {"progress_bar": progress_bar} if "progress_bar" in signature(kind).parameters else {}
+        return augmentation, kind(**{**switch, **options})
+    if not isinstance(augmentation, ExpressionAugmentation) or isinstance(augmentation, type):
+        needed = f"one of {some(AUGMENTATIONS)}, or an object with fit and draw"
+        raise WrongType("augmentation", type(augmentation), needed)
+    if options:
+        raise IdleArgument(list(options), "on an augmentation that is made already")
+    return name_of(augmentation, AUGMENTATIONS), augmentation
+
+
+def _draw_views(
     adata: AnnData,
     expression: Expression,
     augmentation: ExpressionAugmentation,
@@ -160,34 +171,30 @@ def _views(
     *,
     progress_bar: bool,
 ) -> np.ndarray:
+    """Return the embeddings of what is drawn, shape (n_obs, n_views * d)."""
+    from anndata import AnnData
     from tqdm.auto import tqdm
 
-    def encoded(rows: np.ndarray, values: Any) -> np.ndarray:
-        return embedded(encoder, _like(adata, rows, values, getattr(encoder, "layer", None)))
+    layer = getattr(encoder, "layer", None)
 
-    one = np.arange(1)
-    views = np.empty((adata.n_obs, n_views, encoded(one, expression.values[one]).shape[1]), dtype=np.float32)
-    size = max(1, min(BLOCK, BLOCK_VALUES // expression.n_genes))
-    for rows in _blocks(np.flatnonzero(expression.group < 0), size):
-        views[rows] = encoded(rows, expression.values[rows])[:, None]
+    def encode(rows: np.ndarray, values: Any) -> np.ndarray:
+        layers = {} if layer is None else {layer: values}
+        return embedded(encoder, AnnData(values, obs=adata.obs.iloc[rows], var=adata.var, layers=layers))
+
+    def blocks(mask: np.ndarray) -> list[np.ndarray]:
+        rows = np.flatnonzero(mask)
+        size = min(BLOCK, rows_at_once(BLOCK_VALUES, expression.n_genes))
+        return [rows[block] for block in row_blocks(len(rows), size)]
+
+    first = np.arange(1)
+    views = np.empty((adata.n_obs, n_views, encode(first, expression.values[first]).shape[1]), dtype=np.float32)
+    for rows in blocks(expression.group < 0):
+        views[rows] = encode(rows, expression.values[rows])[:, None]
     rounding = rng if expression.whole else None
-    blocks = _blocks(np.flatnonzero(expression.group >= 0), size)
-    for view, rows in tqdm([*product(range(n_views), blocks)], disable=not progress_bar or None, desc="augment"):
+    parts = [*product(range(n_views), blocks(expression.group >= 0))]
+    for view, rows in tqdm(parts, disable=not progress_bar or None, desc="augment"):
         drawn = augmentation.draw(rows, rng)
-        if drawn.shape != (needed := (len(rows), expression.n_genes)):
-            msg = f"the augmentation drew shape {drawn.shape} for {len(rows)} samples, but {needed} is needed"
-            raise ValueError(msg)
-        views[rows, view] = encoded(rows, expression.restore(rows, drawn, rounding))
-    return views
-
-
-def _blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return [rows[first : first + size] for first in range(0, len(rows), size)]
-
-
-def _like(adata: AnnData, rows: np.ndarray, values: Any, layer: str | None) -> AnnData:
-    """Make an AnnData of some rows with other values, where the encoder looks for them."""
-    from anndata import AnnData
-
-    layers = {} if layer is None else {layer: values}
-    return AnnData(values, obs=adata.obs.iloc[rows], var=adata.var, layers=layers)
+        if drawn.shape != (shape := (len(rows), expression.n_genes)):
+            raise WrongShape("what the augmentation drew", drawn.shape, f"the genes of each sample, {shape}")
+        views[rows, view] = encode(rows, expression.restore(rows, drawn, rounding))
+    return views.reshape(adata.n_obs, -1)

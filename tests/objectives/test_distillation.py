@@ -1,0 +1,278 @@
+"""Objectives that learn from labels, against their terms as they are written."""
+
+from __future__ import annotations
+
+from math import pi
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax, softmax
+from scipy.stats import entropy, kendalltau
+from torch.nn.functional import cross_entropy, layer_norm, one_hot
+
+from semiclip.objectives import C2kd, Kd, Shake
+
+KINDS = [Kd, Shake, lambda **options: Shake(variant="original", **options), C2kd]
+
+
+def batch(kind, seed=0, n=12, d_student=4, d_teacher=6, c=6, **options):
+    """An objective with heads and a mini-batch, in float64."""
+    torch.manual_seed(seed)
+    objective = kind(**options)
+    objective.set_classes(d_student, d_teacher, c)
+    student, teacher = (3 * torch.randn(n, d, dtype=torch.float64) for d in (d_student, d_teacher))
+    return objective.double(), student, teacher, torch.randint(c, (n,))
+
+
+def logits(objective, student, teacher):
+    """Logits of each head as arrays."""
+    sides = {"student": student, "teacher": teacher}
+    return {name: head(sides[objective.heads_of[name]]).detach().numpy() for name, head in objective.heads.items()}
+
+
+def kd(a, b, t):
+    return t**2 * entropy(softmax(b / t, axis=-1), softmax(a / t, axis=-1), axis=-1)
+
+
+def ce(logits, label):
+    return -log_softmax(logits, axis=1)[np.arange(len(label)), label].mean()
+
+
+def bias_gradients(objective, *data):
+    """Gradients of the biases, which are those of the logits summed over rows."""
+    objective(*data).backward()
+    return {name: head.bias.grad for name, head in objective.heads.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_is_not_taken_in_half_precision(kind):
+    objective, student, teacher, label = batch(kind)
+    objective, student, teacher = objective.float(), student.float(), teacher.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = [objective(student, teacher, label), objective.pretrain(student, teacher, label)]
+    full = [objective(student, teacher, label), objective.pretrain(student, teacher, label)]
+    assert [loss.dtype for loss in losses] == [torch.float32] * 2
+    assert [loss.item() for loss in losses] == pytest.approx([loss.item() for loss in full], rel=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pretraining_is_the_cross_entropy_of_both_sides(kind):
+    objective, *data, label = batch(kind)
+    heads = logits(objective, *data)
+    expected = ce(heads["student_head"], label) + ce(heads["teacher_head"], label)
+    assert objective.pretrain(*data, label).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_a_frozen_teacher_is_only_listened_to(kind):
+    objective, student, teacher, label = batch(kind, alpha=1.0)
+    teacher.requires_grad_()
+    objective(student, teacher, label).backward()
+    assert teacher.grad is None
+    for name, head in objective.heads.items():
+        assert (head.weight.grad is None) == (name == "teacher_head")
+    assert abs(objective(student, teacher, label) - objective(student, teacher.roll(1, 0), label)) > 0.01
+
+
+# ---- KD
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "alpha": 0.5}, {"temperature": 4.0, "alpha": 1.0}])
+def test_kd_equals_cross_entropy_and_the_entropies_of_scipy(options):
+    objective, student, teacher, label = batch(Kd, **options)
+    heads = logits(objective, student, teacher)
+    temperature, alpha = options.get("temperature", 9), options.get("alpha", 10)
+    expected = ce(heads["student_head"], label)
+    expected += alpha * kd(heads["student_head"], heads["teacher_head"], temperature).mean()
+    loss = objective(student, teacher, label)
+    assert loss.shape == ()
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_kd_of_a_student_that_says_the_same_has_only_the_cross_entropy():
+    objective, _, teacher, label = batch(Kd, d_student=6)
+    objective.heads["student_head"].load_state_dict(objective.heads["teacher_head"].state_dict())
+    expected = ce(logits(objective, teacher, teacher)["student_head"], label)
+    assert objective(teacher, teacher, label).item() == pytest.approx(expected, abs=1e-12)
+
+
+# ---- SHAKE
+
+
+def naive_shake(u, v, q, label, *, variant, temperature, alpha, beta, gamma):
+    """The terms as they are written."""
+    if variant == "paper":
+        shadow = beta * kd(q, u, temperature).mean() + kd(q, v, temperature).mean()
+        return gamma * ce(u, label) + alpha * kd(u, q, temperature).mean() + shadow
+    u, v, q = (pi * (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) for x in (u, v, q))
+    online = kd(q, u, temperature).mean() + kd(u, q, temperature).mean() + ce(q, label) + ((q - v) ** 2).mean()
+    return gamma * ce(u, label) + alpha * kd(u, v, temperature).mean() + beta * online
+
+
+@pytest.mark.parametrize("variant", ["paper", "original"])
+@pytest.mark.parametrize("weights", [None, (1.0, 1.0, 1.0), (2.0, 0.3, 0.7), (0.0, 1.0, 0.0), (3.0, 0.0, 0.5)])
+def test_shake_equals_the_terms_as_they_are_written(variant, weights):
+    options = {"variant": variant}
+    if weights:
+        options |= dict(zip(("alpha", "beta", "gamma"), weights, strict=True), temperature=3.0)
+    objective, student, teacher, label = batch(Shake, **options)
+    defaults = {"paper": (9.0, 10.0, 1e-3, 1.0), "original": (4.0, 0.0, 1.0, 1.0)}[variant]
+    options = dict(zip(("temperature", "alpha", "beta", "gamma"), defaults, strict=True)) | options
+    assert all(getattr(objective, name) == value for name, value in options.items())
+    heads = logits(objective, student, teacher)
+    expected = naive_shake(heads["student_head"], heads["teacher_head"], heads["shadow"], label, **options)
+    assert objective(student, teacher, label).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_shake_s_student_and_shadow_learn_nothing_from_what_teaches_the_other():
+    silent, taught = (bias_gradients(*batch(Shake, alpha=a, beta=0.0, gamma=g)) for a, g in ((0.0, 0.0), (10.0, 1.0)))
+    assert (silent["student_head"] == 0).all()
+    assert (taught["student_head"] != 0).any()
+    assert torch.equal(silent["shadow"], taught["shadow"]), "it still learns from the teacher"
+    shadow_alone = bias_gradients(*batch(Shake, alpha=0.0, beta=1.0, gamma=0.0))
+    assert (shadow_alone["student_head"] == 0).all()
+    assert (shadow_alone["shadow"] != 0).any()
+
+
+def test_the_original_shake_s_online_terms_each_have_one_side():
+    """Gradients of both directions as they are derived by hand, through the normalisation of the logits."""
+    objective, student, teacher, label = batch(Shake, variant="original", gamma=0.0)
+    gradients = bias_gradients(objective, student, teacher, label)
+    t, n, heads = 4.0, len(label), logits(objective, student, teacher)
+    u, v, q = (torch.from_numpy(heads[name]).requires_grad_() for name in ("student_head", "teacher_head", "shadow"))
+    nu, nv, nq = (pi * layer_norm(x, x.shape[1:]) for x in (u, v, q))
+    pu, pq = ((x / t).softmax(1).detach() for x in (nu, nq))
+    truth = one_hot(label, 6)
+    on_shadow = t * (pq - pu) / n + (nq.softmax(1) - truth).detach() / n + (2 * (nq - nv) / nq.numel()).detach()
+    (to_u,) = torch.autograd.grad(nu, u, t * (pu - pq) / n)
+    (to_q,) = torch.autograd.grad(nq, q, on_shadow)
+    torch.testing.assert_close(gradients["student_head"], to_u.sum(0))
+    torch.testing.assert_close(gradients["shadow"], to_q.sum(0))
+
+
+def test_the_shadow_begins_as_the_teacher_s_head_and_then_it_is_distillation():
+    objective, student, teacher, label = batch(Shake, beta=0.0)
+    objective.begin()
+    shadow, head = objective.heads["shadow"], objective.heads["teacher_head"]
+    assert torch.equal(shadow.weight, head.weight)
+    assert torch.equal(shadow.bias, head.bias)
+    assert shadow.weight.data_ptr() != head.weight.data_ptr()
+    plain = batch(Kd)[0]
+    plain.heads.load_state_dict({k: x for k, x in objective.heads.state_dict().items() if "shadow" not in k})
+    assert objective(student, teacher, label).item() == pytest.approx(plain(student, teacher, label).item(), rel=1e-12)
+
+
+def test_the_original_shake_does_not_see_the_size_of_logits():
+    objective, student, teacher, label = batch(Shake, variant="original")
+    expected = objective(student, teacher, label).item()
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            parameter *= 50
+    assert objective(student, teacher, label).item() == pytest.approx(expected, rel=1e-3)
+
+
+# ---- C2KD
+
+
+def naive_c2kd(heads, label, *, temperature=2.0, threshold=0.3, nontarget="exclude", average="kept"):
+    """The terms as they are written, and which rows are kept."""
+    label, within, across, kept = label.numpy(), 0, 0, []
+    for side in ("student", "teacher"):
+        u, q = heads[f"{side}_head"], heads[f"{side}_proxy"]
+        within += ce(u, label) + kd(q, u, temperature).mean() + kd(u, q, temperature).mean()
+    for a, b, y in zip(heads["student_proxy"], heads["teacher_proxy"], label, strict=True):
+        kept.append(bool(kendalltau(a, b).statistic > threshold))
+        if not kept[-1]:
+            continue
+        if nontarget == "exclude":
+            a, b = np.delete(a, y), np.delete(b, y)
+        else:
+            a, b = np.where(np.arange(len(a)) == y, 0, a), np.where(np.arange(len(b)) == y, 0, b)
+        across += kd(a, b, temperature) + kd(b, a, temperature)
+    return within + across / max(1, sum(kept) if average == "kept" else len(label)), kept
+
+
+@pytest.mark.parametrize("choices", [("exclude", "kept"), ("exclude", "all"), ("zero", "kept"), ("zero", "all")])
+@pytest.mark.parametrize(("temperature", "threshold"), [(2.0, 0.3), (1.0, 0.0), (4.0, -1.0), (2.0, 1.0)])
+@pytest.mark.parametrize("seed", range(2))
+def test_c2kd_equals_the_terms_as_they_are_written(choices, temperature, threshold, seed):
+    options = {"temperature": temperature, "threshold": threshold, "nontarget": choices[0], "average": choices[1]}
+    objective, student, teacher, label = batch(C2kd, seed, **options)
+    expected, kept = naive_c2kd(logits(objective, student, teacher), label, **options)
+    assert sum(kept) == {1: 0, -1: 12}.get(threshold, sum(kept))
+    assert objective(student, teacher, label).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_c2kd_keeps_some_rows_by_default_and_not_all():
+    objective, student, teacher, label = batch(C2kd)
+    expected, kept = naive_c2kd(logits(objective, student, teacher), label)
+    assert 0 < sum(kept) < 12
+    assert objective(student, teacher, label).item() == pytest.approx(expected, rel=1e-12)
+
+
+def across(label, proxies, **options):
+    """What the agreement of proxies adds to the loss, and its gradients by their logits."""
+    losses = {}
+    n_classes = proxies[0].shape[1]
+    proxies = [proxy.clone().requires_grad_() for proxy in proxies]
+    for threshold in (options.pop("threshold"), 1.0):  # of which the second keeps no row
+        objective = C2kd(threshold=threshold, **options).double()
+        objective.set_classes(2 * n_classes, 2 * n_classes, n_classes)
+        for i, name in enumerate(("head", "proxy")):  # heads and proxies that read logits from the embedding
+            for side in ("student", "teacher"):
+                head = objective.heads[f"{side}_{name}"].double()
+                torch.nn.init.zeros_(head.bias)
+                with torch.no_grad():
+                    head.weight.copy_(torch.eye(2 * n_classes)[i * n_classes : (i + 1) * n_classes])
+        sides = [torch.cat([torch.zeros_like(proxy), proxy], dim=1) for proxy in proxies]
+        losses[threshold] = objective(*sides, label)
+    loss = next(iter(losses.values())) - losses[1.0]
+    return loss.item(), torch.autograd.grad(loss, proxies)
+
+
+def test_c2kd_s_rows_that_agree_have_gradients_and_no_label_has():
+    objective, student, teacher, label = batch(C2kd)
+    heads = logits(objective, student, teacher)
+    _, kept = naive_c2kd(heads, label)
+    _, gradients = across(
+        label, [torch.from_numpy(heads[f"{side}_proxy"]) for side in ("student", "teacher")], threshold=0.3
+    )
+    for gradient in gradients:
+        assert (gradient.abs().sum(dim=1) > 1e-12).tolist() == kept
+        assert gradient[torch.arange(12), label].abs().max() < 1e-12
+
+
+def test_c2kd_of_two_classes_has_nothing_but_the_label_and_its_complement():
+    proxies, label = torch.randn(2, 12, 2, dtype=torch.float64), torch.arange(12) % 2
+    loss, gradients = across(label, [*proxies], threshold=-1.0)
+    assert loss == pytest.approx(0, abs=1e-12)
+    assert all(gradient.abs().max() < 1e-12 for gradient in gradients)
+    assert across(label, [*proxies], threshold=-1.0, nontarget="zero")[0] > 0.01
+
+
+def test_c2kd_s_constant_logits_do_not_agree_even_at_the_lowest_threshold():
+    objective, student, teacher, label = batch(C2kd, threshold=-1.0)
+    for parameter in objective.heads["student_proxy"].parameters():
+        torch.nn.init.zeros_(parameter)
+    loss = objective(student, teacher, label)
+    loss.backward()
+    expected, _ = naive_c2kd(logits(objective, student, teacher), label, threshold=1.0)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    assert all(parameter.grad.isfinite().all() for parameter in objective.parameters())
+
+
+def test_each_divergence_of_c2kd_teaches_one_side():
+    """Gradients of the biases as they are derived by hand."""
+    objective, student, teacher, label = batch(C2kd, threshold=1.0)
+    student.requires_grad_()
+    teacher.requires_grad_()
+    gradients = bias_gradients(objective, student, teacher, label)
+    heads = {name: torch.from_numpy(array) for name, array in logits(objective, student, teacher).items()}
+    for side in ("student", "teacher"):
+        head, proxy = heads[f"{side}_head"], heads[f"{side}_proxy"]
+        apart = 2 * ((head / 2).softmax(1) - (proxy / 2).softmax(1))
+        torch.testing.assert_close(gradients[f"{side}_head"], (head.softmax(1) - one_hot(label, 6) + apart).mean(0))
+        torch.testing.assert_close(gradients[f"{side}_proxy"], -apart.mean(0))
+    assert all(value.grad.abs().sum() > 0 for value in (student, teacher, *objective.parameters()))
+    assert cross_entropy(heads["student_head"], label).item() == pytest.approx(ce(heads["student_head"], label))
