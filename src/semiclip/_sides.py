@@ -13,7 +13,7 @@ from semiclip._design import STUDENT
 from semiclip._pairing import key_codes, pair_rows, pair_rows_in_place
 from semiclip._provenance import recorded_fingerprint
 from semiclip._views import split_views
-from semiclip.errors import BadValue, Mismatch, Refused, WrongShape
+from semiclip.errors import BadValue, Mismatch, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -196,11 +196,8 @@ def read_views(student: AnnData, keys: Sequence[str], rep: str, design: Design, 
     control = design.within(student).controls(student)
     arrays = []
     for key in keys:
-        views, values = split_views(student, key), read_representation(student, rep, "student_rep")
-        mend = "make them again by scl.pp.augment with the encoder of that embedding"
-        if views.shape[2] != values.shape[1]:
-            needed = f"(n_obs, n_views * {values.shape[1]}), views of obsm[{rep!r}]"
-            raise WrongShape(f"obsm[{key!r}]", student.obsm[key].shape, needed, mend)
+        values = read_representation(student, rep, "student_rep")
+        views, mend = split_views(student, key, values.shape[1]), "make them again by scl.pp.augment"
         check_finite(views.reshape(student.n_obs, -1), student.obs_names, f"obsm[{key!r}]")
         fingerprints = {recorded_fingerprint(student, name) for name in (key, rep)} - {None}
         # views of controls are the controls themselves, which tells whether the embedding is still the same

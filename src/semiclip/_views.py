@@ -48,15 +48,19 @@ def split_views(adata: AnnData, key: str, width: int | None = None) -> np.ndarra
     if key not in adata.obsm:
         raise MissingEntry(key, adata.obsm, way_out=WAY_OUT)
     values = np.asarray(adata.obsm[key])
-    params: Any = adata.uns
-    for name in ("semiclip", key, "params"):
-        params = params.get(name, {}) if isinstance(params, Mapping) else {}
-    recorded = params.get("n_views")
+    recorded, n_columns = recorded_views(adata, key), values.shape[-1]
     if width is None and recorded is None:
-        raise MissingEntry("n_views", params, f"uns['semiclip'][{key!r}]['params']", way_out=WAY_OUT)
-    n_columns = values.shape[-1]
-    d = n_columns // int(recorded) if width is None else width
-    n_views = n_columns // d if recorded is None else int(recorded)
+        raise MissingEntry("n_views", [], f"uns['semiclip'][{key!r}]['params']", way_out=WAY_OUT)
+    d = width or n_columns // (recorded or 1)
+    n_views = recorded or n_columns // d
     if values.ndim != 2 or n_views == 0 or n_columns != n_views * d:
         raise WrongShape(f"obsm[{key!r}]", values.shape, f"(n_obs, n_views · {d}), whole views", WAY_OUT)
     return values.reshape(len(values), n_views, d)
+
+
+def recorded_views(adata: AnnData, key: str) -> int | None:
+    """Return how many views ``obsm[key]`` is recorded to hold, or ``None`` if it is no augmented view."""
+    entry: Any = adata.uns
+    for name in ("semiclip", key, "params", "n_views"):
+        entry = entry.get(name) if isinstance(entry, Mapping) else None
+    return None if entry is None else int(entry)

@@ -13,7 +13,7 @@ from semiclip._design import STUDENT, TEACHER
 from semiclip._sides import pair_sides, read_groups, read_labels, read_views
 from semiclip.correction import PEA
 from semiclip.correction._augmentation import Augmentation
-from semiclip.correction._correct import short_of_controls
+from semiclip.correction._correct import find_short_batches
 from semiclip.encoders._protocol import Trainable
 from semiclip.errors import Conflict, NoData
 from semiclip.model._base import MODEL_RIDGE, RENAMED, PairedModel, check_training_arguments
@@ -373,7 +373,7 @@ class SemiClip(PairedModel):
     def _plan_augmentation(self, pea: PEA, student: SideArrays) -> Callable[..., Augmentation]:
         """Return what makes the augmentation once the device is known; too few controls are refused now."""
         fallback, names = self._specs[STUDENT].fallback, student.batch_names
-        short_of_controls(student.batch, student.reference, fallback, names, at_least=pea.min_controls)
+        find_short_batches(student.batch, student.reference, fallback, names, at_least=pea.min_controls)
 
         def augmentation(seed: int, device: torch.device, n_batches: int) -> Augmentation:
             return Augmentation(
