@@ -36,10 +36,20 @@ def _published(n: int = 6, *, seed: int = 0, matrix=np.asarray, prefix: str = "c
     )
 
 
+def _write_parts(folder, **arguments):
+    for name in PARTS:
+        _published(prefix=name, **arguments).write_h5ad(folder / name)
+
+
+def _dense(matrix) -> np.ndarray:
+    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
+
+
 @pytest.mark.parametrize("name", LOADERS)
 def test_obs_gets_the_names_of_the_package(own, name):
     raw = _published()
     raw.write_h5ad(own / name)
+    assert not LOADERS[name](backed=False).isbacked
     adata = LOADERS[name]()
     assert adata.isbacked
     assert adata.obs["perturbation"].tolist() == ["control", "TP53", "MDM2"] * 2
@@ -74,19 +84,8 @@ def test_a_backed_object_goes_to_memory_with_its_new_names(own, matrix, tmp_path
     pd.testing.assert_frame_equal(ad.read_h5ad(tmp_path / "again.h5ad").obs, whole.obs, check_categorical=False)
 
 
-def test_not_backed(own):
-    _published().write_h5ad(own / "replogle_2022.h5ad")
-    adata = replogle_rpe1(backed=False)
-    assert not adata.isbacked
-    assert isinstance(adata.X, np.ndarray)
-
-
-def _dense(matrix) -> np.ndarray:
-    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
-
-
 @pytest.mark.parametrize("matrix", [np.asarray, sparse.csr_matrix])
-def test_parts_are_joined_in_order(own, matrix, tmp_path, monkeypatch):
+def test_parts_are_joined_in_order(own, matrix, web, monkeypatch):
     monkeypatch.setattr("semiclip.datasets._join_parts._BLOCK", 40)  # a row or two at a time
     parts = [_published(n, seed=n, matrix=matrix, prefix=f"part{n}_") for n in (5, 1, 7)]
     parts[1].obs["gene_name"] = pd.Categorical(["CDK1"])
@@ -105,41 +104,42 @@ def test_parts_are_joined_in_order(own, matrix, tmp_path, monkeypatch):
     assert adata.obs["is_control"].dtype == bool
     assert adata.obs["perturbation"].tolist()[:6] == ["control", "TP53", "MDM2", "control", "TP53", "CDK1"]
     assert adata.var["published_name"].tolist() == parts[0].var_names.tolist()
-    assert len(list((tmp_path / "cache").rglob("*"))) == 2  # a folder and the joined file
+    assert len(web.files()) == 1  # the joined one
 
 
-def test_parts_are_joined_once_and_again_when_they_change(own, tmp_path):
-    for name in PARTS:
-        _published(prefix=name).write_h5ad(own / name)
-    replogle_rpe1().file.close()
-    (first,) = (tmp_path / "cache").rglob("*.h5ad")
-    stamp = first.stat().st_mtime_ns
-    replogle_rpe1().file.close()
-    assert first.stat().st_mtime_ns == stamp
+def test_parts_are_joined_once_and_again_when_they_change(own, web):
+    _write_parts(own)
+    assert replogle_rpe1(backed=False).n_obs == 18
+    (joined,) = web.cache.rglob("*.h5ad")
+    stamp = joined.stat().st_mtime_ns
+    assert replogle_rpe1(backed=False).n_obs == 18
+    assert joined.stat().st_mtime_ns == stamp
     _published(9, prefix="other").write_h5ad(own / PARTS[2])
-    adata = replogle_rpe1()
-    assert adata.n_obs == 6 + 6 + 9
-    adata.file.close()
+    assert replogle_rpe1(backed=False).n_obs == 21
 
 
-def test_parts_that_do_not_belong_together(own, tmp_path, refuses):
-    for name in PARTS:
-        _published(prefix=name).write_h5ad(own / name)
+def test_parts_that_do_not_belong_together(own, web, refuses):
+    _write_parts(own)
     _published()[:, ::-1].copy().write_h5ad(own / PARTS[1])
     with refuses(errors.Refused, items=[own / PARTS[0], own / PARTS[1]]):
         replogle_rpe1()
     _published(matrix=sparse.csr_matrix).write_h5ad(own / PARTS[1])
     with refuses(errors.Mismatch, got=["array", "csr_matrix"]):
         replogle_rpe1()
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+    assert web.files() == []
 
 
 def test_names_that_repeat_are_made_unique(own):
     for name in PARTS:
         _published(2).write_h5ad(own / name)
-    adata = replogle_rpe1()
-    assert adata.obs_names.tolist() == ["cell0", "cell1", "cell0-1", "cell1-1", "cell0-2", "cell1-2"]
-    adata.file.close()
+    assert replogle_rpe1(backed=False).obs_names.tolist() == [
+        "cell0",
+        "cell1",
+        "cell0-1",
+        "cell1-1",
+        "cell0-2",
+        "cell1-2",
+    ]
 
 
 def test_controls_by_label_by_flag_and_by_argument(own):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,9 +64,6 @@ def test_orfs(orfs):
     assert treated["construct"].nunique() == 324
     assert (treated["perturbation"].astype(str) == treated["pert_mfc_desc"].astype(str)).all()
     assert (treated["allele"].str.split("_").str[0] == treated["perturbation"].astype(str)).mean() > 0.99
-
-
-def test_orf_controls(orfs):
     controls = orfs.obs[orfs.obs["perturbation"] == "control"]
     assert (controls["pert_type"] != "trt_oe").all()
     assert set(controls["pert_mfc_desc"]) == {"EGFP", "LACZ", "LUCIFERASE", "UnTrt"}
@@ -106,20 +102,3 @@ def test_genes_are_shared(compounds, orfs):
     assert set(genes) == set(orfs.var_names)
     # as published 976 are, since R writes these two with a dot
     assert [gene for gene in genes if "-" in gene] == ["HLA-DMA", "HLA-DRA"]
-    assert (orfs[:, genes].var_names == genes).all()
-
-
-def test_compounds_round_trip(compounds, through_h5mu):
-    again = through_h5mu(compounds)
-    for name in ("rna", "image"):
-        np.testing.assert_array_equal(again[name].X, compounds[name].X)
-        pd.testing.assert_frame_equal(again[name].obs, compounds[name].obs)
-        assert again[name].var_names.equals(compounds[name].var_names)
-
-
-def test_orfs_round_trip(orfs, tmp_path):
-    orfs.write_h5ad(tmp_path / "orfs.h5ad")
-    again = anndata.read_h5ad(tmp_path / "orfs.h5ad")
-    np.testing.assert_array_equal(again.X, orfs.X)
-    pd.testing.assert_frame_equal(again.obs, orfs.obs)
-    assert again.var_names.equals(orfs.var_names)
