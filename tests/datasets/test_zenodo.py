@@ -128,6 +128,20 @@ def test_what_cannot_be_had(web, own, contents, page, answer, refuses):
     assert web.files() == []
 
 
+def test_a_refusal_between_the_list_and_the_file(web, contents, monkeypatch, refuses):
+    web.publish(RECORDS[0], {NAME: contents[0]})
+    answers = [web.pages[LISTS[0]], b'{"status": 429, "message": "too many requests"}']
+
+    def get(url, **kwargs):
+        if url == LISTS[0]:
+            web.pages[url] = answers.pop(0)
+        return web.get(url, **kwargs)
+
+    monkeypatch.setattr("requests.get", get)
+    with refuses(errors.DownloadFailed, what=NAME):
+        l1000_crispr()
+
+
 def test_the_bar_can_be_hidden(web, contents, capsys):
     web.publish(RECORDS[0], {NAME: contents[0]})
     for shown in (True, False):

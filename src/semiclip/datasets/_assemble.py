@@ -34,7 +34,7 @@ def make_adata(values: Any, *, obs: Mapping[str, Any], obs_names: Any, var_names
     columns = {key: pd.Categorical(array) if array.dtype.kind == "U" else array for key, array in arrays.items()}
     frame = pd.DataFrame(columns, index=pd.Index(_as_plain(obs_names)))
     var = pd.DataFrame(index=pd.Index(_as_plain(var_names)))
-    with _ignore_inner_deprecations():
+    with silence_mudata():
         return AnnData(np.asarray(values, dtype=np.float32), obs=frame, var=var)
 
 
@@ -48,19 +48,13 @@ def make_mudata(**modalities: AnnData) -> MuData:
 
 @contextmanager
 def silence_mudata() -> Iterator[None]:
-    """Make or write a MuData without the warnings that concern nobody but its own developers."""
+    """Make or write an AnnData or MuData without the warnings that concern nobody but their own developers."""
     import mudata
 
     # before 0.4 mudata copied the columns to mdata.obs, and warned that it would stop to
     options = mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
-    with options, _ignore_inner_deprecations():
-        yield
-
-
-@contextmanager
-def _ignore_inner_deprecations() -> Iterator[None]:
-    """Ignore what pandas tells anndata and mudata: with pandas 3.1, making either object uses deprecated options."""
-    with warnings.catch_warnings():
+    with options, warnings.catch_warnings():
+        # both packages use options that pandas 3 deprecates
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(anndata|mudata)\b")
         yield
 

@@ -39,10 +39,9 @@ def replogle_rpe1(
 ) -> AnnData:
     """Single RPE1 cells under CRISPR interference of essential genes (Replogle et al. 2022): the large test of shift.
 
-    On first use the file is downloaded from Zenodo; an interrupted download starts again. The file is published in
-    three parts, which are then joined into one file in the cache, so that the disk needs twice the size of the parts.
-    To free it, move the joined file to ``SEMICLIP_DATA_DIR`` under the name ``replogle_2022.h5ad`` and remove the
-    parts.
+    On first use three parts are downloaded from Zenodo and joined into one file in the cache, so that the disk needs
+    twice their size. An interrupted download starts again. To free the disk, move the joined file to
+    ``SEMICLIP_DATA_DIR`` under the name ``replogle_2022.h5ad`` and remove the parts.
 
     Parameters
     ----------
@@ -91,8 +90,8 @@ def replogle_rpe1(
     anything.
 
     The MD5 is checked after the download; afterwards a file in the cache is trusted, since reading it all takes
-    minutes. A file of the published name in ``SEMICLIP_DATA_DIR`` is taken as it is, be it ``replogle_2022.h5ad`` or
-    the parts ``replogle_2022_part1.h5ad`` to ``…_part3.h5ad``.
+    minutes. Files in ``SEMICLIP_DATA_DIR`` are taken as they are: ``replogle_2022.h5ad`` or the parts
+    ``replogle_2022_part1.h5ad`` to ``…_part3.h5ad``.
 
     References
     ----------
@@ -127,8 +126,7 @@ def l1000_crispr(
 ) -> AnnData:
     """L1000 expression under CRISPR knock-out in many cell lines (LINCS, Subramanian et al. 2017).
 
-    On first use the file is downloaded from Zenodo, like that of :func:`replogle_rpe1`; an interrupted download starts
-    again.
+    On first use the file is downloaded from Zenodo; an interrupted download starts again.
 
     Parameters
     ----------
@@ -155,20 +153,15 @@ def l1000_crispr(
 
     Raises
     ------
-    KeyError
-        If a column, or the file in the records, does not exist.
-    ValueError
-        If the controls are not found, a treated row has no gene, a row no batch, or a file is not the published one.
-    OSError
-        If a file is neither in ``SEMICLIP_DATA_DIR`` nor can be downloaded or stored.
+    KeyError, ValueError, OSError
+        As :func:`replogle_rpe1`.
 
     Notes
     -----
     The code of ``valence-labs/Tx-Evaluation`` calls the file ``crispr_l1000.h5ad`` and its README ``l1000_crispr``: a
-    file of either name is taken. Its settings for this set name the same columns as for :func:`replogle_rpe1`. The
-    paper on distillation that evaluates on these data (arXiv:2505.21317) counts 443,000 bulk samples, 31 cell types
-    and 5,157 knocked-out genes. None of this was checked on the file. For checksum and licence see
-    :func:`replogle_rpe1`.
+    file of either name is taken. The code reads the same columns as for :func:`replogle_rpe1`. The paper on
+    distillation that evaluates on these data (arXiv:2505.21317) counts 443,000 bulk samples, 31 cell types and 5,157
+    knocked-out genes. None of this was checked on the file. For the licence see the pages of the records.
 
     References
     ----------

@@ -17,9 +17,9 @@ DATA_DIR = "SEMICLIP_DATA_DIR"
 def fetch(name: str) -> Path:
     """Path of a public file, which is downloaded if it is not on this machine.
 
-    The file is looked for in the folder that the environment variable ``SEMICLIP_DATA_DIR`` names, then in the cache
-    (``pooch.os_cache("semiclip")``). Otherwise it is downloaded into the cache from a pinned commit. Wherever it lies,
-    its SHA-256 must be the published one. ``TQDM_DISABLE=1`` in the environment hides the progress bar.
+    The folder that the environment variable ``SEMICLIP_DATA_DIR`` names is searched first, then the cache
+    (``pooch.os_cache("semiclip")``). A file that is in neither is downloaded into the cache from a pinned commit. The
+    SHA-256 must always be the published one. ``TQDM_DISABLE=1`` in the environment hides the progress bar.
 
     Parameters
     ----------
@@ -37,8 +37,7 @@ def fetch(name: str) -> Path:
     KeyError
         If no file has this name.
     ValueError
-        If the checksum of the downloaded file is wrong, or of the file in ``SEMICLIP_DATA_DIR``, which is never
-        replaced.
+        If a checksum is wrong. A file in ``SEMICLIP_DATA_DIR`` is never replaced.
     OSError
         If the file cannot be downloaded or stored. The cache never holds a part of a file.
 
@@ -81,10 +80,15 @@ def download(cache: Pooch, name: str, downloader: Any = None) -> Path:
     """Return the path of a file in a cache, which pooch moves there only after the checksum proved right."""
     try:
         return Path(cache.fetch(name, downloader=downloader, progressbar=True))
-    except OSError as error:
-        raise DownloadFailed(name, cache.get_url(name), str(error), describe_storage(name)) from error
+    except (OSError, KeyError) as error:
+        raise DownloadFailed(name, cache.get_url(name), explain(error), describe_storage(name)) from error
     except ValueError as error:
         raise DamagedFile(name, str(error), describe_storage(name)) from error
+
+
+def explain(error: Exception) -> str:
+    """Return the reason of an error; a KeyError of pooch is a refusal of Zenodo, which lists no files."""
+    return f"no {error} in the answer, as if the server was busy" if isinstance(error, KeyError) else str(error)
 
 
 def describe_storage(name: str) -> str:

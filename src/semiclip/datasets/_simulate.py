@@ -50,7 +50,7 @@ def simulate(
     difficulty: Literal["easy", "medium", "hard"] = "medium",
     rng: int | np.random.Generator | None = None,
 ) -> Study:
-    r"""Simulate a weakly paired study with known truth.
+    r"""A simulated weakly paired study with known truth.
 
     Each perturbation :math:`p` moves pathways by :math:`a_p \in \mathbb{R}^P`, which both modalities show, and has
     effects of its own in each: :math:`f_p, g_p \sim N(0, I)`.
@@ -106,17 +106,14 @@ def simulate(
     >>> study.mdata["rna"].n_obs, study.mdata["image"].obsm["X_image"].shape[1], len(study.relationships)
     (432, 8, 36)
     """
-    for name, size, least in (
-        ("n_compounds", n_compounds, 1),
-        ("n_pathways", n_pathways, 3),
-        ("n_knockouts", n_knockouts, 2 * n_pathways),  # two of each pathway make the smallest relationship
-        ("n_genes", n_genes, n_knockouts),
-        ("n_image_features", n_image_features, 1),
-        ("n_batches", n_batches, 1),
-        ("n_knockout_batches", n_knockout_batches, 1),
-        ("n_controls", n_controls, 2),  # a batch correction needs as many
-    ):
-        check_whole(name, size, least)
+    check_whole("n_compounds", n_compounds)
+    check_whole("n_pathways", n_pathways, 3)
+    check_whole("n_knockouts", n_knockouts, 2 * n_pathways)  # a relationship takes two knockouts of a pathway
+    check_whole("n_genes", n_genes, n_knockouts)
+    check_whole("n_image_features", n_image_features)
+    check_whole("n_batches", n_batches)
+    check_whole("n_knockout_batches", n_knockout_batches)
+    check_whole("n_controls", n_controls, 2)  # a batch correction takes two controls
     if not len(doses):
         raise BadValue("doses", doses, "one or more positive numbers")
     for dose in doses:
@@ -130,15 +127,15 @@ def simulate(
     response = np.asarray(doses) / (np.asarray(doses) + np.exp(rng.normal(size=(n_compounds, 1))))
     activity = _draw_compound_activity(rng, n_compounds, n_pathways, strength)
     treated = pd.DataFrame({"perturbation": np.repeat(compounds, len(doses)), "dose": np.tile(doses, n_compounds)})
-    mdata = world.measure(treated, (activity, response), "", n_batches, n_controls, n_replicates=(4, 3))
+    mdata = world.measure("", treated, activity, response, n_batches, n_controls, (4, 3))
 
     pathway = np.arange(n_knockouts) % n_pathways
     genes = _name("gene", n_genes)[:n_knockouts]
     activity = 0.1 * rng.normal(size=(n_knockouts, n_pathways))
     activity[np.arange(n_knockouts), pathway] += strength * rng.uniform(0.5, 1.5, n_knockouts)
     treated = pd.DataFrame({"perturbation": genes, "dose": 0.0, "pathway": _name("pathway", n_pathways)[pathway]})
-    effects = activity, np.ones((n_knockouts, 1))
-    knockouts = world.measure(treated, effects, "ko_", n_knockout_batches, n_controls, n_replicates=(6, 6))
+    response = np.ones((n_knockouts, 1))
+    knockouts = world.measure("ko_", treated, activity, response, n_knockout_batches, n_controls, (6, 6))
     first, second = np.triu_indices(n_knockouts, 1)
     together = pathway[first] == pathway[second]
     pairs = {"database": "pathways", "gene_a": genes[first[together]], "gene_b": genes[second[together]]}
@@ -193,17 +190,16 @@ class _World:
 
     def measure(
         self,
-        treated: pd.DataFrame,
-        effects: tuple[np.ndarray, np.ndarray],
         prefix: str,
+        treated: pd.DataFrame,
+        activity: np.ndarray,
+        response: np.ndarray,
         n_batches: int,
         n_controls: int,
         n_replicates: tuple[int, int],
     ) -> MuData:
         """Measure in both modalities what has an activity, shape (n, pathways), and a response, (n, doses)."""
-        activity, response = effects
-        n = len(activity)
-        private = [_respond(self.rng.normal(size=(n, N_PRIVATE)), response) for _ in range(2)]
+        private = [_respond(self.rng.normal(size=(len(activity), N_PRIVATE)), response) for _ in range(2)]
         activity = _respond(activity, response)
         modalities = {}
         for i, (name, measure) in enumerate({"rna": self._express, "image": self._image}.items()):

@@ -45,8 +45,8 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
 
     Notes
     -----
-    Published with CMEA (Nassiri and McCall, 2018), GPL-2. The file spells HLA-DMA and HLA-DRA with a dot; here they
-    have their symbols, so that the 978 genes are those of :func:`u2os_orfs`, though in another order:
+    Published with CMEA (Nassiri and McCall, 2018), GPL-2. The file spells HLA-DMA and HLA-DRA with a dot; here both
+    have their symbols. The 978 genes are those of :func:`u2os_orfs` in another order:
     ``orfs[:, mdata["rna"].var_names]`` brings the columns into line.
 
     Examples
@@ -85,7 +85,7 @@ def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator | Non
     clip
         Values beyond ± ``clip`` are set to it; ``None`` leaves them as published.
     rng
-        Seed or generator of the null that decides about ``reproducible``.
+        Seed or generator of the null that decides about ``reproducible``; ``None`` draws another null each time.
 
     Returns
     -------
@@ -97,9 +97,9 @@ def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator | Non
     ``batch``
         Plate (three, of 54 to 60 controls each).
     ``reproducible``
-        Whether the well belongs to a construct whose replicates, on different plates, correlate across genes (mean
-        Pearson correlation of the pairs, on the values returned) above the 95 % quantile of the same mean over random
-        sets of as many treated wells of different constructs on different plates. Never true for controls.
+        Whether the well belongs to a construct whose replicates agree: the mean Pearson correlation of their pairs
+        across genes is above the 95 % quantile of the same mean over random sets, each of as many treated wells of
+        different constructs on different plates. Never true for controls.
     ``construct``, ``pert_type``, ``pert_mfc_desc``, ``allele``, ``well``
         As published: identifier of the construct; ``trt_oe``, ``ctl_vector`` or ``ctl_untrt``; gene, vector (EGFP,
         LACZ, LUCIFERASE) or ``UnTrt``; gene with its mutation, if any; position on the plate. Replicates of a construct
@@ -117,7 +117,7 @@ def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator | Non
     Examples
     --------
     >>> import semiclip as scl
-    >>> adata = scl.datasets.u2os_orfs()  # doctest: +SKIP
+    >>> adata = scl.datasets.u2os_orfs(rng=0)  # doctest: +SKIP
     >>> adata[adata.obs["reproducible"]].obs["perturbation"].nunique()  # doctest: +SKIP
     67
     """

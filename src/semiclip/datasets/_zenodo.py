@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from semiclip.datasets._registry import cache_folder, describe_storage, download, find_provided
+from semiclip.datasets._registry import cache_folder, describe_storage, download, explain, find_provided
 from semiclip.errors import DownloadFailed, MissingEntry
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ def _read_record(doi: str) -> Pooch:
     try:
         record.load_registry_from_doi()
     except (OSError, ValueError, KeyError) as error:
-        # pooch looks for "files" in whatever Zenodo answers, also in a refusal
-        reason = f"no {error} in the answer" if isinstance(error, KeyError) else str(error)
-        way_out = f"try again later, or {describe_storage('published')}"
-        raise DownloadFailed(f"the list of files of {doi}", f"https://doi.org/{doi}", reason, way_out) from error
+        what, way_out = f"the list of files of {doi}", f"try again later, or {describe_storage('published')}"
+        raise DownloadFailed(what, f"https://doi.org/{doi}", explain(error), way_out) from error
     return record
 
 
