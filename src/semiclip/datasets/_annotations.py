@@ -98,11 +98,6 @@ def relationships(*, databases: str | Sequence[str] = _DATABASES) -> pd.DataFram
     A table with the columns ``database``, ``gene_a`` and ``gene_b``, one row for each pair in a database, sorted. Pairs
     have no direction: ``gene_a < gene_b``, no pair repeats within a database and no gene is paired with itself.
 
-    Raises
-    ------
-    ValueError
-        If a database is unknown or none is named.
-
     Notes
     -----
     Source: 10.48550/arXiv.2505.21317, Appendix B.1. CORUM holds 37,649 pairs, HuMAP 58,538, Reactome 18,565, SIGNOR

@@ -151,11 +151,6 @@ def l1000_crispr(
     An AnnData of profiles × genes with ``obs["perturbation"]`` and ``obs["batch"]``, named like the result of
     :func:`replogle_rpe1`. The cell line differs between rows; see the column of the file that names it.
 
-    Raises
-    ------
-    KeyError, ValueError, OSError
-        As :func:`replogle_rpe1`.
-
     Notes
     -----
     The code of ``valence-labs/Tx-Evaluation`` calls the file ``crispr_l1000.h5ad`` and its README ``l1000_crispr``: a

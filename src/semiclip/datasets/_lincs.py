@@ -39,11 +39,6 @@ def lincs_a549() -> MuData:
 
     The modalities share 1,402 compounds and 8,361 pairs of compound and dose, DMSO aside.
 
-    Raises
-    ------
-    ValueError, OSError
-        If a file is damaged or cannot be downloaded, see :func:`fetch`.
-
     Notes
     -----
     Source: Way et al., Cell Systems 2022, 10.1016/j.cels.2022.10.001; BSD-3-Clause.

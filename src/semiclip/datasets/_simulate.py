@@ -50,7 +50,7 @@ def simulate(
     difficulty: Literal["easy", "medium", "hard"] = "medium",
     rng: int | np.random.Generator | None = None,
 ) -> Study:
-    r"""A simulated weakly paired study with known truth.
+    r"""Simulate a weakly paired study with known truth.
 
     Each perturbation :math:`p` moves pathways by :math:`a_p \in \mathbb{R}^P`, which both modalities show, and has
     effects of its own in each: :math:`f_p, g_p \sim N(0, I)`.
@@ -94,11 +94,6 @@ def simulate(
     -------
     The study. ``obs`` has ``perturbation`` (``"control"`` for controls), ``dose`` (µM, 0 for controls and knockouts),
     ``batch`` and, for knockouts, ``pathway``.
-
-    Raises
-    ------
-    ValueError
-        If a size is too small for its part, or the difficulty unknown.
 
     Examples
     --------

@@ -38,11 +38,6 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
 
     Both have float32 ``X`` and ``obs["perturbation"]``, the BRD identifier of the compound.
 
-    Raises
-    ------
-    ValueError, OSError
-        If ``clip`` is not positive, or a file is damaged or cannot be downloaded, see :func:`fetch`.
-
     Notes
     -----
     Published with CMEA (Nassiri and McCall, 2018), GPL-2. The file spells HLA-DMA and HLA-DRA with a dot; here both
@@ -104,11 +99,6 @@ def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator | Non
         As published: identifier of the construct; ``trt_oe``, ``ctl_vector`` or ``ctl_untrt``; gene, vector (EGFP,
         LACZ, LUCIFERASE) or ``UnTrt``; gene with its mutation, if any; position on the plate. Replicates of a construct
         share the position, so a positional effect counts as agreement.
-
-    Raises
-    ------
-    ValueError, OSError
-        If ``clip`` is not positive, or the file is damaged or cannot be downloaded, see :func:`fetch`.
 
     Notes
     -----
