@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import semiclip as scl
-from semiclip.datasets._assemble import modalities, quietly
+from semiclip.datasets._assemble import make_mudata, silence_mudata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,7 +139,7 @@ def _real(args: argparse.Namespace, step: count[int]) -> None:
     _draw(args.out, model, subset, sets)
     _report(args.out, reproducible, "X_pca", how, args.seed)
     subset.to_csv(args.out / "recall_reproducible.csv", index=False)
-    _write(args.out, model, table, {"compounds": compounds, "orfs": modalities(rna=orfs)})
+    _write(args.out, model, table, {"compounds": compounds, "orfs": make_mudata(rna=orfs)})
 
 
 def _quiet_lightning() -> None:
@@ -188,7 +188,7 @@ def _write(out: Path, model: SemiClip, table: pd.DataFrame, data: dict[str, MuDa
     table.to_csv(out / "recall.csv", index=False)
     model.save(str(out / "model"), overwrite=True)
     for name, mdata in data.items():
-        with quietly():
+        with silence_mudata():
             mdata.write(out / f"{name}.h5mu")
 
 

@@ -5,14 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from semiclip.datasets._assemble import annotated, modalities
+import semiclip as scl
+from semiclip.datasets._assemble import make_adata, make_mudata
 
 
 @pytest.mark.parametrize("kind", ["string", "object", "numpy", "category"])
 def test_text_of_every_kind_becomes_categories(kind):
     text = np.array(["b", "a", "b"])
     column = text if kind == "numpy" else pd.Series(text, dtype=kind)
-    adata = annotated(
+    adata = make_adata(
         np.eye(3),
         obs={"label": column, "number": [3, 1, 2], "flag": np.array([True, False, True])},
         obs_names=pd.Index(["x", "y", "z"]),
@@ -27,16 +28,31 @@ def test_text_of_every_kind_becomes_categories(kind):
 
 
 def test_modalities_keep_their_own_columns():
-    def make(name):
-        return annotated(
-            np.eye(2), obs={"batch": ["1", "2"]}, obs_names=[f"{name}1", f"{name}2"], var_names=[name, "v" + name]
-        )
-
     # present in mudata 0.3 alone
     options = dict(mudata._core.config.OPTIONS) if hasattr(mudata, "set_options") else None
-    mdata = modalities(rna=make("r"), image=make("i"))
+    names = {"rna": ["r1", "r2"], "image": ["i1", "i2"]}
+    obs = {"batch": ["1", "2"]}
+    mdata = make_mudata(
+        **{key: make_adata(np.eye(2), obs=obs, obs_names=two, var_names=two) for key, two in names.items()}
+    )
     assert mdata.n_obs == 4
     assert list(mdata.obs.columns) == []
     assert mdata["image"].obs["batch"].tolist() == ["1", "2"]
     if options is not None:
         assert options == mudata._core.config.OPTIONS
+
+
+@pytest.mark.parametrize("name", ["simulated", "u2os_compounds", "u2os_orfs", "lincs_a549"])
+def test_data_sets_survive_a_file(name, request, small_study, through_h5mu):
+    if name != "simulated":
+        request.getfixturevalue("data_dir")
+    data = small_study.knockouts if name == "simulated" else getattr(scl.datasets, name)()
+    mdata = data if isinstance(data, mudata.MuData) else make_mudata(rna=data)
+    again = through_h5mu(mdata)
+    assert list(again.mod) == list(mdata.mod)
+    for modality, adata in mdata.mod.items():
+        np.testing.assert_array_equal(again[modality].X, adata.X)
+        for key in adata.obsm:
+            np.testing.assert_array_equal(again[modality].obsm[key], adata.obsm[key])
+        pd.testing.assert_frame_equal(again[modality].obs, adata.obs, check_categorical=False)
+        assert again[modality].var_names.equals(adata.var_names)

@@ -26,49 +26,40 @@ def read_r(path: Path) -> Any:
     return read(path, constructor_dict={**rdata.conversion.DEFAULT_CLASS_MAP, "GCT": lambda slots, _: slots})
 
 
-def annotated(values: Any, *, obs: Mapping[str, Any], obs_names: Any, var_names: Any) -> AnnData:
+def make_adata(values: Any, *, obs: Mapping[str, Any], obs_names: Any, var_names: Any) -> AnnData:
     """Make an AnnData with float32 ``X``, plain string names and text columns as categories."""
     from anndata import AnnData
 
-    names = pd.Index(_plain(obs_names))
-    columns = {key: _plain(column) for key, column in obs.items()}
-    frame = pd.DataFrame(
-        {key: pd.Categorical(column) if column.dtype.kind == "U" else column for key, column in columns.items()},
-        index=names,
-    )
-    var = pd.DataFrame(index=pd.Index(_plain(var_names)))
-    with _inner_deprecations_ignored():
+    arrays = {key: _as_plain(column) for key, column in obs.items()}
+    columns = {key: pd.Categorical(array) if array.dtype.kind == "U" else array for key, array in arrays.items()}
+    frame = pd.DataFrame(columns, index=pd.Index(_as_plain(obs_names)))
+    var = pd.DataFrame(index=pd.Index(_as_plain(var_names)))
+    with silence_mudata():
         return AnnData(np.asarray(values, dtype=np.float32), obs=frame, var=var)
 
 
-def modalities(**mods: AnnData) -> MuData:
+def make_mudata(**modalities: AnnData) -> MuData:
     """Make a MuData whose modalities alone hold the columns of ``obs``."""
     import mudata
 
-    with quietly():
-        return mudata.MuData(mods)
+    with silence_mudata():
+        return mudata.MuData(modalities)
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Make or write a MuData without the warnings that concern nobody but its own developers."""
+def silence_mudata() -> Iterator[None]:
+    """Make or write an AnnData or MuData without the warnings that concern nobody but their own developers."""
     import mudata
 
     # before 0.4 mudata copied the columns to mdata.obs, and warned that it would stop to
     options = mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
-    with options, _inner_deprecations_ignored():
-        yield
-
-
-@contextmanager
-def _inner_deprecations_ignored() -> Iterator[None]:
-    """Ignore what pandas tells anndata and mudata: with pandas 3.1, making either object uses deprecated options."""
-    with warnings.catch_warnings():
+    with options, warnings.catch_warnings():
+        # both packages use options that pandas 3 deprecates
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(anndata|mudata)\b")
         yield
 
 
-def _plain(column: Any) -> np.ndarray:
+def _as_plain(column: Any) -> np.ndarray:
     """Turn text of whatever kind (R's, pandas') into NumPy strings; leave numbers and truth values as they are."""
     array = np.asarray(column)
     return array.astype(str) if array.dtype.kind in "OSTU" else array

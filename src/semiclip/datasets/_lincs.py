@@ -1,13 +1,11 @@
-"""The large real set: A549 cells under compounds at up to seven doses, weakly paired."""
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ._assemble import annotated, modalities
-from ._registry import fetch
+from semiclip.datasets._assemble import make_adata, make_mudata
+from semiclip.datasets._registry import fetch
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,7 +17,7 @@ _COORDINATES = ["UMAP_0", "UMAP_1", "TSNE_0", "TSNE_1"]
 def lincs_a549() -> MuData:
     """LINCS compounds in A549, L1000 and Cell Painting: realistic scale and structure for weak pairing.
 
-    Of every well only four coordinates are published (two of a UMAP, two of a t-SNE). They serve to exercise pairing,
+    Only four coordinates of each well are published (two of a UMAP, two of a t-SNE). They serve to exercise pairing,
     batch correction and throughput on real plates, doses and DMSO wells; they are **never a basis for claims about
     biology**, since neither map keeps distances.
 
@@ -33,20 +31,13 @@ def lincs_a549() -> MuData:
         First 13 characters of the BRD identifier (the compound without its salt form and batch), or ``"DMSO"``.
     ``dose``
         Code of the concentration, integer: 1 to 7 for 0.04, 0.12, 0.37, 1.11, 3.33, 10 and 20 µM; 0 for DMSO. In
-        ``image`` code 7 is that of the positive controls alone, bortezomib and MG-132.
+        ``image`` only the positive controls, bortezomib and MG-132, have code 7.
     ``batch``
         Plate.
     ``compound``, ``moa``, ``well``
         Name of the compound, its mechanism of action, position on the plate.
 
     The modalities share 1,402 compounds and 8,361 pairs of compound and dose, DMSO aside.
-
-    Raises
-    ------
-    ValueError
-        If a file has a wrong checksum.
-    OSError
-        If a file is neither in ``SEMICLIP_DATA_DIR`` nor can be downloaded.
 
     Notes
     -----
@@ -59,32 +50,26 @@ def lincs_a549() -> MuData:
     >>> mdata["image"].obs["batch"].nunique()  # doctest: +SKIP
     136
     """
-    return modalities(
-        rna=_wells(
-            "rna",
-            "l1000_embeddings_umap_tsne.tsv.gz",
-            {"replicate_id": "batch", "det_well": "well", "pert_id": "perturbation", "dose": "dose"},
-        ),
-        image=_wells(
-            "image",
-            "cellpainting_embeddings_batch1.tsv.gz",
-            {
-                "Metadata_Plate": "batch",
-                "Metadata_Well": "well",
-                "Metadata_broad_sample": "perturbation",
-                "Metadata_dose_recode": "dose",
-            },
-        ),
+    rna = {"replicate_id": "batch", "det_well": "well", "pert_id": "perturbation", "dose": "dose"}
+    image = {
+        "Metadata_Plate": "batch",
+        "Metadata_Well": "well",
+        "Metadata_broad_sample": "perturbation",
+        "Metadata_dose_recode": "dose",
+    }
+    return make_mudata(
+        rna=_read_wells("rna", "l1000_embeddings_umap_tsne.tsv.gz", rna),
+        image=_read_wells("image", "cellpainting_embeddings_batch1.tsv.gz", image),
     )
 
 
-def _wells(modality: str, name: str, columns: dict[str, str]) -> AnnData:
+def _read_wells(modality: str, name: str, columns: dict[str, str]) -> AnnData:
     columns = columns | {"pert_iname": "compound", "moa": "moa"}
     table = pd.read_csv(fetch(name), sep="\t", usecols=[*columns, *_COORDINATES]).rename(columns=columns)
     # an L1000 replicate is named plate:well, where det_plate lists all plates of the signature
     table["batch"] = table["batch"].str.partition(":")[0]
     table["perturbation"] = table["perturbation"].str[:13]
-    adata = annotated(
+    adata = make_adata(
         table[_COORDINATES],
         obs={key: table[key] for key in ("perturbation", "dose", "batch", "compound", "moa", "well")},
         obs_names=table["batch"] + ":" + table["well"],

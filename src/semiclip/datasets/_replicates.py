@@ -7,34 +7,22 @@ import numpy as np
 _DRAWS = 100_000
 
 
-def reproducible(
+def mark_reproducible(
     values: np.ndarray,
     constructs: np.ndarray,
     plates: np.ndarray,
     *,
-    rng: int | np.random.Generator,
+    rng: int | np.random.Generator | None = None,
     level: float = 0.95,
 ) -> np.ndarray:
-    """Mark the wells of constructs whose replicates correlate above the ``level`` quantile of a null.
+    """Mask of the wells of constructs whose replicates correlate above the ``level`` quantile of a null.
 
     The statistic of a set of n wells on n different plates is the mean of their n(n-1)/2 Pearson correlations across
     genes. The null holds the statistic of random sets: for each n, 100,000 draws of n plates and of one well on each,
     without the draws in which two wells have the same construct. A construct is judged by the null of its own n.
 
-    Parameters
-    ----------
-    values
-        One row per well, one column per gene.
-    constructs, plates
-        The construct and the plate of each well; a construct has at most one well per plate.
-    rng
-        Seed or generator of the draws.
-    level
-        Quantile of the null that the replicates must exceed.
-
-    Returns
-    -------
-    A mask of the wells; wells of constructs without replicates are not marked.
+    ``values`` has one row per well and one column per gene. A construct has at most one well per plate; without
+    replicates it is not marked.
     """
     generator = np.random.default_rng(rng)
     correlation = np.corrcoef(values)

@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import some
-from semiclip.datasets._assemble import annotated, modalities
+from semiclip._arguments import check_choice, check_number, check_whole
+from semiclip.datasets._assemble import make_adata, make_mudata
+from semiclip.errors import BadValue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from mudata import MuData
 
@@ -29,25 +32,14 @@ class Study(NamedTuple):
     """Pairs of knocked-out genes that share a pathway, with columns ``database``, ``gene_a``, ``gene_b``."""
 
 
-class Difficulty(NamedTuple):
-    """How strong the shared signal is beside what hides it."""
-
-    shared: float  # activity of a pathway under a perturbation
-    private: float  # expression changes that the images do not show
-    image_noise: float  # noise of an image embedding
-
-
-DIFFICULTIES = {
-    "easy": Difficulty(shared=3.4, private=0.8, image_noise=2.4),
-    "medium": Difficulty(shared=3.0, private=1.0, image_noise=3.2),
-    "hard": Difficulty(shared=2.6, private=1.2, image_noise=4.0),
-}
+# activity of a pathway, expression changes that the images do not show, noise of an image embedding
+DIFFICULTIES = {"easy": (3.4, 0.8, 2.4), "medium": (3.0, 1.0, 3.2), "hard": (2.6, 1.2, 4.0)}
 
 
 def simulate(
     *,
     n_compounds: int = 300,
-    doses: tuple[float, ...] = (0.1, 1.0, 10.0),
+    doses: Sequence[float] = (0.1, 1.0, 10.0),
     n_knockouts: int = 150,
     n_pathways: int = 30,
     n_genes: int = 600,
@@ -75,13 +67,12 @@ def simulate(
     * Image embeddings: :math:`t_i = \sigma_b (V^\top a_p + 0.5\,U^\top g_p + \tau\,\epsilon) + \delta_b` with standard
       normal :math:`V`, :math:`U`.
     * Batches: scale :math:`\log \sigma_b \sim N(0, 0.2^2)`; offset :math:`\delta_b = 0.5\,\epsilon + Q^\top q_b` for
-      expression, where :math:`q_b \sim N(0, I)` is how active each of five programs is that all batches share, as
-      stress or ambient RNA would be; :math:`\delta_b \sim N(0, 2^2)` for images. Modalities never share a batch, nor
-      do compounds and knockouts.
-      Every batch has controls, for which :math:`a = f = g = 0`.
+      expression, where :math:`q_b \sim N(0, I)` is the activity of five gene programs that all batches share, such
+      as stress or ambient RNA; :math:`\delta_b \sim N(0, 2^2)` for images. Modalities never share a batch, nor
+      do compounds and knockouts. Every batch has controls, for which :math:`a = f = g = 0`.
 
     Difficulty sets :math:`(s, v, \tau)`: easy (3.4, 0.8, 2.4), medium (3, 1, 3.2), hard (2.6, 1.2, 4). Expression is
-    noisier than images at each: it is counted, and it carries the private effects and the cells' state.
+    noisier than images at each difficulty, since counting, private effects and the cells' state all add to it.
     There are 4 expression and 3 image samples of each compound and dose, and 6 of each knockout.
 
     Parameters
@@ -95,19 +86,14 @@ def simulate(
     n_batches, n_knockout_batches, n_controls
         Batches of each modality, and control samples in each.
     difficulty
-        How hard the known relationships are to see.
+        ``"easy"``, ``"medium"`` or ``"hard"``: how well the known relationships can be seen.
     rng
-        Seed or generator.
+        Seed or generator; ``None`` draws another study each time.
 
     Returns
     -------
     The study. ``obs`` has ``perturbation`` (``"control"`` for controls), ``dose`` (µM, 0 for controls and knockouts),
     ``batch`` and, for knockouts, ``pathway``.
-
-    Raises
-    ------
-    ValueError
-        If a size is too small for its part, or the difficulty unknown.
 
     Examples
     --------
@@ -115,111 +101,80 @@ def simulate(
     >>> study.mdata["rna"].n_obs, study.mdata["image"].obsm["X_image"].shape[1], len(study.relationships)
     (432, 8, 36)
     """
-    _check_sizes(n_compounds, doses, n_knockouts, n_pathways, n_genes, n_image_features, n_batches, n_knockout_batches)
-    if n_controls < 2:
-        msg = f"n_controls={n_controls}, but batch correction needs at least 2 controls in every batch"
-        raise ValueError(msg)
-    if difficulty not in DIFFICULTIES:
-        msg = f"difficulty={difficulty!r} is not one of {some(DIFFICULTIES)}"
-        raise ValueError(msg)
-    level, rng = DIFFICULTIES[difficulty], np.random.default_rng(rng)
-    world = _World(rng, n_pathways, n_genes, n_image_features, level)
+    check_whole("n_compounds", n_compounds)
+    check_whole("n_pathways", n_pathways, 3)
+    check_whole("n_knockouts", n_knockouts, 2 * n_pathways)  # a relationship takes two knockouts of a pathway
+    check_whole("n_genes", n_genes, n_knockouts)
+    check_whole("n_image_features", n_image_features)
+    check_whole("n_batches", n_batches)
+    check_whole("n_knockout_batches", n_knockout_batches)
+    check_whole("n_controls", n_controls, 2)  # a batch correction takes two controls
+    if not len(doses):
+        raise BadValue("doses", doses, "one or more positive numbers")
+    for dose in doses:
+        check_number("doses", dose, above=0)
+    check_choice("difficulty", difficulty, DIFFICULTIES)
+    rng = np.random.default_rng(rng)
+    strength, *hidden = DIFFICULTIES[difficulty]
+    world = _World(rng, n_pathways, n_genes, n_image_features, *hidden)
 
     compounds = _name("compound", n_compounds)
     response = np.asarray(doses) / (np.asarray(doses) + np.exp(rng.normal(size=(n_compounds, 1))))
+    activity = _draw_compound_activity(rng, n_compounds, n_pathways, strength)
     treated = pd.DataFrame({"perturbation": np.repeat(compounds, len(doses)), "dose": np.tile(doses, n_compounds)})
-    activity = _expand(_compound_activity(rng, n_compounds, n_pathways, level.shared), response)
-    private = [_expand(rng.normal(size=(n_compounds, N_PRIVATE)), response) for _ in range(2)]
-    train = {
-        "rna": world.expression(
-            "rna", _design(rng, treated, "rna_batch", n_batches, 4, n_controls), activity, private[0]
-        ),
-        "image": world.images(
-            "image", _design(rng, treated, "image_batch", n_batches, 3, n_controls), activity, private[1]
-        ),
-    }
+    mdata = world.measure("", treated, activity, response, n_batches, n_controls, (4, 3))
 
     pathway = np.arange(n_knockouts) % n_pathways
     genes = _name("gene", n_genes)[:n_knockouts]
-    treated = pd.DataFrame({"perturbation": genes, "dose": 0.0, "pathway": _name("pathway", n_pathways)[pathway]})
     activity = 0.1 * rng.normal(size=(n_knockouts, n_pathways))
-    activity[np.arange(n_knockouts), pathway] += level.shared * rng.uniform(0.5, 1.5, n_knockouts)
-    private = [rng.normal(size=(n_knockouts, N_PRIVATE)) for _ in range(2)]
-    test = {
-        "rna": world.expression(
-            "ko_rna", _design(rng, treated, "ko_rna_batch", n_knockout_batches, 6, n_controls), activity, private[0]
-        ),
-        "image": world.images(
-            "ko_image", _design(rng, treated, "ko_image_batch", n_knockout_batches, 6, n_controls), activity, private[1]
-        ),
-    }
+    activity[np.arange(n_knockouts), pathway] += strength * rng.uniform(0.5, 1.5, n_knockouts)
+    treated = pd.DataFrame({"perturbation": genes, "dose": 0.0, "pathway": _name("pathway", n_pathways)[pathway]})
+    response = np.ones((n_knockouts, 1))
+    knockouts = world.measure("ko_", treated, activity, response, n_knockout_batches, n_controls, (6, 6))
     first, second = np.triu_indices(n_knockouts, 1)
     together = pathway[first] == pathway[second]
     pairs = {"database": "pathways", "gene_a": genes[first[together]], "gene_b": genes[second[together]]}
-    return Study(modalities(**train), modalities(**test), pd.DataFrame(pairs))
-
-
-def _check_sizes(
-    n_compounds: int,
-    doses: tuple[float, ...],
-    n_knockouts: int,
-    n_pathways: int,
-    n_genes: int,
-    n_features: int,
-    n_batches: int,
-    n_ko_batches: int,
-) -> None:
-    if min(n_compounds, len(doses), n_features, n_batches, n_ko_batches) < 1 or min(doses) <= 0:
-        msg = "n_compounds, n_image_features and the numbers of batches must be at least 1, and doses positive"
-        raise ValueError(msg)
-    if not 3 <= n_pathways <= n_knockouts // 2 or n_knockouts > n_genes:
-        msg = (
-            f"n_pathways={n_pathways}, n_knockouts={n_knockouts}, n_genes={n_genes}: at least 3 pathways, two "
-            "knockouts in each and no more knockouts than genes are needed"
-        )
-        raise ValueError(msg)
+    return Study(mdata, knockouts, pd.DataFrame(pairs))
 
 
 def _name(stem: str, n: int) -> np.ndarray:
     return np.array([f"{stem}_{i:0{len(str(n - 1))}d}" for i in range(n)])
 
 
-def _expand(effects: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """Multiply each compound's effects, shape (n, k), by its response to each dose, shape (n, d): shape (n·d, k)."""
+def _respond(effects: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Multiply each perturbation's effects, shape (n, k), by its response to each dose, shape (n, d): (n·d, k)."""
     return (effects[:, None, :] * response[:, :, None]).reshape(-1, effects.shape[1])
 
 
-def _compound_activity(rng: np.random.Generator, n_compounds: int, n_pathways: int, shared: float) -> np.ndarray:
+def _draw_compound_activity(rng: np.random.Generator, n_compounds: int, n_pathways: int, strength: float) -> np.ndarray:
     size = (n_compounds, n_pathways)
     moved = rng.random(size).argsort(axis=1) < rng.integers(1, 4, (n_compounds, 1))
-    return shared * moved * (rng.choice([-1.0, 1.0], size) + 0.5 * rng.normal(size=size))
+    return strength * moved * (rng.choice([-1.0, 1.0], size) + 0.5 * rng.normal(size=size))
 
 
-def _design(
-    rng: np.random.Generator, treated: pd.DataFrame, stem: str, n_batches: int, replicates: int, n_controls: int
+def _draw_samples(
+    rng: np.random.Generator, treated: pd.DataFrame, stem: str, n_batches: int, n_replicates: int, n_controls: int
 ) -> pd.DataFrame:
     """Give every sample a batch; column ``effect`` is its row of the effects, -1 for controls."""
-    n_treated = len(treated) * replicates
-    samples = treated.iloc[np.tile(np.arange(len(treated)), replicates)].assign(
-        effect=np.tile(np.arange(len(treated)), replicates), batch=rng.permutation(np.arange(n_treated) % n_batches)
-    )
+    effect = np.tile(np.arange(len(treated)), n_replicates)
+    samples = treated.iloc[effect].assign(effect=effect, batch=rng.permutation(np.arange(len(effect)) % n_batches))
     controls = pd.DataFrame(
         {"perturbation": "control", "dose": 0.0, "effect": -1, "batch": np.repeat(np.arange(n_batches), n_controls)}
     )
     if "pathway" in treated:
         controls["pathway"] = "none"
-    design = pd.concat([samples, controls], ignore_index=True)
-    return design.assign(batch_name=_name(stem, n_batches)[design["batch"]])
+    samples = pd.concat([samples, controls], ignore_index=True)
+    return samples.assign(batch_name=_name(f"{stem}_batch", n_batches)[samples["batch"]])
 
 
 class _World:
     """The loadings that compounds and knockouts share: one biology, measured twice."""
 
     def __init__(
-        self, rng: np.random.Generator, n_pathways: int, n_genes: int, n_features: int, level: Difficulty
+        self, rng: np.random.Generator, n_pathways: int, n_genes: int, n_features: int, private: float, noise: float
     ) -> None:
         # counting has a stream of its own: how much of it is used depends on the rates, and nothing else shall
-        self.rng, self.counting, self.level = rng, rng.spawn(1)[0], level
+        self.rng, self.counting, self.private, self.noise = rng, rng.spawn(1)[0], private, noise
         self.base = rng.normal(size=n_genes)
         self.pathway_genes, self.private_genes, self.state_genes, self.batch_genes = (
             rng.normal(size=(k, n_genes)) * (rng.random((k, n_genes)) < density)
@@ -228,42 +183,59 @@ class _World:
         self.pathway_features = rng.normal(size=(n_pathways, n_features))
         self.private_features = rng.normal(size=(N_PRIVATE, n_features))
 
-    def expression(self, stem: str, design: pd.DataFrame, activity: np.ndarray, private: np.ndarray) -> AnnData:
-        rng, n = self.rng, len(design)
-        effects = activity @ self.pathway_genes + self.level.private * private @ self.private_genes
-        change = _effect_of(design, effects) + 0.5 * rng.normal(size=(n, N_STATES)) @ self.state_genes
-        programs = rng.normal(size=(design["batch"].max() + 1, N_PROGRAMS)) @ self.batch_genes
-        logits = self.base + self._in_batches(design, change, 0.5) + programs[design["batch"]]
+    def measure(
+        self,
+        prefix: str,
+        treated: pd.DataFrame,
+        activity: np.ndarray,
+        response: np.ndarray,
+        n_batches: int,
+        n_controls: int,
+        n_replicates: tuple[int, int],
+    ) -> MuData:
+        """Measure in both modalities what has an activity, shape (n, pathways), and a response, (n, doses)."""
+        private = [_respond(self.rng.normal(size=(len(activity), N_PRIVATE)), response) for _ in range(2)]
+        activity = _respond(activity, response)
+        modalities = {}
+        for i, (name, measure) in enumerate({"rna": self._express, "image": self._image}.items()):
+            stem = f"{prefix}{name}"
+            samples = _draw_samples(self.rng, treated, stem, n_batches, n_replicates[i], n_controls)
+            modalities[name] = measure(stem, samples, activity, private[i])
+        return make_mudata(**modalities)
+
+    def _express(self, stem: str, samples: pd.DataFrame, activity: np.ndarray, private: np.ndarray) -> AnnData:
+        rng, n = self.rng, len(samples)
+        effects = activity @ self.pathway_genes + self.private * private @ self.private_genes
+        change = _effects_of(samples, effects) + 0.5 * rng.normal(size=(n, N_STATES)) @ self.state_genes
+        programs = rng.normal(size=(samples["batch"].max() + 1, N_PROGRAMS)) @ self.batch_genes
+        logits = self.base + self._shift_batches(samples, change, 0.5) + programs[samples["batch"]]
         rate = np.exp(logits - logits.max(axis=1, keepdims=True))
         library = LIBRARY_SIZE * np.exp(rng.normal(0, LIBRARY_SD, (n, 1)))
         mean = library * rate / rate.sum(axis=1, keepdims=True)
         rate = self.counting.gamma(INVERSE_DISPERSION, mean / INVERSE_DISPERSION)
-        counts = self.counting.poisson(rate)
-        return _annotate(counts, _name("gene", len(self.base)), design, stem)
+        return _annotate(self.counting.poisson(rate), "gene", samples, stem)
 
-    def images(self, stem: str, design: pd.DataFrame, activity: np.ndarray, private: np.ndarray) -> AnnData:
-        effects = activity @ self.pathway_features + 0.5 * private @ self.private_features
-        change = _effect_of(design, effects)
-        change += self.level.image_noise * self.rng.normal(size=change.shape)
-        embedding = self._in_batches(design, change, 2.0).astype(np.float32)
-        adata = _annotate(embedding, _name("feature", embedding.shape[1]), design, stem)
+    def _image(self, stem: str, samples: pd.DataFrame, activity: np.ndarray, private: np.ndarray) -> AnnData:
+        change = _effects_of(samples, activity @ self.pathway_features + 0.5 * private @ self.private_features)
+        change += self.noise * self.rng.normal(size=change.shape)
+        embedding = self._shift_batches(samples, change, 2.0).astype(np.float32)
+        adata = _annotate(embedding, "feature", samples, stem)
         adata.obsm["X_image"] = embedding
         return adata
 
-    def _in_batches(self, design: pd.DataFrame, change: np.ndarray, offset_sd: float) -> np.ndarray:
-        n_batches = design["batch"].max() + 1
+    def _shift_batches(self, samples: pd.DataFrame, change: np.ndarray, offset_sd: float) -> np.ndarray:
+        n_batches = samples["batch"].max() + 1
         scale = np.exp(self.rng.normal(0, 0.2, (n_batches, 1)))
         offset = self.rng.normal(0, offset_sd, (n_batches, change.shape[1]))
-        return change * scale[design["batch"]] + offset[design["batch"]]
+        return change * scale[samples["batch"]] + offset[samples["batch"]]
 
 
-def _effect_of(design: pd.DataFrame, effects: np.ndarray) -> np.ndarray:
-    codes = design["effect"].to_numpy()
-    return effects[codes] * (codes >= 0)[:, None]
+def _effects_of(samples: pd.DataFrame, effects: np.ndarray) -> np.ndarray:
+    rows = samples["effect"].to_numpy()
+    return effects[rows] * (rows >= 0)[:, None]
 
 
-def _annotate(values: np.ndarray, variables: np.ndarray, design: pd.DataFrame, stem: str) -> AnnData:
-    obs = design.drop(columns=["effect", "batch"]).rename(columns={"batch_name": "batch"})
-    return annotated(
-        values, obs={str(name): obs[name] for name in obs}, obs_names=_name(stem, len(obs)), var_names=variables
-    )
+def _annotate(values: np.ndarray, variable: str, samples: pd.DataFrame, stem: str) -> AnnData:
+    obs = samples.drop(columns=["effect", "batch"]).rename(columns={"batch_name": "batch"})
+    columns = {str(name): obs[name] for name in obs}
+    return make_adata(values, obs=columns, obs_names=_name(stem, len(obs)), var_names=_name(variable, values.shape[1]))

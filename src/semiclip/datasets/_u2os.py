@@ -1,14 +1,13 @@
-"""The small real set: U2OS cells under compounds (both modalities) and under overexpression (expression alone)."""
-
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._assemble import annotated, modalities, read_r
-from ._registry import fetch
-from ._replicates import reproducible
+from semiclip._arguments import check_number
+from semiclip.datasets._assemble import make_adata, make_mudata, read_r
+from semiclip.datasets._registry import fetch
+from semiclip.datasets._replicates import mark_reproducible
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -20,8 +19,8 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
 
     Each modality holds one consensus profile per compound, so a row of one modality has exactly one partner in the
     other, under the same observation name. The published data have **no controls, no plates and no doses**: pass
-    ``control=None`` and ``batch_key=None`` wherever these are asked for. All rows are then one batch, a correction is
-    fitted on all of them instead of on controls, and pairing is by ``perturbation`` alone.
+    ``control=None`` and ``batch_key=None`` to functions that take these. All rows are then one batch, a correction is
+    fitted on all rows instead of on controls, and pairing is by ``perturbation`` alone.
 
     Parameters
     ----------
@@ -39,17 +38,10 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
 
     Both have float32 ``X`` and ``obs["perturbation"]``, the BRD identifier of the compound.
 
-    Raises
-    ------
-    ValueError
-        If ``clip`` is not positive, or a file has a wrong checksum.
-    OSError
-        If a file is neither in ``SEMICLIP_DATA_DIR`` nor can be downloaded.
-
     Notes
     -----
-    Published with CMEA (Nassiri and McCall, 2018), GPL-2. The file spells HLA-DMA and HLA-DRA with a dot; here they
-    have their symbols, so that the 978 genes are those of :func:`u2os_orfs`, though in another order:
+    Published with CMEA (Nassiri and McCall, 2018), GPL-2. The file spells HLA-DMA and HLA-DRA with a dot; here both
+    have their symbols. The 978 genes are those of :func:`u2os_orfs` in another order:
     ``orfs[:, mdata["rna"].var_names]`` brings the columns into line.
 
     Examples
@@ -59,38 +51,36 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
     >>> mdata["rna"].shape, mdata["image"].shape  # doctest: +SKIP
     ((162, 978), (162, 812))
     """
-    limit = _limit(clip)
-    tables = {
-        "rna": read_r(fetch("Transcriptomic_Profile.rda"))["Transcriptomic_Profile"],
-        "image": read_r(fetch("Cell_Morphology_Profile.rda"))["Cell_Morphology_Profile"],
-    }
+    limit = _read_limit(clip)
+    names = {"rna": "Transcriptomic_Profile", "image": "Cell_Morphology_Profile"}
+    tables = {modality: read_r(fetch(f"{name}.rda"))[name] for modality, name in names.items()}
     # R turns a hyphen in a column name into a dot, and no landmark gene has a dot of its own
     tables["rna"].columns = tables["rna"].columns.str.replace(".", "-", regex=False)
-    mods = {
-        name: annotated(
+    modalities = {
+        modality: make_adata(
             table.to_numpy().clip(-limit, limit),
             obs={"perturbation": table.index},
             obs_names=table.index,
             var_names=table.columns,
         )
-        for name, table in tables.items()
+        for modality, table in tables.items()
     }
-    mods["image"].obsm["X_image"] = np.asarray(mods["image"].X)
-    return modalities(**mods)
+    modalities["image"].obsm["X_image"] = np.asarray(modalities["image"].X)
+    return make_mudata(**modalities)
 
 
 def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator | None = None) -> AnnData:
     """L1000 expression of U2OS cells that overexpress one of 189 genes: the real out-of-distribution genetic set.
 
-    The cell line and the 978 genes are those of :func:`u2os_compounds`. The signal is weak: of the 318 constructs with
-    replicates about 80 are marked as reproducible, and 16 would be by chance.
+    Cell line and genes are those of :func:`u2os_compounds`. The signal is weak: of the 318 constructs with replicates
+    about 80 are marked as reproducible, and 16 would be by chance.
 
     Parameters
     ----------
     clip
         Values beyond ± ``clip`` are set to it; ``None`` leaves them as published.
     rng
-        Seed or generator of the null that decides about ``reproducible``.
+        Seed or generator of the null that decides about ``reproducible``; ``None`` draws another null each time.
 
     Returns
     -------
@@ -102,20 +92,13 @@ def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator | Non
     ``batch``
         Plate (three, of 54 to 60 controls each).
     ``reproducible``
-        Whether the well belongs to a construct whose replicates, on different plates, correlate across genes (mean
-        Pearson correlation of the pairs, on the values returned) above the 95 % quantile of the same mean over random
-        sets of as many treated wells of different constructs on different plates. Never true for controls.
+        Whether the well belongs to a construct whose replicates agree: the mean Pearson correlation of their pairs
+        across genes is above the 95 % quantile of the same mean over random sets, each of as many treated wells of
+        different constructs on different plates. Never true for controls.
     ``construct``, ``pert_type``, ``pert_mfc_desc``, ``allele``, ``well``
         As published: identifier of the construct; ``trt_oe``, ``ctl_vector`` or ``ctl_untrt``; gene, vector (EGFP,
         LACZ, LUCIFERASE) or ``UnTrt``; gene with its mutation, if any; position on the plate. Replicates of a construct
         share the position, so a positional effect counts as agreement.
-
-    Raises
-    ------
-    ValueError
-        If ``clip`` is not positive, or the file has a wrong checksum.
-    OSError
-        If the file is neither in ``SEMICLIP_DATA_DIR`` nor can be downloaded.
 
     Notes
     -----
@@ -124,18 +107,18 @@ def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator | Non
     Examples
     --------
     >>> import semiclip as scl
-    >>> adata = scl.datasets.u2os_orfs()  # doctest: +SKIP
+    >>> adata = scl.datasets.u2os_orfs(rng=0)  # doctest: +SKIP
     >>> adata[adata.obs["reproducible"]].obs["perturbation"].nunique()  # doctest: +SKIP
     67
     """
-    limit = _limit(clip)
+    limit = _read_limit(clip)
     table = read_r(fetch("TA.OE005_U2OS_72H_ZSPCQNORM_n1092x978.rds"))
     wells, values = table.cdesc, table.mat.to_numpy().T.clip(-limit, limit)
     treated = (wells["pert_type"] == "trt_oe").to_numpy(dtype=bool)
     construct, plate = (wells[key].to_numpy(dtype=str) for key in ("pert_id", "det_plate"))
     marked = np.zeros(len(wells), dtype=bool)
-    marked[treated] = reproducible(values[treated], construct[treated], plate[treated], rng=rng)
-    return annotated(
+    marked[treated] = mark_reproducible(values[treated], construct[treated], plate[treated], rng=rng)
+    return make_adata(
         values,
         obs={
             "perturbation": wells["pert_mfc_desc"].where(treated, "control"),
@@ -152,11 +135,9 @@ def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator | Non
     )
 
 
-def _limit(clip: float | None) -> float:
+def _read_limit(clip: float | None) -> float:
     """Return the largest absolute value to keep."""
     if clip is None:
         return np.inf
-    if not clip > 0:
-        msg = f"clip={clip} must be positive; pass clip=None to leave the values as published"
-        raise ValueError(msg)
+    check_number("clip", clip, above=0)
     return clip

@@ -1,0 +1,127 @@
+"""What is known of genes: sets of them, and pairs that work together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from semiclip._arguments import check_choice
+from semiclip.datasets._registry import fetch
+from semiclip.errors import BadValue, DamagedFile, Empty, MissingFile, Repeated
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+_GENE_SETS = {
+    "hallmark": "genesets/h.all.v7.0.symbols.gmt",
+    "reactome": "genesets/ReactomePathways_2024-09-18.gmt",
+}
+_DATABASES = ("CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB")
+
+
+def gene_sets(source: str | os.PathLike[str]) -> dict[str, list[str]]:
+    r"""Gene sets, public ones by name or those of a GMT file.
+
+    Hallmark (MSigDB 7.0) is CC BY 4.0, Reactome (18 September 2024) is CC0. KEGG, which the paper adds to Reactome, is
+    not free: get its GMT file from MSigDB and pass the path.
+
+    Parameters
+    ----------
+    source
+        ``"hallmark"``, ``"reactome"`` or the path of a GMT file: one set per line, its name, a description and its
+        genes, separated by tabs.
+
+    Returns
+    -------
+    The genes of each set by its name, in the order of the file and without repetition.
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``source`` is neither a public name nor a file.
+    ValueError
+        If a line of the file has no name, no description or no gene, two sets have one name, or the file has no set.
+
+    References
+    ----------
+    Liberzon et al., Cell Systems 2015, DOI 10.1016/j.cels.2015.12.004 (Hallmark); Milacic et al., Nucleic Acids
+    Research 2024, DOI 10.1093/nar/gkad1025 (Reactome).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import semiclip as scl
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "mine.gmt"
+    ...     _ = path.write_text("Mediator\tsubunits\tMED1\tMED12\n")
+    ...     scl.datasets.gene_sets(path)
+    {'Mediator': ['MED1', 'MED12']}
+    """
+    path = fetch(_GENE_SETS[source]) if isinstance(source, str) and source in _GENE_SETS else Path(source).expanduser()
+    if not path.is_file():
+        raise MissingFile(str(source), f"pass {' or '.join(map(repr, _GENE_SETS))}, or the path of a GMT file")
+    sets: dict[str, list[str]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        if not line.strip():
+            continue
+        name, *rest = (field.strip() for field in line.split("\t"))
+        genes = list(dict.fromkeys(filter(None, rest[1:])))  # a tab too many makes no gene
+        if not name or not genes:
+            reason = f"line {number}, {line[:60]!r}, is no name, description and genes, separated by tabs"
+            raise DamagedFile(path, reason)
+        if name in sets:
+            raise Repeated(f"gene set names in {path}", [name], "rename or merge these sets")
+        sets[name] = genes
+    if not sets:
+        raise Empty(f"gene sets in {path}")
+    return sets
+
+
+def relationships(*, databases: str | Sequence[str] = _DATABASES) -> pd.DataFrame:
+    """Annotated gene pairs, the known relationships by which a map of perturbations is judged (Appendix B.1).
+
+    The lists are those of EFAAR_benchmarking. CORUM and SIGNOR may not be used commercially (CC BY-NC 4.0); HuMAP and
+    StringDB are CC BY 4.0, Reactome is CC0.
+
+    Parameters
+    ----------
+    databases
+        One or several of ``"CORUM"``, ``"HuMAP"``, ``"Reactome"``, ``"SIGNOR"`` and ``"StringDB"``.
+
+    Returns
+    -------
+    A table with the columns ``database``, ``gene_a`` and ``gene_b``, one row for each pair in a database, sorted. Pairs
+    have no direction: ``gene_a < gene_b``, no pair repeats within a database and no gene is paired with itself.
+
+    Notes
+    -----
+    Source: 10.48550/arXiv.2505.21317, Appendix B.1. CORUM holds 37,649 pairs, HuMAP 58,538, Reactome 18,565, SIGNOR
+    11,617 and StringDB 58,059; 143,252 are distinct.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> scl.datasets.relationships(databases="SIGNOR").shape  # doctest: +SKIP
+    (11617, 3)
+    """
+    names = [databases] if isinstance(databases, str) else sorted(set(databases))
+    for name in names:
+        check_choice("databases", name, _DATABASES)
+    if not names:
+        raise BadValue("databases", names, f"one or more of {', '.join(_DATABASES)}")
+    return pd.concat([_read_pairs(name) for name in names], ignore_index=True)
+
+
+def _read_pairs(database: str) -> pd.DataFrame:
+    """Read one list, which gives many pairs in both orders."""
+    # a gene symbol that spells a missing value stays a symbol
+    listed = pd.read_csv(fetch(f"relationships/{database}.txt"), dtype=str, keep_default_na=False)
+    genes = np.sort(listed[["entity1", "entity2"]].to_numpy(dtype=object), axis=1)
+    pairs = pd.DataFrame({"database": database, "gene_a": genes[:, 0], "gene_b": genes[:, 1]})
+    pairs = pairs[pairs["gene_a"] != pairs["gene_b"]]
+    return pairs.drop_duplicates().sort_values(["gene_a", "gene_b"])
