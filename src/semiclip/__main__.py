@@ -101,7 +101,7 @@ def _simulated(args: argparse.Namespace, step: count[int]) -> None:
 
 def _real(args: argparse.Namespace, step: count[int]) -> None:
     _say(step, "load 162 real compounds (expression, morphology) and 1,092 overexpression wells, all U2OS")
-    compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs()
+    compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs(rng=0)
 
     _say(step, "encode the expression (pca)")
     encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=10, normalize=False)
