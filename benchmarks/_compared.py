@@ -98,7 +98,7 @@ def study(data: str, seed: int) -> tuple[Any, Any, pd.DataFrame]:
     if data != "u2os":
         simulated = encoded(seed, **DATA[data])
         return simulated.mdata, simulated.knockouts["rna"], simulated.relationships
-    compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs()
+    compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs(rng=0)
     encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=N_COMPONENTS_U2OS, normalize=False, rng=seed)
     scl.pp.encode(orfs, encoder=encoder)
     return compounds, orfs, scl.datasets.relationships()

@@ -32,7 +32,7 @@ COLUMNS = [
 
 
 def main() -> None:
-    adata, tables = scl.datasets.u2os_orfs(), published_tables()
+    adata, tables = scl.datasets.u2os_orfs(rng=0), published_tables()
     scl.pp.encode(adata, encoder="pca", n_components=40, normalize=False)
     control = adata.obs["perturbation"] == "control"
     genes = {"all": adata, "reproducible": adata[control | adata.obs["reproducible"]].copy()}

@@ -48,7 +48,7 @@ def main() -> None:
         args.splits, args.inner = 2, 1
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
-    compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs()
+    compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs(rng=0)
     held_out(compounds, args.splits, args.inner)
     overexpression(compounds, orfs, args.inner)
 

@@ -68,7 +68,7 @@ REFUSED = [
     (make, {"control": []}, errors.UnknownControl, {"labels": ()}),
     (lambda: make(plate=["a"] * 47 + ["b"]), {}, errors.TooFewControls, {"batches": {"b": 1}, "needed": 2, "total": 8}),
     (lambda: make(with_rows(np.nan, (1, 0), (4, 2))), {}, errors.NotFinite, {"rows": ["cell1", "cell4"]}),
-    (lambda: make(with_rows([np.inf, -np.inf, 0], 5)), {}, errors.NotFinite, {"where": "obsm['X_rep']", "rows": ["cell5"]}),
+    (lambda: make(with_rows([np.inf, -np.inf, 0], 5)), {}, errors.NotFinite, {"rows": ["cell5"]}),
     (lambda: make(sparse.csr_matrix(with_rows(np.inf, (0, 0)))), {}, errors.NotFinite, {"rows": ["cell0"]}),
     (lambda: make(np.full((48, 2), "a")), {}, errors.WrongDtype, {"where": "obsm['X_rep']"}),
     (lambda: make(VALUES + 1j), {}, errors.WrongDtype, {"where": "obsm['X_rep']"}),

@@ -86,16 +86,16 @@ def _simulated(args: argparse.Namespace, step: count[int]) -> None:
     scl.tl.embed(knockouts, model)
 
     _say(step, "recall known relationships")
-    how = {**KEYS, "relationships": study.relationships}
-    table = _recall(knockouts, rep, how, args.seed)
+    columns = {**KEYS, "relationships": study.relationships}
+    table = _recall(knockouts, rep, columns, args.seed)
     _show(table, "unseen knockouts")
 
     _say(step, "draw and write")
-    sets = scl.tl.relationship_sets(knockouts, use_rep=[rep, "X_semiclip"], **how)
-    images = scl.tl.relationship_sets(study.knockouts["image"], use_rep="X_image", **how)
+    sets = scl.tl.relationship_sets(knockouts, use_rep=[rep, "X_semiclip"], **columns)
+    images = scl.tl.relationship_sets(study.knockouts["image"], use_rep="X_image", **columns)
     sets["X_image"] = images["X_image"].to_numpy()
     _draw(args.out, model, table, sets)
-    _report(args.out, knockouts, rep, how, args.seed)
+    _report(args.out, knockouts, rep, columns, args.seed)
     _write(args.out, model, table, {"compounds": study.mdata, "knockouts": study.knockouts})
 
 
@@ -127,17 +127,17 @@ def _real(args: argparse.Namespace, step: count[int]) -> None:
     scl.tl.embed(orfs, model, control="control", batch_key="batch")
 
     _say(step, "recall known relationships (CORUM, HuMAP, Reactome, SIGNOR, StringDB)")
-    how = {**KEYS, "relationships": scl.datasets.relationships()}
-    table = _recall(orfs, "X_pca", how, args.seed)
+    columns = {**KEYS, "relationships": scl.datasets.relationships()}
+    table = _recall(orfs, "X_pca", columns, args.seed)
     _show(table, "all overexpressed genes")
     reproducible = orfs[orfs.obs["reproducible"] | (orfs.obs["perturbation"] == "control")].copy()
-    subset = _recall(reproducible, "X_pca", how, args.seed)
+    subset = _recall(reproducible, "X_pca", columns, args.seed)
     _show(subset, "genes of reproducible constructs")
 
     _say(step, "draw and write")
-    sets = scl.tl.relationship_sets(reproducible, use_rep=["X_pca", "X_semiclip"], **how)
+    sets = scl.tl.relationship_sets(reproducible, use_rep=["X_pca", "X_semiclip"], **columns)
     _draw(args.out, model, subset, sets)
-    _report(args.out, reproducible, "X_pca", how, args.seed)
+    _report(args.out, reproducible, "X_pca", columns, args.seed)
     subset.to_csv(args.out / "recall_reproducible.csv", index=False)
     _write(args.out, model, table, {"compounds": compounds, "orfs": make_mudata(rna=orfs)})
 
@@ -148,8 +148,8 @@ def _quiet_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
-def _recall(adata: AnnData, rep: str, how: dict[str, Any], seed: int) -> pd.DataFrame:
-    return scl.tl.recall(adata, use_rep=[rep, "X_semiclip"], **how, n_permutations=N_PERMUTATIONS, rng=seed)
+def _recall(adata: AnnData, rep: str, columns: dict[str, Any], seed: int) -> pd.DataFrame:
+    return scl.tl.recall(adata, use_rep=[rep, "X_semiclip"], **columns, n_permutations=N_PERMUTATIONS, rng=seed)
 
 
 def _show(table: pd.DataFrame, title: str) -> None:
@@ -178,9 +178,9 @@ def _draw(out: Path, model: SemiClip, table: pd.DataFrame, sets: pd.DataFrame) -
         ax.figure.savefig(out / f"{name}.png", dpi=200)
 
 
-def _report(out: Path, adata: AnnData, rep: str, how: dict[str, Any], seed: int) -> None:
+def _report(out: Path, adata: AnnData, rep: str, columns: dict[str, Any], seed: int) -> None:
     scl.report(
-        adata, out / "report.html", use_rep=[rep, "X_semiclip"], **how, rng=seed, overwrite=True, progress_bar=False
+        adata, out / "report.html", use_rep=[rep, "X_semiclip"], **columns, rng=seed, overwrite=True, progress_bar=False
     )
 
 
