@@ -8,7 +8,6 @@ from importlib.metadata import version as installed
 from typing import Any
 
 from numpy.typing import ArrayLike
-from sphinx.ext.napoleon import NumpyDocstring
 
 project = "semiclip"
 author = "The semiclip developers"
@@ -64,17 +63,28 @@ def name_of_alias(annotation: Any, config: Any) -> str | None:
     return ":py:data:`~numpy.typing.ArrayLike`" if annotation == ArrayLike else None
 
 
-def returns_in_prose(self: NumpyDocstring, section: str) -> list[str]:
-    """Take what a function returns for sentences; napoleon would take every line of them for a type."""
-    lines = self._dedent(self._consume_to_next_section())
-    if lines[0] == ":":  # where sphinx_autodoc_typehints says that there is no type here
-        lines = lines[1:]
-    return self._format_block(":returns: ", [*lines, ""])
+def write_returns_as_prose(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Make a field of a section Returns, whose every line napoleon would take for a type."""
+    for start, line in enumerate(lines[:-1]):
+        if line.strip() == "Returns" and set(lines[start + 1].strip()) == {"-"}:
+            rest = range(start + 2, len(lines))
+            ends = [i - 1 for i in rest if lines[i].strip() and set(lines[i].strip()) == {"-"}]
+            end = ends[0] if ends else len(lines)
+            field = [
+                ":returns: " + lines[start + 2],
+                *("    " + text if text else "" for text in lines[start + 3 : end]),
+            ]
+            lines[start:end] = [*field, ""]
+            return
+
+
+def setup(app: Any) -> None:
+    """Run before napoleon, whose priority is 500."""
+    app.connect("autodoc-process-docstring", write_returns_as_prose, priority=400)
 
 
 typehints_fixup_module_name = public_module
 typehints_formatter = name_of_alias
-NumpyDocstring._parse_returns_section = returns_in_prose
 warnings.filterwarnings("ignore", message=".*_RstSnippetParser")  # sphinx-autodoc-typehints, on its way to Sphinx 10
 suppress_warnings = ["config.cache"]  # the functions above cannot be pickled, so that pages are always rebuilt
 
