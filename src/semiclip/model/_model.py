@@ -55,8 +55,8 @@ FILLED_DATA |= {"batch_size", "split_seed"}
 class SemiClip(PairedModel):
     """Distillation: a frozen teacher embedding teaches an adapter on a frozen student embedding.
 
-    By default that is Semi-Clipped, with the CLIP loss; other objectives are its rivals. Some of these learn from
-    classes, the perturbations, and some give the teacher an adapter as well.
+    The default is Semi-Clipped, with the CLIP loss. Other objectives are its rivals: some learn from classes, which are
+    the perturbations, and some give the teacher an adapter as well.
 
     Parameters
     ----------
@@ -65,32 +65,32 @@ class SemiClip(PairedModel):
     registry
         Registry of a saved model; scvi-tools passes it when it loads one without data.
     n_hidden
-        Hidden widths of the adapter, between the student's and the teacher's; none makes it linear. ``"auto"`` is
-        (512, 1024) as in the paper, or (64,) when fewer than 500 keys pair: on the 162 real compounds of
-        :func:`semiclip.datasets.u2os_compounds` held-out ones are ranked better by 64 than by no hidden unit or by the
-        paper's widths.
+        Hidden widths of the adapter; an empty list makes it linear. ``"auto"`` is (512, 1024) as in the paper, or (64,)
+        when fewer than 500 keys pair. On the 162 real compounds of :func:`semiclip.datasets.u2os_compounds`, 64 hidden
+        units rank held-out compounds better than none, and better than the paper's widths.
     objective
-        The loss: one of :data:`semiclip.objectives.OBJECTIVES`.
+        Name of the loss in :data:`semiclip.objectives.OBJECTIVES`.
     teacher_adapter
-        Whether the teacher has an adapter too, or the widths of its hidden layers: ``True`` is (1024, 1024) as in the
-        paper, or (64,) when fewer than 500 keys pair. ``None`` leaves it to the objective:
-        ``"clip"`` and those that learn from labels have one.
+        Whether the teacher has an adapter too, or the widths of its hidden layers. ``True`` is (1024, 1024) as in the
+        paper, or (64,) when fewer than 500 keys pair. ``None`` leaves it to the objective: ``"clip"`` and the
+        objectives that learn from labels have one.
     encoder
-        ``None`` where ``student_rep`` is an embedding. An encoder that can be trained (see
-        :class:`semiclip.encoders.Trainable`), or its architecture, goes before the adapter and is trained with it;
-        ``student_rep`` then holds what it reads, see :func:`semiclip.pp.expression`. One that was fitted is
-        fine-tuned; :class:`semiclip.encoders.MLPEncoder` starts from scratch.
+        ``None`` where ``student_rep`` is an embedding. Otherwise an encoder that can be trained (see
+        :class:`semiclip.encoders.Trainable`), or its architecture: it goes before the adapter and is trained with it,
+        and ``student_rep`` holds what it reads (see :func:`semiclip.pp.expression`). A fitted encoder is fine-tuned;
+        :class:`semiclip.encoders.MLPEncoder` starts from scratch.
     student_correction, teacher_correction
-        Correction on controls of each representation, see :func:`semiclip.correction.correct`; ``None`` for none.
-        ``"auto"`` is ``"tvn"`` for an embedding, and ``None`` for what an encoder reads, which was not fitted on
-        corrected expression. The student is corrected by its own batch alone, from which PEA draws, and the teacher
-        by all controls (profiles ``batch`` and ``clean``): the principal components of ``public`` turn with every set
-        of controls, so that a network could not read a query by them.
+        Correction of each representation on the controls, see :func:`semiclip.correction.correct`; ``None`` for none.
+        ``"auto"`` is ``"tvn"`` for an embedding, and ``None`` for the input of an encoder, which was fitted on
+        uncorrected expression. The student is corrected by its own batch alone, from which PEA draws (profile
+        ``"batch"``), and the teacher by all controls (profile ``"clean"``). The profile ``"public"`` is no choice: its
+        principal components turn with every set of controls, and a network could not read a query in them.
     ridge
         Added to the eigenvalues before whitening, on both sides; ``None`` is 0.5, with which no direction grows by more
         than 1.41, while 0 makes the control covariance exactly I.
     fallback
-        What happens to a batch with fewer than two controls: an error, or the pooled controls of all batches.
+        What happens to a batch with fewer than two controls: an error (``"raise"``), or the ``"pooled"`` controls of
+        all batches.
     **objective_kwargs
         Arguments of the objective, such as ``temperature``, ``symmetric`` and ``duplicates`` of
         :class:`semiclip.objectives.SemiClipped`.
