@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ORDER, PARTNER = 0, 1  # what a random number is for
+# arguments of the data module that training fills in
+FILLED_DATA = {"tensors", "groups", "labels", "infer", "augmentation", "seed", "train_size", "validation_size"}
+FILLED_DATA |= {"batch_size", "split_seed"}
 RETRIEVAL = ("validation_mean_rank_percentile", "validation_recall_at_")
 RESIDENT = 0.6  # share of a GPU's free memory that the data may take; the rest is for weights, activations and PEA
 
@@ -69,7 +72,7 @@ class PairedDataModule(LightningDataModule):
     infer
         Gives student rows, by number, as inference sees them, for validation; by default those of training.
     augmentation
-        Makes the augmentation of student rows from a seed, a device and the number of mini-batches of an epoch.
+        Makes the augmentation of student rows from ``seed``, ``device`` and ``steps_per_epoch``.
     train_size, validation_size
         Fractions of the groups; the rest is a test set.
     batch_size
@@ -93,7 +96,7 @@ class PairedDataModule(LightningDataModule):
         *,
         labels: np.ndarray | None = None,
         infer: Callable[[np.ndarray], np.ndarray] | None = None,
-        augmentation: Callable[[int, torch.device, int], Augmentation] | None = None,
+        augmentation: Callable[..., Augmentation] | None = None,
         train_size: float = 0.9,
         validation_size: float | None = None,
         batch_size: int = 1024,
@@ -193,7 +196,9 @@ class PairedDataModule(LightningDataModule):
         if self.labels is not None:
             self.class_of_key = torch.as_tensor(self._class_of_key, device=self.device)
         if self.make_augmentation is not None:
-            self.augmentation = self.make_augmentation(self.seed, self.device, self.n_batches)
+            self.augmentation = self.make_augmentation(
+                seed=self.seed, device=self.device, steps_per_epoch=self.n_batches
+            )
 
     def centroids(self, adapt: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return what held-out samples shall find among all held-out keys, their teacher's mean rows as adapted."""

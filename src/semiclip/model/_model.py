@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from semiclip.correction._correct import find_short_batches
 from semiclip.encoders._protocol import Trainable
 from semiclip.errors import Conflict, NoData
 from semiclip.model._base import MODEL_RIDGE, RENAMED, PairedModel, check_training_arguments
-from semiclip.model._data import PairedDataModule, check_trainable
+from semiclip.model._data import FILLED_DATA, PairedDataModule, check_trainable
 from semiclip.model._module import SemiClipModule, check_encoder, choose_widths, complete_arguments
 from semiclip.model._plan import (
     MIN_LR,
@@ -35,21 +36,17 @@ from semiclip.model._tensors import PairedTensors, correct_views, reduce_compone
 from semiclip.objectives import PRESETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
 
-    from semiclip._sides import SideArrays
     from semiclip.correction import Fallback, Method
 
 logger = logging.getLogger(__name__)
 
 Preset = Literal["default", "paper"]
 Select = Literal["last", "best"]
-# arguments of the data module that training fills in
-FILLED_DATA = {"tensors", "groups", "labels", "infer", "augmentation", "seed", "train_size", "validation_size"}
-FILLED_DATA |= {"batch_size", "split_seed"}
 
 
 class SemiClip(PairedModel):
@@ -209,7 +206,7 @@ class SemiClip(PairedModel):
         Parameters
         ----------
         max_epochs
-            Passes over the paired student samples; each meets a new random partner every time.
+            Passes over the paired student samples; each sample meets a new random partner in every pass.
         pea
             Perturbation Embedding Augmentation of the student in training: ``True`` for the paper's, ``False`` for the
             correction of inference instead, or options of :class:`semiclip.correction.PEA`. ``None`` is ``True`` where
@@ -224,27 +221,26 @@ class SemiClip(PairedModel):
         %(param_accelerator)s
         %(param_devices)s
         train_size, validation_size
-            Fractions of the groups (``split_key``) for training and validation; the rest is left as a test set.
-            ``validation_size=None`` takes what ``train_size`` leaves.
+            Fractions of the groups (``split_key``) for training and validation, by default all that ``train_size``
+            leaves; the rest is a test set.
         batch_size
             Rows of a mini-batch over all devices, all of them if there are fewer. Some objectives need a least number:
             ``"dcca"`` needs twice the width of the embedding and 2 more.
         early_stopping
-            Stop when ``monitor`` no longer improves; ``early_stopping_patience`` and the like are trainer arguments.
+            Stop when ``monitor`` no longer improves; ``early_stopping_patience`` is a trainer argument.
         monitor
-            A curve of ``history`` on validation: ``validation_loss``, ``validation_mean_rank_percentile`` or
+            A curve of validation: ``validation_loss``, ``validation_mean_rank_percentile`` or
             ``validation_recall_at_1``, ``_5``, ``_10``. There is no loss where validation has too few rows for the
-            objective, or only classes that training lacks; the others are missing for an objective that does not embed
-            in the teacher's space (``"dcca"`` and those that learn from labels).
+            objective or no class of training, and nothing else where an objective does not embed in the teacher's space
+            (``"dcca"`` and those that learn from labels).
         select
             Keep the weights of the last epoch, as the paper does, or of the ``"best"`` epoch by ``monitor``.
         matmul_precision
             Precision of float32 matrix products in training: ``"high"`` is TF32 on GPUs that have it, see
             :func:`torch.set_float32_matmul_precision`. ``precision="bf16-mixed"`` is a trainer argument.
         pretrain_epochs
-            Before distillation, objectives that learn from labels train each side alone on the classes for so many
-            epochs, by default ``max_epochs``. A model that is trained further is not pretrained again, unless its
-            classes have changed. 0 leaves pretraining out.
+            Epochs in which objectives that learn from labels first train each side alone on the classes, by default
+            ``max_epochs``; 0 leaves them out. A model that is trained further is pretrained only on new classes.
         pretrain_kwargs
             Arguments of the training plan of pretraining, over :data:`semiclip.objectives.PRETRAINING`.
         plan_kwargs
@@ -320,27 +316,20 @@ class SemiClip(PairedModel):
             runner()
         self.history_.update(pretrained)
         self.split_seed_ = data.split_seed
+        params: dict[str, Any] = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size}
         if pretraining is not None:
             self.classes_ = data.classes  # those of a checkpoint, if it was resumed
-        self.train_params_ = {
-            "max_epochs": max_epochs,
-            "train_size": train_size,
-            "batch_size": batch_size,
-            "select": select,
-            **({} if pretraining is None else {"pretrain_epochs": pretrain_epochs}),
-            "pea": options.params if options else False,
-            "views": views or False,
-            "shared_keys": data.host.n_keys,
-            **optimisation,
-        }
+            params["pretrain_epochs"] = pretrain_epochs
+        params |= {"select": select, "pea": options.params if options else False, "views": views or False}
+        self.train_params_ = {**params, "shared_keys": data.host.n_keys, **optimisation}
         self.trainer = None  # it holds the training data and the optimiser's state
 
-    def _choose_pea(self, pea: bool | PEA | Mapping[str, Any] | None) -> PEA | None:  # noqa: FBT001  # True is the default
+    def _choose_pea(self, pea: Any) -> PEA | None:
         if pea is None:  # PEA changes embeddings, not expression
             pea = self.design.control is not None and self.module.encoder is None
         options = PEA.of(pea)
         if options and self.module.encoder is not None and self._specs[STUDENT].method is None:
-            mend = "make the model with student_correction='tvn', whose draws PEA makes, or leave out pea"
+            mend = "make the model with student_correction='tvn', or leave out pea"
             raise Conflict("pea", "a student that is not corrected", mend)
         return options
 
@@ -366,22 +355,13 @@ class SemiClip(PairedModel):
         tensors = PairedTensors.from_arrays(seen, taught, *keys, student.batch, views, correct)
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         if pea is not None:
-            splitting["augmentation"] = self._plan_augmentation(pea, student)
+            rows, fallback, names = student[:3], self._specs[STUDENT].fallback, student.batch_names
+            find_short_batches(
+                *rows[1:], fallback, names, at_least=pea.min_controls
+            )  # refused before a trainer is made
+            splitting["augmentation"] = partial(Augmentation, pea, *rows, fallback=fallback, batch_names=names)
             splitting["infer"] = lambda rows: as_inferred(student.values, student.batch, rows)
         return self._data_splitter_cls(tensors, groups, split_seed=self.split_seed_, seed=seed, **splitting)
-
-    def _plan_augmentation(self, pea: PEA, student: SideArrays) -> Callable[..., Augmentation]:
-        """Return what makes the augmentation once the device is known; too few controls are refused now."""
-        fallback, names = self._specs[STUDENT].fallback, student.batch_names
-        find_short_batches(student.batch, student.reference, fallback, names, at_least=pea.min_controls)
-
-        def augmentation(seed: int, device: torch.device, n_batches: int) -> Augmentation:
-            return Augmentation(
-                pea, student.values, student.batch, student.reference, seed=seed, device=device,
-                steps_per_epoch=n_batches, fallback=fallback, batch_names=names,
-            )  # fmt: skip
-
-        return augmentation
 
     # ---- classes, and training of each side alone on them
 

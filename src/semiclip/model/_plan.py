@@ -256,7 +256,8 @@ class PretrainingPlan(DistillationPlan):
 
     def objective(self, student: torch.Tensor, teacher: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Return the loss of both sides."""
-        return self.module.objective.pretrain(student, teacher, label)  # type: ignore[attr-defined]
+        objective: Any = self.module.objective
+        return objective.pretrain(student, teacher, label)
 
 
 def count_pretrain_epochs(module: SemiClipModule, epochs: int | None, pretrain_kwargs: object, max_epochs: int) -> int:
