@@ -89,12 +89,12 @@ def test_a_row_without_counts_of_the_genes_that_the_encoder_knows_gets_none(rna,
 
 
 def test_an_encoder_finds_counts_in_the_layer_that_it_reads(rna, encoder):
-    own = rna.copy()
-    own.layers["counts"], own.X = own.X, None
+    moved = rna.copy()
+    moved.layers["counts"], moved.X = moved.X, None
     layered = scl.encoders.SCVIEncoder(
         n_latent=4, batch_key="batch", layer="counts", max_epochs=2, train_kwargs=QUIET, rng=0
     )
-    out = drawn(SCVIAugmentation(encoder=layered.fit(own)), expression(rna))
+    out = drawn(SCVIAugmentation(encoder=layered.fit(moved)), expression(rna))
     np.testing.assert_array_equal(out, drawn(SCVIAugmentation(encoder=encoder), expression(rna)))
 
 

@@ -54,8 +54,8 @@ def test_value_and_gradients_are_those_of_open_clip():
     loss.backward()
     expected.backward()
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
-    for value, wanted in ((mine, other), (objective.log_scale, scale), (objective.bias, bias)):
-        torch.testing.assert_close(value.grad, wanted.grad, rtol=1e-6, atol=1e-9)
+    for value, expected in ((mine, other), (objective.log_scale, scale), (objective.bias, bias)):
+        torch.testing.assert_close(value.grad, expected.grad, rtol=1e-6, atol=1e-9)
 
 
 def test_scale_and_bias_start_as_in_the_reference_and_are_learned():
