@@ -110,13 +110,6 @@ def test_mixes_in_log_space(convert):
     np.testing.assert_allclose(draw(expression, k=2), weights @ logs, rtol=1e-5)
 
 
-def test_the_data_stay_as_they_are():
-    values = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
-    before = values.copy()
-    draw(make(np.zeros(6, int), values=values))
-    np.testing.assert_array_equal(values, before)
-
-
 def test_the_same_seed_gives_the_same_bits_whatever_was_drawn_before():
     expression, rows = make(np.arange(20) % 4), np.array([3, 19, 3, 0])
     first = draw(expression, 3, rows, seed=5)

@@ -34,17 +34,6 @@ def test_is_the_dense_formula(metric, seed, n, d, data):
     np.testing.assert_allclose(smooth(x, n_neighbors=k, metric=metric), naive(x, k, metric), atol=1e-12)
 
 
-@pytest.mark.parametrize("metric", ["correlation", "euclidean"])
-def test_a_row_that_no_other_chooses_still_has_its_own_neighbours(metric):
-    x = np.random.default_rng(0).normal(size=(12, 6)) * 0.1 + np.arange(6)
-    x[5] = 40 * np.array([5, -3, 1, 2, -4, 0])
-    graph = neighbors(x, n_neighbors=3, metric=metric).toarray()
-    assert graph[5].sum() == 3
-    others = np.delete(np.arange(12), 5)
-    assert naive_graph(x[others], 3, metric).sum() + 6 == graph.sum()
-    np.testing.assert_allclose(smooth(x, n_neighbors=3, metric=metric), naive(x, 3, metric))
-
-
 def test_a_constant_row_correlates_with_nothing_and_stays(refuses):
     x = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     x[4] = 0.1
