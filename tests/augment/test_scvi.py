@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 import semiclip as scl
-from semiclip.augment import Expression, ExpressionAugmentation, SCVIAugmentation
+from semiclip import errors
+from semiclip.augment import Expression, SCVIAugmentation
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
 ROWS = np.array([5, 0, 9, 30])
@@ -18,14 +19,14 @@ def rna(small_study):
 
 @pytest.fixture(scope="module")
 def encoder(rna):
-    return scl.encoders.SCVIEncoder(n_latent=4, batch_key="batch", max_epochs=2, train_kwargs=QUIET).fit(rna)
+    return scl.encoders.SCVIEncoder(n_latent=4, batch_key="batch", max_epochs=2, train_kwargs=QUIET, rng=0).fit(rna)
 
 
 def expression(rna, **changes):
     names, batch = np.unique(rna.obs["batch"].astype(str), return_inverse=True)
     group = np.where(np.arange(rna.n_obs) == 9, -1, 0)
-    given = {"values": np.asarray(rna.X), "group": group, "batch": batch, "genes": rna.var_names, "batch_names": names}
-    return Expression(**{**given, **changes})
+    data = {"values": np.asarray(rna.X), "group": group, "batch": batch, "genes": rna.var_names, "batch_names": names}
+    return Expression(**{**data, **changes})
 
 
 def drawn(augmentation, expression, rows=ROWS, seed=3):
@@ -47,7 +48,7 @@ def test_draws_the_log_of_what_the_decoder_gives_back_and_leaves_the_rest(rna, e
 def test_genes_may_stand_in_another_order(rna, encoder):
     order = np.random.default_rng(0).permutation(rna.n_vars)
     augmentation = SCVIAugmentation(encoder=encoder)
-    plain, shuffled = (drawn(augmentation, expression(each)) for each in (rna, rna[:, order]))
+    plain, shuffled = (drawn(augmentation, expression(adata)) for adata in (rna, rna[:, order]))
     np.testing.assert_allclose(shuffled, plain[:, order], rtol=1e-5)
 
 
@@ -88,17 +89,19 @@ def test_a_row_without_counts_of_the_genes_that_the_encoder_knows_gets_none(rna,
 
 
 def test_an_encoder_finds_counts_in_the_layer_that_it_reads(rna, encoder):
-    own = rna.copy()
-    own.layers["counts"], own.X = own.X, None
-    layered = scl.encoders.SCVIEncoder(n_latent=4, batch_key="batch", layer="counts", max_epochs=2, train_kwargs=QUIET)
-    out = drawn(SCVIAugmentation(encoder=layered.fit(own)), expression(rna))
+    moved = rna.copy()
+    moved.layers["counts"], moved.X = moved.X, None
+    layered = scl.encoders.SCVIEncoder(
+        n_latent=4, batch_key="batch", layer="counts", max_epochs=2, train_kwargs=QUIET, rng=0
+    )
+    out = drawn(SCVIAugmentation(encoder=layered.fit(moved)), expression(rna))
     np.testing.assert_array_equal(out, drawn(SCVIAugmentation(encoder=encoder), expression(rna)))
 
 
 def test_the_batch_of_each_sample_is_told(rna, encoder):
     data = expression(rna)
     turned = expression(rna, batch=(data.batch + 1) % len(data.batch_names))
-    out, other = (drawn(SCVIAugmentation(encoder=encoder), each) for each in (data, turned))
+    out, other = (drawn(SCVIAugmentation(encoder=encoder), told) for told in (data, turned))
     assert (out[0] != other[0]).any()
     np.testing.assert_array_equal(out[2], other[2])  # group -1
 
@@ -111,22 +114,24 @@ def test_without_an_encoder_one_is_fitted_and_the_seed_decides(rna):
     assert (first[0] != other[0]).mean() > 0.9
 
 
-def test_refusals(rna, encoder):
-    with pytest.raises(ValueError, match="mode='both' is not one of mean, ppc"):
+ONE_BATCH = {"batch": np.zeros(120, int), "batch_names": ["all rows"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"normalize": False}, errors.NotCounts),
+        (ONE_BATCH, errors.BadValue),
+        ({"batch_names": ["plate 9"] * 3}, ValueError),
+    ],
+)
+def test_refuses_expression(rna, encoder, changes, error):
+    with pytest.raises(error):
+        drawn(SCVIAugmentation(encoder=encoder), expression(rna, **changes))
+
+
+def test_refuses_options(encoder, refuses):
+    with refuses(errors.UnknownChoice, name="mode", value="both"):
         SCVIAugmentation(mode="both")
-    with pytest.raises(TypeError, match="already fitted, so max_epochs would have no effect"):
+    with refuses(errors.IdleArgument, names=["max_epochs"]):
         SCVIAugmentation(encoder=encoder, max_epochs=3)
-    with pytest.raises(RuntimeError, match=r"not fitted; call .fit\(expression, rng\) first"):
-        SCVIAugmentation(encoder=encoder).draw(ROWS, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="models raw counts, but these values are normalised"):
-        drawn(SCVIAugmentation(encoder=encoder), expression(rna, normalize=False))
-    with pytest.raises(ValueError, match=r"told the batch, obs\['batch'\]; pass batch_key= as well"):
-        drawn(
-            SCVIAugmentation(encoder=encoder), expression(rna, batch=np.zeros(rna.n_obs, int), batch_names=["all rows"])
-        )
-    with pytest.raises(ValueError, match="plate 9"):
-        drawn(SCVIAugmentation(encoder=encoder), expression(rna, batch_names=["plate 9"] * 3))
-
-
-def test_is_an_augmentation(encoder):
-    assert isinstance(SCVIAugmentation(encoder=encoder), ExpressionAugmentation)

@@ -227,7 +227,7 @@ def test_the_original_shake_reaches_the_most_certain_of_normalised_logits():
 def test_both_branches_reach_zero(nontarget):
     student, teacher, label = classes()
     objective = C2kd(nontarget=nontarget)
-    own, other, loss = learn(objective, student, teacher, label, N_CLASSES)
+    student_embedded, teacher_embedded, loss = learn(objective, student, teacher, label, N_CLASSES)
     assert 0 <= loss < 0.02
-    for head, embedded in (("student_head", own), ("teacher_head", other)):
+    for head, embedded in (("student_head", student_embedded), ("teacher_head", teacher_embedded)):
         assert torch.equal(objective.heads[head](embedded).argmax(dim=1), label)

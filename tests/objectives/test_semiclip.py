@@ -6,7 +6,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
-from torch.nn.functional import cross_entropy, normalize
 
 from semiclip import errors
 from semiclip.objectives import SemiClipped
@@ -81,38 +80,6 @@ def test_equals_the_sum_row_by_row(seed, n, n_keys, temperature, symmetric, dupl
     assert loss.item() == pytest.approx(naive(student, teacher, key, **keywords), rel=1e-9, abs=1e-12)
 
 
-@given(seed=st.integers(0, 10_000), temperature=st.floats(0.05, 5))
-def test_symmetric_is_the_loss_of_open_clip(seed, temperature):
-    student, teacher, _ = pairs(seed)
-    logits = normalize(student) @ normalize(teacher).T * (1 / temperature)
-    labels = torch.arange(len(logits))
-    expected = (cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2
-    assert SemiClipped(temperature=temperature, symmetric=True)(student, teacher).item() == pytest.approx(
-        expected.item()
-    )
-
-
-def test_the_direction_matters_unless_the_scores_are_symmetric():
-    student, teacher, _ = pairs(0)
-    one_way, other_way = SemiClipped()(student, teacher), SemiClipped()(teacher, student)
-    both = SemiClipped(symmetric=True)(student, teacher)
-    assert abs(one_way - other_way) > 0.01
-    assert both.item() == pytest.approx((one_way.item() + other_way.item()) / 2, rel=1e-12)
-    assert SemiClipped(symmetric=True)(student, student).item() == pytest.approx(
-        SemiClipped()(student, student).item(), rel=1e-12
-    )
-
-
-def test_lengths_do_not_matter_but_the_pairing_does():
-    student, teacher, _ = pairs(0)
-    loss = SemiClipped()(student, teacher).item()
-    lengths = torch.rand(12, 1, dtype=torch.float64) + 0.1
-    assert SemiClipped()(student * lengths, 3 * teacher).item() == pytest.approx(loss, rel=1e-12)
-    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    assert SemiClipped()(student[order], teacher[order]).item() == pytest.approx(loss, rel=1e-12)
-    assert abs(SemiClipped()(student, teacher[order]).item() - loss) > 0.01
-
-
 @pytest.mark.parametrize("zero", ["student", "teacher", "both"])
 @pytest.mark.parametrize("duplicates", DUPLICATES)
 def test_vectors_of_zeros_stay_finite(zero, duplicates):
@@ -128,16 +95,6 @@ def test_vectors_of_zeros_stay_finite(zero, duplicates):
     assert student.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("duplicates", DUPLICATES)
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_gradient(duplicates, symmetric):
-    student, teacher, key = pairs(0, n=4, d=2, n_keys=2)
-    loss = SemiClipped(temperature=0.5, duplicates=duplicates, symmetric=symmetric)
-    student.requires_grad_()
-    teacher.requires_grad_()
-    assert torch.autograd.gradcheck(lambda h, t: loss(h, t, key), (student, teacher))
-
-
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_a_batch_of_one_key(symmetric):
     """Masked, nothing is left to confuse a row with; with several right answers the best is to doubt evenly."""
@@ -148,25 +105,6 @@ def test_a_batch_of_one_key(symmetric):
     same = torch.ones(12, 5, dtype=torch.float64)
     loss = SemiClipped(duplicates="multi_positive", symmetric=symmetric)(same, same, key)
     assert loss.item() == pytest.approx(log(12), rel=1e-12)
-
-
-def test_without_duplicates_the_variants_agree():
-    student, teacher, _ = pairs(0)
-    key = torch.arange(12)
-    losses = [SemiClipped(duplicates=duplicates)(student, teacher, key).item() for duplicates in DUPLICATES]
-    assert losses == pytest.approx([losses[0]] * 3, rel=1e-12)
-
-
-def test_masked_duplicates_are_absent():
-    """A row's loss is that of a mini-batch in which no other row has its key."""
-    student, teacher, key = pairs(0)
-    expected = 0.0
-    for i in range(12):
-        rows = [i] + [j for j in range(12) if key[j] != key[i]]
-        scores = normalize(student[rows]) @ normalize(teacher[rows]).T / 0.1
-        expected += cross_entropy(scores[:1], torch.tensor([0])).item() / 12
-    assert SemiClipped(duplicates="mask")(student, teacher, key).item() == pytest.approx(expected, rel=1e-12)
-    assert expected < SemiClipped()(student, teacher, key).item()
 
 
 def test_single_precision():

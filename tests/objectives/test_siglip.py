@@ -54,8 +54,8 @@ def test_value_and_gradients_are_those_of_open_clip():
     loss.backward()
     expected.backward()
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
-    for value, wanted in ((mine, other), (objective.log_scale, scale), (objective.bias, bias)):
-        torch.testing.assert_close(value.grad, wanted.grad, rtol=1e-6, atol=1e-9)
+    for value, expected in ((mine, other), (objective.log_scale, scale), (objective.bias, bias)):
+        torch.testing.assert_close(value.grad, expected.grad, rtol=1e-6, atol=1e-9)
 
 
 def test_scale_and_bias_start_as_in_the_reference_and_are_learned():
@@ -65,21 +65,6 @@ def test_scale_and_bias_start_as_in_the_reference_and_are_learned():
         "bias": -10,
     }
     assert all(value.requires_grad for value in learned.values())
-
-
-def test_perfect_pairs_are_told_from_random_ones():
-    """The released code, which scales by 0.1 and divides by the number of pairs, gives about log 2 to both."""
-    student, teacher = pairs(0, n=256, d=32)
-    loss = SigLip().double()
-    assert loss(student, student).item() < loss(student, teacher).item() - 5
-
-
-def test_lengths_do_not_matter_but_the_pairing_does():
-    student, teacher = pairs(0)
-    objective = SigLip().double()
-    loss = objective(student, teacher).item()
-    assert objective(3 * student, teacher / 7).item() == pytest.approx(loss, rel=1e-12)
-    assert abs(objective(student, teacher.roll(1, 0)).item() - loss) > 0.01
 
 
 @pytest.mark.parametrize("zero", [0, 1])

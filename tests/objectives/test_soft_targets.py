@@ -39,14 +39,6 @@ def test_equals_the_entropies_of_scipy(seed, n, c, temperature):
     assert value == pytest.approx(temperature**2 * divergences.mean(), rel=1e-9, abs=1e-10)
 
 
-def test_the_gradient_is_the_difference_of_probabilities():
-    student, teacher, _ = logits(0)
-    student.requires_grad_()
-    soft_divergence(student, teacher, 4.0).backward()
-    expected = 4 * ((student / 4).softmax(1) - (teacher / 4).softmax(1)) / len(student)
-    torch.testing.assert_close(student.grad, expected.detach())
-
-
 def test_logits_far_apart_stay_finite():
     student = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
     for value in (
@@ -70,14 +62,6 @@ def test_without_the_label_equals_the_entropies_of_scipy(seed, n, c, temperature
     values = non_target_divergence(student, teacher, label, temperature, nontarget=nontarget)
     expected = naive(student, teacher, label, temperature, nontarget)
     np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-10)
-
-
-def test_a_label_of_logit_zero_takes_mass():
-    student, teacher = torch.tensor([[0.0, 2, -2, -2, 2]]), torch.tensor([[0.0, -2, 1, 3, 3]])
-    label = torch.tensor([0])
-    zero, exclude = (non_target_divergence(student, teacher, label, 2.0, nontarget=x) / 4 for x in ("zero", "exclude"))
-    assert zero.item() == pytest.approx(0.7543, abs=5e-5)
-    assert exclude.item() == pytest.approx(0.8067, abs=5e-5)
 
 
 @pytest.mark.parametrize("nontarget", ["exclude", "zero"])

@@ -70,12 +70,6 @@ def test_of_a_frozen_teacher_only_the_value_sees_variance_and_covariance():
     assert teacher.grad is None
 
 
-def test_lengths_matter():
-    """Nothing is normalised: unit vectors of many dimensions would hold the variance near its maximum."""
-    student, teacher = pairs(0)
-    assert abs(Vicreg()(3 * student, teacher).item() - Vicreg()(student, teacher).item()) > 1
-
-
 def test_a_constant_column_has_a_finite_gradient():
     student, teacher = pairs(0)
     student[:, 1] = 3

@@ -69,8 +69,8 @@ class MDWGANGP(FittedDraws):
         Standard deviation of noise added to real and generated samples in training, and to which share of them.
     validation_share
         Share of the samples to hold out, at most 1,000 samples. Each perturbation and batch keeps a sample to train
-        on. After each epoch the energy score of samples drawn for them is taken, and the generator with the lowest
-        is kept; where nothing can be held out, that is the last.
+        on. The generator is kept whose draws for them have the lowest energy score after an epoch; where nothing can
+        be held out, it is the last.
     device
         Where to train and draw, such as ``cpu``; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
     progress_bar
@@ -234,13 +234,7 @@ class MDWGANGP(FittedDraws):
 
 
 def hold_out(codes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a random share of the rows that leaves each condition a row; ``codes`` has a column for each kind.
-
-    Examples
-    --------
-    >>> len(hold_out(np.array([[0], [0], [1]]), 0.9, np.random.default_rng(0)))
-    1
-    """
+    """Return a random share of the rows that leaves each condition a row; ``codes`` has a column for each kind."""
     order = rng.permutation(len(codes))
     needed = np.zeros(len(codes), dtype=bool)
     for column in codes[order].T:

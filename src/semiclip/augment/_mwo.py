@@ -42,15 +42,10 @@ class MWO(FittedDraws):
     >>> import numpy as np
     >>> import pandas as pd
     >>> from semiclip.augment import MWO, Expression
-    >>> expression = Expression(
-    ...     np.array([[0.0, 1.0], [2.0, 1.0], [5.0, 5.0]]),
-    ...     group=np.array([0, 0, 1]),
-    ...     batch=np.zeros(3, dtype=int),
-    ...     genes=pd.Index(["ABCB1", "ACTB"]),
-    ...     normalize=False,
-    ... )
-    >>> mwo = MWO().fit(expression, np.random.default_rng(0))
-    >>> drawn = mwo.draw(np.arange(3), np.random.default_rng(0))
+    >>> values, group = np.array([[0.0, 1.0], [2.0, 1.0], [5.0, 5.0]]), np.array([0, 0, 1])
+    >>> expression = Expression(values, group, np.zeros(3, int), pd.Index(["ABCB1", "ACTB"]), normalize=False)
+    >>> rng = np.random.default_rng(0)
+    >>> drawn = MWO().fit(expression, rng).draw(np.arange(3), rng)
     >>> bool((0 < drawn[0, 0] < 2) and (0 < drawn[1, 0] < 2))
     True
     >>> drawn[2].tolist()

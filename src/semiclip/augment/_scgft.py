@@ -57,12 +57,8 @@ class ScGFT(FittedDraws):
     >>> import pandas as pd
     >>> from semiclip.augment import Expression, ScGFT
     >>> rng = np.random.default_rng(0)
-    >>> expression = Expression(
-    ...     rng.poisson(20, (6, 30)),
-    ...     group=np.array([0, 0, 0, 1, 1, -1]),
-    ...     batch=np.zeros(6, dtype=int),
-    ...     genes=pd.Index([f"gene{i}" for i in range(30)]),
-    ... )
+    >>> counts, group = rng.poisson(20, (6, 30)), np.array([0, 0, 0, 1, 1, -1])
+    >>> expression = Expression(counts, group, np.zeros(6, int), pd.Index([f"gene{i}" for i in range(30)]))
     >>> scgft = ScGFT(n_neighbors=2, progress_bar=False).fit(expression, rng)
     >>> drawn = scgft.draw(np.arange(6), rng)
     >>> (drawn == expression.read(np.arange(6))).all(axis=1).tolist()

@@ -22,15 +22,9 @@ def smooth(x: np.ndarray, *, n_neighbors: int = 10, metric: Metric = "euclidean"
     neighbours of *j* or the reverse, else 0, and the diagonal :math:`D` holds the row sums of :math:`A + I` (Li et al.
     2023, DOI 10.1186/s12859-023-05558-9).
 
-    Parameters
-    ----------
-    x
-        Finite floating-point values, shape (n, d).
-    n_neighbors
-        Neighbours that each sample chooses, not counting itself.
-    metric
-        Distance between samples: ``euclidean`` or ``correlation``, which is one minus Pearson's. A sample with the
-        same value in all columns correlates with nothing, so it has no neighbours and stays as it is.
+    Each sample chooses ``n_neighbors``, not counting itself. The ``correlation`` distance is one minus Pearson's
+    correlation. A sample with the same value in all columns correlates with nothing, so it has no neighbours and stays
+    as it is.
 
     Examples
     --------

@@ -18,9 +18,9 @@ class Random(ClosedForm):
 
     Notes
     -----
-    The values are drawn from a seed and a hash of the row in float32, so that a row has the same vector wherever and
-    with whatever other rows it is embedded. Rows that are equal to the last bit share a vector; rows that differ in one
-    bit do not.
+    The values come from a seed and a hash of the row in float32, so that a row always has the same vector, whatever
+    other rows are embedded with it. Rows that are equal to the last bit share a vector; rows that differ in one bit do
+    not.
 
     References
     ----------

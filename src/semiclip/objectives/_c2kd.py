@@ -56,8 +56,7 @@ class C2kd(LabelObjective):
     2025, DOI 10.48550/arXiv.2505.21317.
     """
 
-    heads_of: ClassVar[dict[str, str]] = {
-        **LabelObjective.heads_of,
+    heads_of: ClassVar[dict[str, str]] = LabelObjective.heads_of | {
         "student_proxy": "student",
         "teacher_proxy": "teacher",
     }

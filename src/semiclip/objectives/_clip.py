@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 class Clip(SemiClipped):
     r"""The loss of CLIP with an adapter on either side, so that the teacher gives way too.
 
-    With :math:`s_{ij} = \cos(h_i, t_j) / \tau` it is the mean of two cross-entropies: of each student row among the
-    teacher rows, and of each teacher row among the student rows. What sets it apart from :class:`SemiClipped` are the
-    teacher's adapter and the second direction.
+    With :math:`s_{ij} = \cos(h_i, t_j) / \tau` the loss is the mean of two cross-entropies: of each student row among
+    the teacher rows, and of each teacher row among the student rows. The teacher's adapter and the second direction set
+    it apart from :class:`SemiClipped`.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ Duplicates = Literal["negative", "mask", "multi_positive"]
 class SemiClipped(Objective):
     r"""The contrastive loss of CLIP from student to frozen teacher (paper Algorithm 1).
 
-    With :math:`s_{ij} = \cos(h_i, t_j) / \tau` it is the mean over rows of
+    With :math:`s_{ij} = \cos(h_i, t_j) / \tau` the loss is the mean over rows of
     :math:`-s_{ii} + \log \sum_j \exp s_{ij}`. The paper prints a sum, which would only rescale the learning rate.
 
     Parameters
@@ -28,8 +28,8 @@ class SemiClipped(Objective):
     symmetric
         Average with the same loss from teacher to student, as CLIP does.
     duplicates
-        What another row of a mini-batch with the same key is: a ``"negative"`` like any other (as in the paper), left
-        out of the sum (``"mask"``), or one of several equally right answers (``"multi_positive"``).
+        How another row of the mini-batch with the same key counts: as a ``"negative"`` like any other (as in the
+        paper), not at all (``"mask"``), or as one of several equally right answers (``"multi_positive"``).
 
     References
     ----------

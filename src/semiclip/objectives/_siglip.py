@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 class SigLip(Objective):
-    r"""The sigmoid loss of SigLIP: each pair of rows is told to belong together or not, without regard to the others.
+    r"""The sigmoid loss of SigLIP: each pair of rows is judged by itself, as belonging together or not.
 
-    With :math:`\ell_{ij} = e^{t'} \cos(h_i, t_j) + b` it is
+    With :math:`\ell_{ij} = e^{t'} \cos(h_i, t_j) + b` the loss is
     :math:`-\frac{1}{B} \sum_{ij} \log \sigma(z_{ij} \ell_{ij})`, where :math:`z_{ij}` is 1 if :math:`i = j` and -1
     otherwise. Scale and bias are learned.
 
     Parameters
     ----------
     scale
-        Where :math:`e^{t'}` starts.
+        Initial :math:`e^{t'}`.
     bias
-        Where :math:`b` starts: so low that the many pairs that do not belong together cost little at first.
+        Initial :math:`b`, so low that the many pairs that do not belong together cost little at first.
 
     References
     ----------

@@ -18,10 +18,10 @@ EPSILON = 1e-4  # keeps the slope of a standard deviation finite at zero
 class Vicreg(Objective):
     r"""The loss of VICReg: nearness to the teacher, kept from collapse by variances and covariances.
 
-    It is a weighted sum of three terms: the mean squared difference of the pairs; the mean over dimensions of
+    The loss is a weighted sum of three terms: the mean squared difference of the pairs; the mean over dimensions of
     :math:`\max(0, 1 - \sqrt{\operatorname{Var} + 10^{-4}})`, averaged over both sides; and the squared covariances of
     different dimensions, divided by their number and summed over both sides. Variances and covariances are unbiased and
-    nothing is normalised. For a frozen teacher the last two terms are constants; the value includes them.
+    nothing is normalised. The variances and covariances of a frozen teacher are constants, which the value includes.
 
     Parameters
     ----------

@@ -13,7 +13,6 @@ from semiclip._docs import document
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip._pairing import key_codes
 from semiclip._provenance import made_by, name_of, record
-from semiclip._views import recorded_views
 from semiclip.augment import AUGMENTATIONS, Expression, ExpressionAugmentation
 from semiclip.encoders import ENCODERS, Encoder
 from semiclip.encoders._protocol import counts, embedded, warn_unless_counts, warned_once
@@ -121,7 +120,8 @@ def augment(
     check_whole("n_views", n_views)
     key_added = key_added or f"X_{name_of(encoder, ENCODERS)}_{name}"
     check_writable(check_adata(adata), key_added)
-    if key_added in adata.obsm and recorded_views(adata, key_added) is None:
+    recorded = adata.uns.get("semiclip", {}).get(key_added, {}).get("params", {})
+    if key_added in adata.obsm and "n_views" not in recorded:
         raise NameTaken(key_added, "an embedding that is no augmented view")
     layer = getattr(encoder, "layer", None) if layer is None else layer
     normalize = bool(getattr(encoder, "normalize", True)) if normalize is None else normalize
