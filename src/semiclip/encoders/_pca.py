@@ -71,7 +71,8 @@ class PCAEncoder(Stored):
     def fit(self, adata: AnnData) -> PCAEncoder:
         """Learn the components of ``adata`` and return the encoder itself."""
         raw, values = read_expression(self, adata, adata.var_names)
-        if not 1 <= self.n_components <= (most := most_components(values)):
+        most = most_components(values)
+        if not 1 <= self.n_components <= most:
             size = f"{values.shape[0]} samples of {values.shape[1]} genes"
             raise BadValue("n_components", self.n_components, f"from 1 to {most}, as {size} have no more components")
         seed = int(np.random.default_rng(self.rng).integers(2**31))
