@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,20 +6,15 @@ from anndata import AnnData
 from torch import nn
 
 from semiclip.augment import MDWGANGP, Expression
-from semiclip.encoders import ImageEncoder, ScGPTEncoder, build
+from semiclip.encoders import ImageEncoder, ScGPTEncoder
 
-SIZES = {"n_output": 4, "n_heads": 1, "n_hidden": 4, "n_layers": 1}
 IMAGES = np.ones((1, 3, 4, 4), "f4")
 
 
 @pytest.fixture
-def scgpt(tmp_path):
-    adata = AnnData(np.ones((2, 3)), var=pd.DataFrame(index=list("abc")))
-    settings = {"embsize": 4, "nheads": 1, "d_hid": 4, "nlayers": 1, "pad_value": -2}
-    (tmp_path / "args.json").write_text(json.dumps(settings))
-    (tmp_path / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate([*"abc", "<pad>", "<cls>"])}))
-    torch.save(build({"kind": "scgpt", "n_input": 4, **SIZES}).state_dict(), tmp_path / "best_model.pt")
-    return lambda device: ScGPTEncoder(tmp_path, device=device).fit(adata).encode(adata)
+def scgpt(tiny_scgpt):
+    adata, folder = AnnData(np.ones((2, 3)), var=pd.DataFrame(index=list("abc"))), tiny_scgpt("abc")
+    return lambda device: ScGPTEncoder(folder, device=device).fit(adata).encode(adata)
 
 
 @pytest.fixture
