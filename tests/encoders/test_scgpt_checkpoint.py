@@ -152,8 +152,8 @@ def test_other_content(folder, weights, name, change, words, check_damage):
         (lambda x: x.to_sparse(), "torch.sparse_coo", "torch.sparse_coo"),
         (lambda x: x.to(torch.complex64), "torch.complex64", "torch.complex64"),
         (lambda x: x.int(), "torch.int32", "torch.int32"),
-        (lambda x: x.sum(), "()", "0"),
-        (lambda x: x[None], "(1, 8)", "3"),
+        (lambda x: x.sum(), "()", "()"),
+        (lambda x: x[None], "(1, 8)", "(1, 23, 8)"),
         (lambda x: x * torch.nan, BIAS, TABLE),
         (lambda x: x.double() + 1e300, BIAS, TABLE),
     ],
@@ -161,7 +161,8 @@ def test_other_content(folder, weights, name, change, words, check_damage):
 def test_tensors_that_are_not_plain_numbers(folder, weights, convert, of_bias, of_table, check_damage):
     for name, word in ((BIAS, of_bias), (TABLE, of_table)):
         torch.save({**weights, name: convert(weights[name])}, folder / WEIGHTS)
-        check_damage(WEIGHTS, name, word)
+        rows_are_wrong = name == TABLE and word.startswith("(")
+        check_damage(VOCABULARY if rows_are_wrong else WEIGHTS, name, word)
 
 
 def test_tensors_that_are_not_needed_may_be_anything(folder, weights, caplog):

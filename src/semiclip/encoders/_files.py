@@ -55,14 +55,6 @@ class Stored:
         """Sixteen hexadecimal digits of everything that the encoder learned, which tell it from other encoders.
 
         Saving and loading keep the fingerprint. Seeds and devices have no part in it.
-
-        Examples
-        --------
-        >>> import semiclip as scl
-        >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
-        >>> one, other = (scl.encoders.MLPEncoder().fit(side["rna"]) for side in (study.mdata, study.knockouts))
-        >>> one.fingerprint == other.fingerprint  # both know the same genes, and nothing else
-        True
         """
         check_fitted(self)
         state, arrays = self._state()
@@ -98,9 +90,7 @@ class Stored:
         check_fitted(self)
         name = type(self).__name__
         if getattr(_kinds().get(name), "__module__", None) != type(self).__module__:  # the class itself may be reloaded
-            raise errors.WrongType(
-                "the encoder", type(self), "of a class that derives from Stored itself, for load to know it"
-            )
+            raise errors.WrongType("the encoder", type(self), "derived from Stored itself, for load to know it")
         state, arrays = self._state()
         settings = {
             "format": FORMAT,

@@ -70,10 +70,8 @@ class ImageEncoder:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If an argument has no meaning, or a named model lacks weights or statistics that it needs.
-    TypeError
-        If ``model`` is neither a name nor can be called.
 
     Examples
     --------
@@ -140,10 +138,9 @@ class ImageEncoder:
 
         Raises
         ------
-        TypeError
-            If ``images`` is no array of numbers, or the model does not return one vector per image.
-        ValueError
-            If images have another shape, NaN or infinite values, or a number of channels that the model cannot take.
+        TypeError, ValueError
+            If ``images`` is no finite array of this shape, has a number of channels that the model cannot take, or
+            the model does not return one vector per image.
         """
         import torch
         from tqdm.auto import tqdm

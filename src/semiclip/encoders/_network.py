@@ -31,10 +31,8 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
 
     Raises
     ------
-    TypeError
-        If it is not a mapping, or has arguments that this kind of network does not take.
-    ValueError
-        If the kind is unknown, a width is missing or a value is out of range.
+    TypeError, ValueError
+        If it is not a mapping, the kind is unknown, or arguments of the network are unknown, missing or out of range.
 
     Examples
     --------
@@ -72,10 +70,8 @@ def network(
 
     Raises
     ------
-    ValueError
-        If a width is below 1 or ``dropout`` is out of range.
-    TypeError
-        If a width is not a whole number, or ``n_hidden`` is not a sequence.
+    TypeError, ValueError
+        If widths are not whole numbers of at least 1, or ``dropout`` is out of range.
 
     References
     ----------

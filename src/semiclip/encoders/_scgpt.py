@@ -95,10 +95,8 @@ class ScGPTEncoder(Stored):
 
         Raises
         ------
-        FileNotFoundError
-            If the folder lacks a file.
-        KeyError
-            If the layer or ``gene_key`` is missing.
+        FileNotFoundError, KeyError
+            If a file of the folder, the layer or ``gene_key`` is missing.
         ValueError
             If a file is damaged or not of scGPT, too few genes are in the vocabulary, or values are not counts.
         """
@@ -124,9 +122,9 @@ class ScGPTEncoder(Stored):
         network = self.network_.to(device)
         out = np.empty((adata.n_obs, self._architecture["n_output"]), dtype=np.float32)
         blocks = list(row_blocks(adata.n_obs, self.batch_size))
-        hidden = not self.progress_bar or len(blocks) <= 1
+        silent = not self.progress_bar or len(blocks) <= 1
         with torch.inference_mode():
-            for rows in tqdm(blocks, "scGPT", unit="batch", delay=1, disable=hidden):
+            for rows in tqdm(blocks, "scGPT", unit="batch", delay=1, disable=silent):
                 expression = torch.from_numpy(dense(values[rows], copy=True)).to(device)
                 out[rows] = network(expression).cpu().numpy()
         return out

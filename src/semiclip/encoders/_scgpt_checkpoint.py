@@ -88,24 +88,21 @@ def _rename(name: str) -> str:
 
 def load(folder: Path, architecture: Mapping[str, Any], rows: Sequence[int]) -> nn.Module:
     """Build the network with the published weights; of the vocabulary it gets ``rows``."""
-    weights, path = read_weights(folder), folder / WEIGHTS
+    weights = read_weights(folder)
     if aside := [name for name in weights if name.startswith(("bn.", "dsbn."))]:
         logger.warning("normalisation of tokens is left out, as scGPT does for cell embeddings: %s", some(aside))
-    if EMBEDDING not in weights:
-        raise DamagedFile(path, f"it lacks {EMBEDDING}")
-    embedding = weights[EMBEDDING]
-    if (fault := _find_fault(embedding)) or embedding.ndim != 2:
-        raise DamagedFile(path, f"{EMBEDDING}, the table of tokens, is {fault or f'of {embedding.ndim} dimensions'}")
-    if max(rows) >= len(embedding):
-        raise DamagedFile(folder / VOCABULARY, f"it names row {max(rows)}, but {EMBEDDING} has {len(embedding)} rows")
     try:
+        embedding = _check_plain(EMBEDDING, weights[EMBEDDING])
         return assemble(architecture, {**weights, EMBEDDING: embedding[list(rows)]})
+    except IndexError as error:
+        shape = tuple(weights[EMBEDDING].shape)
+        raise DamagedFile(folder / VOCABULARY, f"it names row {max(rows)}, but {EMBEDDING} is {shape}") from error
     except DAMAGE as error:
-        raise DamagedFile(path, f"it does not fit {SETTINGS}: {say_reason(error)}") from error
+        raise DamagedFile(folder / WEIGHTS, f"it does not fit {SETTINGS}: {say_reason(error)}") from error
 
 
 def assemble(architecture: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Build a network, in evaluation mode, around its weights; others are left out."""
+    """Build a network, in evaluation mode, around its weights; further weights are left out."""
     import torch
 
     numbers = {name.split(".")[2] for name in weights if name.startswith("transformer_encoder.layers.")}
@@ -117,26 +114,29 @@ def assemble(architecture: Mapping[str, Any], weights: Mapping[str, torch.Tensor
     for name, value in network.state_dict().items():
         if name not in weights:
             raise MissingEntry(name, weights, "the weights")
-        if fault := _find_fault(weights[name]):
-            raise Refused(f"{name} is {fault}; plain floating-point numbers are needed")
-        if weights[name].shape != value.shape:
-            raise WrongShape(name, tuple(weights[name].shape), str(tuple(value.shape)))
-        single[name] = weights[name].float()
+        tensor = _check_plain(name, weights[name])
+        if tensor.shape != value.shape:
+            raise WrongShape(name, tuple(tensor.shape), str(tuple(value.shape)))
+        single[name] = tensor.float()
         if not single[name].isfinite().all():
             raise Refused(f"{name} holds NaN or infinite values as float32")
     network.load_state_dict(single, assign=True)
     return network.eval()
 
 
-def _find_fault(tensor: torch.Tensor) -> str:
-    """Say what a tensor is instead of plain floating-point numbers in memory, if it is."""
+def _check_plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor, which must be of plain floating-point numbers in memory."""
     import torch
 
-    if tensor.is_nested or tensor.layout != torch.strided:
-        return "nested" if tensor.is_nested else f"of the layout {tensor.layout}"
-    if tensor.device.type != "cpu":
-        return f"without values (device {tensor.device})"
-    return "" if tensor.is_floating_point() else f"of the type {tensor.dtype}"
+    faults = {
+        "nested": tensor.is_nested,
+        f"of the layout {tensor.layout}": tensor.layout != torch.strided,
+        f"without values (device {tensor.device})": tensor.device.type != "cpu",
+        f"of the type {tensor.dtype}": not tensor.is_floating_point(),
+    }
+    if fault := next((fault for fault, present in faults.items() if present), None):
+        raise Refused(f"{name} is {fault}; plain floating-point numbers are needed")
+    return tensor
 
 
 def _read_json(path: Path) -> dict[str, Any]:

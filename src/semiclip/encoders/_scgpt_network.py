@@ -1,4 +1,4 @@
-"""The transformer of scGPT, from expression to the embedding of its <cls> token."""
+"""The transformer of scGPT (Cui et al. 2024), from expression to the embedding of its <cls> token."""
 
 from __future__ import annotations
 
@@ -36,17 +36,6 @@ class ScGPTNetwork(nn.Module):
         Value of <cls>.
     dropout
         Probability with which a value is dropped in training, at least 0 and below 1.
-
-    References
-    ----------
-    Cui et al. 2024, DOI 10.1038/s41592-024-02201-0.
-
-    Examples
-    --------
-    >>> import torch
-    >>> network = ScGPTNetwork(40, 16, 8, n_layers=2, n_heads=4).eval()
-    >>> network(torch.eye(3, 40)).shape
-    torch.Size([3, 8])
     """
 
     capturable = False  # the host must be told how long the longest sample is

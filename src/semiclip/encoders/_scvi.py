@@ -118,12 +118,8 @@ class SCVIEncoder(Stored):
 
         Raises
         ------
-        TypeError
-            If it is another kind of model.
-        RuntimeError
-            If the model is not trained.
-        ValueError
-            If the model has covariates besides the batch.
+        TypeError, RuntimeError, ValueError
+            If it is another kind of model, is not trained, or has covariates besides the batch.
 
         Examples
         --------
@@ -191,14 +187,8 @@ class SCVIEncoder(Stored):
 
         Raises
         ------
-        ValueError
-            If ``mode`` is neither, scVI was not trained on a batch, or its likelihood has no counts.
-        KeyError
-            If ``obs`` has no ``batch_key``.
-
-        References
-        ----------
-        Lopez et al. 2018, DOI 10.1038/s41592-018-0229-2.
+        KeyError, ValueError
+            If ``obs`` has no ``batch_key``, scVI was not trained on a batch, or its likelihood has no counts.
 
         Examples
         --------
