@@ -183,8 +183,6 @@ def test_refuses(fitted, options, obs, value, error, data, refuses):
     adata.obs = pd.DataFrame(index=adata.obs_names) if obs is None else adata.obs.assign(**obs)
     with refuses(error, **data):
         fitted.denoise(adata, **options)
-    with refuses(errors.NotFitted):
-        encoder().denoise(adata)
 
 
 def test_refuses_noise_that_is_not_of_counts(refuses):
@@ -193,3 +191,45 @@ def test_refuses_noise_that_is_not_of_counts(refuses):
     np.testing.assert_allclose(trained.denoise(adata, rng=0).sum(axis=1, dtype=float), 1e4, rtol=1e-5)
     with refuses(errors.Conflict, first='mode="ppc"'):
         trained.denoise(adata, mode="ppc")
+
+
+def from_model(adata):
+    own = adata.copy()
+    SCVI.setup_anndata(own, batch_key="plate")
+    model = SCVI(own, n_latent=4)
+    model.train(1, **QUIET)
+    return SCVIEncoder.from_model(model)
+
+
+def on_plates(plates):
+    adata = make(n=50)
+    adata.obs["plate"] = np.asarray(plates)[np.arange(50) % 2]
+    return adata
+
+
+@pytest.mark.parametrize("fit", [lambda adata: encoder().fit(adata), from_model])
+@pytest.mark.parametrize("dtype", [int, float])
+def test_batches_that_are_whole_numbers_are_the_same_as_integers_and_floats(dtype, fit, refuses):
+    adata = on_plates(np.array([0, 1], dtype=dtype))
+    codes = np.arange(50) % 2
+    trained = fit(adata)
+    expected = trained.denoise(adata, rng=0)
+    for values in (codes, codes.astype(float), codes.astype(str), pd.Categorical(codes.astype(float))):
+        adata.obs["plate"] = values
+        np.testing.assert_array_equal(trained.denoise(adata, rng=0), expected)
+    adata.obs["plate"] = 1 - codes
+    assert np.abs(trained.denoise(adata, rng=0) - expected).max() > 1e-3
+    adata.obs["plate"] = codes + 0.5
+    with refuses(errors.UnknownChoice, name="obs['plate']", value=["0.5", "1.5"]):
+        trained.denoise(adata)
+
+
+def test_batches_that_differ_as_text_alone_stay_apart():
+    adata = on_plates(["1", "1.0"])
+    trained = encoder().fit(adata)
+    assert trained.batches_.tolist() == ["1", "1.0"]
+    out = trained.denoise(adata, rng=0)
+    adata.obs["plate"] = "1"
+    apart = np.abs(trained.denoise(adata, rng=0) - out).max(axis=1)
+    assert not apart[::2].any()
+    assert (apart[1::2] > 1e-3).all()

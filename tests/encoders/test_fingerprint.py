@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from semiclip import errors
 from semiclip.encoders import MLPEncoder, PCAEncoder, ScGPTEncoder, SCVIEncoder, load
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
@@ -99,9 +98,3 @@ def test_what_json_cannot_hold_counts_by_its_type():
     first = encoder.fingerprint
     encoder.recipe_["prior"] = object()  # elsewhere in memory
     assert first == encoder.fingerprint != before
-
-
-@pytest.mark.parametrize("encoder", [PCAEncoder(), SCVIEncoder(), MLPEncoder(), ScGPTEncoder("folder")])
-def test_an_encoder_that_is_not_fitted_has_none(encoder, refuses):
-    with refuses(errors.NotFitted):
-        _ = encoder.fingerprint

@@ -56,32 +56,6 @@ def test_dense_and_sparse_counts_of_any_type_agree(convert, normalize):
 
 
 @pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
-def test_leaves_the_data_alone_and_takes_views(convert):
-    adata = make(convert=convert)
-    adata.layers["counts"] = adata.X.copy()
-    before = adata.copy()
-    view = adata[10:50]
-    encoder = PCAEncoder(n_components=5, layer="counts", rng=0).fit(view)
-    out = encoder.encode(view)
-    assert view.is_view
-    np.testing.assert_array_equal(out, PCAEncoder(n_components=5, rng=0).fit(view.copy()).encode(view.copy()))
-    for values, old in ((adata.X, before.X), (adata.layers["counts"], before.layers["counts"])):
-        assert not np.abs(values - old).sum()
-    assert not adata.obsm
-    assert not adata.uns
-
-
-def test_genes_are_matched_by_name():
-    train, new = make(), make(1)
-    encoder = PCAEncoder(n_components=5).fit(train)
-    out = encoder.encode(new)
-    order = np.random.default_rng(0).permutation(20)
-    np.testing.assert_allclose(encoder.encode(new[:, order].copy()), out, rtol=1e-3, atol=1e-4)
-    more = anndata.concat([new, anndata.AnnData(np.ones((60, 1)), obs=new.obs)], axis=1)
-    np.testing.assert_allclose(encoder.encode(more), out, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
 def test_the_same_seed_gives_the_same_components(convert):
     adata = make(convert=convert)
     first, second, drawn, unseeded = (
@@ -147,21 +121,3 @@ def test_features_are_what_the_components_are_of(convert):
     assert type(out) is np.ndarray
     assert out.dtype == np.float32
     np.testing.assert_allclose(out, log_normalised(make(1).X), rtol=1e-5)
-
-
-def test_features_and_weights_are_copies():
-    adata = make()
-    encoder = PCAEncoder(n_components=5, normalize=False).fit(adata)
-    before, out = adata.X.copy(), encoder.encode(adata)
-    encoder.features(adata)[:] = 0
-    for value in encoder.weights().values():
-        value.zero_()
-    np.testing.assert_array_equal(adata.X, before)
-    np.testing.assert_array_equal(encoder.encode(adata), out)
-
-
-def test_has_no_network_before_it_is_fitted(refuses):
-    encoder = PCAEncoder()
-    for call in (lambda: encoder.architecture, encoder.weights, lambda: encoder.features(make())):
-        with refuses(errors.NotFitted):
-            call()

@@ -57,12 +57,6 @@ def test_genes_come_in_the_order_of_the_encoder_as_a_new_float32_array(convert, 
     np.testing.assert_array_equal(reader().features(adata), VALUES)
 
 
-def test_takes_a_layer():
-    adata = make()
-    adata.layers["counts"] = 2 * VALUES
-    np.testing.assert_array_equal(reader("cab", "counts").features(adata), 2 * VALUES[:, [2, 0, 1]])
-
-
 @pytest.mark.parametrize("convert", KINDS)
 def test_rows_of_wrong_values_are_named(convert, refuses):
     values = VALUES.copy()
