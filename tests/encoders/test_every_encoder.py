@@ -76,13 +76,15 @@ def test_counts_of_any_kind_and_views_are_read_and_left_alone(new, convert, dtyp
     assert adata.X.dtype == dtype and not np.abs(adata.X - make().X).sum()
 
 
-def test_genes_are_matched_by_name(new):
+def test_genes_are_matched_by_name_and_further_genes_ignored_silently(new, caplog):
     encoder, adata = new().fit(make()), make(1)
     expected = embed(encoder, adata)
+    caplog.clear()
     more = anndata.concat([anndata.AnnData(np.ones((50, 3)), obs=adata.obs), adata], axis=1, merge="first")
     for other in (adata[:, GENES[::-1]].copy(), more):
         close(embed(encoder, other), expected)
         close(encoder.features(other), encoder.features(adata))
+    assert not caplog.records
 
 
 def test_takes_a_layer(new):

@@ -149,7 +149,8 @@ class ImageEncoder:
         n, n_channels, height, width = images.shape
         tiles = math.prod(len(_place_tiles(length, self.size)) for length in _enlarge(height, width, self.size))
         step = max(1, self.batch_size // (tiles * (n_channels if self.channels == "separate" else 1)))
-        device = self._device()
+        moves = isinstance(self.model, torch.nn.Module)
+        device = usable_device("cpu" if self.device == "auto" and not moves else self.device)
         parts = []
         # some models draw at random even here: masked autoencoders shuffle their patches
         with evaluating(self.model, device), seeded(0), torch.inference_mode():
@@ -216,12 +217,6 @@ class ImageEncoder:
         names = ("channels", "size", "rescale", "pool")
         normalize = None if self.normalize is None else dict(zip(("mean", "std"), self.normalize, strict=True))
         return {"model": self.name, **{name: getattr(self, name) for name in names}, "normalize": normalize}
-
-    def _device(self) -> torch.device:
-        import torch
-
-        moves = isinstance(self.model, torch.nn.Module)
-        return usable_device("cpu" if self.device == "auto" and not moves else self.device)
 
 
 def _read_statistics(normalize: Any) -> tuple[np.ndarray, np.ndarray] | None:

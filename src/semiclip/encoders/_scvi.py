@@ -257,7 +257,8 @@ class SCVIEncoder(Stored):
         return codes.astype(np.int64)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        return {"recipe": self.recipe_, "batches": self.batches_.tolist()}, scvi_network.get_state(self.module_)
+        arrays = {name: value.cpu().numpy() for name, value in self.module_.state_dict().items()}
+        return {"recipe": self.recipe_, "batches": self.batches_.tolist()}, arrays
 
     def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.recipe_, self.batches_ = state["recipe"], read_names(state["batches"], "batches")

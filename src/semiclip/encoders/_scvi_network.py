@@ -49,11 +49,6 @@ def read_batches(model: Any) -> list[str]:
     return [str(name) for name in state["categorical_mapping"]]
 
 
-def get_state(module: Any) -> dict[str, np.ndarray]:
-    """Return all that training changed."""
-    return {name: value.cpu().numpy() for name, value in module.state_dict().items()}
-
-
 def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     """Build the network of scVI with these weights, without a random number and without scvi-tools' pickles."""
     import torch
