@@ -262,15 +262,6 @@ def test_settings_name_mean_and_standard_deviation():
     assert ImageEncoder(convolution(), normalize=None, **BARE).settings["normalize"] is None
 
 
-def test_separate_channels_through_transformers(saved, tmp_path):
-    saved()
-    images = pictures(channels=2, height=40, width=50)
-    out = ImageEncoder(str(tmp_path), **BARE).encode(images)
-    one = ImageEncoder(str(tmp_path), channels="joint", **BARE)
-    expected = [one.encode(images[:, [channel] * 3]) for channel in range(2)]
-    np.testing.assert_allclose(out, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-5)
-
-
 def test_a_model_without_statistics_needs_them(saved, tmp_path, refuses):
     saved(processor=False)
     with refuses(errors.BadValue, name="normalize", value="model"):

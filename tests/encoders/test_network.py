@@ -38,12 +38,6 @@ def test_is_the_perceptron_of_scvi(n_hidden, batch_norm):
     np.testing.assert_allclose(built.eval()(x).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_number_of_parameters():
-    count = sum(parameter.numel() for parameter in network(40, [128], 8).parameters())
-    assert count == (40 * 128 + 128) + 2 * 128 + (128 * 8 + 8)
-    assert sum(p.numel() for p in network(40, [], 8).parameters()) == 40 * 8 + 8
-
-
 def test_running_moments_move_by_a_hundredth():
     built = network(5, [6], 3)
     x = torch.randn(40, 5)
@@ -89,14 +83,6 @@ def test_an_architecture_is_plain_and_builds_the_same_network_after_json():
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
     torch.testing.assert_close(states[0], states[2], rtol=0, atol=0)
     assert again == architecture
-
-
-def test_the_kind_decides_what_is_built():
-    sizes = {"n_input": 5, "n_hidden": 6, "n_output": 4, "n_layers": 3, "n_heads": 2}
-    built = build({"kind": "scgpt", **sizes})
-    assert type(built).__name__ == "ScGPTNetwork"
-    assert len(built.transformer_encoder["layers"]) == 3
-    assert built.eval()(torch.ones(2, 5)).shape == (2, 4)
 
 
 @pytest.mark.parametrize(

@@ -112,12 +112,3 @@ def test_its_network_gives_the_same_embedding(convert, normalize):
     for adata in (new, new[:, np.random.default_rng(0).permutation(20)].copy()):
         out = encoder.encode(adata)
         np.testing.assert_allclose(through_network(encoder, adata), out, rtol=1e-4, atol=1e-4 * np.abs(out).max())
-
-
-@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
-def test_features_are_what_the_components_are_of(convert):
-    adata = make(1, convert=convert)
-    out = PCAEncoder(n_components=5).fit(make()).features(adata)
-    assert type(out) is np.ndarray
-    assert out.dtype == np.float32
-    np.testing.assert_allclose(out, log_normalised(make(1).X), rtol=1e-5)

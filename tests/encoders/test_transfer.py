@@ -116,14 +116,6 @@ def test_missing_genes_do_not_move_the_mean_of_pca():
     assert shift < 0.2 * np.abs(encoder.encode(lacking(train)).mean(axis=0)).max()
 
 
-def test_pca_takes_the_features_of_a_view_and_leaves_the_data_alone():
-    encoder, query = PCAEncoder(n_components=5, normalize=False).fit(make()), lacking(make(1))
-    before = query.X.copy()
-    encoder.features(query[10:20])[:] = -1
-    encoder.encode(query)
-    np.testing.assert_array_equal(query.X, before)
-
-
 def test_refuses_data_with_too_few_of_the_genes(scvi_encoder, refuses):
     query, few = make()[:, KEPT].copy(), make()[:, :15].copy()
     pca, mlp = PCAEncoder(n_components=3, min_overlap=0.81).fit(make()), MLPEncoder(min_overlap=0.81).fit(make())
