@@ -200,14 +200,19 @@ class WhiteningBank:
             self._fit(entry, version)
         self.version = version
 
-    def _fit(self, entry: Tensor, version: int) -> None:
-        pools, n_kinds = self.pools, len(self.kinds)
-        batch = entry // (n_kinds * self.size)
-        scaled = torch.tensor(self.kinds, device=entry.device)[entry // self.size % n_kinds]
+    def draw_controls(self, entry: Tensor, version: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the batch of each of E transforms, how many controls it is fitted on and which, (E, n_most)."""
+        batch = entry // (len(self.kinds) * self.size)
         states = _counter_rng.state(self.seed, version, entry, BANK)
-        self.number[entry] = number = pools.draw_number(_counter_rng.uniform(states), batch)
-        chosen = pools.draw_subset(batch, number, states).double()
-        controls = pools.standard[pools.rows[batch]].double()
+        number = self.pools.draw_number(_counter_rng.uniform(states), batch)
+        return batch, number, self.pools.draw_subset(batch, number, states)
+
+    def _fit(self, entry: Tensor, version: int) -> None:
+        pools = self.pools
+        batch, number, chosen = self.draw_controls(entry, version)
+        scaled = torch.tensor(self.kinds, device=entry.device)[entry // self.size % len(self.kinds)]
+        controls, chosen = pools.standard[pools.rows[batch]].double(), chosen.double()
+        self.number[entry] = number
         m = number[:, None].double()
         mean = torch.einsum("en,end->ed", chosen, controls) / m
         controls = (controls - mean[:, None]) * chosen[..., None]

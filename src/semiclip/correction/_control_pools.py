@@ -101,10 +101,10 @@ def fit_pools(
 ) -> ControlPools:
     """Choose the controls that each batch draws from, and refuse those that cannot whiten."""
     rows, borrowing = split_controls(batch, control, fallback, names, at_least=pea.min_controls)
-    own = [code for code in range(len(rows)) if code not in borrowing]
-    pools = [rows[code] for code in own] + [rows[code] for code in sorted(borrowing)[:1]]  # all borrow the same
-    pool_of_batch = np.full(len(rows), len(own))
-    pool_of_batch[own] = np.arange(len(own))
+    lending = [code for code in range(len(rows)) if code not in borrowing]
+    pools = [rows[code] for code in (*lending, *sorted(borrowing)[:1])]  # all that borrow have the same
+    pool_of_batch = np.full(len(rows), len(lending))
+    pool_of_batch[lending] = np.arange(len(lending))
     most = pea.max_controls
     if most is not None and max(map(len, pools)) > most:
         logger.info("PEA draws from %d random controls of each batch that has more (max_controls)", most)

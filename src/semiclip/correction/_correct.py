@@ -190,8 +190,8 @@ def fit_spec(
     references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
     if recipe.pooled:
         # no control is seen twice, nor centred on those of another batch
-        own = [reference for code, reference in enumerate(references) if code not in borrowing]
-        all_controls = xp.concat(own) if own else references[0]
+        distinct = [reference for code, reference in enumerate(references) if code not in borrowing]
+        all_controls = xp.concat(distinct) if distinct else references[0]
         pooled = fit(recipe.pooled[:-1], all_controls, scale={"magnitude": size})
         whitening = fit(recipe.pooled[-1:], pooled(all_controls), **options)
         if ridge == 0:
