@@ -145,26 +145,15 @@ def test_so_many_transforms_as_memory_holds(room, monkeypatch, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize(
-    ("options", "steps_per_epoch", "refresh"),
-    # 32 transforms of 3³ values each against 2**24 for each training step
-    [
-        ({}, None, 1),
-        ({}, 1, 1),
-        ({"bank_refresh": 5}, 1, 5),
-        ({"bank_refresh": 0}, 1, 0),
-        ({"methods": "center"}, 1, 1),
-    ],
-)
-def test_how_often_they_are_drawn(options, steps_per_epoch, refresh):
-    assert Augmentation(PEA(**options), *plates(), steps_per_epoch=steps_per_epoch).refresh == refresh
+def test_how_often_transforms_are_drawn_follows_from_what_a_training_step_may_cost():
+    """Two batches have 32 transforms; 2**24 / 128**3 = 8 of them are affordable for each training step."""
 
+    def refresh(steps_per_epoch, **options):
+        return Augmentation(PEA(**options), *plates(d=128), steps_per_epoch=steps_per_epoch).refresh
 
-def test_wide_embeddings_draw_less_often():
-    """Two batches have 32 transforms; 2**24 / 128**3 = 8 are affordable for each training step."""
-    data = plates(d=128)
-    for steps_per_epoch, refresh in ((1, 4), (2, 2), (3, 2), (4, 1)):
-        assert Augmentation(PEA(), *data, steps_per_epoch=steps_per_epoch).refresh == refresh
+    assert [refresh(n) for n in (None, 1, 2, 3, 4)] == [1, 4, 2, 2, 1]
+    assert [refresh(1, bank_refresh=n) for n in (0, 5)] == [0, 5]
+    assert refresh(1, methods="center") == 1
 
 
 def test_rows_are_multiplied_by_the_transform_that_they_drew():

@@ -70,25 +70,6 @@ def test_plans_are_all_that_can_be_drawn(methods, drop, min_steps):
     assert all(len(plan) >= min_steps for plan in plans)
 
 
-def test_dropping_nothing_leaves_the_methods_and_dropping_all_the_identity():
-    third = pytest.approx(1 / 3)
-    assert PEA(drop_probability=0).plans == dict.fromkeys(STEPS.values(), third)
-    assert PEA(drop_probability=1).plans == {(): pytest.approx(1)}
-    assert PEA(drop_probability=0, min_steps=1).plans == dict.fromkeys(STEPS.values(), third)
-    assert PEA(methods="tvn", min_steps=3).plans == {STEPS["tvn"]: 1}
-
-
-def test_fewest_steps_are_drawn_again_within_a_method():
-    plans = PEA(methods=("center_scale", "tvn"), min_steps=2).plans
-    assert plans == {
-        ("center", "scale"): pytest.approx(1 / 2 + 1 / 8),
-        ("center", "whiten"): pytest.approx(1 / 8),
-        ("scale", "whiten"): pytest.approx(1 / 8),
-        ("center", "scale", "whiten"): pytest.approx(1 / 8),
-    }
-    assert PEA(methods="center", min_steps=1, drop_probability=0.9).plans == {("center",): 1}
-
-
 @pytest.mark.parametrize("drop", [0.0, 0.25, 0.5, 1.0])
 def test_the_table_has_the_plans_row_by_row(drop):
     pea = PEA(drop_probability=drop)

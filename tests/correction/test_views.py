@@ -31,13 +31,11 @@ def same(one, two):
 def test_a_view_is_an_epoch_of_the_augmentation():
     x, batch, control = study()
     views = augment(x, batch, control, n_views=3, rng=7)
-    seed = int(np.random.default_rng(7).integers(2**63))
-    augmentation = Augmentation(PEA(), x, batch, control, seed=seed)
+    augmentation = Augmentation(PEA(), x, batch, control, seed=int(np.random.default_rng(7).integers(2**63)))
     rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
     for epoch in range(3):
         augmentation.start_epoch(epoch)
-        expected = augmentation(torch.as_tensor(x, dtype=torch.float32), rows, codes, epoch)
-        np.testing.assert_array_equal(views.values[epoch], expected)
+        np.testing.assert_array_equal(views.values[epoch], augmentation(torch.as_tensor(x).float(), rows, codes, epoch))
         np.testing.assert_array_equal(views.steps[epoch], augmentation.draw(rows, codes, epoch).steps)
     assert [part.shape for part in views] == [(3, 90, 5), (3, 90, 3), (3, 90)]
     assert [part.dtype for part in views] == [np.float32, bool, np.int64]
@@ -68,17 +66,6 @@ def test_with_all_controls_every_row_is_corrected_by_the_steps_it_kept():
             assert n_controls[row] == (len(pool) if kept else 0)
             seen.add(tuple(kept))
     assert len(seen) == 8
-
-
-def test_a_row_that_kept_nothing_is_the_row():
-    x, batch, control = study()
-    views = augment(x, batch, control, n_views=5, rng=0)
-    untouched = ~views.steps.any(axis=2)
-    assert 0.2 < untouched.mean() < 0.4  # 7 in 24 are expected
-    np.testing.assert_array_equal(
-        views.values[untouched], np.broadcast_to(x.astype(np.float32), views.values.shape)[untouched]
-    )
-    np.testing.assert_array_equal(views.n_controls == 0, untouched)
 
 
 @pytest.mark.parametrize("scale", [False, True])

@@ -88,11 +88,7 @@ def test_counts_the_batches_that_are_paired(mdata):
         ({"modalities": {"student": "protein"}}, errors.MissingEntry, {"key": "protein", "there": ["rna", "image"]}),
         ({"modalities": {"pupil": "rna"}}, errors.UnknownChoice, {"value": "pupil"}),
         ({"pair_on": "gene"}, errors.MissingColumn, {"key": "gene", "name": "pair_on"}),
-        ({"pair_on": []}, errors.BadValue, {"name": "pair_on"}),
-        ({"perturbation_key": "gene"}, errors.MissingColumn, {"key": "gene", "name": "perturbation_key"}),
         ({"batch_key": "plate"}, errors.MissingColumn, {"key": "plate", "name": "batch_key"}),
-        ({"control": "DMSO"}, errors.UnknownControl, {"labels": ["DMSO"], "perturbation_key": "drug"}),
-        ({"perturbation_key": None}, errors.UnknownControl, {"perturbation_key": None}),
     ],
 )
 def test_refuses_arguments(mdata, refuses, change, error, data):

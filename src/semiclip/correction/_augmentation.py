@@ -11,15 +11,15 @@ import torch
 from torch.nn.functional import embedding_bag
 
 from semiclip import _counter_rng
-from semiclip.correction._control_pools import fit_pools
+from semiclip.correction._control_pools import ControlPools, choose_pools
 from semiclip.correction._steps import EPS
+from semiclip.errors import NoVariation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-    from semiclip.correction._control_pools import ControlPools
     from semiclip.correction._pea import PEA
 
 logger = logging.getLogger(__name__)
@@ -78,8 +78,14 @@ class Augmentation:
         steps_per_epoch: int | None = None,
     ) -> None:
         self.pea, self.seed, self.device = pea, seed, torch.device(device)
-        self.pools = fit_pools(pea, x, batch, control, fallback, batch_names, seed, self.device)
+        pools, pool_of_batch = choose_pools(pea, batch, control, fallback, batch_names, seed)
+        self.pools = ControlPools(pea, x, pools, pool_of_batch, self.device)
         steps, cumulative = pea.table
+        constant = self.pools.constant.all(dim=1).nonzero()[:, 0].tolist()
+        if constant and steps[:, 2].any():
+            way_out = "drop these batches, or leave 'tvn' out of the methods of PEA"
+            names = constant if batch_names is None else [batch_names[code] for code in constant]
+            raise NoVariation("the controls of some batches", names, way_out)
         self.steps = torch.as_tensor(steps, device=self.device)
         self.cumulative = torch.as_tensor(cumulative.astype(np.float32), device=self.device)
         self.bank = WhiteningBank(self.pools, seed) if steps[:, 2].any() else None
