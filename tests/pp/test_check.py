@@ -144,38 +144,23 @@ def twice(axis):
 SPELT = {"compound_0": "Compound 0", "compound_3": "COMPOUND-3"}
 BOTH = "rna, image"
 MISTAKES = {  # what the finding must tell: numbers, names and rows
-    "nM for µM": (factor("image", 1000), ("error", "units", BOTH), ["of image is 1,000", "of rna in 24 of 24"]),
-    "µM for nM": (factor("rna", 1000), ("error", "units", BOTH), ["of rna is 1,000", "of image in 24 of 24"]),
-    "M for µM": (factor("rna", 1e-6), ("error", "units", BOTH), ["of image is 1,000,000", "24 of 24"]),
-    "rounded otherwise": (
-        *(third_digit, ("warning", "rounding", BOTH)),
-        ["24", "0.3333 and 0.333, 3.333 and 3.33, 33.33 and 33.3"],
-    ),
-    "controls of another name": (
-        *(rename("image", control="DMSO"), ("error", "control names", "image")),
-        ["control", "DMSO (6 rows)"],
-    ),
-    "no dose of controls": (no_dose_of_controls, ("info", "missing values", "image"), ["obs['dose']", "6 row(s)"]),
-    "dose as text": (dose_as_text, ("error", "kind of column", "image"), ["obs['dose']"]),
-    "spelt otherwise": (
-        *(rename("image", **SPELT), ("warning", "spelling", BOTH)),
-        ["2 name(s)", "obs['perturbation']", "'compound_0' and 'Compound 0'"],
-    ),
-    "samples of one name": (same_names, ("info", "shared sample names", BOTH), ["78"]),
-    "batches of one name": (same_batches, ("info", "shared batch names", BOTH), ["2", "rna_batch_0"]),
-    "plates of one name": (one_plate_for_two, ("error", "repeated wells", "image"), ["39", "plate1"]),
-    "one control": (one_control, ("error", "few controls", "image"), ["1 batch(es)", "image_batch_1 (1)"]),
-    "not a number": (
-        *(not_a_number, ("error", "not finite", "image")),
-        ["obsm['X_image']", "2 row(s)", "image_03, image_05"],
-    ),
-    "genes by identifier": (
-        *(ensembl, ("warning", "gene identifiers", "rna")),
-        ["40 of 40", "ENSG00000000000.0, ENSG00000000001.1"],
-    ),
-    "normalised": (normalised, ("info", "no counts", "rna"), ["fractions"]),
-    "names twice": (twice("obs_names"), ("error", "repeated names", "rna"), ["1 obs_names", "twice"]),
-    "genes twice": (twice("var_names"), ("warning", "repeated names", "rna"), ["1 var_names", "twice"]),
+    "nM for µM": (factor("image", 1000), ("error", "units", BOTH), "of image is 1,000 .* of rna in 24 of 24"),
+    "µM for nM": (factor("rna", 1000), ("error", "units", BOTH), "of rna is 1,000 .* of image in 24 of 24"),
+    "M for µM": (factor("rna", 1e-6), ("error", "units", BOTH), "of image is 1,000,000 .* 24 of 24"),
+    "rounded otherwise": (third_digit, ("warning", "rounding", BOTH), "24 .* 0.3333 and 0.333, 3.333 and 3.33"),
+    "controls of another name": (rename("image", control="DMSO"), ("error", "control names", "image"), "DMSO .6 rows"),
+    "no dose of controls": (no_dose_of_controls, ("info", "missing values", "image"), "'dose'.* 6 row"),
+    "dose as text": (dose_as_text, ("error", "kind of column", "image"), "'dose'"),
+    "spelt otherwise": (rename("image", **SPELT), ("warning", "spelling", BOTH), "2 .* 'compound_0' and 'Compound 0'"),
+    "samples of one name": (same_names, ("info", "shared sample names", BOTH), "78"),
+    "batches of one name": (same_batches, ("info", "shared batch names", BOTH), "2 .* rna_batch_0"),
+    "plates of one name": (one_plate_for_two, ("error", "repeated wells", "image"), "39 .* plate1"),
+    "one control": (one_control, ("error", "few controls", "image"), r"1 batch.* image_batch_1 \(1\)"),
+    "not a number": (not_a_number, ("error", "not finite", "image"), "'X_image'.* 2 row.*: image_03, image_05"),
+    "genes by identifier": (ensembl, ("warning", "gene identifiers", "rna"), "40 of 40 .* ENSG00000000000.0, ENSG0000"),
+    "normalised": (normalised, ("info", "no counts", "rna"), "fractions"),
+    "names twice": (twice("obs_names"), ("error", "repeated names", "rna"), "1 obs_names .* twice"),
+    "genes twice": (twice("var_names"), ("warning", "repeated names", "rna"), "1 var_names .* twice"),
 }
 
 
@@ -186,7 +171,7 @@ def test_finds_one_mistake_alone_and_the_mend_mends_it(mdata, mistake):
     table = look(mdata)
     table = table[table["check"] != "few shared keys"].reset_index()  # which may follow from the mistake
     assert kinds(table) == [kind]
-    assert all(part in table["finding"][0] for part in told)
+    assert re.search(told, table["finding"][0])
     assert mended(mdata, table).empty
 
 
@@ -235,15 +220,6 @@ def test_tells_units_from_designs(mdata, doses, expected):
     index = image.obs["dose"].map({0.0: -1, 0.1: 0, 1.0: 1, 10.0: 2}).astype(int)
     image.obs["dose"] = np.where(index < 0, 0.0, np.take(doses, index % len(doses)))
     assert [kind for kind in kinds(look(mdata)) if kind[1] != "few shared keys"] == expected
-
-
-def test_units_are_compared_within_the_rest_of_the_key(mdata):
-    for adata in mdata.mod.values():
-        adata.obs["hours"] = 24
-    mdata["image"].obs["dose"] *= 1000
-    table = look(mdata, pair_on=["perturbation", "dose", "hours"])
-    assert kinds(table) == [("error", "units", BOTH), ("error", "few shared keys", BOTH)]
-    assert mended(mdata, table[:1], pair_on=["perturbation", "dose", "hours"]).empty
 
 
 def test_few_shared_keys(mdata):
@@ -337,11 +313,13 @@ def test_controls_need_no_dose_and_treated_rows_do(mdata, dtype):
 def test_reads_categories_sparse_counts_and_missing_x(mdata, make_mdata):
     rna, image = mdata["rna"], mdata["image"]
     for adata in (rna, image):
+        adata.obs["hours"] = 24  # units are compared within the rest of the key
         for key in ("perturbation", "batch", "well"):
             adata.obs[key] = adata.obs[key].astype("category")
     rna.X = sparse.csr_matrix(rna.X)
     image.obs["dose"] *= 1000
-    assert kinds(look(mdata)) == [("error", "units", BOTH), ("error", "few shared keys", BOTH)]
+    table = look(mdata, pair_on=["perturbation", "dose", "hours"])
+    assert kinds(table) == [("error", "units", BOTH), ("error", "few shared keys", BOTH)]
     bare = anndata.AnnData(obs=rna.obs)
     assert kinds(look(make_mdata(rna=bare, image=image)))[0] == ("error", "units", BOTH)
     other = make_mdata(expression=rna, cells=image)

@@ -277,7 +277,7 @@ LABELS = st.lists(st.text("aAe12-_ .+", min_size=1, max_size=4), min_size=1, max
 IS_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(LABELS, LABELS)
 def test_a_mend_of_names_never_makes_one_of_two(spell, rna, image):
     mdata, findings = spell(rna, image)
