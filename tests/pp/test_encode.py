@@ -39,12 +39,12 @@ def adata():
 
 def test_fits_and_writes_a_pca(adata):
     before = adata.copy()
-    encoder = scl.pp.encode(adata, encoder="pca", n_components=3)
+    encoder = scl.pp.encode(adata, encoder="pca", n_components=3, rng=0)
     assert isinstance(encoder, PCAEncoder)
-    expected = PCAEncoder(n_components=3).fit(before).encode(before)
+    expected = PCAEncoder(n_components=3, rng=0).fit(before).encode(before)
     assert adata.obsm["X_pca"].dtype == np.float32
     np.testing.assert_array_equal(adata.obsm["X_pca"], expected)
-    assert adata.uns["semiclip"]["X_pca"]["params"] == {"encoder": "pca", "n_components": 3}
+    assert adata.uns["semiclip"]["X_pca"]["params"] == {"encoder": "pca", "n_components": 3, "rng": 0}
     assert (list(adata.obsm), list(adata.uns)) == (["X_pca"], ["semiclip"])
     np.testing.assert_array_equal(adata.X, before.X)
     pd.testing.assert_frame_equal(adata.obs, before.obs)

@@ -64,7 +64,7 @@ def pair(
     Examples
     --------
     >>> import semiclip as scl
-    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0)
     >>> report = scl.pp.pair(
     ...     study.mdata, pair_on=["perturbation", "dose"], perturbation_key="perturbation", control="control"
     ... )
