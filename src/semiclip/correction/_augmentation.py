@@ -167,7 +167,7 @@ class Augmentation:
 class WhiteningBank:
     """Whitening transforms of every batch, for scaled and for unscaled controls, each fitted on a draw of controls.
 
-    A transform of its own for every row would be too dear, so that rows draw from these.
+    Rows draw from these, since a separate transform for every row would cost too much.
     """
 
     def __init__(self, pools: ControlPools, seed: int) -> None:
