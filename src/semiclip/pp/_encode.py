@@ -59,7 +59,7 @@ def encode(
     Examples
     --------
     >>> import semiclip as scl
-    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0)
     >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=10)
     >>> encoder = scl.pp.encode(study.knockouts["rna"], encoder=encoder)
     >>> study.knockouts["rna"].obsm["X_pca"].shape
