@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from semiclip._damage import DAMAGE
 from semiclip.errors import DamagedFile
 from semiclip.io._tables import refuse_damage
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TIFF, PICTURE = (".tif", ".tiff"), (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG", "TIFF")  # of Pillow
 WAY_OUT = "mend it or drop its row"
 EXTRA = '".[images]" in a clone of semiclip'
 
@@ -36,7 +36,9 @@ def read_shape(source: Source) -> tuple[int, int, int]:
     with refuse_damage(source, WAY_OUT, extra=EXTRA):
         if source.path.suffix.lower() in TIFF:
             return _read_tiff(source, header_only=True)
-        with _open_picture(source) as image:
+        import PIL.Image
+
+        with PIL.Image.open(source.path, formats=FORMATS) as image:
             return (3 if _read_mode(image.mode) == "RGB" else 1, image.height, image.width)
 
 
@@ -91,7 +93,7 @@ def _read_tiff(source: Source, *, header_only: bool = False) -> Any:
             compression = error
     try:
         return _read_picture(source)  # Pillow knows the common compressions
-    except DAMAGE as error:
+    except Exception as error:
         raise DamagedFile(source, str(compression), "pip install imagecodecs") from error
 
 
@@ -111,7 +113,7 @@ def _arrange(source: Source, axes: str, sides: Sequence[int]) -> tuple[list[int]
     # C, S, I and Q are channels, samples of a colour, pages, and what the file does not say
     if stacked := [axes[i] for i in others if sides[i] > 1 and axes[i] not in "CSIQ"]:
         way_out = "project it, or choose a page with a column Frame_<channel>"
-        raise DamagedFile(source, f"it is a stack along {', '.join(stacked)}", way_out)
+        raise DamagedFile(source, f"it is a stack along {', '.join(stacked)}: {way_out}")
     y, x = axes.index("Y"), axes.index("X")
     n_channels = int(np.prod([sides[i] for i in others], dtype=int))
     return [*others, y, x], (n_channels, sides[y], sides[x])
@@ -134,17 +136,10 @@ def _check_page(source: Source, n_pages: int) -> None:
         raise DamagedFile(source, f"it has pages 0 to {n_pages - 1}", WAY_OUT)
 
 
-def _open_picture(source: Source) -> Any:
+def _read_picture(source: Source) -> np.ndarray:
     import PIL.Image
 
-    try:
-        return PIL.Image.open(source.path, formats=("PNG", "JPEG", "TIFF"))
-    except PIL.Image.DecompressionBombError as error:  # the one error of Pillow that is of no common kind
-        raise DamagedFile(source, str(error), WAY_OUT) from error
-
-
-def _read_picture(source: Source) -> np.ndarray:
-    with _open_picture(source) as image:
+    with PIL.Image.open(source.path, formats=FORMATS) as image:
         n_pages = getattr(image, "n_frames", 1)
         _check_page(source, n_pages)
         planes = []

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import logging
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from semiclip.io._image_files import WAY_OUT, map_in_order, read_pixels, read_sh
 from semiclip.io._image_table import check_shapes, describe_wells, read_sites
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from os import PathLike
 
     from anndata import AnnData
@@ -67,10 +68,8 @@ def images(
     obs
         Columns to rename, such as ``{"Metadata_Plate": "batch", "Metadata_broad_sample": "perturbation"}``. They must
         be constant within each well.
-    n_sites
-        Number of sites that are read and embedded at a time.
-    n_threads
-        Number of threads that read files.
+    n_sites, n_threads
+        Number of sites that are read and embedded at a time, and of threads that read files.
     key_added
         Key of ``obsm`` for the embedding.
     progress_bar
@@ -86,10 +85,8 @@ def images(
 
     Raises
     ------
-    FileNotFoundError, ImportError
-        If files are missing, or the extra ``images``, or pyarrow for a parquet file.
-    KeyError, TypeError
-        If the table lacks a column, ``encoder`` has no ``encode``, or ``table`` is no table.
+    FileNotFoundError, ImportError, KeyError, TypeError
+        If files, columns, the extra ``images`` or the method ``encode`` are missing, or ``table`` is no table.
     ValueError
         If the table is empty, has gaps or repeats a site; if files cannot be read, differ in size within a site or in
         their number of channels; if two columns of ``obs`` have one name; or if the embedding is not finite.
@@ -125,34 +122,34 @@ def images(
     check_whole("n_threads", n_threads)
     check_writable(AnnData(), key_added)
     keys = [well_keys] if isinstance(well_keys, str) else list(well_keys)
-    sites = read_sites(table, channels, folder, keys)
+    sites, sources, channels = read_sites(table, channels, folder, keys)
     wells = describe_wells(sites, obs or {})
-    files = [source for site in sites.sources for source in site]
+    files = list(chain(*sources))
     headers = map_in_order(_read_shape, files, n_threads=n_threads, ahead=n_sites)
-    disable = not progress_bar
-    shapes = check_shapes(sites.sources, list(tqdm(headers, "headers", len(files), disable=disable)))
+    shapes = check_shapes(sources, list(tqdm(headers, "headers", len(files), disable=not progress_bar)))
 
-    well_codes = wells.index.get_indexer(sites.rows.index)
-    total, constant, n_done = np.zeros((len(wells), 0), dtype=np.float32), [], 0
-    jobs = zip(sites.sources, shapes, strict=True)
-    arrays = map_in_order(_read_site, jobs, n_threads=n_threads, ahead=n_sites)
-    with tqdm(desc="images", total=len(shapes), unit="site", disable=disable) as bar:
-        for stack, constant_files in _stack_alike(arrays, n_sites):
+    well_codes = wells.index.get_indexer(sites.index)
+    total, constant, n_done = np.zeros((len(wells), 0), dtype=np.float32), list[str](), 0
+    read = partial(_read_site, constant=constant)
+    arrays = map_in_order(read, zip(sources, shapes, strict=True), n_threads=n_threads, ahead=n_sites)
+    alike = groupby(enumerate(arrays), lambda item: (item[1].shape, item[1].dtype, item[0] // n_sites))
+    with tqdm(desc="images", total=len(sources), unit="site", disable=not progress_bar) as bar:
+        for _, group in alike:
+            stack = np.stack([array for _, array in group])
             block = slice(n_done, n_done + len(stack))
-            embedding = _embed(encoder, stack, sites.sources[block], total.shape[1])
+            embedding = _embed(encoder, stack, sources[block], total.shape[1])
             if not n_done:
                 total = np.zeros((len(wells), embedding.shape[1]), dtype=np.float32)
             np.add.at(total, well_codes[block], embedding)
-            constant += constant_files
             n_done = block.stop
             bar.update(len(stack))
     total /= wells["n_images"].to_numpy(dtype=np.float32)[:, None]
     if constant:
-        logger.warning("%d of %d image(s) are constant: %s", len(constant), len(files), some(constant))
+        logger.warning("%d of %d image(s) are constant: %s", len(constant), len(files), some(sorted(constant)))
     var = pd.DataFrame(index=[f"image_{i}" for i in range(total.shape[1])])
     adata = AnnData(total, obs=wells, var=var, obsm={key_added: total.copy()})
     params = {"encoder": type(encoder).__name__, **getattr(encoder, "settings", {})}
-    record(adata, key_added, {**params, "image_channels": sites.channels, "well_keys": keys})
+    record(adata, key_added, {**params, "image_channels": channels, "well_keys": keys})
     return adata
 
 
@@ -164,9 +161,9 @@ def _read_shape(source: Source) -> Any:
         return error
 
 
-def _read_site(job: tuple[tuple[Source, ...], np.ndarray]) -> tuple[np.ndarray, list[str]]:
-    """Return the channels of a site and the names of its files that are constant in some channel."""
-    planes, constant = [], []
+def _read_site(job: tuple[tuple[Source, ...], np.ndarray], constant: list[str]) -> np.ndarray:
+    """Return the channels of a site; names of files that are constant in some channel are added to a list."""
+    planes = []
     for source, shape in zip(*job, strict=True):
         values = read_pixels(source)
         if values.shape != tuple(shape):
@@ -174,15 +171,7 @@ def _read_site(job: tuple[tuple[Source, ...], np.ndarray]) -> tuple[np.ndarray, 
         if (values.min(axis=(1, 2)) == values.max(axis=(1, 2))).any():
             constant.append(str(source))
         planes.append(values)
-    return np.concatenate(planes), constant
-
-
-def _stack_alike(sites: Iterable[tuple[np.ndarray, list[str]]], n_sites: int) -> Iterator[tuple[np.ndarray, list[str]]]:
-    """Stack up to ``n_sites`` images that follow each other with the same shape and type."""
-    alike = groupby(enumerate(sites), lambda item: (item[1][0].shape, item[1][0].dtype, item[0] // n_sites))
-    for _, group in alike:
-        arrays, constant = zip(*(site for _, site in group), strict=True)
-        yield np.stack(arrays), [name for names in constant for name in names]
+    return np.concatenate(planes)
 
 
 def _embed(encoder: EmbedsImages, stack: np.ndarray, sources: list[tuple[Source, ...]], width: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from semiclip._checks import check_adata, check_writable, read_column
 from semiclip.errors import BadValue, MissingColumn, MissingValues, Refused, Repeated, some
-from semiclip.io._tables import NAMELESS, PREFIX, check_names, format_columns, format_labels, format_wells, read_table
+from semiclip.io._tables import PREFIX, check_names, format_columns, format_labels, format_wells, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,12 +54,10 @@ def plate_map(
 
     Raises
     ------
-    KeyError
-        If a column is missing.
+    FileNotFoundError, ImportError, KeyError
+        If the file, pyarrow for a parquet file or a column is missing.
     ValueError
         If a sample has no row in the plate map, the plate map has several rows for a well, or the file cannot be read.
-    FileNotFoundError, ImportError
-        If there is no such file, or a parquet file needs pyarrow.
 
     Examples
     --------
@@ -74,7 +72,10 @@ def plate_map(
     """
     check_writable(check_adata(adata), "obs", copy=copy)
     pairs = dict(on) if isinstance(on, Mapping) else {key: key for key in ([on] if isinstance(on, str) else on)}
-    keys = pd.DataFrame({key: read_column(adata, _find_key(adata, key), "on") for key in pairs})
+    prefix = {key: PREFIX for key in pairs if key not in adata.obs and PREFIX + key in adata.obs}
+    if absent := [key for key in pairs if prefix.get(key, "") + key not in adata.obs]:
+        raise MissingColumn(absent, adata.obs.columns, name="on", way_out="pass on={'<column of obs>': '<of the map>'}")
+    keys = pd.DataFrame({key: read_column(adata, prefix.get(key, "") + key, "on") for key in pairs})
     columns = match_wells(keys, table, list(pairs.values()))
     target = adata.copy() if copy else adata
     if replaced := [name for name in columns if name in target.obs]:
@@ -83,23 +84,12 @@ def plate_map(
     return target if copy else None
 
 
-def _find_key(adata: AnnData, key: str) -> str:
-    """Return the column of ``obs`` for a key, which may lack the prefix that the column has."""
-    if names := [name for name in (key, PREFIX + key) if name in adata.obs]:
-        return names[0]
-    raise MissingColumn(key, adata.obs.columns, name="on", way_out=f"pass on={{'<column of obs>': {key!r}}}")
-
-
 def match_wells(keys: pd.DataFrame, plate_map: Table, on: Sequence[str]) -> pd.DataFrame:
     """Return the columns of a plate map for the samples with these keys, which ``on`` names in the plate map."""
     if not on:
         raise BadValue("on", on, "one or more columns, the well last")
     on = [key.removeprefix(PREFIX) for key in on]
-    table = read_table(
-        plate_map,
-        lambda names: ([name for name in names if not name.startswith(NAMELESS)], []),
-        is_text=lambda name: name.removeprefix(PREFIX) in on,
-    )
+    table = read_table(plate_map, lambda name: name.removeprefix(PREFIX) in on)
     table.columns = check_names(table.columns.str.removeprefix(PREFIX), "the plate map")
     if absent := [key for key in on if key not in table]:
         raise MissingColumn(absent, table.columns, "the plate map", way_out="name its plates and wells with on={...}")

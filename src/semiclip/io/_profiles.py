@@ -11,10 +11,9 @@ from semiclip._arguments import check_number
 from semiclip._checks import check_writable
 from semiclip._design import Design
 from semiclip._provenance import record
-from semiclip.errors import Empty, Refused, WrongType, some
-from semiclip.io._features import COMPARTMENTS, check_columns, read_features
+from semiclip.errors import Empty, MissingColumn, MissingValues, Refused, Repeated, WrongType, some
 from semiclip.io._plate_map import match_wells
-from semiclip.io._tables import PREFIX, format_columns
+from semiclip.io._tables import PREFIX, format_columns, format_labels, format_wells, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from semiclip.io._tables import Table
 
+COMPARTMENTS = ("Cells_", "Cytoplasm_", "Nuclei_")
 MAD_TO_SD = 1.4826  # of a normal distribution
 NO_SPREAD = 1e-6  # a spread below this share of the size of the values is rounding
 
@@ -62,8 +62,7 @@ def profiles(
     batch_key, well_key
         Columns of plate and well. The rows of a well are averaged; ``well_key=None`` leaves them as they are.
     plate_map
-        A plate map with the perturbation of each well, if the tables do not have it. It is joined on plate and well as
-        in :func:`semiclip.io.plate_map`.
+        A plate map with the perturbation of each well, joined on plate and well as in :func:`semiclip.io.plate_map`.
     features
         Names of the features, or their beginnings; ``("Cells_", "Cytoplasm_", "Nuclei_")`` by default, as in
         pycytominer.
@@ -79,19 +78,17 @@ def profiles(
     -------
     One row per well with all features, float32, in ``X`` and in ``obsm[key_added]``. ``obs`` has the ``Metadata_``
     columns that are the same for all cells of a well, with wells spelt like A01; the columns of the plate map; and
-    ``n_rows``, the number of rows of each well in the table. In the names of columns ``_`` replaces ``/``, which files
-    cannot hold. ``uns["semiclip"][key_added]["params"]`` has the arguments. Wells in which no feature has a value, such
-    as empty ones, are left out, with a warning in the log.
+    ``n_rows``, the number of rows of each well in the table. In their names ``_`` replaces ``/``, which files cannot
+    hold. ``uns["semiclip"][key_added]["params"]`` has the arguments. Wells in which no feature has a value are left
+    out, with a warning in the log.
 
     Raises
     ------
-    FileNotFoundError, ImportError
-        If there is no such file, or a parquet file needs pyarrow.
-    KeyError, TypeError
-        If a column is missing, or ``table`` is no table, but for example an AnnData.
+    FileNotFoundError, ImportError, KeyError, TypeError
+        If a file, pyarrow for a parquet file or a column is missing, or ``table`` is no table.
     ValueError
-        If a table cannot be read, has no ``Metadata_`` column or names a column twice, if no feature is found or left,
-        a control label matches nothing, or a plate has fewer than two controls.
+        If a table cannot be read or names a column twice, if no feature is found or left, if a control label matches
+        nothing, or if a plate has fewer than two controls.
 
     References
     ----------
@@ -128,20 +125,17 @@ def profiles(
         raise WrongType("table", AnnData, "a DataFrame, the path of a file, or a list of these", way_out)
 
     keys = [plate] if well is None else [plate, well]
-    obs, values = read_features(tables, keys, perturbation, names)
+    obs, values = _read_features(tables, keys, perturbation, names)
     if plate_map is not None:
         keys = [plate, well or "Well"]
-        check_columns(obs, keys)
+        _check_columns(obs, keys)
         columns = match_wells(obs[keys], plate_map, keys)
         obs = pd.concat([obs.drop(columns=columns.columns, errors="ignore"), columns], axis=1)
-    check_columns(obs, [plate, perturbation])
-    is_empty = values.isna().all(axis=1)
-    if n_empty := is_empty.sum():
-        logger.warning(
-            "no feature has a value in %d row(s), which are left out: %s", n_empty, some(obs.index[is_empty])
-        )
-    adata = AnnData(obs=format_columns(obs[~is_empty]))
-    scaled = _scale(values[~is_empty], adata, design, max_missing)
+    _check_columns(obs, [plate, perturbation])
+    if len(empty := obs.index[values.isna().all(axis=1)]):
+        logger.warning("no feature has a value in %d row(s), which are left out: %s", len(empty), some(empty))
+    adata = AnnData(obs=format_columns(obs.drop(index=empty)))
+    scaled = _scale(values.drop(index=empty), adata, design, max_missing)
     if clip is not None:
         scaled = scaled.clip(-clip, clip)
 
@@ -151,6 +145,87 @@ def profiles(
     params = {"well_key": well, "features": names or COMPARTMENTS, "max_missing": max_missing, "clip": clip}
     record(result, key_added, {**design.params, **params, "from_plate_map": plate_map is not None})
     return result
+
+
+def _read_features(
+    tables: Sequence[Table], keys: list[str], perturbation_key: str, features: tuple[str, ...] | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the descriptions of all rows, and their features; ``keys`` are plate and well, which are averaged over."""
+    if not tables:
+        raise Empty("tables")
+    parts = [_read_one(table, keys, perturbation_key, features) for table in tables]
+    obs, values = pd.concat([part[0] for part in parts]), pd.concat([part[1] for part in parts], join="inner")
+    if n_lost := max(part[1].shape[1] for part in parts) - values.shape[1]:
+        logger.info("%d feature(s) are not in all tables, and go", n_lost)
+    if len(keys) == 1:
+        obs.index = values.index = obs.index + ":" + pd.RangeIndex(len(obs)).astype(str)
+    if repeated := obs.index[obs.index.duplicated()].unique().tolist():
+        raise Repeated("wells of several tables", repeated, "give plates names of their own, or each table once")
+    return obs, values
+
+
+def _check_columns(obs: pd.DataFrame, keys: Sequence[str]) -> None:
+    """Refuse a table without some of the columns."""
+    if absent := [key for key in keys if key not in obs]:
+        raise MissingColumn(absent, obs.columns, f"the table, without {PREFIX!r},")
+
+
+def _read_one(
+    table: Table, keys: list[str], perturbation_key: str, features: tuple[str, ...] | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the descriptions and features of one table, averaged over wells if these are among the keys."""
+    frame = read_table(
+        table, lambda name: name.removeprefix(PREFIX) in keys, lambda names: _choose_features(names, features)
+    )
+    is_obs = frame.columns.str.startswith(PREFIX)
+    obs = frame.loc[:, is_obs].rename(columns=lambda name: name.removeprefix(PREFIX))
+    values = frame.loc[:, ~is_obs].select_dtypes("number").astype(np.float64).replace([np.inf, -np.inf], np.nan)
+    if text := frame.columns[~is_obs].difference(values.columns).tolist():
+        logger.info("%d feature(s) hold text, and go: %s", len(text), some(text))
+    _check_columns(obs, keys)
+    for key, format_key in zip(keys, (format_labels, format_wells), strict=False):
+        if gaps := obs.index[obs[key].isna()].tolist():
+            raise MissingValues(PREFIX + key, gaps)
+        obs[key] = format_key(obs[key])
+    obs.index = values.index = pd.Index(obs[keys].agg(":".join, axis=1), name=None)
+    return (obs, values) if len(keys) == 1 else _average(obs, values, perturbation_key)
+
+
+def _average(obs: pd.DataFrame, values: pd.DataFrame, perturbation_key: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return one row for each well: descriptions that are the same in all its rows, and the median of each feature."""
+    if perturbation_key in obs:
+        obs[perturbation_key] = obs[perturbation_key].mask(format_labels(obs[perturbation_key]) == "")
+    groups = obs.groupby(level=0, sort=False)
+    is_mixed = groups.nunique(dropna=False) > 1
+    mixed = is_mixed.columns[is_mixed.any()].tolist()
+    if perturbation_key in mixed:
+        names = is_mixed.index[is_mixed[perturbation_key]].tolist()
+        way_out = "fill or drop rows without a label, and give plates of one name names of their own"
+        raise Refused(f"{PREFIX}{perturbation_key} is not the same in all rows of wells", names, way_out)
+    if len(is_mixed) < len(obs):
+        logger.info("%d rows are averaged to %d wells", len(obs), len(is_mixed))
+        values = values.groupby(level=0, sort=False).median()
+    if mixed:
+        logger.info("column(s) that differ within wells go: %s", some(mixed))
+    wells = groups.first().drop(columns=mixed)
+    if "n_rows" in wells:
+        logger.warning("n_rows counts the rows of a well; the column of the table is now %sn_rows", PREFIX)
+    return wells.rename(columns={"n_rows": f"{PREFIX}n_rows"}).assign(n_rows=groups.size()), values
+
+
+def _choose_features(names: list[str], features: tuple[str, ...] | None) -> list[str]:
+    """Return the features among the columns of a table."""
+    others = [name for name in names if not name.startswith(PREFIX)]
+    if len(others) == len(names):
+        raise Empty(f"columns {PREFIX}…, which name plate, well and perturbation", f"the table has {some(names)}")
+    requested = COMPARTMENTS if features is None else features
+    starts = tuple(name for name in requested if name not in others)
+    chosen = [name for name in others if name in requested or name.startswith(starts)]
+    unmet = [start for start in starts if not any(name.startswith(start) for name in chosen)]
+    if not chosen or (features is not None and unmet):
+        way_out = f"the table has {some(others) or 'no others'}: name its features with features=[...]"
+        raise Empty(f"features that begin with {some(unmet)}", way_out)
+    return chosen
 
 
 def _scale(values: pd.DataFrame, adata: AnnData, design: Design, max_missing: float) -> pd.DataFrame:

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from semiclip._damage import DAMAGE, reason
+from semiclip._damage import reason
 from semiclip.errors import DamagedFile, MissingExtra, MissingFile, Repeated, SemiclipError, WrongType, some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    ChooseColumns = Callable[[Sequence[str]], tuple[list[str], list[str]]]
+    from collections.abc import Callable, Iterable, Iterator
 
 Table = str | PathLike[str] | pd.DataFrame
 
@@ -27,7 +25,6 @@ NOT_A_NUMBER = ["", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "
 LABELS = ["None", "none"]  # beside numbers, these name a control rather than a gap
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip")
-BROKEN: tuple[type[Exception], ...] = (*DAMAGE, pd.errors.ParserWarning)
 
 logger = logging.getLogger(__name__)
 
@@ -41,21 +38,21 @@ def refuse_damage(file: object, way_out: str = "", *, extra: str) -> Iterator[No
         raise
     except ImportError as error:
         raise MissingExtra(error.name or extra, f"reading {file}", extra) from error
-    except BROKEN as error:
+    except Exception as error:  # libraries raise anything about a damaged file
         raise DamagedFile(file, reason(error), way_out) from error
 
 
 def read_table(
-    table: Table, choose_columns: ChooseColumns, is_text: Callable[[str], bool] = lambda _: False
+    table: Table, is_text: Callable[[str], bool], choose_features: Callable[[list[str]], list[str]] | None = None
 ) -> pd.DataFrame:
-    """Return the chosen columns of a table, with rows numbered from 0.
+    """Return the columns of a table with rows numbered from 0: descriptions, and the features that are chosen.
 
-    ``choose_columns`` takes the names of all columns and returns the descriptions and the features among them;
-    ``is_text`` tells whether a description in a file stays text, such as plate barcodes, which may begin with zeros.
+    ``choose_features`` takes all names; the descriptions then begin with ``Metadata_``, otherwise all columns are
+    descriptions. Those with ``is_text`` stay text in a file, such as plate barcodes, which may begin with zeros.
     """
     if isinstance(table, pd.DataFrame):
         names = check_names(table.columns, "the table")
-        descriptions, features = choose_columns(names)
+        descriptions, features = _choose_columns(names, choose_features)
         return table.set_axis(names, axis=1)[descriptions + features].reset_index(drop=True)
     if not isinstance(table, str | PathLike):
         raise WrongType("table", type(table), "a DataFrame or the path of a file")
@@ -68,18 +65,22 @@ def read_table(
         raise DamagedFile(path, f"it is not {some([*SEPARATORS, '.parquet'])}", "pass a DataFrame instead")
     with refuse_damage(path, extra="pyarrow"):
         if kind != ".parquet":
-            return _read_text(path, choose_columns, is_text, sep=SEPARATORS[kind], keep_default_na=False)
+            return _read_text(path, is_text, choose_features, sep=SEPARATORS[kind], keep_default_na=False)
         frame = pd.read_parquet(path)  # pandas may make an index of columns
-    return read_table(frame.reset_index(drop=frame.index.names == [None]), choose_columns)
+    return read_table(frame.reset_index(drop=frame.index.names == [None]), is_text, choose_features)
 
 
-def _read_text(
-    path: Path, choose_columns: ChooseColumns, is_text: Callable[[str], bool], **layout: Any
-) -> pd.DataFrame:
+def _choose_columns(names: list[str], choose_features: Any) -> tuple[list[str], list[str]]:
+    if choose_features is None:
+        return [name for name in names if not name.startswith(NAMELESS)], []
+    return [name for name in names if name.startswith(PREFIX)], choose_features(names)
+
+
+def _read_text(path: Path, is_text: Callable[[str], bool], choose_features: Any, **layout: Any) -> pd.DataFrame:
     # the header by itself, since pandas renames columns that are named twice
     header = pd.read_csv(path, header=None, nrows=1, dtype=str, **layout).iloc[0]
     names = [name or f"{NAMELESS}{i}" for i, name in enumerate(header)]
-    descriptions, features = choose_columns(check_names(names, path.name))
+    descriptions, features = _choose_columns(check_names(names, path.name), choose_features)
     # "NA" and "None" may be names of controls, so that a description lacks a value only where it is empty
     missing = dict.fromkeys(descriptions, [""]) | dict.fromkeys(features, NOT_A_NUMBER)
     layout |= {"dtype": dict.fromkeys(descriptions, str), "na_values": missing, "low_memory": False}
