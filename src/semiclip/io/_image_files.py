@@ -107,8 +107,8 @@ def _find_colours(stored: Any) -> list[int]:
 
 def _arrange(source: Source, axes: str, sides: Sequence[int]) -> tuple[list[int], tuple[int, int, int]]:
     """Return the order of axes that puts channels first, and the shape with the channels as one axis."""
-    if axes.count("Y") != 1 or axes.count("X") != 1:
-        raise DamagedFile(source, f"its axes are {axes}, but one image has one Y and one X", WAY_OUT)
+    if axes.count("Y") != 1 or axes.count("X") != 1 or 0 in sides:
+        raise DamagedFile(source, f"its axes {axes} have lengths {sides}, but one image has one Y and one X", WAY_OUT)
     others = [i for i, axis in enumerate(axes) if axis not in "YX"]
     # C, S, I and Q are channels, samples of a colour, pages, and what the file does not say
     if stacked := [axes[i] for i in others if sides[i] > 1 and axes[i] not in "CSIQ"]:
