@@ -6,6 +6,7 @@ import pytest
 from anndata import AnnData
 
 import semiclip as scl
+from semiclip import errors
 
 TABLE = pd.DataFrame({"Plate": "p1", "Well": ["A1", "A2", "A3", "A4"], "drug": ["DMSO", "DMSO", "DMSO", "aspirin"]})
 
@@ -23,18 +24,9 @@ def test_profiles_and_annotate_warn_and_do_the_same():
     pd.testing.assert_frame_equal(former.obs, scl.io.plate_map(samples, TABLE, copy=True).obs)
 
 
-def test_images_warns_and_does_the_same(tmp_path):
-    from PIL import Image
-
-    class Brightness:
-        def encode(self, images):
-            return images.mean((2, 3))
-
-    Image.new("L", (4, 4), 7).save(tmp_path / "a.png")
-    table = pd.DataFrame({"Metadata_Plate": ["p"], "Metadata_Well": ["A01"], "FileName_DNA": ["a.png"]})
-    with pytest.warns(FutureWarning, match="semiclip.io.images"):
-        former = scl.pp.images(table, encoder=Brightness(), folder=tmp_path, progress_bar=False)
-    assert former.X.tolist() == [[7.0]]
+def test_images_warns_and_does_the_same():
+    with pytest.warns(FutureWarning, match="semiclip.io.images"), pytest.raises(errors.WrongType):
+        scl.pp.images(TABLE, encoder=None)
 
 
 def test_preparation_loads_no_reader():

@@ -78,6 +78,9 @@ def test_metadata_that_are_constant_within_wells_are_kept(plate, tmp_path):
     renamed = run(plate[0], tmp_path, obs={"Metadata_Plate": "batch", "note": "number"}).obs
     assert renamed.columns.tolist() == ["n_images", "batch", *kept[2:], "number"]
     assert renamed["number"].tolist() == [2, 1, 0, 3]
+    of_plates = run(plate[0], tmp_path, well_keys="Metadata_Plate").obs
+    assert of_plates.index.tolist() == ["p1", "p2"]
+    assert of_plates.columns.tolist() == ["n_images", "Metadata_Plate"]
 
 
 @pytest.mark.parametrize("n_sites", [1, 3, 16])
@@ -118,16 +121,14 @@ def test_through_an_image_encoder_and_a_file(plate, tmp_path):
     assert params["rescale"].tolist() == [0.1, 99.9]
 
 
-def test_a_csv_file_names_files_beside_it(plate, tmp_path):
+@pytest.mark.parametrize("name", ["load_data.csv", "load_data.csv.gz"])
+def test_a_csv_file_names_files_beside_it(plate, tmp_path, name):
     table = plate[0].assign(Metadata_Plate=plate[0]["Metadata_Plate"].map({"p1": "007", "p2": "1E2"}))
-    table.to_csv(tmp_path / "load_data.csv", index=False)
-    adata = scl.io.images(tmp_path / "load_data.csv", encoder=Brightness(), progress_bar=False)
-    assert adata.obs_names.tolist() == ["007:B01", "007:B02", "1E2:A01", "1E2:A02"]
-    np.testing.assert_array_equal(adata.X, run(plate[0], tmp_path).X)
-    np.testing.assert_array_equal(scl.io.images(str(tmp_path / "load_data.csv"), encoder=Brightness()).X, adata.X)
-
-    table.to_csv(tmp_path / "load_data.csv.gz", index=False)
-    np.testing.assert_array_equal(scl.io.images(tmp_path / "load_data.csv.gz", encoder=Brightness()).X, adata.X)
+    table.to_csv(tmp_path / name, index=False)
+    for path in (tmp_path / name, str(tmp_path / name)):
+        adata = scl.io.images(path, encoder=Brightness(), progress_bar=False)
+        assert adata.obs_names.tolist() == ["007:B01", "007:B02", "1E2:A01", "1E2:A02"]
+        np.testing.assert_array_equal(adata.X, run(plate[0], tmp_path).X)
 
 
 def test_channels_are_chosen_and_ordered(plate, tmp_path):
@@ -136,12 +137,6 @@ def test_channels_are_chosen_and_ordered(plate, tmp_path):
     swapped = run(table, tmp_path, channels=["ER", "DNA"])
     np.testing.assert_array_equal(swapped.X, both.X[:, [1, 0, 3, 2]])
     np.testing.assert_array_equal(run(table, tmp_path, channels="ER").X, both.X[:, [1, 3]])
-
-
-def test_wells_may_have_one_key(plate, tmp_path):
-    adata = run(plate[0], tmp_path, well_keys="Metadata_Plate")
-    assert adata.obs_names.tolist() == ["p1", "p2"]
-    assert adata.obs.columns.tolist() == ["n_images", "Metadata_Plate"]
 
 
 def test_files_of_several_channels_and_pages(tmp_path):

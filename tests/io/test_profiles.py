@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import semiclip as scl
 from semiclip import errors
 from semiclip.io import profiles
 
@@ -54,8 +53,10 @@ def test_is_what_is_done_by_hand(cells, clip):
 
 
 def test_says_what_each_row_is():
-    images = profiles(make(cells=4), **KEYS)
-    assert images.obs.columns.tolist() == ["Plate", "Well", "drug", "dose", "n_rows"]  # cells have no row of their own
+    images = profiles(make(cells=4).assign(Metadata_n_rows=8), **KEYS)
+    columns = ["Plate", "Well", "drug", "dose", "Metadata_n_rows", "n_rows"]
+    assert images.obs.columns.tolist() == columns  # without the number of the cell
+    assert images.obs["Metadata_n_rows"].tolist() == [8] * 12
     assert images.obs_names.tolist()[:3] == ["p1:A01", "p1:A02", "p1:A10"]
     assert images.obs["drug"].tolist()[:3] == ["DMSO", "DMSO", "aspirin"]
     assert images.obs["n_rows"].tolist() == [4] * 12
@@ -141,18 +142,6 @@ def test_wells_without_any_value_are_left_out(caplog):
     assert caplog.messages == ["no feature has a value in 1 row(s), which are left out: p1:A10"]
 
 
-def test_a_table_per_plate_is_as_one_table(tmp_path):
-    table = make(cells=3)
-    images = profiles(table, **KEYS)
-    files = []
-    for plate, rows in table.groupby("Metadata_Plate"):
-        files.append(tmp_path / f"{plate}.csv.gz")
-        rows.to_csv(files[-1], index=False)
-    together = profiles(files, **KEYS)
-    np.testing.assert_allclose(together.X, images.X, rtol=1e-6)
-    pd.testing.assert_frame_equal(together.obs, images.obs)
-
-
 def test_tables_keep_the_features_that_all_have(caplog):
     first, second = make(["p1"]), make(["p2"], seed=1)
     with caplog.at_level(logging.INFO, logger="semiclip"):
@@ -162,17 +151,17 @@ def test_tables_keep_the_features_that_all_have(caplog):
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.csv.gz", "p.tsv", pytest.param("p.parquet", marks=needs_pyarrow)])
-def test_files_are_as_the_table(tmp_path, name):
+def test_a_file_per_plate_is_as_one_table(tmp_path, name):
     table = make(["001", "002"], cells=2)
-    path = tmp_path / name
-    if name.endswith("parquet"):
-        table.set_index("Metadata_Plate").to_parquet(path)
-    else:
-        table.to_csv(path, sep="\t" if name.endswith("tsv") else ",")
-    images = profiles(path, **KEYS)
-    assert images.obs["Plate"].cat.categories.tolist() == ["001", "002"]
-    np.testing.assert_allclose(images.X, profiles(table, **KEYS).X, rtol=1e-6)
-    assert images.obs["dose"].tolist() == profiles(table, **KEYS).obs["dose"].tolist()
+    images = profiles(table, **KEYS)
+    for plate, rows in table.groupby("Metadata_Plate"):
+        if name.endswith("parquet"):
+            rows.set_index("Metadata_Plate").to_parquet(tmp_path / f"{plate}{name}")
+        else:
+            rows.to_csv(tmp_path / f"{plate}{name}", sep="\t" if name.endswith("tsv") else ",")
+    together = profiles([tmp_path / f"001{name}", tmp_path / f"002{name}"], **KEYS)
+    np.testing.assert_allclose(together.X, images.X, rtol=1e-6)
+    pd.testing.assert_frame_equal(together.obs[images.obs.columns], images.obs)
 
 
 def test_a_plate_map_says_what_the_table_does_not(refuses, tmp_path):
@@ -217,9 +206,6 @@ def test_records_how_it_was_made_in_names_that_files_hold(refuses, tmp_path, cap
     stored = anndata.read_h5ad(tmp_path / "a.h5ad")
     expected = profiles(make(cells=2), clip=5, **KEYS)
     np.testing.assert_array_equal(stored.obsm["X_cells"], expected.X)
-    columns = {"perturbation_key": "drug_name", "control": "DMSO", "batch_key": "Plate"}
-    scl.pp.pea_correct(stored, use_rep="X_cells", method="center", **columns)
-    assert np.isfinite(stored.obsm["X_cells_center"]).all()
     assert stored.obs["conc_uM"].tolist() == expected.obs["dose"].tolist()
     assert stored.obs["drug_name"].tolist() == expected.obs["drug"].tolist()
     params = stored.uns["semiclip"]["X_cells"]["params"]
@@ -229,13 +215,6 @@ def test_records_how_it_was_made_in_names_that_files_hold(refuses, tmp_path, cap
     assert params == {"perturbation_key": "drug_name", "batch_key": "Plate", **settings}
     with refuses(errors.Repeated, items=["conc/uM", "conc_uM"]):
         profiles(table.assign(Metadata_conc_uM=1), **keys)
-
-
-def test_a_column_of_the_table_called_n_rows_is_kept(caplog):
-    images = profiles(make(cells=3).assign(Metadata_n_rows=8), **KEYS)
-    assert images.obs["n_rows"].tolist() == [3] * 12
-    assert images.obs["Metadata_n_rows"].tolist() == [8] * 12
-    assert "n_rows counts the rows of a well; the column of the table is now Metadata_n_rows" in caplog.messages
 
 
 @pytest.mark.parametrize("empty", [None, "", " "])
