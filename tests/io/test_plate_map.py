@@ -31,7 +31,6 @@ def test_each_sample_gets_what_its_well_had(layout, caplog):
     assert adata.obs["dose"].tolist() == [0.0, 1.5, 0.0, 1.5, 1.5]
     assert adata.obs["edge"].tolist() == [True, False, True, False, False]
     assert adata.obs["Well"].tolist() == ["a01", "b12", "A001", "B12", "B012"]  # left as it was
-    assert adata.obs_names.tolist() == ["s0", "s1", "s2", "s3", "s4"]
     assert caplog.messages == ["1 of 4 wells of the plate map have no sample"]
 
 

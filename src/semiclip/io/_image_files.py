@@ -56,15 +56,12 @@ def read_pixels(source: Source) -> np.ndarray:
 def map_in_order(work: Callable[[Any], Any], jobs: Iterable[Any], *, n_threads: int, ahead: int) -> Iterator[Any]:
     """Do jobs in threads and yield their results in order; at most ``ahead`` are begun or wait to be taken."""
     begun: deque[Any] = deque()
-    pool = ThreadPoolExecutor(n_threads)
-    try:
+    with ThreadPoolExecutor(n_threads) as pool:
         for job in jobs:
             begun.append(pool.submit(work, job))
             if len(begun) == ahead:
                 yield begun.popleft().result()
         yield from (future.result() for future in begun)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _read_tiff(source: Source, *, header_only: bool = False) -> Any:
@@ -112,8 +109,8 @@ def _arrange(source: Source, axes: str, sides: Sequence[int]) -> tuple[list[int]
     others = [i for i, axis in enumerate(axes) if axis not in "YX"]
     # C, S, I and Q are channels, samples of a colour, pages, and what the file does not say
     if stacked := [axes[i] for i in others if sides[i] > 1 and axes[i] not in "CSIQ"]:
-        way_out = "project it, or choose a page with a column Frame_<channel>"
-        raise DamagedFile(source, f"it is a stack along {', '.join(stacked)}: {way_out}")
+        reason = f"it is a stack along {', '.join(stacked)}: project it, or choose a page in a column Frame_<channel>"
+        raise DamagedFile(source, reason)
     y, x = axes.index("Y"), axes.index("X")
     n_channels = int(np.prod([sides[i] for i in others], dtype=int))
     return [*others, y, x], (n_channels, sides[y], sides[x])

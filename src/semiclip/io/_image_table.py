@@ -12,12 +12,10 @@ import pandas as pd
 
 from semiclip import errors
 from semiclip.io._image_files import PICTURE, TIFF, Source
-from semiclip.io._tables import PREFIX, format_columns, read_table
+from semiclip.io._tables import PREFIX, Table, format_columns, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from semiclip.io._tables import Table
 
 FILE, FOLDER, PAGE = "FileName_", "PathName_", "Frame_"  # columns of a channel begin with these
 
@@ -25,10 +23,7 @@ FILE, FOLDER, PAGE = "FileName_", "PathName_", "Frame_"  # columns of a channel 
 def read_sites(
     table: Table, channels: str | Sequence[str] | None, folder: str | PathLike[str] | None, well_keys: list[str]
 ) -> tuple[pd.DataFrame, list[tuple[Source, ...]], list[str]]:
-    """Return the table with the wells of sites as index, the files of each site, and the channels.
-
-    Files must exist and be in a format that can be read. The order of sites does not depend on the order of the table.
-    """
+    """Return the table, sorted, with the wells of sites as index; the files of each site, which exist; the channels."""
     if folder is None:
         folder = Path(table).parent if isinstance(table, str | PathLike) else Path()
     rows = read_table(table, lambda name: name in well_keys or name.startswith((FILE, FOLDER)))
@@ -67,10 +62,7 @@ def describe_wells(sites: pd.DataFrame, renamed: Mapping[str, str]) -> pd.DataFr
 
 
 def check_shapes(sources: list[tuple[Source, ...]], shapes: list[Any]) -> np.ndarray:
-    """Return the shapes of the files of each site (n_sites, n_files, 3), of which some may be errors.
-
-    Sites must have one height and width, and the files of a column the same number of channels.
-    """
+    """Return the shapes of the files of each site (n_sites, n_files, 3), and refuse errors and shapes that differ."""
     if damaged := [error for error in shapes if isinstance(error, errors.DamagedFile)]:
         reasons = errors.some(f"{error.path} ({error.reason})" for error in damaged)
         raise errors.DamagedFile(f"{len(damaged)} of {len(shapes)} image(s)", reasons, "mend them or drop their rows")
@@ -112,8 +104,8 @@ def _check_files(sources: list[tuple[Source, ...]]) -> None:
         raise errors.Repeated("files of rows", rows, "drop these rows")
     paths = list(dict.fromkeys(source.path for site in sources for source in site))
     if unreadable := [path for path in paths if path.suffix.lower() not in TIFF + PICTURE]:
-        way_out = "convert them, or choose others with channels="
-        raise errors.DamagedFile(errors.some(unreadable), f"only {', '.join(TIFF + PICTURE)} can be", way_out)
+        reason = f"only {', '.join(TIFF + PICTURE)} can be"
+        raise errors.DamagedFile(errors.some(unreadable), reason, "convert them, or choose others with channels=")
     if missing := [path for path in paths if not path.is_file()]:
         way_out = f"name their folder with folder=, or drop columns {FOLDER} with folders of another machine"
         raise errors.MissingFile(missing, way_out)

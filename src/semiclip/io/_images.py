@@ -12,7 +12,7 @@ from semiclip._arguments import check_whole
 from semiclip._checks import check_finite, check_writable
 from semiclip._provenance import record
 from semiclip.errors import DamagedFile, WrongShape, WrongType, some
-from semiclip.io._image_files import WAY_OUT, map_in_order, read_pixels, read_shape
+from semiclip.io._image_files import WAY_OUT, Source, map_in_order, read_pixels, read_shape
 from semiclip.io._image_table import check_shapes, describe_wells, read_sites
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from semiclip.encoders import EmbedsImages
-    from semiclip.io._image_files import Source
     from semiclip.io._tables import Table
 
 logger = logging.getLogger(__name__)
@@ -43,19 +42,17 @@ def images(
 ) -> AnnData:
     """Return a teacher made of the images of a screen: one embedding per well, from a table of files.
 
-    The header of every file is read first, so that missing, damaged and ill-matched files are refused before anything
-    is computed. Then threads read files while earlier ones are embedded, ``n_sites`` sites at a time. At most three
-    times as many sites are in memory.
+    The headers of all files are read first, so that missing, damaged and ill-matched files are refused before anything
+    is computed. Then threads read files while earlier ones are embedded; at most ``3 * n_sites`` sites are in memory.
 
     Parameters
     ----------
     table
         Table, or its file (CSV, TSV or parquet), in the format of LoadData of CellProfiler: one row per site (field of
-        view). ``FileName_<channel>`` names the file of each channel. ``PathName_<channel>``, the folder, and
-        ``Frame_<channel>``, the page of a file of several, counted from 0, are optional; without a page, all channels
-        of a file are read, one after another. Further columns, ``Metadata_…``, describe the site. TIFF (through
-        tifffile), PNG and JPEG (through Pillow) can be read. Alpha channels are left out; colours of PNG and JPEG have
-        8 bits.
+        view), with the file of each channel in ``FileName_<channel>``. Its folder, ``PathName_<channel>``, and its
+        page, ``Frame_<channel>``, counted from 0, are optional; without a page all channels of the file are read.
+        Columns ``Metadata_…`` describe the site. TIFF, PNG and JPEG files can be read. Alpha channels are left out;
+        colours of PNG and JPEG have 8 bits.
     encoder
         Object with ``encode(images)``, such as :class:`semiclip.encoders.ImageEncoder`.
     channels
@@ -178,8 +175,7 @@ def _embed(encoder: EmbedsImages, stack: np.ndarray, sources: list[tuple[Source,
     """Return the embedding of some sites, of a width unless it is 0; every error has a note that names their files."""
     try:
         embedding = np.asarray(encoder.encode(stack))
-        n_columns = embedding.shape[1] if embedding.ndim == 2 else 0
-        if not n_columns or embedding.shape != (len(stack), width or n_columns):
+        if embedding.ndim != 2 or not embedding.size or embedding.shape != (len(stack), width or embedding.shape[1]):
             raise WrongShape("the encoder's embedding", embedding.shape, f"({len(stack)}, {width or 'd'})")
         check_finite(embedding, [str(site[0]) for site in sources], "the embedding")
     except Exception as error:

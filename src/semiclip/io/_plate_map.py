@@ -9,14 +9,12 @@ import pandas as pd
 
 from semiclip._checks import check_adata, check_writable, read_column
 from semiclip.errors import BadValue, MissingColumn, MissingValues, Refused, Repeated, some
-from semiclip.io._tables import PREFIX, check_names, format_columns, format_labels, format_wells, read_table
+from semiclip.io._tables import PREFIX, Table, check_names, format_columns, format_labels, format_wells, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
-
-    from semiclip.io._tables import Table
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +37,9 @@ def plate_map(
         columns is dropped. Plates and wells in a file are read as text, so that barcodes keep leading zeros.
     on
         Columns of ``obs`` that name the well, the well itself last. ``"Well"`` alone is for a layout that all plates
-        share. If the plate map has other names for these columns, pass a dictionary,
-        ``{"plate": "Barcode", "well": "well_position"}``. If ``obs`` has no ``"Plate"``, ``"Metadata_Plate"`` is used,
-        the name in the result of :func:`semiclip.io.images`. The spelling of a well does not matter: ``A1``, ``a01``
-        and ``A01`` are one well.
+        share. If the plate map has other names for them, pass ``{"plate": "Barcode", "well": "well_position"}``. If
+        ``obs`` has no ``"Plate"``, ``"Metadata_Plate"`` is used, as :func:`semiclip.io.images` names it. The spelling
+        of a well does not matter: ``A1``, ``a01`` and ``A01`` are one well.
     copy
         Return an annotated copy instead of writing into ``adata``.
 
@@ -72,10 +69,10 @@ def plate_map(
     """
     check_writable(check_adata(adata), "obs", copy=copy)
     pairs = dict(on) if isinstance(on, Mapping) else {key: key for key in ([on] if isinstance(on, str) else on)}
-    prefix = {key: PREFIX for key in pairs if key not in adata.obs and PREFIX + key in adata.obs}
-    if absent := [key for key in pairs if prefix.get(key, "") + key not in adata.obs]:
+    names = {key: key if key in adata.obs else PREFIX + key for key in pairs}
+    if absent := [key for key, name in names.items() if name not in adata.obs]:
         raise MissingColumn(absent, adata.obs.columns, name="on", way_out="pass on={'<column of obs>': '<of the map>'}")
-    keys = pd.DataFrame({key: read_column(adata, prefix.get(key, "") + key, "on") for key in pairs})
+    keys = pd.DataFrame({key: read_column(adata, name, "on") for key, name in names.items()})
     columns = match_wells(keys, table, list(pairs.values()))
     target = adata.copy() if copy else adata
     if replaced := [name for name in columns if name in target.obs]:
@@ -96,12 +93,12 @@ def match_wells(keys: pd.DataFrame, plate_map: Table, on: Sequence[str]) -> pd.D
     key_table = _format_keys(table[on])
     if (gaps := key_table.index[key_table.isna().any(axis=1)]).size:
         raise MissingValues(f"{' or '.join(on)} of the plate map", gaps.tolist())
-    wells, sample_wells = (pd.MultiIndex.from_frame(frame) for frame in (key_table, _format_keys(keys)))
-    if repeated := _name_wells(wells[wells.duplicated()]):
+    wells, sample_wells = (pd.Index([*map(" ".join, frame.to_numpy())]) for frame in (key_table, _format_keys(keys)))
+    if repeated := wells[wells.duplicated()].unique().tolist():
         raise Repeated("wells of the plate map", repeated, "keep one row for each well")
     rows = wells.get_indexer(sample_wells)
-    if absent := _name_wells(sample_wells[rows < 0]):
-        way_out = f"it has {some(_name_wells(wells), 3)}: add rows, or drop these samples"
+    if absent := sample_wells[rows < 0].unique().tolist():
+        way_out = f"it has {some(wells, 3)}: add rows, or drop these samples"
         raise Refused("the plate map has no row for wells of samples", absent, way_out)
     logger.info("%d of %d wells of the plate map have no sample", len(table) - len(np.unique(rows)), len(table))
     return format_columns(table.drop(columns=on).iloc[rows].set_axis(keys.index))
@@ -111,7 +108,3 @@ def _format_keys(keys: pd.DataFrame) -> pd.DataFrame:
     """Return plates as text and wells, the last column, in one spelling."""
     *plates, well = (keys[name] for name in keys)
     return pd.concat([*map(format_labels, plates), format_wells(well)], axis=1, keys=range(keys.shape[1]))
-
-
-def _name_wells(wells: pd.MultiIndex) -> list[str]:
-    return [" ".join(well) for well in wells.unique()]

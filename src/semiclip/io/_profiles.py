@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +14,17 @@ from semiclip._design import Design
 from semiclip._provenance import record
 from semiclip.errors import Empty, MissingColumn, MissingValues, Refused, Repeated, WrongType, some
 from semiclip.io._plate_map import match_wells
-from semiclip.io._tables import PREFIX, format_columns, format_labels, format_wells, read_table
+from semiclip.io._tables import PREFIX, Table, format_columns, format_labels, format_wells, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
-    from semiclip.io._tables import Table
-
 COMPARTMENTS = ("Cells_", "Cytoplasm_", "Nuclei_")
 MAD_TO_SD = 1.4826  # of a normal distribution
 NO_SPREAD = 1e-6  # a spread below this share of the size of the values is rounding
+Frames = tuple[pd.DataFrame, pd.DataFrame]  # descriptions and features of the same rows
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +64,9 @@ def profiles(
     plate_map
         A plate map with the perturbation of each well, joined on plate and well as in :func:`semiclip.io.plate_map`.
     features
-        Names of the features, or their beginnings; ``("Cells_", "Cytoplasm_", "Nuclei_")`` by default, as in
-        pycytominer.
+        Names of the features, or their beginnings; by default ``Cells_``, ``Cytoplasm_`` and ``Nuclei_``.
     max_missing
-        Largest share of rows in which a feature may be NaN or infinite. These values become 0, the median of the
-        controls.
+        Largest share of rows in which a feature may be NaN or infinite; it becomes 0 there, the median of the controls.
     clip
         Largest size of a scaled value; ``None`` does not clip.
     key_added
@@ -120,12 +118,11 @@ def profiles(
     names = (features,) if isinstance(features, str) else None if features is None else tuple(features)
     tables = list(table) if isinstance(table, Iterable) and not isinstance(table, pd.DataFrame | str) else [table]
     if any(isinstance(item, AnnData) for item in tables):
-        way_out = f"copy its features to obsm[{key_added!r}] if they are scaled already; if not, pass "
-        way_out += f"adata.obs.add_prefix({PREFIX!r}).join(adata.to_df())"
+        way_out = f"pass adata.obs.add_prefix({PREFIX!r}).join(adata.to_df()), or copy scaled features to obsm"
         raise WrongType("table", AnnData, "a DataFrame, the path of a file, or a list of these", way_out)
 
     keys = [plate] if well is None else [plate, well]
-    obs, values = _read_features(tables, keys, perturbation, names)
+    obs, values = _read_all(tables, keys, perturbation, names)
     if plate_map is not None:
         keys = [plate, well or "Well"]
         _check_columns(obs, keys)
@@ -136,20 +133,16 @@ def profiles(
         logger.warning("no feature has a value in %d row(s), which are left out: %s", len(empty), some(empty))
     adata = AnnData(obs=format_columns(obs.drop(index=empty)))
     scaled = _scale(values.drop(index=empty), adata, design, max_missing)
-    if clip is not None:
-        scaled = scaled.clip(-clip, clip)
-
+    scaled = scaled if clip is None else scaled.clip(-clip, clip)
     array = scaled.to_numpy(dtype=np.float32)
-    var = pd.DataFrame(index=scaled.columns.astype(str))
+    var = pd.DataFrame(index=scaled.columns)
     result = AnnData(array, obs=adata.obs, var=var, obsm={key_added: array.copy()})
     params = {"well_key": well, "features": names or COMPARTMENTS, "max_missing": max_missing, "clip": clip}
     record(result, key_added, {**design.params, **params, "from_plate_map": plate_map is not None})
     return result
 
 
-def _read_features(
-    tables: Sequence[Table], keys: list[str], perturbation_key: str, features: tuple[str, ...] | None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read_all(tables: list[Table], keys: list[str], perturbation_key: str, features: tuple[str, ...] | None) -> Frames:
     """Return the descriptions of all rows, and their features; ``keys`` are plate and well, which are averaged over."""
     if not tables:
         raise Empty("tables")
@@ -170,13 +163,9 @@ def _check_columns(obs: pd.DataFrame, keys: Sequence[str]) -> None:
         raise MissingColumn(absent, obs.columns, f"the table, without {PREFIX!r},")
 
 
-def _read_one(
-    table: Table, keys: list[str], perturbation_key: str, features: tuple[str, ...] | None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _read_one(table: Table, keys: list[str], perturbation_key: str, features: tuple[str, ...] | None) -> Frames:
     """Return the descriptions and features of one table, averaged over wells if these are among the keys."""
-    frame = read_table(
-        table, lambda name: name.removeprefix(PREFIX) in keys, lambda names: _choose_features(names, features)
-    )
+    frame = read_table(table, lambda name: name.removeprefix(PREFIX) in keys, partial(_choose_features, features))
     is_obs = frame.columns.str.startswith(PREFIX)
     obs = frame.loc[:, is_obs].rename(columns=lambda name: name.removeprefix(PREFIX))
     values = frame.loc[:, ~is_obs].select_dtypes("number").astype(np.float64).replace([np.inf, -np.inf], np.nan)
@@ -191,7 +180,7 @@ def _read_one(
     return (obs, values) if len(keys) == 1 else _average(obs, values, perturbation_key)
 
 
-def _average(obs: pd.DataFrame, values: pd.DataFrame, perturbation_key: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _average(obs: pd.DataFrame, values: pd.DataFrame, perturbation_key: str) -> Frames:
     """Return one row for each well: descriptions that are the same in all its rows, and the median of each feature."""
     if perturbation_key in obs:
         obs[perturbation_key] = obs[perturbation_key].mask(format_labels(obs[perturbation_key]) == "")
@@ -213,7 +202,7 @@ def _average(obs: pd.DataFrame, values: pd.DataFrame, perturbation_key: str) -> 
     return wells.rename(columns={"n_rows": f"{PREFIX}n_rows"}).assign(n_rows=groups.size()), values
 
 
-def _choose_features(names: list[str], features: tuple[str, ...] | None) -> list[str]:
+def _choose_features(features: tuple[str, ...] | None, names: list[str]) -> list[str]:
     """Return the features among the columns of a table."""
     others = [name for name in names if not name.startswith(PREFIX)]
     if len(others) == len(names):

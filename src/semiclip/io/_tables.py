@@ -59,8 +59,7 @@ def read_table(
     path = Path(table)
     if not path.is_file():
         raise MissingFile(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSIONS]
-    kind = suffixes[-1] if suffixes else ""
+    kind = next((suffix.lower() for suffix in path.suffixes[::-1] if suffix.lower() not in COMPRESSIONS), "")
     if kind not in (*SEPARATORS, ".parquet"):
         raise DamagedFile(path, f"it is not {some([*SEPARATORS, '.parquet'])}", "pass a DataFrame instead")
     with refuse_damage(path, extra="pyarrow"):
