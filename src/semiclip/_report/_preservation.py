@@ -40,7 +40,7 @@ def show_preservation(table: pd.DataFrame, names: Sequence[str]) -> dict[str, An
     columns: Columns = [
         ("Representation", values.index.get_level_values("representation")),
         ("Perturbations", values.index.get_level_values("key").str.removesuffix(" perturbations")),
-        *((name, [decimals(value, 1 if name == "Score" else 3) for value in values[name]]) for name in values),
+        *((str(name), [decimals(value, 1 if name == "Score" else 3) for value in values[name]]) for name in values),
     ]
     scores = "; ".join(f"{name}: {decimals(score, 1)}" for name, score in values["Score"].xs(key, level="key").items())
     picture = draw_picture(

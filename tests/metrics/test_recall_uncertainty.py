@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.stats import binomtest
+from semiclip.metrics._shares import Shares
 
 from semiclip.metrics import relationship_recall
 from semiclip.metrics._map import gene_map, in_tails, tails
-from semiclip.metrics._shares import Shares
 
 GENES = np.array([f"GENE{i:02}" for i in range(40)])
 
