@@ -47,15 +47,6 @@ def test_of_labels_that_tie_the_first_wins():
     assert knn_accuracy(x, np.array([2, 2, 1, 3, 3, 3]), n_neighbors=2)["value"] == 3 / 5
 
 
-def test_batch_effects_do_not_help_across_batches():
-    rng = np.random.default_rng(0)
-    batch = np.repeat(np.arange(4), 50)
-    labels = np.where(rng.random(200) < 0.9, batch % 2, 1 - batch % 2)  # known from the batch
-    x = 5 * np.eye(4)[batch] + rng.normal(size=(200, 4))
-    assert knn_accuracy(x, labels)["value"] > 0.8
-    assert knn_accuracy(x, labels, batch)["value"] < 0.7
-
-
 def test_permuted_labels_measure_chance(data):
     x, labels, batch = data
     scores = knn_accuracy(x, labels, batch, n_permutations=200, rng=0)

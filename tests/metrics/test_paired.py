@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import PermutationMethod, rankdata, wilcoxon
+from scipy.stats import rankdata, wilcoxon
 
 from semiclip import errors
 from semiclip.metrics import paired_wilcoxon, smallest_p
@@ -56,12 +56,6 @@ def test_equals_the_enumeration_of_all_signs_with_ties_and_zeros(differences, al
     assert p >= smallest_p(len(differences), alternative)
 
 
-def test_equals_the_permutation_test_of_scipy_with_ties():
-    differences = np.array([1, 1, 2, -1, 3, 3, 2, -2.0])
-    expected = wilcoxon(differences, method=PermutationMethod(n_resamples=np.inf)).pvalue
-    assert paired_wilcoxon(differences) == pytest.approx(expected, rel=1e-12)
-
-
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
 def test_differences_that_are_equal_but_for_rounding_are_ties(scale):
     b = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
@@ -72,13 +66,8 @@ def test_differences_that_are_equal_but_for_rounding_are_ties(scale):
     assert paired_wilcoxon(scale * (b + 0.1 - 0.1), scale * b) == 1
 
 
-@pytest.mark.parametrize("alternative", SIDES)
-def test_no_difference_has_p_1(alternative):
-    assert paired_wilcoxon([0.0, 0.0], alternative=alternative) == 1
-    assert paired_wilcoxon([3.0, 0.5], [3.0, 0.5], alternative=alternative) == 1
-
-
 def test_pairs_without_a_difference_are_left_out():
+    assert paired_wilcoxon([0.0, 0.0]) == paired_wilcoxon([3.0, 0.5], [3.0, 0.5], alternative="less") == 1
     assert paired_wilcoxon([1, 2, 3, 0, 0]) == smallest_p(3) == 0.25
 
 

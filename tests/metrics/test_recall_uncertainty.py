@@ -75,9 +75,8 @@ def test_errors_equal_a_loop_over_pairs_with_a_gene_in_common(known, seed):
     for key in ("A", "B"):
         inside = pairs[pairs["database"] == key].set_index(["gene_a", "gene_b"])["recalled"]
         effects[key] = (inside - table.loc[key, "value"]) / len(inside)
-    effects["mean"] = sum(
-        effects[key].reindex(effects["A"].index.union(effects["B"].index), fill_value=0) / 2 for key in "AB"
-    )
+    everyone = effects["A"].index.union(effects["B"].index)
+    effects["mean"] = sum(effects[key].reindex(everyone, fill_value=0) / 2 for key in "AB")
     union = pairs.groupby(["gene_a", "gene_b"])["recalled"].first()
     effects["union"] = (union - union.mean()) / len(union)
     for key, effect in effects.items():
