@@ -48,7 +48,7 @@ method, profile, ridge, fallback
     as it is.""",
     "gene_map": """\
 embedding
-    One vector per gene, shape (n_genes, d).
+    One vector per gene, shape (n_genes, d), of at least 20 genes.
 genes
     Gene labels of the rows, unique.
 relationships

@@ -117,9 +117,23 @@ def report(
     report.html <!DOCTYPE html>
     """
     file = _check_path(path, overwrite=overwrite)
+    names, base = _read_names(use_rep, base)
+    check_whole("n_permutations", n_permutations, FEWEST)
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     correction = CorrectionSpec(method, profile, ridge, fallback=fallback)
-    request = _read_request(adata, use_rep, base, design, correction, relationships, gene_sets, n_permutations, rng)
+    check_adata(adata)
+    for read in (design.batches, design.perturbations, design.controls):
+        read(adata)
+    for name in names:
+        read_representation(adata, name)
+    sets, source = _read_gene_sets(gene_sets)
+    sources = {"relationships": "those of scl.datasets.relationships()", "gene_sets": source}
+    if relationships is None:
+        relationships = datasets.relationships()
+    else:
+        sources["relationships"] = f"a table of {count(len(relationships), 'row')}"
+    seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
+    request = Request(adata, names, base, design, correction, relationships, sets, sources, int(n_permutations), seed)
     # drawn first, so that a table of another kind is refused before the long work
     preserved = None if preservation is None else show_preservation(preservation, request.names)
 
@@ -168,18 +182,8 @@ def _check_path(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     return file
 
 
-def _read_request(
-    adata: AnnData,
-    use_rep: str | Sequence[str],
-    base: str | None,
-    design: Design,
-    correction: CorrectionSpec,
-    relationships: pd.DataFrame | None,
-    gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]] | None,
-    n_permutations: int,
-    rng: int | np.random.Generator | None,
-) -> Request:
-    """Check everything that can be checked before the work, and say where the annotations are from."""
+def _read_names(use_rep: str | Sequence[str], base: str | None) -> tuple[list[str], str]:
+    """Return the representations, each once, and the one that the others are compared with."""
     names = [use_rep] if isinstance(use_rep, str) else list(dict.fromkeys(use_rep))
     if not names:
         raise BadValue("use_rep", names, "one or more keys of obsm")
@@ -187,41 +191,26 @@ def _read_request(
         raise TooMany("representations", len(names), MOST)
     if base is not None and base not in names:
         raise MissingEntry(base, names, "use_rep", name="base")
-    check_whole("n_permutations", n_permutations, FEWEST)
-    check_adata(adata)
-    design.batches(adata), design.controls(adata), design.perturbations(adata)  # columns that lack are refused
-    for name in names:
-        read_representation(adata, name)
+    return names, names[0] if base is None else base
 
-    sources = {"relationships": "those of scl.datasets.relationships()", "gene_sets": "none"}
-    if relationships is None:
-        relationships = datasets.relationships()
-    else:
-        sources["relationships"] = f"a table of {count(len(relationships), 'row')}"
-    sets: Any = None
-    if gene_sets is not None:
-        sets = datasets.gene_sets(gene_sets) if isinstance(gene_sets, str | os.PathLike) else gene_sets
-        if not isinstance(sets, Mapping) or any(isinstance(genes, str) for genes in sets.values()):
-            raise WrongType("gene_sets", type(sets), "a name, the path of a GMT file or a mapping of names to genes")
-        sets = {name: list(genes) for name, genes in sets.items()}
-        source = "a mapping" if isinstance(gene_sets, Mapping) else Path(gene_sets).name
-        sources["gene_sets"] = f"{source}, {count(len(sets), 'set')}"
-    seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
-    base = names[0] if base is None else base
-    return Request(adata, names, base, design, correction, relationships, sets, sources, int(n_permutations), seed)
+
+def _read_gene_sets(gene_sets: Any) -> tuple[dict[str, list[str]] | None, str]:
+    """Return the genes of each set, and what the sets are, in words."""
+    if gene_sets is None:
+        return None, "none"
+    sets = datasets.gene_sets(gene_sets) if isinstance(gene_sets, str | os.PathLike) else gene_sets
+    if not isinstance(sets, Mapping) or any(isinstance(genes, str) for genes in sets.values()):
+        raise WrongType("gene_sets", type(sets), "a name, the path of a GMT file or a mapping of names to genes")
+    source = Path(gene_sets).name if isinstance(gene_sets, str | os.PathLike) else "a mapping"
+    return {name: list(genes) for name, genes in sets.items()}, f"{source}, {count(len(sets), 'set')}"
 
 
 def _render(**contents: Any) -> str:
     """Return the page; Jinja escapes every text that is put into it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
-        loader=PackageLoader("semiclip._report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+    loader = PackageLoader("semiclip._report")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {"share": share, "p_value": p_value, "count": count}
     environment.globals |= {"interval": interval, "listed": listed}
     return environment.get_template("page.html").render(contents)

@@ -15,14 +15,10 @@ def over_representation(
 
     Parameters
     ----------
-    n_overlap
-        Items of the region in the set, :math:`x`. All four numbers broadcast.
-    n_region
-        Items of the region, :math:`n`.
-    n_set
-        Items of the background in the set, :math:`K`.
-    n_background
-        Items of the background, :math:`N`, which holds the region and the set.
+    n_overlap, n_region
+        Items of the region in the set, :math:`x`, and of the region, :math:`n`. All four numbers broadcast.
+    n_set, n_background
+        Items of the set, :math:`K`, and of the background, :math:`N`, which holds the region and the set.
 
     Returns
     -------

@@ -34,16 +34,10 @@ def similarity(
 
     Returns
     -------
-    One row per bin:
-
-    ``low``, ``high``
-        Edges of the bin; a cosine on the edge of two bins counts in the upper one.
-    ``n_all``, ``n_annotated``
-        Pairs in it; an annotated pair counts once however many databases have it.
-    ``all``, ``annotated``
-        Densities: counts divided by their sum and by the width of a bin.
-    ``cut_low``, ``cut_high``
-        Cosines below and above which a pair is recalled, the same in each row.
+    One row per bin: ``low`` and ``high`` (its edges; a cosine on the edge of two bins counts in the upper one),
+    ``n_all`` and ``n_annotated`` (pairs in it; an annotated pair counts once however many databases have it), ``all``
+    and ``annotated`` (densities: counts divided by their sum and by the width of a bin), and ``cut_low`` and
+    ``cut_high``, the cosines below and above which a pair is recalled, the same in each row.
 
     Examples
     --------

@@ -34,14 +34,9 @@ def knn_accuracy(
 
     Returns
     -------
-    ``value``
-        Fraction of the counted rows whose neighbours vote for their label.
-    ``n_obs``
-        Counted rows: rows with a possible neighbour of the same label.
-    ``chance``
-        Fraction of the counted rows that has the most frequent label.
-    ``chance_mean``, ``chance_sd``
-        With permutations, the mean and the standard deviation (ddof 1) of the value over them.
+    ``n_obs``, the number of rows with a possible neighbour of their label; ``value``, the fraction of these rows whose
+    neighbours vote for their label; ``chance``, the fraction that has the most frequent label; and, with permutations,
+    ``chance_mean`` and ``chance_sd``, mean and standard deviation (ddof 1) of the value over them.
 
     Examples
     --------

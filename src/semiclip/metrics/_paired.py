@@ -17,10 +17,8 @@ def paired_wilcoxon(a: ArrayLike, b: ArrayLike | None = None, *, alternative: Al
 
     Parameters
     ----------
-    a
-        Figures, shape (n,), or the differences themselves if there is no ``b``.
-    b
-        The figures to compare with, pair by pair, shape (n,).
+    a, b
+        Figures to compare, pair by pair, shape (n,). Without ``b``, ``a`` holds the differences themselves.
     alternative
         ``"two-sided"``: the differences a − b lie off zero; ``"greater"``: above; ``"less"``: below.
 

@@ -24,11 +24,8 @@ def average_precision(x: ArrayLike, codes: ArrayLike, batch: ArrayLike | None = 
 
     Returns
     -------
-    value
-        Average precision of each row, shape (n,), as :func:`sklearn.metrics.average_precision_score` defines it, also
-        for ties; NaN for rows whose group has no candidate.
-    chance
-        Its expectation for a random ranking, NaN for the same rows.
+    The average precision of each row, shape (n,), as :func:`sklearn.metrics.average_precision_score` defines it, also
+    for ties; and its expectation for a random ranking. Both are NaN for rows whose group has no candidate.
 
     Notes
     -----

@@ -36,13 +36,6 @@ def structural_integrity(
     1 if each batch is predicted up to a constant, 0.5 for predictions that do not vary within a batch, and negative
     for predictions further from the targets than their mirror image.
 
-    Raises
-    ------
-    Empty
-        If no batch has a control.
-    NoVariation
-        If all targets equal the mean of their batch's controls, which leaves nothing to preserve.
-
     References
     ----------
     Bendidi et al., ICML 2025, section B.2, DOI 10.48550/arXiv.2505.21317.

@@ -57,11 +57,6 @@ def relationship_recall(
     ``n_genes``, ``n_annotated``
         Genes of the map, and those among them with an annotated pair; the others only make up the null.
 
-    Raises
-    ------
-    TooFew, Repeated, NothingShared
-        If the map has fewer than 20 genes, gene labels repeat, or no annotated pair has both genes in the map.
-
     References
     ----------
     Bendidi et al., ICML 2025, section B.1, DOI 10.48550/arXiv.2505.21317; Celik et al., PLOS Computational Biology

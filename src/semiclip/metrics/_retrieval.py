@@ -20,10 +20,8 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[
 
     Parameters
     ----------
-    query
-        Embeddings that ask, shape (n, d).
-    candidates
-        Embeddings among which the answer is, shape (K, d), K at least 2.
+    query, candidates
+        Embeddings that ask, shape (n, d), and those among which the answer is, shape (K, d), K at least 2.
     target
         Index of the right candidate of each query, integers, shape (n,).
     ks
@@ -31,11 +29,9 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[
 
     Returns
     -------
-    ``mean_rank_percentile``
-        Mean of rank / (K − 1): 0 at best, 0.5 by chance, 1 at worst.
-    ``recall_at_k`` for each k
-        Fraction of queries whose right candidate is among the first k. Where candidates tie, it is the share of their
-        orders that puts the right one there, so that k / K is chance.
+    ``mean_rank_percentile``, the mean of rank / (K − 1): 0 at best, 0.5 by chance, 1 at worst; and ``recall_at_k`` for
+    each k, the fraction of queries whose right candidate is among the first k. Where candidates tie, that is the share
+    of their orders that puts the right one there, so that k / K is chance.
 
     Notes
     -----

@@ -25,11 +25,8 @@ def spearman(x: ArrayLike | Matrix, y: ArrayLike | Matrix, *, axis: Literal[0, 1
 
     Returns
     -------
-    correlation
-        Spearman's coefficient of each column (shape (g,)) or row (shape (n,)), with average ranks for ties. It is 0
-        where it is not defined, since one side is constant.
-    constant
-        Where that is so, boolean of the same shape.
+    Spearman's coefficient of each column (shape (g,)) or row (shape (n,)), with average ranks for ties; and a mask of
+    the same shape where one side is constant: the coefficient is not defined there, and 0.
 
     Notes
     -----

@@ -36,7 +36,7 @@ def preservation_split(
     Parameters
     ----------
     batch, perturbation
-        Batch and perturbation of each row, shape (n,).
+        Batch and perturbation of each row, shape (n,); at least two batches and two perturbations beside the controls.
     control
         Mask of the controls, boolean, shape (n,); their perturbation does not matter.
     train_fraction
@@ -47,13 +47,6 @@ def preservation_split(
     Returns
     -------
     Row numbers ``train``, ``seen`` and ``unseen``.
-
-    Raises
-    ------
-    TooFew
-        If there are fewer than two batches, or fewer than two perturbations beside the controls.
-    Empty
-        If no perturbed row is left for training, or none is new in both respects.
 
     Examples
     --------
