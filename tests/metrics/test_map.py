@@ -11,8 +11,12 @@ MEASURES = [relationship_recall, recalled_pairs, similarity]
 
 
 def arguments(**change):
-    known = pd.DataFrame({"database": ["A", "B", "A"], "gene_a": GENES[:3], "gene_b": GENES[3:6]})
-    return {"embedding": np.random.default_rng(0).normal(size=(30, 4)), "genes": GENES, "relationships": known} | change
+    annotated = pd.DataFrame({"database": ["A", "B", "A"], "gene_a": GENES[:3], "gene_b": GENES[3:6]})
+    return {
+        "embedding": np.random.default_rng(0).normal(size=(30, 4)),
+        "genes": GENES,
+        "relationships": annotated,
+    } | change
 
 
 @pytest.mark.parametrize("measure", MEASURES)

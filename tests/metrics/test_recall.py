@@ -30,17 +30,17 @@ def study(seed, n=40, n_pairs=90):
     rng = np.random.default_rng(seed)
     genes = rng.permutation(names(n))
     labels = np.append(genes, ["ABSENT1", "ABSENT2"])
-    known = pd.DataFrame(
+    annotated = pd.DataFrame(
         {
             "database": rng.choice(["second", "first"], n_pairs),
             "gene_a": rng.choice(labels, n_pairs),
             "gene_b": rng.choice(labels, n_pairs),
         }
     )
-    return rng.normal(size=(n, 6)), genes, known
+    return rng.normal(size=(n, 6)), genes, annotated
 
 
-def naive(embedding, genes, known, low, high):
+def naive(embedding, genes, annotated, low, high):
     """Count over all pairs, one annotated pair at a time."""
     rows = dict(zip(genes, embedding, strict=True))
 
@@ -49,7 +49,7 @@ def naive(embedding, genes, known, low, high):
 
     null = [cosine(a, b) for a, b in combinations(genes, 2)]
     result = {}
-    for database, table in known.groupby("database"):
+    for database, table in annotated.groupby("database"):
         pairs = {frozenset(pair) for pair in zip(table["gene_a"], table["gene_b"], strict=True)}
         for pair in pairs:
             if len(pair) == 2 and all(gene in rows for gene in pair):
@@ -91,14 +91,14 @@ def test_a_threshold_means_its_decimal_value():
 @pytest.mark.parametrize("thresholds", [(0.05, 0.95), (0.2, 0.7), (0.0, 1.0), (0.0, 0.0), (1.0, 1.0)])
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_naive_loop(seed, thresholds):
-    embedding, genes, known = study(seed)
-    expected = naive(embedding, genes, known, *thresholds)
-    pairs = recalled_pairs(embedding, genes, known, thresholds=thresholds)
+    embedding, genes, annotated = study(seed)
+    expected = naive(embedding, genes, annotated, *thresholds)
+    pairs = recalled_pairs(embedding, genes, annotated, thresholds=thresholds)
     assert pairs.set_index(["database", "gene_a", "gene_b"])["recalled"].to_dict() == expected
 
-    table = relationship_recall(embedding, genes, known, thresholds=thresholds).set_index("key")
+    table = relationship_recall(embedding, genes, annotated, thresholds=thresholds).set_index("key")
     values = []
-    for database in known["database"].unique():
+    for database in annotated["database"].unique():
         hits = [hit for key, hit in expected.items() if key[0] == database]
         row, values = table.loc[database], [*values, np.mean(hits)]
         assert (row["value"], row["n_pairs"], row["n_recalled"]) == (np.mean(hits), len(hits), sum(hits))
@@ -110,33 +110,33 @@ def test_equals_the_naive_loop(seed, thresholds):
     union = table.loc["union"]
     assert (union["value"], union["n_pairs"]) == (pytest.approx(share), len(distinct))
     assert table["chance"].to_list() == [pytest.approx(thresholds[0] + 1 - thresholds[1])] * 4
-    assert list(table.index) == [*known["database"].unique(), "mean", "union"]
+    assert list(table.index) == [*annotated["database"].unique(), "mean", "union"]
     assert set(table["n_genes"]) == {len(genes)}
-    annotated = [
-        {gene for key in expected if key[0] == name for gene in key[1:]} for name in known["database"].unique()
+    per_database = [
+        {gene for key in expected if key[0] == name for gene in key[1:]} for name in annotated["database"].unique()
     ]
-    everyone = len(set.union(*annotated))
-    assert table["n_annotated"].to_list() == [*map(len, annotated), everyone, everyone]
+    everyone = len(set.union(*per_database))
+    assert table["n_annotated"].to_list() == [*map(len, per_database), everyone, everyone]
 
 
 def test_rows_that_the_mask_marks_are_no_genes():
-    embedding, genes, known = study(0)
+    embedding, genes, annotated = study(0)
     embedding[5] = 100  # would shift the tails
     mask = np.arange(len(genes)) == 5
-    expected = relationship_recall(embedding[~mask], genes[~mask], known)
-    pd.testing.assert_frame_equal(relationship_recall(embedding, genes, known, control=mask), expected)
-    pairs = recalled_pairs(embedding, genes, known, control=mask.tolist())
-    pd.testing.assert_frame_equal(pairs, recalled_pairs(embedding[~mask], genes[~mask], known))
+    expected = relationship_recall(embedding[~mask], genes[~mask], annotated)
+    pd.testing.assert_frame_equal(relationship_recall(embedding, genes, annotated, control=mask), expected)
+    pairs = recalled_pairs(embedding, genes, annotated, control=mask.tolist())
+    pd.testing.assert_frame_equal(pairs, recalled_pairs(embedding[~mask], genes[~mask], annotated))
     # a repeated control label is no repeated gene
     twice = np.append(genes, [genes[5]])
     marked = np.append(mask, [True])
-    doubled = relationship_recall(np.vstack([embedding, embedding[:1]]), twice, known, control=marked)
+    doubled = relationship_recall(np.vstack([embedding, embedding[:1]]), twice, annotated, control=marked)
     pd.testing.assert_frame_equal(doubled, expected)
 
 
 def test_a_database_named_twice_changes_neither_the_mean_nor_its_error():
-    embedding, genes, known = study(0)
-    once = known[known["database"] == known["database"].iloc[0]]
+    embedding, genes, annotated = study(0)
+    once = annotated[annotated["database"] == annotated["database"].iloc[0]]
     twice = pd.concat([once, once.assign(database="copy")])
     expected = relationship_recall(embedding, genes, once).set_index("key").loc["mean"]
     doubled = relationship_recall(embedding, genes, twice).set_index("key").loc["mean"]
@@ -144,25 +144,25 @@ def test_a_database_named_twice_changes_neither_the_mean_nor_its_error():
 
 
 def test_columns_and_order():
-    embedding, genes, known = study(0)
-    table = relationship_recall(embedding, genes, known)
+    embedding, genes, annotated = study(0)
+    table = relationship_recall(embedding, genes, annotated)
     columns = ["metric", "key", "value", "threshold_low", "threshold_high", "n_pairs", "n_recalled"]
     columns += ["error", "ci_low", "ci_high", "chance", "n_genes", "n_annotated"]
     assert list(table) == columns
-    permuted = relationship_recall(embedding, genes, known, n_permutations=2)
+    permuted = relationship_recall(embedding, genes, annotated, n_permutations=2)
     assert list(permuted) == [*columns[:-2], "chance_mean", "chance_sd", "p_value", *columns[-2:]]
     assert set(table["metric"]) == {"relationship_recall"}
-    pairs = recalled_pairs(embedding, genes, known)
+    pairs = recalled_pairs(embedding, genes, annotated)
     assert list(pairs) == ["database", "gene_a", "gene_b", "cosine", "recalled"]
     assert (pairs["gene_a"] < pairs["gene_b"]).all()
-    assert list(pairs["database"].unique()) == list(known["database"].unique())
+    assert list(pairs["database"].unique()) == list(annotated["database"].unique())
 
 
 def test_pairs_are_unordered_unique_and_never_a_gene_with_itself():
     embedding, genes, _ = study(0)
     a, b, c = np.sort(genes)[:3]
-    known = pd.DataFrame({"gene_a": [b, a, a, c, a], "gene_b": [a, b, a, "ABSENT", c]})
-    pairs = recalled_pairs(embedding, genes, known)
+    annotated = pd.DataFrame({"gene_a": [b, a, a, c, a], "gene_b": [a, b, a, "ABSENT", c]})
+    pairs = recalled_pairs(embedding, genes, annotated)
     assert pairs[["database", "gene_a", "gene_b"]].values.tolist() == [["relationships", a, b], ["relationships", a, c]]
 
 
@@ -170,30 +170,30 @@ def planted(seed, n=60):
     rng = np.random.default_rng(seed)
     complexes = np.repeat(rng.normal(size=(n // 2, 64)), 2, axis=0)
     genes = names(n)
-    known = pd.DataFrame({"gene_a": genes[::2], "gene_b": genes[1::2]})
-    return complexes + 0.1 * rng.normal(size=complexes.shape), genes, known
+    annotated = pd.DataFrame({"gene_a": genes[::2], "gene_b": genes[1::2]})
+    return complexes + 0.1 * rng.normal(size=complexes.shape), genes, annotated
 
 
 def test_planted_pairs_are_all_recalled_whether_alike_or_opposite():
-    embedding, genes, known = planted(0)  # 30 of 1,770 pairs
-    assert relationship_recall(embedding, genes, known)["value"].to_list() == [1.0] * 3
+    embedding, genes, annotated = planted(0)  # 30 of 1,770 pairs
+    assert relationship_recall(embedding, genes, annotated)["value"].to_list() == [1.0] * 3
     embedding[::2] *= -1
-    table = relationship_recall(embedding, genes, known)
+    table = relationship_recall(embedding, genes, annotated)
     assert table["value"].to_list() == [1.0] * 3
     assert table["error"].to_list() == [0.0] * 3
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3])
 def test_an_embedding_that_says_nothing_recalls_nothing(value):
-    _, genes, known = study(0)
-    assert relationship_recall(np.full((40, 33), value), genes, known)["n_recalled"].to_list() == [0] * 4
+    _, genes, annotated = study(0)
+    assert relationship_recall(np.full((40, 33), value), genes, annotated)["n_recalled"].to_list() == [0] * 4
 
 
 def test_large_maps_equal_sorting():
     rng = np.random.default_rng(0)
     x, genes = rng.normal(size=(3000, 2)), names(3000)  # of so many pairs order statistics are taken from a sample
-    known = pd.DataFrame({"gene_a": genes[:-1], "gene_b": genes[1:]})
-    pairs = recalled_pairs(x, genes, known)
+    annotated = pd.DataFrame({"gene_a": genes[:-1], "gene_b": genes[1:]})
+    pairs = recalled_pairs(x, genes, annotated)
     null = np.sort(1 - pdist(x[np.argsort(genes)], "cosine"))
     low, high = np.quantile(null, [0.05, 0.95])
     clear = (np.abs(pairs["cosine"] - low) > 1e-9) & (np.abs(pairs["cosine"] - high) > 1e-9)
@@ -203,32 +203,34 @@ def test_large_maps_equal_sorting():
 
 @given(seed=st.integers(0, 10_000))
 def test_the_order_of_rows_and_a_rotation_change_nothing(seed):
-    embedding, genes, known = study(seed)
-    table, pairs = relationship_recall(embedding, genes, known), recalled_pairs(embedding, genes, known)
+    embedding, genes, annotated = study(seed)
+    table, pairs = relationship_recall(embedding, genes, annotated), recalled_pairs(embedding, genes, annotated)
     order = np.random.default_rng(seed).permutation(len(genes))
-    pd.testing.assert_frame_equal(relationship_recall(embedding[order], genes[order], known), table)
-    pd.testing.assert_frame_equal(recalled_pairs(embedding[order], genes[order], known), pairs, check_exact=True)
+    pd.testing.assert_frame_equal(relationship_recall(embedding[order], genes[order], annotated), table)
+    pd.testing.assert_frame_equal(recalled_pairs(embedding[order], genes[order], annotated), pairs, check_exact=True)
     rotated = embedding @ ortho_group.rvs(embedding.shape[1], random_state=seed)
-    pd.testing.assert_frame_equal(relationship_recall(rotated, genes, known), table)
-    pd.testing.assert_frame_equal(relationship_recall(7 * embedding, genes, known), table)
+    pd.testing.assert_frame_equal(relationship_recall(rotated, genes, annotated), table)
+    pd.testing.assert_frame_equal(relationship_recall(7 * embedding, genes, annotated), table)
 
 
 def test_every_kind_of_column_and_label_gives_the_same():
-    embedding, genes, known = study(0)
-    table = relationship_recall(embedding, genes, known)
+    embedding, genes, annotated = study(0)
+    table = relationship_recall(embedding, genes, annotated)
     for kind in ("category", "string", object):
-        pd.testing.assert_frame_equal(relationship_recall(embedding, genes, known.astype(kind)), table)
+        pd.testing.assert_frame_equal(relationship_recall(embedding, genes, annotated.astype(kind)), table)
     for labels in (list(genes), pd.Index(genes), pd.Categorical(genes, categories=sorted(genes)[::-1])):
-        pd.testing.assert_frame_equal(relationship_recall(pd.DataFrame(embedding), labels, known), table)
-    twice = pd.concat([known, known.rename(columns={"gene_a": "gene_b", "gene_b": "gene_a"})])
+        pd.testing.assert_frame_equal(relationship_recall(pd.DataFrame(embedding), labels, annotated), table)
+    twice = pd.concat([annotated, annotated.rename(columns={"gene_a": "gene_b", "gene_b": "gene_a"})])
     pd.testing.assert_frame_equal(relationship_recall(embedding, genes, twice), table)
 
 
 def test_a_database_outside_the_map_keeps_its_row_and_leaves_the_mean():
-    embedding, genes, known = study(0)
+    embedding, genes, annotated = study(0)
     outside = pd.DataFrame({"database": "third", "gene_a": ["ABSENT1"], "gene_b": [genes[0]]})
-    alone = relationship_recall(embedding, genes, known, n_permutations=3, rng=0).set_index("key")
-    table = relationship_recall(embedding, genes, pd.concat([known, outside]), n_permutations=3, rng=0).set_index("key")
+    alone = relationship_recall(embedding, genes, annotated, n_permutations=3, rng=0).set_index("key")
+    table = relationship_recall(embedding, genes, pd.concat([annotated, outside]), n_permutations=3, rng=0).set_index(
+        "key"
+    )
     pd.testing.assert_frame_equal(table.drop("third"), alone)
     assert table.loc["third", "n_pairs"] == table.loc["third", "n_recalled"] == 0
     assert (
@@ -237,27 +239,29 @@ def test_a_database_outside_the_map_keeps_its_row_and_leaves_the_mean():
 
 
 def test_permutations_equal_recall_under_exchanged_labels():
-    embedding, genes, known = study(3)
-    before, pairs = (embedding.copy(), genes.copy(), known.copy()), [(0.05, 0.95), (0.2, 0.7), (0.1, 1.0)]
-    single = [relationship_recall(embedding, genes, known, thresholds=pair, n_permutations=4, rng=5) for pair in pairs]
-    tables = relationship_recall(embedding, genes, known, thresholds=pairs, n_permutations=4, rng=5)
+    embedding, genes, annotated = study(3)
+    before, pairs = (embedding.copy(), genes.copy(), annotated.copy()), [(0.05, 0.95), (0.2, 0.7), (0.1, 1.0)]
+    single = [
+        relationship_recall(embedding, genes, annotated, thresholds=pair, n_permutations=4, rng=5) for pair in pairs
+    ]
+    tables = relationship_recall(embedding, genes, annotated, thresholds=pairs, n_permutations=4, rng=5)
     pd.testing.assert_frame_equal(tables, pd.concat(single, ignore_index=True))
     np.testing.assert_array_equal(embedding, before[0])
     np.testing.assert_array_equal(genes, before[1])
-    pd.testing.assert_frame_equal(known, before[2])
+    pd.testing.assert_frame_equal(annotated, before[2])
     table = single[0]
     rng, draws = np.random.default_rng(5), []
     for _ in range(4):  # position i of the sorted genes takes the cosines of position moved[i]
         moved = rng.permutation(len(genes))
         exchanged = np.empty_like(embedding)
         exchanged[np.argsort(genes)] = embedding[np.argsort(genes)][moved]
-        draws.append(relationship_recall(exchanged, genes, known)["value"])
+        draws.append(relationship_recall(exchanged, genes, annotated)["value"])
     np.testing.assert_allclose(table["chance_mean"], np.mean(draws, axis=0))
     np.testing.assert_allclose(table["chance_sd"], np.std(draws, axis=0, ddof=1))
     as_high = (np.array(draws) >= table["value"].to_numpy() - 1e-9).sum(axis=0)
     np.testing.assert_allclose(table["p_value"], (1 + as_high) / 5)
     pd.testing.assert_frame_equal(
-        table, relationship_recall(embedding, genes, known, n_permutations=4, rng=np.random.default_rng(5))
+        table, relationship_recall(embedding, genes, annotated, n_permutations=4, rng=np.random.default_rng(5))
     )
 
 

@@ -24,12 +24,12 @@ def recall_of(hit, database):
     first = np.arange(len(hit))
     genes = np.array([f"G{i:03}" for i in range(2 * len(hit))])
     direction = np.append(first, np.where(hit, first, len(hit) + first))  # both genes of such a pair point one way
-    known = pd.DataFrame({"database": database, "gene_a": genes[first], "gene_b": genes[len(hit) + first]})
-    return recall(np.eye(2 * len(hit))[direction], genes, known, thresholds=(0, 0.9))
+    annotated = pd.DataFrame({"database": database, "gene_a": genes[first], "gene_b": genes[len(hit) + first]})
+    return recall(np.eye(2 * len(hit))[direction], genes, annotated, thresholds=(0, 0.9))
 
 
 @pytest.fixture
-def known():
+def annotated():
     rng = np.random.default_rng(0)
     pairs = rng.choice(GENES, (150, 2))
     return pd.DataFrame({"database": rng.choice(["A", "B"], 150), "gene_a": pairs[:, 0], "gene_b": pairs[:, 1]})
@@ -50,8 +50,8 @@ def test_errors_and_intervals_of_independent_pairs_are_binomial_and_those_of_wil
         assert (row["ci_low"], row["ci_high"]) == pytest.approx(expected, abs=1e-12)
 
 
-def test_intervals_of_pairs_that_share_genes_are_no_shorter(embedding, known):
-    table = recall(embedding, GENES, known)
+def test_intervals_of_pairs_that_share_genes_are_no_shorter(embedding, annotated):
+    table = recall(embedding, GENES, annotated)
     for key in ("A", "B", "union"):
         row = table.loc[key]
         low, high = wilson(row["n_recalled"], row["n_pairs"])
@@ -60,16 +60,16 @@ def test_intervals_of_pairs_that_share_genes_are_no_shorter(embedding, known):
     assert ((table["ci_low"] < table["value"]) & (table["value"] < table["ci_high"])).all()
 
 
-def test_nothing_recalled_of_few_pairs_is_no_certainty(known):
-    union = recall(np.ones((40, 3)), GENES, known.iloc[:16]).loc["union"]
+def test_nothing_recalled_of_few_pairs_is_no_certainty(annotated):
+    union = recall(np.ones((40, 3)), GENES, annotated.iloc[:16]).loc["union"]
     assert union["value"] == union["error"] == union["ci_low"] == 0
     assert union["ci_high"] == pytest.approx(wilson(0, union["n_pairs"])[1])
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_errors_equal_a_loop_over_pairs_with_a_gene_in_common(known, seed):
+def test_errors_equal_a_loop_over_pairs_with_a_gene_in_common(annotated, seed):
     rng = np.random.default_rng(seed)
-    data = rng.normal(size=(40, 6)) + 2 * (rng.random((40, 1)) < 0.3), GENES, known
+    data = rng.normal(size=(40, 6)) + 2 * (rng.random((40, 1)) < 0.3), GENES, annotated
     table, pairs = recall(*data, thresholds=(0.1, 0.9)), recalled_pairs(*data, thresholds=(0.1, 0.9))
     effects = {}  # what each pair does to each share
     for key in ("A", "B"):
@@ -105,10 +105,10 @@ def test_a_copy_of_a_database_leaves_the_interval_of_the_mean_as_it_is(n_recalle
     genes = np.array([f"GENE{i:02}" for i in range(32)])
     x = np.eye(32)
     x[16 : 16 + n_recalled] = x[:n_recalled]
-    known = pd.DataFrame({"database": "A", "gene_a": genes[:8], "gene_b": genes[16:24]})
+    annotated = pd.DataFrame({"database": "A", "gene_a": genes[:8], "gene_b": genes[16:24]})
     columns = ["error", "ci_low", "ci_high"]
-    once = recall(x, genes, known, thresholds=(0, 0.95))[columns]
-    twice = recall(x, genes, pd.concat([known, known.assign(database="B")]), thresholds=(0, 0.95))[columns]
+    once = recall(x, genes, annotated, thresholds=(0, 0.95))[columns]
+    twice = recall(x, genes, pd.concat([annotated, annotated.assign(database="B")]), thresholds=(0, 0.95))[columns]
     np.testing.assert_allclose(twice.loc["mean"], once.loc["mean"], atol=1e-12)
     np.testing.assert_allclose(once.loc["mean"], once.loc["A"], atol=1e-12)  # the mean of one database is that database
 
@@ -157,9 +157,9 @@ def test_intervals_hold_the_truth_where_the_pairs_of_a_gene_are_recalled_togethe
     assert ratio == pytest.approx(1, abs=0.25)  # the binomial error is half of the true one
 
 
-def test_a_database_outside_the_map_has_no_interval(embedding, known):
+def test_a_database_outside_the_map_has_no_interval(embedding, annotated):
     outside = pd.DataFrame({"database": "C", "gene_a": ["ABSENT"], "gene_b": ["GENE00"]})
-    table = recall(embedding, GENES, pd.concat([known, outside]))
+    table = recall(embedding, GENES, pd.concat([annotated, outside]))
     assert table.loc["C", ["value", "error", "ci_low", "ci_high"]].isna().all()
     assert table.drop("C").notna().all(axis=None)
-    pd.testing.assert_frame_equal(table.drop("C"), recall(embedding, GENES, known))
+    pd.testing.assert_frame_equal(table.drop("C"), recall(embedding, GENES, annotated))

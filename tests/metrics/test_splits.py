@@ -25,11 +25,11 @@ def test_shares_and_what_is_in_the_parts(grid):
     assert len(old) == 28
     assert not old & new
     assert set(batch[unseen]) == new
-    known, unknown = set(perturbation[train]), set(perturbation[unseen])
-    assert len(known) == 35
+    trained, unknown = set(perturbation[train]), set(perturbation[unseen])
+    assert len(trained) == 35
     assert len(unknown) == 15
-    assert not known & unknown
-    assert set(perturbation[seen]) == known
+    assert not trained & unknown
+    assert set(perturbation[seen]) == trained
     for part, batches in zip(split, (old, new, new), strict=True):
         np.testing.assert_array_equal(part[control[part]], np.flatnonzero(control & np.isin(batch, list(batches))))
 

@@ -127,7 +127,7 @@ def adata():
 
 
 @pytest.fixture
-def known():
+def annotated():
     return make_relationships()
 
 

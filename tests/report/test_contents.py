@@ -59,9 +59,9 @@ def test_labels_are_text_and_no_markup(tree, study):
     assert f"Known relationships recalled by planted, noise and {study.nasty}" in said
 
 
-def test_numbers_are_those_of_recall(tree, adata, known, study):
-    how = {"use_rep": study.names, "relationships": known, **study.keys}
-    expected = scl.tl.recall(adata, **how, thresholds=THRESHOLDS, n_permutations=100, rng=0)
+def test_numbers_are_those_of_recall(tree, adata, annotated, study):
+    keys = {"use_rep": study.names, "relationships": annotated, **study.keys}
+    expected = scl.tl.recall(adata, **keys, thresholds=THRESHOLDS, n_permutations=100, rng=0)
     pd.testing.assert_frame_equal(tree.file("recall.csv"), expected, rtol=1e-12)
     main = expected[expected["threshold_low"] == 0.05]
     head, rows = tree.tables["Recall by database"]
@@ -88,10 +88,10 @@ def test_numbers_are_those_of_recall(tree, adata, known, study):
     assert "they do not count in the mean: empty." in tree.said
 
 
-def test_files_are_the_tables_of_the_tools(tree, adata, known, preserved, study):
-    how = {"use_rep": study.names, "relationships": known, **study.keys}
-    pd.testing.assert_frame_equal(tree.file("similarity.csv"), scl.tl.similarity(adata, **how), rtol=1e-12)
-    sets = scl.tl.relationship_sets(adata, **how)
+def test_files_are_the_tables_of_the_tools(tree, adata, annotated, preserved, study):
+    keys = {"use_rep": study.names, "relationships": annotated, **study.keys}
+    pd.testing.assert_frame_equal(tree.file("similarity.csv"), scl.tl.similarity(adata, **keys), rtol=1e-12)
+    sets = scl.tl.relationship_sets(adata, **keys)
     pd.testing.assert_frame_equal(tree.file("overlap.csv"), scl.tl.overlap(sets))
     gains = scl.tl.gains_losses(sets, base="noise")
     pd.testing.assert_frame_equal(tree.file("gains_losses.csv"), gains)
@@ -106,13 +106,13 @@ def test_files_are_the_tables_of_the_tools(tree, adata, known, preserved, study)
         region = {"inside": name, "outside": "noise"}
         for label, part in (("gained", region), ("lost", {"inside": "noise", "outside": name})):
             pairs = scl.tl.region(sets, **part)[["gene_a", "gene_b", "databases"]]
-            found = tree.file(f"{label}_{file}.csv")
+            table = tree.file(f"{label}_{file}.csv")
             pd.testing.assert_frame_equal(
-                found.sort_values(["gene_a", "gene_b"], ignore_index=True), pairs, check_dtype=False
+                table.sort_values(["gene_a", "gene_b"], ignore_index=True), pairs, check_dtype=False
             )
         enriched = scl.tl.enrich(sets, **region, gene_sets=study.sets)
-        found = tree.file(f"enrichment_{file}.csv").fillna({"genes": ""})
-        pd.testing.assert_frame_equal(found, enriched, rtol=1e-12, check_dtype=False)
+        table = tree.file(f"enrichment_{file}.csv").fillna({"genes": ""})
+        pd.testing.assert_frame_equal(table, enriched, rtol=1e-12, check_dtype=False)
     pd.testing.assert_frame_equal(tree.file("preservation.csv"), preserved, rtol=1e-12)
 
 
@@ -121,7 +121,7 @@ def test_the_pairs_in_most_databases_come_first(tree):
     assert set(gained.diff().dropna()) == {0, -1}
 
 
-def test_the_summary_says_what_the_numbers_say(tree, known):
+def test_the_summary_says_what_the_numbers_say(tree, annotated):
     said = tree.said
     assert "planted recalls more known relationships than chance. On average over the databases it recalls " in said
     assert "noise shows no evidence of recalling more known relationships than chance." in said

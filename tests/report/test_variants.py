@@ -12,8 +12,14 @@ import semiclip as scl
 
 def test_one_representation_one_database_no_controls_no_correction(write, adata, study):
     one = adata[adata.obs["gene"] != "control"]
-    known = pd.DataFrame({"gene_a": study.genes[::2], "gene_b": study.genes[1::2]})
-    keys = {"use_rep": "planted", "perturbation_key": "gene", "control": None, "method": None, "relationships": known}
+    annotated = pd.DataFrame({"gene_a": study.genes[::2], "gene_b": study.genes[1::2]})
+    keys = {
+        "use_rep": "planted",
+        "perturbation_key": "gene",
+        "control": None,
+        "method": None,
+        "relationships": annotated,
+    }
     tree = write(one, **keys, gene_sets=study.sets, title="A <title> & 'more'")
     for words in (
         "A <title> & 'more'",
@@ -36,19 +42,19 @@ def test_one_representation_one_database_no_controls_no_correction(write, adata,
     assert one.is_view
 
 
-def test_maps_that_recall_nothing(write, adata, known, study):
+def test_maps_that_recall_nothing(write, adata, annotated, study):
     for name in ("flat", "level"):
         adata.obsm[name] = np.ones((adata.n_obs, 2))
-    said = write(adata, use_rep=["flat", "level"], relationships=known, method=None, **study.keys).said
+    said = write(adata, use_rep=["flat", "level"], relationships=annotated, method=None, **study.keys).said
     assert "None of the representations recalls an annotated pair." in said
     assert "Pairs gained by level over flat There is none." in said
     assert "flat shows no evidence" in said
     assert "Not computed. Pass gene_sets=" in said
 
 
-def test_what_gains_nothing_still_loses(write, adata, known, study):
+def test_what_gains_nothing_still_loses(write, adata, annotated, study):
     adata.obsm["flat"] = np.ones((adata.n_obs, 2))
-    keys = {"use_rep": ["planted", "flat"], "relationships": known, "method": None, **study.keys}
+    keys = {"use_rep": ["planted", "flat"], "relationships": annotated, "method": None, **study.keys}
     tree = write(adata, **keys, gene_sets=study.sets)
     assert len(tree.file("lost_flat.csv")) == scl.tl.relationship_sets(adata, **keys)["planted"].sum() > 0
     assert "Pairs gained by flat over planted There is none." in tree.said
@@ -57,15 +63,15 @@ def test_what_gains_nothing_still_loses(write, adata, known, study):
 
 def test_more_databases_than_colours(write, adata, study):
     names = [f"base {i}" for i in range(9)]
-    known = pd.DataFrame({"database": (names * 3)[:20], "gene_a": study.genes[::2], "gene_b": study.genes[1::2]})
-    tree = write(adata, use_rep="planted", relationships=known, **study.keys)
+    annotated = pd.DataFrame({"database": (names * 3)[:20], "gene_a": study.genes[::2], "gene_b": study.genes[1::2]})
+    tree = write(adata, use_rep="planted", relationships=annotated, **study.keys)
     assert any("Pairs recalled by planted" in part["alt"] for part in tree.all("img"))
     assert "Pairs recalled by planted, by database" in tree.said
 
 
-def test_the_same_seed_gives_the_same_page_and_nothing_is_changed(tmp_path, write, adata, known, study):
+def test_the_same_seed_gives_the_same_page_and_nothing_is_changed(tmp_path, write, adata, annotated, study):
     before, settings, figures = adata.copy(), mpl.rcParams.copy(), plt.get_fignums()
-    keys = {"use_rep": ["planted", "noise"], "relationships": known, **study.keys}
+    keys = {"use_rep": ["planted", "noise"], "relationships": annotated, **study.keys}
     with mpl.rc_context({"font.size": 30, "figure.facecolor": "black"}):
         write(adata, "first.html", **keys, rng=np.random.default_rng(3))
     write(adata, "second.html", **keys, rng=np.random.default_rng(3))
@@ -80,11 +86,11 @@ def test_the_same_seed_gives_the_same_page_and_nothing_is_changed(tmp_path, writ
         np.testing.assert_array_equal(adata.obsm[name], before.obsm[name])
 
 
-def test_the_default_annotations_are_those_of_the_datasets(write, tmp_path, adata, known, monkeypatch, study):
-    monkeypatch.setattr(scl.datasets, "relationships", lambda: known)
+def test_the_default_annotations_are_those_of_the_datasets(write, tmp_path, adata, annotated, monkeypatch, study):
+    monkeypatch.setattr(scl.datasets, "relationships", lambda: annotated)
     (tmp_path / "sets.gmt").write_text("mine\tx\t" + "\t".join(study.genes[:10]) + "\n")
     tree = write(adata, use_rep="planted", gene_sets=tmp_path / "sets.gmt", **study.keys)
     assert "relationships those of scl.datasets.relationships() gene_sets sets.gmt, 1 set" in tree.said
     assert len(tree.file("enrichment_planted.csv")) == 1
-    given = write(adata, "given.html", use_rep="planted", relationships=known, **study.keys)
-    pd.testing.assert_frame_equal(given.file("recall.csv"), tree.file("recall.csv"))
+    explicit = write(adata, "given.html", use_rep="planted", relationships=annotated, **study.keys)
+    pd.testing.assert_frame_equal(explicit.file("recall.csv"), tree.file("recall.csv"))

@@ -10,9 +10,9 @@ from semiclip import errors
 
 
 @pytest.fixture
-def page(adata, known, study):
+def page(adata, annotated, study):
     """Arguments of a page."""
-    return {"adata": adata, "use_rep": "planted", "relationships": known, **study.keys, **study.quick}
+    return {"adata": adata, "use_rep": "planted", "relationships": annotated, **study.keys, **study.quick}
 
 
 @pytest.fixture
