@@ -60,6 +60,16 @@ model_kwargs
 method, profile, ridge, fallback
     Correction of the representation on the controls, see :func:`semiclip.correction.correct`; ``method=None`` takes it
     as it is.""",
+    "gene_map": """\
+embedding
+    One vector per gene, shape (n_genes, d), of at least 20 genes.
+genes
+    Gene labels of the rows, unique.
+relationships
+    Annotated pairs, with the columns ``gene_a``, ``gene_b`` and, optionally, ``database``. The order within a pair,
+    repeats, pairs of a gene with itself and genes outside of the map do not matter.
+control
+    Mask of rows that are no genes, such as non-targeting guides; they are left out. Boolean, shape (n_genes,).""",
     "representations": """\
 use_rep
     Key or keys of ``obsm``, or ``"X"``.""",

@@ -1,17 +1,12 @@
 """Shares of annotated pairs per database, their mean and union, and what sampling and chance do to them."""
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy import sparse
 
-from semiclip.metrics._map import in_tails
-
-if TYPE_CHECKING:
-    from semiclip.metrics._map import GeneMap
+from semiclip.metrics._map import GeneMap, in_tails
 
 Z = 1.959963984540054  # two-sided 95 % of a normal distribution
 
@@ -27,10 +22,10 @@ class Shares(NamedTuple):
     """Second gene of each distinct pair."""
 
     @classmethod
-    def of(cls, found: GeneMap) -> Shares:
+    def of(cls, cosine_map: GeneMap) -> Self:
         """Count a pair that several databases have once."""
-        names, database, first, second = found.pairs
-        _, row, pair = np.unique(first * len(found.genes) + second, return_index=True, return_inverse=True)
+        names, database, first, second = cosine_map.pairs
+        _, row, pair = np.unique(first * len(cosine_map.genes) + second, return_index=True, return_inverse=True)
         member = sparse.csr_array((np.ones(len(pair)), (database, pair)), shape=(len(names), len(row)))
         return cls(member, first[row], second[row])
 
@@ -45,7 +40,7 @@ class Shares(NamedTuple):
         members = [self.member.indices[a:b] for a, b in pairwise(self.member.indptr)]
         return np.array([np.union1d(self.first[rows], self.second[rows]).size for rows in [*members, slice(None)]])
 
-    def counts(self, hit: np.ndarray) -> np.ndarray:
+    def count_pairs(self, hit: np.ndarray) -> np.ndarray:
         """Return the number of ``hit`` pairs, shape (n_pairs, n), of each database and the union."""
         return np.concatenate([self.member @ hit.astype(float), hit.sum(axis=0, keepdims=True)]).astype(np.intp)
 
@@ -55,11 +50,11 @@ class Shares(NamedTuple):
         Shape (n_databases + 2, n): each database, the mean of those with a pair, the union.
         """
         whole = np.broadcast_to(self.n_pairs[:, None], (len(self.n_pairs), hit.shape[1]))
-        share = np.divide(self.counts(hit), whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+        share = np.divide(self.count_pairs(hit), whole, out=np.full(whole.shape, np.nan), where=whole > 0)
         held = self.n_pairs[:-1] > 0
         return np.concatenate([share[:-1], share[:-1][held].mean(axis=0, keepdims=True), share[-1:]])
 
-    def uncertainty(self, hit: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def estimate_uncertainty(self, hit: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return standard error and ends of the 95 % interval of shares ``value``, (n_keys,), of ``hit``, (n_pairs,).
 
         Pairs that share a gene depend on each other: the variance is the sum of the products of what two pairs do to
@@ -87,10 +82,10 @@ class Shares(NamedTuple):
         overlap = (self.member @ self.member.T).toarray()[np.ix_(held, held)] / np.sqrt(
             np.outer(counts[held], counts[held])
         )
-        size = np.outer(error[:-2][held], error[:-2][held])
+        scale = np.outer(error[:-2][held], error[:-2][held])
         covariance = np.maximum(alone, together)[:-2, :-2][np.ix_(held, held)]
         # without errors, databases agree as far as they are the same
-        correlation = np.divide(covariance, size, out=overlap, where=size > 0).clip(0, 1)
+        correlation = np.divide(covariance, scale, out=overlap, where=scale > 0).clip(0, 1)
         for end in (low, high):
             reach = (end[:-2] - value[:-2])[held] / held.sum()
             away = np.sqrt(reach @ correlation @ reach)
@@ -98,15 +93,17 @@ class Shares(NamedTuple):
         missing = np.isnan(value)
         return np.where(missing, np.nan, error), np.clip(low, 0, value), np.clip(high, value, 1)
 
-    def permuted(self, found: GeneMap, cuts: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    def draw_permuted(
+        self, cosine_map: GeneMap, cuts: np.ndarray, n_draws: int, rng: np.random.Generator
+    ) -> np.ndarray:
         """Return the shares after exchanges of the gene labels, shape (n_keys, n_thresholds, n_draws).
 
         Exchanging labels moves the annotations over the same cosines, so nothing is computed anew.
         """
         draws = np.empty((len(self.n_pairs) + 1, len(cuts), n_draws))
         for i in range(n_draws):
-            moved = rng.permutation(len(found.genes))
-            draws[:, :, i] = self(in_tails(found.cosine(moved[self.first], moved[self.second]), cuts))
+            moved = rng.permutation(len(cosine_map.genes))
+            draws[:, :, i] = self(in_tails(cosine_map.cosine(moved[self.first], moved[self.second]), cuts))
         return draws
 
 
