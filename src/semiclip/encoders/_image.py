@@ -194,7 +194,7 @@ class ImageEncoder:
     def _check(self, images: np.ndarray) -> None:
         needed = "(n, channels, height, width)"
         if not isinstance(images, np.ndarray):
-            way_out = "for files, call scl.pp.images(table, encoder=...)"
+            way_out = "for files, call scl.io.images(table, encoder=...)"
             raise errors.WrongType("images", type(images), f"an array of numbers {needed}", way_out)
         if images.dtype.kind not in "buif":
             raise errors.WrongDtype("images", images.dtype)

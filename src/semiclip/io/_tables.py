@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from semiclip._damage import reason
+from semiclip._damage import say_reason
 from semiclip.errors import DamagedFile, MissingExtra, MissingFile, Repeated, SemiclipError, WrongType, some
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def refuse_damage(file: object, way_out: str = "", *, extra: str) -> Iterator[No
     except ImportError as error:
         raise MissingExtra(error.name or extra, f"reading {file}", extra) from error
     except Exception as error:  # libraries raise anything about a damaged file
-        raise DamagedFile(file, reason(error), way_out) from error
+        raise DamagedFile(file, say_reason(error), way_out) from error
 
 
 def read_table(

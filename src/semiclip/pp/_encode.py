@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ELSEWHERE = {
     "mlp": "lay out scl.encoders.MLPEncoder().fit(adata) with scl.pp.expression and train it with the adapter, by "
     "scl.tl.semiclip(..., model_kwargs={'encoder': mlp})",
-    "image": "for a table of image files there is scl.pp.images",
-    "profiles": "for a table of features there is scl.pp.profiles",
+    "image": "for a table of image files there is scl.io.images",
+    "profiles": "for a table of features there is scl.io.profiles",
 }
 
 
