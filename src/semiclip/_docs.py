@@ -49,6 +49,10 @@ method, profile, ridge, fallback
     "representations": """\
 use_rep
     Key or keys of ``obsm``, or ``"X"``.""",
+    "relationships": """\
+relationships
+    Annotated pairs of genes, labelled as the perturbations are: columns ``gene_a``, ``gene_b`` and, optionally,
+    ``database``. By default the five databases of :func:`semiclip.datasets.relationships`.""",
 }
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from semiclip._design import Design
+
 logger = logging.getLogger(__name__)
 
 SIGNIFICANT_DIGITS = 6  # doses that agree to this many digits are one dose
@@ -82,10 +84,11 @@ class Pairing(NamedTuple):
 def pair_rows(
     student: AnnData,
     teacher: AnnData,
+    design: Design | None = None,
     *,
-    pair_on: str | Sequence[str],
-    perturbation_key: str | None,
-    control: str | Sequence[str] | None,
+    pair_on: str | Sequence[str] = (),
+    perturbation_key: str | None = None,
+    control: str | Sequence[str] | None = None,
 ) -> Pairing:
     """Match the treated rows of two modalities by their keys; controls need none.
 
@@ -98,6 +101,8 @@ def pair_rows(
     TypeError
         If a key column is numeric in one modality and text in the other.
     """
+    if design is not None:
+        pair_on, perturbation_key, control = design.pair_on or (), design.perturbation_key, design.control
     keys = columns_of(pair_on)
     sides = [student, teacher]
     own = [own_labels(adata, perturbation_key, control) for adata in sides]

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
-
-from semiclip._checks import some
+from semiclip.errors import BadValue, UnknownChoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from semiclip.tl._maps import Corrected
 
-Baseline = Literal["permuted", "normal", "uniform"]
-BASELINES: tuple[Baseline, ...] = ("permuted", "normal", "uniform")
+RecallBaseline = Literal["permuted", "normal", "uniform"]
 
 
-def check_baselines(baselines: Sequence[str], known: Sequence[str] = BASELINES) -> None:
-    """Refuse a baseline that does not exist."""
-    if isinstance(baselines, str) or (unknown := [name for name in baselines if name not in known]):
-        wrong = repr(baselines) if isinstance(baselines, str) else some(map(repr, unknown))
-        msg = f"baselines: {wrong} is not a list of some of {some(map(repr, known))}"
-        raise ValueError(msg)
+def check_baselines(baselines: Sequence[str], kinds: Any) -> None:
+    """Refuse what is no list of the names in a ``Literal``."""
+    choices = get_args(kinds)
+    if isinstance(baselines, str):
+        raise BadValue("baselines", baselines, f"a list of some of {', '.join(choices)}")
+    if unknown := [name for name in baselines if name not in choices]:
+        raise UnknownChoice("baselines", unknown[0], choices)
 
 
-def permuted(found: Corrected, rng: np.random.Generator) -> Corrected:
-    """Exchange the perturbations of the treated rows; controls keep theirs, and every group its size."""
-    codes = found.codes.copy()
-    rows = np.flatnonzero(found.treated[codes])
-    codes[rows] = rng.permutation(codes[rows])
-    return found._replace(name=f"{found.name} (permuted)", codes=codes)
+def exchange_perturbations(corrected: Corrected, rng: np.random.Generator) -> Corrected:
+    """Return the treated rows with their perturbations exchanged; each perturbation keeps its number of rows."""
+    codes, treated = corrected.codes.copy(), corrected.treated
+    codes[treated] = rng.permutation(codes[treated])
+    return replace(corrected, name=f"{corrected.name} (permuted)", codes=codes)
 
 
-def random(found: Corrected, kind: Baseline, rng: np.random.Generator) -> Corrected:
-    """Draw as many values as the representation has, around zero or, as in the paper's baseline, all positive."""
-    x = rng.standard_normal(found.x.shape) if kind == "normal" else rng.random(found.x.shape)
-    return found._replace(name=f"random ({kind})", x=x, rank=x.shape[1])
+def draw_values(corrected: Corrected, kind: RecallBaseline, rng: np.random.Generator) -> Corrected:
+    """Return random values in place of the representation, normal or, as in the paper, uniform between 0 and 1."""
+    shape = corrected.x.shape
+    x = rng.standard_normal(shape) if kind == "normal" else rng.random(shape)
+    return replace(corrected, name=f"random ({kind})", x=x, rank=shape[1])

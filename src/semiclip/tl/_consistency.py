@@ -7,9 +7,12 @@ import numpy as np
 import pandas as pd
 
 from semiclip import metrics
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip.correction import CorrectionSpec
 from semiclip.metrics._consistency import random_consistency
-from semiclip.tl._maps import corrected
-from semiclip.tl._treated import Treated, drawn_p_values, inactive, measured, p_values, table
+from semiclip.tl._maps import read_corrected
+from semiclip.tl._p_values import find_inactive, find_measured, rank_among_inactive, rank_among_sets, tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 MAX_DRAWN = 1000  # rows of a random set
 
 
+@document
 def consistency(
     adata: AnnData,
     *,
@@ -36,19 +40,20 @@ def consistency(
     n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Measure for each perturbation how alike its replicates are: the mean cosine of all their pairs.
+    """Return how alike the replicates of each perturbation are: the mean cosine of all their pairs.
 
     Each representation is corrected on the controls, which are then left out.
 
     Parameters
     ----------
-    adata, use_rep, perturbation_key, control, batch_key
-        As in :func:`recall`; the perturbations need not be genetic.
-    method, profile, ridge, fallback
-        Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is.
+    adata
+        Observations of perturbations, which need not be genetic.
+    {representations}
+    {columns}
+    {correction}
     null
-        Perturbations known to be inactive, such as genes that are not expressed: their values are the null
-        distribution. ``None`` draws it: sets of as many random treated rows.
+        Perturbations known to be inactive, for example genes that are not expressed: their values are the null
+        distribution. ``None`` draws it: random sets of as many treated rows.
     n_permutations
         Number of random sets for each number of rows.
     rng
@@ -57,16 +62,14 @@ def consistency(
     Returns
     -------
     One row per representation and perturbation: ``metric``, ``representation``, ``key`` (the perturbation), ``value``,
-    ``n_obs`` (its rows) and ``p_value``. A perturbation of one row has neither value nor p-value (NaN), and those of
-    ``null`` have no p-value, since they are what the others are compared with.
+    ``n_obs`` (its rows) and ``p_value``. A perturbation of one row has neither value nor p-value (NaN). Perturbations
+    in ``null`` have no p-value, since the others are compared with them.
 
     Raises
     ------
-    KeyError
-        If a column or representation does not exist.
-    TypeError, ValueError
-        If no perturbation has two rows, a label of ``null`` is not there, none of them has two rows, or as in
-        :func:`recall`.
+    KeyError, TypeError, ValueError
+        As in :func:`recall`, or if no perturbation has two rows, a label in ``null`` does not exist, or none of these
+        perturbations has two rows.
 
     Notes
     -----
@@ -83,28 +86,25 @@ def consistency(
     --------
     >>> import semiclip as scl
     >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20).knockouts["image"]
-    >>> table = scl.tl.consistency(
-    ...     adata, use_rep="X_image", perturbation_key="perturbation", control="control", method="center", rng=0
-    ... )
+    >>> columns = {"perturbation_key": "perturbation", "control": "control"}
+    >>> table = scl.tl.consistency(adata, use_rep="X_image", **columns, method="center", rng=0)
     >>> table.round(3).head(2)
             metric representation      key  value  n_obs  p_value
     0  consistency        X_image  gene_00  0.413      6    0.001
     1  consistency        X_image  gene_01  0.346      6    0.001
     """
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     tables = []
-    for found in corrected(
-        adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key,
-        method=method, profile=profile, ridge=ridge, fallback=fallback,
-    ):  # fmt: skip
-        treated = Treated.of(found)
-        known = inactive(treated, null, n_permutations)
-        measured(treated, 2, known)
-        x = found.x[treated.rows]
-        values = metrics.consistency(x, treated.codes, len(treated.labels))
-        draw = partial(random_consistency, x, n_draws=n_permutations, rng=np.random.default_rng(rng))
-        if known is None:
-            p = drawn_p_values(values, np.minimum(treated.counts, MAX_DRAWN), draw)
+    for corrected in read_corrected(adata, use_rep, design, spec):
+        inactive = find_inactive(corrected, null, n_permutations)
+        find_measured(corrected, 2, inactive)
+        x = corrected.x[corrected.treated]
+        values = metrics.consistency(x, corrected.codes[corrected.treated], len(corrected.labels))
+        if inactive is None:
+            draw = partial(random_consistency, x, n_draws=n_permutations, rng=np.random.default_rng(rng))
+            p = rank_among_sets(values, np.minimum(corrected.counts, MAX_DRAWN), draw)
         else:
-            p = p_values(values, known)
-        tables.append(table("consistency", found.name, treated, values, p))
+            p = rank_among_inactive(values, inactive)
+        tables.append(tabulate("consistency", corrected, values, p))
     return pd.concat(tables, ignore_index=True)

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from semiclip import metrics
-from semiclip._checks import batches, column, controls, nonempty
-from semiclip.tl._maps import corrected
-from semiclip.tl._treated import Treated
+from semiclip._checks import check_adata, read_column
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip.correction import CorrectionSpec
+from semiclip.errors import TooFew
+from semiclip.tl._maps import read_corrected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,44 +21,49 @@ if TYPE_CHECKING:
     from semiclip.correction import Fallback, Method, Profile
 
 
+@document
 def knn_accuracy(
     adata: AnnData,
     *,
     use_rep: str | Sequence[str],
-    label_key: str,
     perturbation_key: str,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    label_key: str,
     method: Method | None = "tvn",
     profile: Profile = "clean",
     ridge: float | None = None,
     fallback: Fallback = "raise",
     across_batches: bool = True,
     n_neighbors: int = 5,
-    n_permutations: int = 0,
+    n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Measure how often the nearest neighbours of a row, by cosine, have its label, such as its mechanism of action.
+    """Return how often the nearest neighbours of a row, by cosine, vote for its label.
 
     Each representation is corrected on the controls, which are then left out. All other rows can be neighbours or,
     where batches are known, all rows of other batches.
 
     Parameters
     ----------
-    adata, use_rep, perturbation_key, control, batch_key
-        As in :func:`recall`; the perturbations need not be genetic.
+    adata
+        Observations of perturbations, which need not be genetic.
+    {representations}
+    {columns}
     label_key
-        Column of ``obs`` with what is to be found out, which may be the perturbation; controls need no label.
-    method, profile, ridge, fallback
-        Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is.
+        ``obs`` column of the labels, for example mechanisms of action or the perturbations themselves. Controls need
+        no label.
+    {correction}
     across_batches
         Whether neighbours come from other batches alone, so that what a batch has in common does not help. Without
         ``batch_key`` this does nothing.
     n_neighbors
-        Neighbours that vote, each alike; of labels that tie, the first in their order wins.
-    n_permutations, rng
-        Number of random exchanges of the labels among the treated rows that measure chance, at least 2 or 0 for
-        none, and their seed or generator.
+        Neighbours that vote, all with the same weight. Of labels that tie, the first in alphabetical order wins.
+    n_permutations
+        Number of random exchanges of the labels among the treated rows that measure chance, at least 2; 0 leaves
+        chance out.
+    rng
+        Seed or generator of the exchanges.
 
     Returns
     -------
@@ -66,49 +74,33 @@ def knn_accuracy(
 
     Raises
     ------
-    KeyError
-        If a column or representation does not exist.
-    TypeError, ValueError
-        If there are fewer possible neighbours than ``n_neighbors``, all treated rows are in the one batch, no label is
-        found twice, or as in :func:`recall`.
+    KeyError, TypeError, ValueError
+        As in :func:`recall`, or if there are fewer possible neighbours than ``n_neighbors``, all treated rows are in
+        one batch, or no two rows share a label.
 
     Examples
     --------
     >>> import semiclip as scl
     >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20).knockouts["image"]
-    >>> table = scl.tl.knn_accuracy(
-    ...     adata,
-    ...     use_rep="X_image",
-    ...     label_key="pathway",
-    ...     perturbation_key="perturbation",
-    ...     control="control",
-    ...     batch_key="batch",
-    ...     method="center",
-    ... )
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    >>> how = {"method": "center", "n_permutations": 0}
+    >>> table = scl.tl.knn_accuracy(adata, use_rep="X_image", **columns, label_key="pathway", **how)
     >>> table.round(2)
              metric representation      key  value  n_obs  chance
     0  knn_accuracy        X_image  pathway    1.0     72    0.33
     """
-    # a label that only controls lack is not missed
-    perturbed = ~controls(nonempty(adata), perturbation_key, control)
-    labels = column(adata[perturbed], label_key, "label_key").to_numpy()
-    apart = batch_key is not None and across_batches
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    treated = ~design.controls(check_adata(adata))
+    labels = read_column(adata, label_key, "label_key", treated).to_numpy()
+    batch = design.batches(adata)[0][treated] if batch_key is not None and across_batches else None
+    representations = read_corrected(adata, use_rep, design, spec)
+    if batch is not None and (batch == batch[0]).all():
+        raise TooFew("batches of treated rows", 1, 2, "pass across_batches=False to take neighbours of the same batch")
     rows = []
-    for found in corrected(
-        adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key,
-        method=method, profile=profile, ridge=ridge, fallback=fallback,
-    ):  # fmt: skip
-        treated = Treated.of(found).rows
-        batch = batches(adata, batch_key)[0][treated] if apart else None
-        if batch is not None and (batch == batch[0]).all():
-            msg = (
-                f"all treated rows are in one batch of {batch_key!r}, so that none has a neighbour in another; "
-                "across_batches=False looks in its own"
-            )
-            raise ValueError(msg)
+    for corrected in representations:
         scores = metrics.knn_accuracy(
-            found.x[treated], labels, batch,
-            n_neighbors=n_neighbors, n_permutations=n_permutations, rng=rng,
-        )  # fmt: skip
-        rows.append({"metric": "knn_accuracy", "representation": found.name, "key": label_key, **scores})
+            corrected.x[treated], labels, batch, n_neighbors=n_neighbors, n_permutations=n_permutations, rng=rng
+        )
+        rows.append({"metric": "knn_accuracy", "representation": corrected.name, "key": label_key, **scores})
     return pd.DataFrame(rows)

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from semiclip import datasets
+from semiclip._arguments import check_whole
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip.correction import CorrectionSpec
+from semiclip.errors import WrongType
 from semiclip.metrics._cosine import pairwise_cosines
 from semiclip.metrics._map import gene_map, pairs_of_thresholds
 from semiclip.metrics._null_overlap import distinct_pairs, recalled, recalled_elsewhere
-from semiclip.tl._baselines import permuted
-from semiclip.tl._maps import corrected
+from semiclip.tl._baselines import exchange_perturbations
+from semiclip.tl._maps import list_names, read_corrected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,33 +24,35 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from semiclip.correction import Fallback, Method, Profile
+    from semiclip.metrics._map import Thresholds
 
 THRESHOLDS = ((0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75))
 
 
+@document
 def null_overlap(
     adata: AnnData,
     *,
     use_rep: str,
-    references: str | Sequence[str] | Mapping[str, AnnData],
     perturbation_key: str,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    references: str | Sequence[str] | Mapping[str, AnnData],
     relationships: pd.DataFrame | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
     ridge: float | None = None,
     fallback: Fallback = "raise",
-    thresholds: tuple[float, float] | Sequence[tuple[float, float]] = THRESHOLDS,
-    n_permutations: int = 100,
+    thresholds: Thresholds = THRESHOLDS,
+    n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
     progress_bar: bool = True,
 ) -> pd.DataFrame:
-    """Compare the pairs that two representations both recall with those after exchanging the perturbations of the rows.
+    """Return how many pairs two representations both recall, beside the number that chance gives.
 
-    The rows of one representation, corrected and without the controls, exchange their perturbations at random before
-    they are averaged; each perturbation keeps its number of rows. What the map of such rows and a reference both recall
-    is the overlap that chance gives (paper Figures 6 and 7).
+    For chance, the rows of one representation exchange their perturbations at random after the correction, controls
+    left out; each perturbation keeps its number of rows. The pairs that the map of these rows and a reference both
+    recall are the overlap that chance gives (paper Figures 6 and 7).
 
     Parameters
     ----------
@@ -53,15 +60,16 @@ def null_overlap(
         Observations of genetic perturbations.
     use_rep
         Key of ``obsm`` (or ``"X"``), the representation whose rows exchange their perturbations.
+    {columns}
     references
-        Key or keys of ``obsm`` of the representations to compare with, or a mapping of such keys to the AnnData that
-        hold them, as for images, whose observations are others. They share no more than the genes.
-    perturbation_key, control, batch_key, relationships, method, profile, ridge, fallback
-        As in :func:`recall`, and the same for each AnnData.
+        Key or keys of ``obsm`` of the representations to compare with. A mapping of such keys to AnnData takes them
+        from other objects, for example from images, which share only the genes; the columns mean the same in all.
+    {relationships}
+    {correction}
     thresholds
-        Low and high quantile beyond which a pair is recalled, or several such pairs; all are read off the same maps.
+        Low and high quantile beyond which a pair is recalled, or several such pairs.
     n_permutations
-        Number of exchanges, at least 1; 100 or more for a p-value of 0.01.
+        Number of exchanges, at least 1. Each takes the time of one map of the genes.
     rng
         Seed or generator of the exchanges.
     progress_bar
@@ -79,17 +87,15 @@ def null_overlap(
     Raises
     ------
     KeyError, TypeError, ValueError
-        As in :func:`recall`, or if no reference is named, a reference shares no annotated pair with ``use_rep``, or
-        ``n_permutations`` is less than 1.
+        As in :func:`recall`, or if no reference is named or a reference shares no annotated pair with ``use_rep``.
 
     Notes
     -----
-    The null hypothesis is that the representation knows nothing of the perturbations. One that recalls more annotated
-    pairs than chance shares more of them with any reference, even with one that knows nothing: that two representations
-    agree beyond that takes an overlap of more than ``n_recalled * n_reference / n_pairs``. (Where one map lacks genes
-    of the other, compare them on the genes of both: ``n_recalled`` and ``n_reference`` count pairs of each whole map.)
-
-    Each exchange takes the time of one map of the genes: their means and the cosines of all pairs.
+    The null hypothesis is that the representation knows nothing of the perturbations. A representation that recalls
+    more annotated pairs than chance shares more of them with any reference, even with one that knows nothing. Two
+    representations agree beyond that only if their overlap is more than ``n_recalled * n_reference / n_pairs``. Where
+    one map lacks genes of the other, compare them on the genes of both: ``n_recalled`` and ``n_reference`` count pairs
+    of each whole map.
 
     References
     ----------
@@ -109,64 +115,50 @@ def null_overlap(
     >>> adata.obsm["X_pca"] = complexes + rng.normal(size=(80, 8))
     >>> adata.obsm["X_semiclip"] = complexes + rng.normal(size=(80, 8))
     >>> known = pd.DataFrame({"gene_a": genes[0:40:2], "gene_b": genes[1:40:2]})
+    >>> columns = {"perturbation_key": "gene", "control": None}
+    >>> how = {"method": None, "n_permutations": 100, "rng": 0, "progress_bar": False}
     >>> table = scl.tl.null_overlap(
-    ...     adata,
-    ...     use_rep="X_semiclip",
-    ...     references="X_pca",
-    ...     perturbation_key="gene",
-    ...     control=None,
-    ...     relationships=known,
-    ...     method=None,
-    ...     thresholds=[(0.05, 0.95), (0.1, 0.9)],
-    ...     rng=0,
-    ...     progress_bar=False,
+    ...     adata, use_rep="X_semiclip", references="X_pca", **columns, relationships=known, **how
     ... )
-    >>> table[["reference", "threshold_low", "overlap", "null_median", "p_value"]].round(2)
+    >>> table[["reference", "threshold_low", "overlap", "null_median", "p_value"]].round(2).head(2)
       reference  threshold_low  overlap  null_median  p_value
     0     X_pca           0.05       13          1.0     0.01
     1     X_pca           0.10       13          2.0     0.01
     """
-    if isinstance(n_permutations, bool) or not isinstance(n_permutations, int | np.integer) or n_permutations < 1:
-        msg = f"n_permutations={n_permutations} must be a whole number of at least 1; 100 or more are advised"
-        raise ValueError(msg)
-    if not isinstance(use_rep, str):
-        msg = f"use_rep={use_rep!r} is not one key of obsm; call once for each representation"
-        raise TypeError(msg)
-    if isinstance(references, Mapping):
-        sources = dict(references)
-    else:
-        sources = dict.fromkeys([references] if isinstance(references, str) else references, adata)
-    if not sources:
-        msg = "references names no representation; pass a key of obsm, a list of them, or a mapping of keys to AnnData"
-        raise ValueError(msg)
-    levels = pairs_of_thresholds(thresholds)
-    how: dict[str, Any] = {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
-    how |= {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-    asked = [corrected(data, key, **how) for key, data in [(use_rep, adata), *sources.items()]]
-    known = datasets.relationships() if relationships is None else relationships
+    from tqdm.auto import tqdm
 
-    rows = next(asked[0])
-    means, genes = rows.means()
-    found = gene_map(means, genes, known)
-    order = pd.Index(genes).get_indexer(found.genes)
-    pairs = distinct_pairs(found)
-    own = recalled(found, pairs, levels)
-    theirs = np.empty((len(sources), *own.shape), dtype=bool)
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    check_whole("n_permutations", n_permutations)
+    if not isinstance(use_rep, str):
+        raise WrongType("use_rep", type(use_rep), "one key of obsm", "call once for each representation")
+    keys = list_names(references, "references")
+    sources = references if isinstance(references, Mapping) else dict.fromkeys(keys, adata)
+    levels = pairs_of_thresholds(thresholds)
+    representation = read_corrected(adata, use_rep, design, spec)
+    others = [read_corrected(data, key, design, spec) for key, data in sources.items()]
+    annotated = datasets.relationships() if relationships is None else relationships
+
+    corrected = next(representation)
+    means, genes = corrected.average()
+    own_map = gene_map(means, genes, annotated)
+    order = pd.Index(genes).get_indexer(own_map.genes)
+    pairs = distinct_pairs(own_map)
+    in_own = recalled(own_map, pairs, levels)
+    in_reference = np.empty((len(sources), *in_own.shape), dtype=bool)
     n_reference = np.empty((len(sources), len(levels)), dtype=np.intp)
     n_pairs = np.empty(len(sources), dtype=np.intp)
-    for i, reference in enumerate(asked[1:]):
-        other = gene_map(*next(reference).means(), known)
-        theirs[i], n_reference[i], n_pairs[i] = recalled_elsewhere(other, found, pairs, levels)
-    overlap = (own & theirs).sum(axis=1)
-
-    from tqdm.auto import tqdm
+    for i, other in enumerate(others):
+        other_map = gene_map(*next(other).average(), annotated)
+        in_reference[i], n_reference[i], n_pairs[i] = recalled_elsewhere(other_map, own_map, pairs, levels)
+    overlap = (in_own & in_reference).sum(axis=1)
 
     rng = np.random.default_rng(rng)
     draws = np.empty((n_permutations, *overlap.shape), dtype=np.intp)
     for draw in tqdm(draws, "permutations", disable=not progress_bar):
-        means, _ = permuted(rows, rng).means()
-        null = found._replace(cosines=pairwise_cosines(means[order]))  # the annotated pairs stay where they are
-        draw[:] = (recalled(null, pairs, levels) & theirs).sum(axis=1)
+        means, _ = exchange_perturbations(corrected, rng).average()
+        null_map = own_map._replace(cosines=pairwise_cosines(means[order]))  # the annotated pairs stay where they are
+        draw[:] = (recalled(null_map, pairs, levels) & in_reference).sum(axis=1)
 
     low, median, high = np.quantile(draws, [0.025, 0.5, 0.975], axis=0)
     table = pd.DataFrame(
@@ -174,7 +166,7 @@ def null_overlap(
         columns=["representation", "reference", "threshold_low", "threshold_high"],
     )
     return table.assign(
-        n_recalled=np.tile(own.sum(axis=0), len(sources)),
+        n_recalled=np.tile(in_own.sum(axis=0), len(sources)),
         n_reference=n_reference.ravel(),
         n_pairs=n_pairs.repeat(len(levels)),
         overlap=overlap.ravel(),

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import some
-from semiclip.tl._sets import known, listed, read_sets
+from semiclip.errors import NameTaken, TooFew, TooMany
+from semiclip.tl._sets import list_once, read_sets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ MOST = 16  # representations, beyond which the regions outnumber any set of pair
 
 
 def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None = None) -> pd.DataFrame:
-    """Count the recalled pairs in every region of the Venn diagram of the representations (paper Figure 4).
+    """Return the number of recalled pairs in every region of the Venn diagram of the representations (paper Figure 4).
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None =
 
     Returns
     -------
-    One row for each of the 2^k − 1 regions, also empty ones, first those of one representation, then those of two:
-    a boolean column per representation, true where the region lies inside its set, ``n_pairs`` (the pairs that just
-    these representations recall; their sum is the union) and ``n_genes`` (the distinct genes of these pairs).
+    One row for each of the 2^k − 1 regions, also empty ones: first the regions of one representation, then of two.
+    A boolean column per representation is true where the region lies inside its set; ``n_pairs`` counts the pairs that
+    just these representations recall, and the regions add up to the union; ``n_genes`` counts the genes of these pairs.
 
     Raises
     ------
@@ -55,17 +55,16 @@ def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None =
     1  False        True        1        2
     2   True        True        2        3
     """
-    names, recalled, genes, first, second = read_sets(sets, representations)
+    read = read_sets(sets, representations)
+    names, genes = read.names, read.genes
     if taken := [name for name in COUNTS if name in names]:
-        msg = f"a representation is called {some(taken)}, which is a column of the result; rename the column"
-        raise ValueError(msg)
+        raise NameTaken(taken, "a column of the result", "rename the column of sets")
     if len(names) > MOST:
-        msg = f"{len(names)} representations make {2 ** len(names) - 1:,} regions; choose at most {MOST}"
-        raise ValueError(msg)
+        raise TooMany("representations", len(names), MOST, f"they make {2 ** len(names) - 1:,} regions")
     # the first representation is the highest bit, so that falling numbers are the order of the columns
     bits = 1 << np.arange(len(names))[::-1]
-    region = recalled @ bits
-    gene_region = np.unique(np.concatenate([region, region]) * len(genes) + np.concatenate([first, second]))
+    region = read.recalled @ bits
+    gene_region = np.unique(np.concatenate([region, region]) * len(genes) + np.concatenate([read.first, read.second]))
     n_pairs = np.bincount(region, minlength=2 ** len(names))
     n_genes = np.bincount(gene_region // max(len(genes), 1), minlength=2 ** len(names))
     regions = np.arange(1, 2 ** len(names))
@@ -76,14 +75,14 @@ def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None =
 
 
 def gains_losses(sets: pd.DataFrame, *, base: str, representations: str | Sequence[str] | None = None) -> pd.DataFrame:
-    """Count what each representation recalls beyond a base, what it loses of it and what it keeps (paper Figure 5).
+    """Return how many pairs each representation gains over a base, loses and keeps (paper Figure 5).
 
     Parameters
     ----------
     sets
         What :func:`relationship_sets` returns.
     base
-        Representation to compare with, such as the unimodal one that the others were distilled from.
+        Representation to compare with, for example the unimodal one that the others were distilled from.
     representations
         Columns to compare with it; by default all others.
 
@@ -110,20 +109,17 @@ def gains_losses(sets: pd.DataFrame, *, base: str, representations: str | Sequen
     >>> import semiclip as scl
     >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B", "C"], "gene_b": ["B", "C", "C", "D"], "databases": "CORUM"})
     >>> sets = sets.assign(X_pca=[True, True, False, False], X_semiclip=[True, False, True, True])
-    >>> table = scl.tl.gains_losses(sets, base="X_pca")
-    >>> table.drop(columns="base")
+    >>> scl.tl.gains_losses(sets, base="X_pca").drop(columns="base")
       representation  preserved  gains  losses  total  base_total
     0     X_semiclip          1      2       1      3           2
     """
-    read = read_sets(sets, representations if representations is None else [base, *listed(representations)])
-    in_base = read.recalled[:, read.names.index(known([base], read.names)[0])]
+    read = read_sets(sets, representations if representations is None else [base, *list_once(representations)])
+    in_base = read.columns([base])
     others = [name for name in read.names if name != base]
     if not others:
-        msg = f"there is no representation to compare with the base {base!r}; at least two are needed"
-        raise ValueError(msg)
-    recalled = read.recalled[:, [name != base for name in read.names]]
-    preserved = (recalled & in_base[:, None]).sum(axis=0)
-    total = recalled.sum(axis=0)
+        raise TooFew("representations beside the base", 0, 1)
+    recalled = read.columns(others)
+    preserved, total = (recalled & in_base).sum(axis=0), recalled.sum(axis=0)
     return pd.DataFrame(
         {
             "representation": others,
@@ -147,7 +143,7 @@ def region(sets: pd.DataFrame, *, inside: str | Sequence[str], outside: str | Se
     inside
         Representation or representations that must all recall a pair.
     outside
-        Representation or representations none of which may recall it; one in neither list does not matter.
+        Representation or representations of which none may recall it. Representations in neither list do not matter.
 
     Returns
     -------
@@ -176,4 +172,4 @@ def region(sets: pd.DataFrame, *, inside: str | Sequence[str], outside: str | Se
     0      B      C  False        True
     1      C      D  False        True
     """
-    return sets[read_sets(sets).region(inside, outside)].reset_index(drop=True)
+    return sets[read_sets(sets).mark_region(inside, outside)].reset_index(drop=True)

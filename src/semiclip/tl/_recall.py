@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from semiclip import datasets, metrics
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip.correction import CorrectionSpec
 from semiclip.metrics._map import pairs_of_thresholds
-from semiclip.tl._baselines import check_baselines, permuted, random
-from semiclip.tl._maps import corrected
+from semiclip.tl._baselines import RecallBaseline, check_baselines, draw_values, exchange_perturbations
+from semiclip.tl._maps import read_corrected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,10 +20,10 @@ if TYPE_CHECKING:
 
     from semiclip.correction import Fallback, Method, Profile
     from semiclip.metrics._map import Thresholds
-    from semiclip.tl._baselines import Baseline
     from semiclip.tl._maps import Corrected
 
 
+@document
 def recall(
     adata: AnnData,
     *,
@@ -34,52 +37,45 @@ def recall(
     ridge: float | None = None,
     fallback: Fallback = "raise",
     thresholds: Thresholds = (0.05, 0.95),
-    baselines: Sequence[Baseline] = (),
-    n_permutations: int = 0,
+    baselines: Sequence[RecallBaseline] = (),
+    n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Measure how many known gene relationships each representation recalls (paper B.1).
+    """Return how many known gene relationships each representation recalls (paper B.1).
 
-    Each representation is corrected on the controls, the controls are dropped, the rows of each perturbation are
-    averaged, and the cosines of all pairs of perturbations are compared with annotated gene pairs; see
+    Each representation is corrected on the controls, the controls are dropped, and the rows of each perturbation are
+    averaged. The cosines of all pairs of perturbations are then compared with annotated gene pairs; see
     :func:`semiclip.metrics.relationship_recall`.
 
     Parameters
     ----------
     adata
         Observations of genetic perturbations.
-    use_rep
-        Key or keys of ``obsm`` (or ``"X"``).
-    perturbation_key
-        Column of ``obs`` with the perturbed gene, labelled as in ``relationships``.
-    control
-        Label or labels in that column that mark controls. ``None`` says that there are none: then every row is a
-        reference of the correction and no row is dropped.
-    batch_key
-        Column of ``obs`` with the batch; without it all rows are one batch.
-    relationships
-        Annotated pairs, columns ``gene_a``, ``gene_b`` and, optionally, ``database``. By default the five databases
-        of ``scl.datasets.relationships()``.
-    method, profile, ridge, fallback
-        Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is. The
-        paper's numbers are in the profile ``"public"``, that of EFAAR_benchmarking; ``"batch"`` takes a ``ridge``
-        unless each batch has many more controls than the representation has dimensions.
-    thresholds, n_permutations, rng
-        As in :func:`semiclip.metrics.relationship_recall`. With an integer ``rng`` all representations meet the
-        same exchanges of labels. These take every gene for alike: where annotated genes have more replicates than
-        others, look at the baseline ``"permuted"`` too, which keeps their numbers.
+    {representations}
+    {columns}
+    {relationships}
+    {correction}
+        The paper's numbers are in the profile ``"public"``, which is the one of EFAAR_benchmarking.
+    thresholds
+        Low and high quantile beyond which a pair is recalled, or several such pairs.
     baselines
-        Embeddings that know nothing, which get rows of their own: ``"permuted"``, each representation after one
-        exchange of the perturbations of its treated rows, the fairest; ``"normal"``, random values around zero; and
-        ``"uniform"``, random values between zero and one, the paper's, which recalls more than chance if annotated
+        Embeddings that know nothing, each with rows of its own. ``"permuted"``, the fairest, is each representation
+        after one exchange of the perturbations of its treated rows. ``"normal"`` is random values around zero.
+        ``"uniform"`` is random values between zero and one, as in the paper: it recalls more than chance if annotated
         genes have more replicates than others, since means of many rows are all alike.
+    n_permutations
+        Number of random exchanges of the gene labels that measure chance; 0 leaves chance out. An exchange ignores how
+        many replicates a gene has. If annotated genes have more of them than others, that alone can look significant:
+        look at the baseline ``"permuted"`` too, which keeps these numbers.
+    rng
+        Seed or generator of exchanges and baselines. With an integer all representations meet the same exchanges.
 
     Returns
     -------
     One row per representation, pair of thresholds and database, and for the mean and the union of the databases:
-    ``metric``, ``representation``, ``key``, ``value`` and what else :func:`semiclip.metrics.relationship_recall`
-    returns; and ``rank``, how many directions the correction kept: fewer than the representation has if the controls do
-    not vary in the others.
+    ``metric``, ``representation``, ``key``, ``value``, the other columns of
+    :func:`semiclip.metrics.relationship_recall`, and ``rank``, the number of directions that the correction kept.
+    Directions in which the controls do not vary are lost.
 
     Raises
     ------
@@ -105,39 +101,40 @@ def recall(
     >>> x = np.concatenate([complexes, np.zeros((20, 8))]) + rng.normal(size=(100, 8))
     >>> adata = anndata.AnnData(obs=obs.set_index(obs.index.astype(str)), obsm={"X_pca": x})
     >>> known = pd.DataFrame(obs["gene"].to_numpy()[:40].reshape(20, 2), columns=["gene_a", "gene_b"])
-    >>> table = scl.tl.recall(
-    ...     adata, use_rep="X_pca", perturbation_key="gene", control="control", relationships=known, method="center"
-    ... )
+    >>> columns = {"perturbation_key": "gene", "control": "control"}
+    >>> table = scl.tl.recall(adata, use_rep="X_pca", **columns, relationships=known, method="center", rng=0)
     >>> table[["representation", "key", "value", "n_pairs", "rank"]].round(2)
       representation            key  value  n_pairs  rank
     0          X_pca  relationships   0.55       20     8
     1          X_pca           mean   0.55       20     8
     2          X_pca          union   0.55       20     8
     """
-    check_baselines(baselines)
-    limits = pairs_of_thresholds(thresholds)
-    how: dict[str, Any] = {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
-    found = corrected(adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key, **how)
-    known = datasets.relationships() if relationships is None else relationships
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    check_baselines(baselines, RecallBaseline)
+    levels = pairs_of_thresholds(thresholds)
+    representations = read_corrected(adata, use_rep, design, spec)
+    annotated = datasets.relationships() if relationships is None else relationships
     tables = []
-    for each in _with_baselines(found, baselines, rng):
+    for corrected in _add_baselines(representations, baselines, rng):
+        means, genes = corrected.average()
         table = metrics.relationship_recall(
-            *each.means(), known, thresholds=limits, n_permutations=n_permutations, rng=rng
+            means, genes, annotated, thresholds=levels, n_permutations=n_permutations, rng=rng
         )
-        table.insert(1, "representation", each.name)
-        tables.append(table.assign(rank=each.rank))
+        table.insert(1, "representation", corrected.name)
+        tables.append(table.assign(rank=corrected.rank))
     return pd.concat(tables, ignore_index=True)
 
 
-def _with_baselines(
-    found: Iterator[Corrected], baselines: Sequence[Baseline], rng: int | np.random.Generator | None
+def _add_baselines(
+    representations: Iterator[Corrected], baselines: Sequence[RecallBaseline], rng: int | np.random.Generator | None
 ) -> Iterator[Corrected]:
     first = None
-    for each in found:
-        first = first or each
-        yield each
+    for corrected in representations:
+        first = first or corrected
+        yield corrected
         if "permuted" in baselines:
-            yield permuted(each, np.random.default_rng(rng))
+            yield exchange_perturbations(corrected, np.random.default_rng(rng))
     for kind in dict.fromkeys(baselines):
         if kind != "permuted" and first is not None:
-            yield random(first, kind, np.random.default_rng(rng))
+            yield draw_values(first, kind, np.random.default_rng(rng))

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from semiclip import datasets, metrics
-from semiclip._checks import some
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip.correction import CorrectionSpec
+from semiclip.errors import NameTaken
 from semiclip.metrics._map import pair_of_thresholds
-from semiclip.tl._maps import corrected, named
+from semiclip.tl._maps import list_names, read_corrected
+from semiclip.tl._sets import GENES, NOT_SETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +20,8 @@ if TYPE_CHECKING:
 
     from semiclip.correction import Fallback, Method, Profile
 
-PAIR = ["gene_a", "gene_b"]
 
-
+@document
 def relationship_sets(
     adata: AnnData,
     *,
@@ -33,12 +36,16 @@ def relationship_sets(
     fallback: Fallback = "raise",
     thresholds: tuple[float, float] = (0.05, 0.95),
 ) -> pd.DataFrame:
-    """Say of each annotated gene pair which representations recall it, over all databases together.
+    """Return which representations recall each annotated gene pair, over all databases together.
 
     Parameters
     ----------
-    adata, use_rep, perturbation_key, control, batch_key, relationships, method, profile, ridge, fallback
-        As in :func:`recall`.
+    adata
+        Observations of genetic perturbations.
+    {representations}
+    {columns}
+    {relationships}
+    {correction}
     thresholds
         Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1.
 
@@ -50,7 +57,7 @@ def relationship_sets(
     Raises
     ------
     KeyError, TypeError, ValueError
-        As in :func:`recall`.
+        As in :func:`recall`, or if a representation has the name of another column.
 
     References
     ----------
@@ -66,26 +73,24 @@ def relationship_sets(
     >>> adata = anndata.AnnData(obs=pd.DataFrame({"gene": genes}, index=genes))
     >>> adata.obsm["X_pca"] = np.random.default_rng(0).normal(size=(20, 4))
     >>> known = pd.DataFrame({"database": ["A", "B"], "gene_a": ["G00", "G01"], "gene_b": ["G01", "G00"]})
-    >>> sets = scl.tl.relationship_sets(
-    ...     adata, use_rep="X_pca", perturbation_key="gene", control=None, relationships=known, method=None
-    ... )
-    >>> sets
+    >>> columns = {"perturbation_key": "gene", "control": None}
+    >>> scl.tl.relationship_sets(adata, use_rep="X_pca", **columns, relationships=known, method=None)
       gene_a gene_b databases  X_pca
     0    G00    G01       A;B  False
     """
-    names = named(use_rep)
-    if taken := {*PAIR, "databases"} & set(names):
-        msg = f"a representation is called {some(taken)}, which is a column of the result; copy it to another key"
-        raise ValueError(msg)
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    names = list_names(use_rep)
+    if taken := [name for name in names if name in NOT_SETS]:
+        raise NameTaken(taken, "a column of the result", "copy the representation to another key of obsm")
     level = pair_of_thresholds(thresholds)
-    how: dict[str, Any] = {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
-    found = corrected(adata, names, perturbation_key=perturbation_key, control=control, batch_key=batch_key, **how)
-    known = datasets.relationships() if relationships is None else relationships
+    representations = read_corrected(adata, names, design, spec)
+    annotated = datasets.relationships() if relationships is None else relationships
     recalled = {}
-    for each in found:
-        pairs = metrics.recalled_pairs(*each.means(), known, thresholds=level)
-        recalled[each.name] = pairs.groupby(PAIR)["recalled"].first()
+    for corrected in representations:
+        pairs = metrics.recalled_pairs(*corrected.average(), annotated, thresholds=level)
+        recalled[corrected.name] = pairs.groupby(GENES)["recalled"].first()
     # the sum of strings joins them, many times faster than a join per pair
-    listed = pairs["database"].astype(object) + ";"
-    databases = listed.groupby([pairs[gene] for gene in PAIR]).sum().str.removesuffix(";")
+    parts = pairs["database"].astype(object) + ";"
+    databases = parts.groupby([pairs[gene] for gene in GENES]).sum().str.removesuffix(";")
     return pd.DataFrame({"databases": databases, **recalled}).reset_index()

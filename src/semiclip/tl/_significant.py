@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from semiclip._checks import some
+from semiclip._arguments import check_number
+from semiclip.errors import Empty, MissingColumn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -11,13 +12,13 @@ NEEDED = ["metric", "representation", "p_value"]
 
 
 def significant(table: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
-    """Count the perturbations that stand out in each representation.
+    """Return how many perturbations stand out in each representation.
 
     Parameters
     ----------
     table
-        A table with ``metric``, ``representation`` and ``p_value``, such as those of :func:`consistency` and
-        :func:`magnitude`, also concatenated.
+        A table with ``metric``, ``representation`` and ``p_value``: what :func:`consistency` and :func:`magnitude`
+        return, also concatenated.
     alpha
         Largest p-value that stands out, between 0 and 1. It is also the share that chance alone makes stand out.
 
@@ -49,14 +50,10 @@ def significant(table: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
     0  consistency          X_pca   0.67  3              2
     """
     if absent := [name for name in NEEDED if name not in table]:
-        msg = f"table has no column {some(absent)}, only {some(table.columns, 10)}; pass what tl.consistency returns"
-        raise KeyError(msg)
+        raise MissingColumn(absent, table.columns, "the table", way_out="pass what scl.tl.consistency returns")
     if table.empty:
-        msg = "table has no row, so nothing can be counted"
-        raise ValueError(msg)
-    if not 0 < alpha < 1:
-        msg = f"alpha={alpha} must lie between 0 and 1"
-        raise ValueError(msg)
+        raise Empty("rows in the table")
+    check_number("alpha", alpha, above=0, below=1)
     marked = table[NEEDED[:2]].assign(n=table["p_value"].notna(), n_significant=table["p_value"] <= alpha)
     counts = marked.groupby(NEEDED[:2], sort=False, observed=True)[["n", "n_significant"]].sum().reset_index()
     counts.insert(2, "value", counts["n_significant"] / counts["n"])

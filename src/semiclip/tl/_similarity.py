@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from semiclip import datasets, metrics
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip.correction import CorrectionSpec
 from semiclip.metrics._map import pair_of_thresholds
-from semiclip.tl._maps import corrected
+from semiclip.tl._maps import read_corrected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from semiclip.correction import Fallback, Method, Profile
 
 
+@document
 def similarity(
     adata: AnnData,
     *,
@@ -31,16 +35,22 @@ def similarity(
     thresholds: tuple[float, float] = (0.05, 0.95),
     n_bins: int = 100,
 ) -> pd.DataFrame:
-    """Count the cosines of all pairs of perturbations, and of the annotated pairs, in bins (paper B.1).
+    """Return histograms of the cosines of all pairs of perturbations and of the annotated pairs (paper B.1).
 
-    The map of each representation is that of :func:`recall`; see :func:`semiclip.metrics.similarity`.
+    The map of each representation is the one that :func:`recall` judges.
 
     Parameters
     ----------
-    adata, use_rep, perturbation_key, control, batch_key, relationships, method, profile, ridge, fallback
-        As in :func:`recall`.
-    thresholds, n_bins
-        As in :func:`semiclip.metrics.similarity`.
+    adata
+        Observations of genetic perturbations.
+    {representations}
+    {columns}
+    {relationships}
+    {correction}
+    thresholds
+        Low and high quantile beyond which a pair is recalled; the table says at which cosines they lie.
+    n_bins
+        Number of bins between -1 and 1.
 
     Returns
     -------
@@ -65,9 +75,8 @@ def similarity(
     >>> adata = anndata.AnnData(obs=pd.DataFrame({"gene": genes}, index=genes))
     >>> adata.obsm["X_pca"] = np.random.default_rng(0).normal(size=(20, 4))
     >>> known = pd.DataFrame({"gene_a": ["G00", "G01"], "gene_b": ["G01", "G02"]})
-    >>> table = scl.tl.similarity(
-    ...     adata, use_rep="X_pca", perturbation_key="gene", control=None, relationships=known, method=None, n_bins=4
-    ... )
+    >>> columns = {"perturbation_key": "gene", "control": None}
+    >>> table = scl.tl.similarity(adata, use_rep="X_pca", **columns, relationships=known, method=None, n_bins=4)
     >>> table[["representation", "low", "high", "n_all", "n_annotated"]]
       representation  low  high  n_all  n_annotated
     0          X_pca -1.0  -0.5     41            0
@@ -75,13 +84,14 @@ def similarity(
     2          X_pca  0.0   0.5     50            0
     3          X_pca  0.5   1.0     41            1
     """
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     level = pair_of_thresholds(thresholds)
-    how: dict[str, Any] = {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
-    found = corrected(adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key, **how)
-    known = datasets.relationships() if relationships is None else relationships
+    representations = read_corrected(adata, use_rep, design, spec)
+    annotated = datasets.relationships() if relationships is None else relationships
     tables = []
-    for each in found:
-        table = metrics.similarity(*each.means(), known, thresholds=level, n_bins=n_bins)
-        table.insert(0, "representation", each.name)
+    for corrected in representations:
+        table = metrics.similarity(*corrected.average(), annotated, thresholds=level, n_bins=n_bins)
+        table.insert(0, "representation", corrected.name)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
