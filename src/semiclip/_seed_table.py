@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 def read_runs(table: pd.DataFrame, *, values: Mapping[str, str], keys: Mapping[str, str]) -> pd.DataFrame:
     """Return the columns that the arguments name: ``values`` hold finite numbers, ``keys`` anything but a gap.
 
-    Parameters
-    ----------
-    table
-        One row per run.
-    values, keys
-        Columns by the name of the argument that holds each, for errors.
+    Both map the name of the argument, for errors, to the column.
     """
     if not isinstance(table, pd.DataFrame):
         raise WrongType("table", type(table), "a DataFrame with a row per run")
@@ -45,21 +40,9 @@ def read_runs(table: pd.DataFrame, *, values: Mapping[str, str], keys: Mapping[s
 
 
 def read_grid(table: pd.DataFrame, value: str, keys: Sequence[str], *, part: str = "") -> tuple[np.ndarray, list[list]]:
-    """Lay out a column of values by its keys, where every combination of keys has exactly one value.
+    """Return values of shape (names of the first key, …, of the last key), and the names of each key.
 
-    Parameters
-    ----------
-    table
-        What :func:`read_runs` returns, or some of its rows.
-    value, keys
-        Columns.
-    part
-        Says in an error which part of a larger table this is.
-
-    Returns
-    -------
-    The values, of shape (names of the first key, …, of the last key), and the names of each key in the order of the
-    table.
+    Every combination of keys must have exactly one value; ``part`` says which part of a larger table this is.
     """
     names = [list(table[key].unique()) for key in keys]
     series = table.set_index(list(keys))[value]

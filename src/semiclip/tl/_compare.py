@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from semiclip._docs import document
 from semiclip._seed_table import name_run, read_grid, read_runs
 from semiclip.errors import NameTaken, Repeated, TooFew, UnknownChoice
 from semiclip.metrics import paired_wilcoxon, smallest_p
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from semiclip.metrics._paired import Alternative
 
@@ -20,6 +21,7 @@ RESULTS = ("mean", "sd", "n_seeds", "difference", "difference_sd", "p_value", "p
 EQUAL = 1e-12  # scores whose range is a smaller share of their size are equal but for rounding
 
 
+@document
 def compare(
     table: pd.DataFrame,
     *,
@@ -36,15 +38,12 @@ def compare(
     ----------
     table
         One row per method, seed and figure: for example what :func:`recall` returns for each seed, with a column of the
-        seed, stacked by :func:`pandas.concat`.
+        seed, stacked by :func:`pandas.concat`. A database without an annotated pair in the map has no recall: leave it
+        out by ``table.dropna(subset="value")``.
     base
         The method to compare the others with.
-    by
-        Column of the methods.
-    value
-        Column of the scores.
-    seed
-        Column of the seeds. Within a figure every method needs the same seeds.
+    by, value, seed
+        Columns of the methods, of the scores and of the seeds. Within a figure every method needs the same seeds.
     within
         Column or columns that tell the figures apart; methods are compared within each. By default the columns
         ``metric``, ``key``, ``dataset``, ``threshold_low`` and ``threshold_high`` if the table has them. Figures
@@ -62,21 +61,11 @@ def compare(
 
     Raises
     ------
-    TypeError
-        If ``table`` is not a DataFrame, or ``value`` does not hold numbers.
-    KeyError
-        If a column is missing.
-    ValueError
-        If the table is empty or has gaps, ``base`` is unknown, a figure lacks it or has a single method, a method lacks
-        a seed that others have or has it twice, or a column is named twice or like one of the result.
+    KeyError, TypeError, ValueError
+        If a column is missing or has gaps, ``value`` does not hold numbers, a figure lacks the base or has a single
+        method, or a method lacks a seed that others have or has it twice.
 
-    Notes
-    -----
-    A database without an annotated pair in the map has no recall: leave it out by ``table.dropna(subset="value")``.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, Table 1, DOI 10.48550/arXiv.2505.21317.
+    {paper}
 
     Examples
     --------
@@ -90,7 +79,7 @@ def compare(
     0          plain  0.408        0.00    1.000  0.031
     1            PEA  0.448        0.04    0.031  0.031
     """
-    figures = _read_figures(table, by, value, seed, within)
+    figures = list(_read_figures(table, by, value, seed, within))
     if base not in (methods := list(table[by].unique())):
         raise UnknownChoice("base", base, methods)
     results = []
@@ -109,6 +98,7 @@ def compare(
     return pd.concat(results, ignore_index=True)
 
 
+@document
 def zscores(
     table: pd.DataFrame,
     *,
@@ -117,7 +107,7 @@ def zscores(
     seed: str = "seed",
     within: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Return standardised scores of methods, so that figures of different scales can be compared (paper, Figure 2a).
+    """Return standardised scores of methods, so that figures of different scales can be compared (paper Figure 2a).
 
     For each figure and seed, the scores of all methods are brought to mean 0 and standard deviation 1 (ddof 0). Mean
     and standard deviation are then taken over the seeds. What a seed does to all methods alike leaves no trace.
@@ -125,7 +115,7 @@ def zscores(
     Parameters
     ----------
     table, by, value, seed, within
-        As in :func:`compare`.
+        As in :func:`compare`, which refuses the same tables.
 
     Returns
     -------
@@ -133,22 +123,14 @@ def zscores(
     of z over the seeds (ddof 1; NaN for one seed), and ``n_seeds``. Where all methods score the same under a seed, z
     is 0.
 
-    Raises
-    ------
-    TypeError, KeyError, ValueError
-        As in :func:`compare`.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, Figure 2a, DOI 10.48550/arXiv.2505.21317.
+    {paper}
 
     Examples
     --------
     >>> import pandas as pd
     >>> import semiclip as scl
     >>> runs = {"representation": ["KD", "KD", "CLIP", "CLIP", "DCCA", "DCCA"], "seed": [0, 1] * 3}
-    >>> table = pd.DataFrame(runs | {"value": [0.1, 0.2, 0.3, 0.4, 0.2, 0.5]})
-    >>> scl.tl.zscores(table).round(2)
+    >>> scl.tl.zscores(pd.DataFrame(runs | {"value": [0.1, 0.2, 0.3, 0.4, 0.2, 0.5]})).round(2)
       representation  mean    sd  n_seeds
     0             KD -1.28  0.08        2
     1           CLIP  0.75  0.68        2
@@ -164,8 +146,8 @@ def zscores(
 
 def _read_figures(
     table: pd.DataFrame, by: str, value: str, seed: str, within: str | Sequence[str] | None
-) -> list[tuple[dict[str, object], np.ndarray, list]]:
-    """Return what tells each figure apart, its scores of shape (methods, seeds), and the methods."""
+) -> Iterator[tuple[dict[str, object], np.ndarray, list]]:
+    """Yield what tells each figure apart, its scores of shape (methods, seeds), and the methods."""
     if within is None:
         within = [name for name in WITHIN if name in getattr(table, "columns", ()) and name not in (by, seed, value)]
     columns = [within] if isinstance(within, str) else list(within)
@@ -179,14 +161,12 @@ def _read_figures(
     if taken := [name for name in (by, *columns) if name in RESULTS]:
         raise NameTaken(taken, "a column of the result", "rename the column of the table")
     groups = table[names].groupby(columns, sort=False, observed=True, dropna=False) if columns else [((), table[names])]
-    figures = []
     for keys, rows in groups:
         part = name_run(columns, keys)
         values, (methods, _) = read_grid(rows, value, [by, seed], part=part)
         if len(methods) < 2:
             raise TooFew(f"values of {by} in {part or 'the table'}", 1, 2, f"add another beside {methods[0]}")
-        figures.append((dict(zip(columns, keys, strict=True)), values, methods))
-    return figures
+        yield dict(zip(columns, keys, strict=True)), values, methods
 
 
 def _summary(values: np.ndarray) -> dict[str, object]:

@@ -23,13 +23,7 @@ WEIGHT_DECAY, WARMUP_EPOCHS, WARMUP_FROM = 1e-6, 10, 0.3
 
 
 class Decoder(nn.Module):
-    """A perceptron with three hidden layers whose widths go from the embedding's width to the number of genes.
-
-    Parameters
-    ----------
-    n_input, n_genes
-        Widths of the embedding and of expression.
-    """
+    """A perceptron with three hidden layers whose widths go from the embedding's width to the number of genes."""
 
     def __init__(self, n_input: int, n_genes: int) -> None:
         super().__init__()
@@ -53,15 +47,7 @@ class Decoder(nn.Module):
 
 
 class Expression:
-    """Rows of expression on a device; sparse ones stay compressed until a mini-batch asks for them.
-
-    Parameters
-    ----------
-    values
-        Expression, dense or sparse, shape (n, n_genes).
-    device
-        Where it lives.
-    """
+    """Rows of expression on a device; sparse ones stay compressed until a mini-batch asks for them."""
 
     def __init__(self, values: Any, device: torch.device) -> None:
         self.n_genes = values.shape[1]
@@ -100,22 +86,8 @@ def fit_decoder(
 ) -> Decoder:
     """Return a decoder trained by mean squared error with AdamW; both matrices live on the device.
 
-    Parameters
-    ----------
-    embedding
-        Inputs, shape (n, d).
-    targets
-        Expression, dense or sparse, shape (n, n_genes).
-    max_epochs, batch_size
-        Length of the training, and rows per step.
-    lr
-        Highest rate of the schedule, see :func:`learning_rate`.
-    device
-        A device of torch; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
-    rng
-        Seed of weights and order of rows. Torch's own state is left as it was.
-    progress_bar, name
-        Whether to show a bar, and its name.
+    ``targets`` is dense or sparse expression, shape (n, n_genes), and ``lr`` the highest rate of the schedule, see
+    :func:`learning_rate`. Torch's own random state is left as it was.
     """
     check_whole("max_epochs", max_epochs)
     check_whole("batch_size", batch_size)

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from semiclip import datasets, metrics
 from semiclip._arguments import check_choice, check_whole
+from semiclip._docs import document
 from semiclip.errors import NameTaken, NothingShared, TooFew, UnknownChoice, WrongType, some
 from semiclip.tl._sets import read_sets
 
@@ -22,20 +23,11 @@ if TYPE_CHECKING:
 Level = Literal["gene", "pair"]
 logger = logging.getLogger(__name__)
 
-COLUMNS = {
-    "gene_set": object,
-    "n_overlap": np.intp,
-    "n_region": np.intp,
-    "n_set": np.intp,
-    "n_background": np.intp,
-    "expected": float,
-    "fold": float,
-    "p_value": float,
-    "p_adjusted": float,
-    "genes": object,
-}
+COLUMNS = {"gene_set": object, **dict.fromkeys(["n_overlap", "n_region", "n_set", "n_background"], np.intp)}
+COLUMNS |= {**dict.fromkeys(["expected", "fold", "p_value", "p_adjusted"], float), "genes": object}
 
 
+@document
 def enrich(
     sets: pd.DataFrame,
     *,
@@ -79,24 +71,14 @@ def enrich(
     at random), ``fold`` (overlap / expected), ``p_value``, ``p_adjusted`` (Benjamini and Hochberg, over all rows) and
     ``genes`` (of the overlap, joined by ``";"``). An empty region gives an empty table.
 
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        As in :func:`region`; if ``background`` or ``level`` is unknown, ``background`` is one of its words and also the
-        name of a representation, the region is not empty but lies outside the background, or no gene set has
-        ``min_size`` items in the background.
-
     Notes
     -----
-    Genes do not enter a region one by one. The two genes of an annotated pair mostly share gene sets, and a gene of
-    many pairs is in nearly any region. At the level of genes even a region of random pairs therefore looks enriched,
-    the more so the wider the background. To claim that a region has a theme, test at the level of pairs too: random
-    regions are not enriched there, though pairs that share a gene still depend on each other.
+    Genes enter a region by pairs, and the two genes of an annotated pair mostly share gene sets. At the level of genes
+    even a region of random pairs therefore looks enriched, the more so the wider the background. To claim that a region
+    has a theme, test at the level of pairs too: random regions are not enriched there.
 
-    References
-    ----------
-    Bendidi et al., ICML 2025, Table 3, DOI 10.48550/arXiv.2505.21317; Benjamini and Hochberg 1995, DOI
-    10.1111/j.2517-6161.1995.tb02031.x.
+    {paper}
+    Benjamini and Hochberg 1995, DOI 10.1111/j.2517-6161.1995.tb02031.x.
 
     Examples
     --------
@@ -142,29 +124,20 @@ def enrich(
         way_out = f"lower min_size, or label genes as in sets, which has {some(read.genes)}"
         raise TooFew(f"{level}s of the largest gene set in the background", max(n_set, default=0), min_size, way_out)
     overlap, n_set = items[tested][:, drawn].tocsr(), n_set[tested]
-    n_overlap = np.diff(overlap.indptr)
-    p_value = metrics.over_representation(n_overlap, drawn.sum(), n_set, len(first))
+    n_overlap, n_drawn, n_background = np.diff(overlap.indptr), drawn.sum(), len(first)
+    expected = n_drawn * n_set / n_background
+    p_value = metrics.over_representation(n_overlap, n_drawn, n_set, n_background)
 
     from scipy.stats import false_discovery_control
 
-    expected = drawn.sum() * n_set / len(first)
     columns = np.split(overlap.indices, overlap.indptr[1:-1])
     shared = [np.union1d(first[drawn][column], second[drawn][column]) for column in columns]
-    table = pd.DataFrame(
-        {
-            "gene_set": np.array(list(members), dtype=object)[tested],
-            "n_overlap": n_overlap,
-            "n_region": drawn.sum(),
-            "n_set": n_set,
-            "n_background": len(first),
-            "expected": expected,
-            "fold": n_overlap / expected,
-            "p_value": p_value,
-            "p_adjusted": false_discovery_control(p_value),
-            "genes": [";".join(genes[which]) for which in shared],
-        }
-    )
-    return table.astype(COLUMNS).sort_values("p_value", kind="stable", ignore_index=True)
+    counts = {"n_overlap": n_overlap, "n_region": n_drawn, "n_set": n_set, "n_background": n_background}
+    scores = {"expected": expected, "fold": n_overlap / expected, "p_value": p_value}
+    scores["p_adjusted"] = false_discovery_control(p_value)
+    in_both = [";".join(genes[which]) for which in shared]
+    table = pd.DataFrame({"gene_set": np.array(list(members), dtype=object)[tested], **counts, **scores})
+    return table.assign(genes=in_both).astype(COLUMNS).sort_values("p_value", kind="stable", ignore_index=True)
 
 
 def read_gene_sets(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +54,12 @@ class Corrected:
         """Return the mean of each perturbation, shape (len(labels), d), and the perturbations."""
         codes = np.where(self.codes < 0, len(self.labels), self.codes)  # controls are a last group of their own
         return group_mean(self.x, codes, int(codes.max()) + 1)[: len(self.labels)], self.labels
+
+    def exchange(self, rng: np.random.Generator) -> Corrected:
+        """Exchange the perturbations of the treated rows; each perturbation keeps its number of rows."""
+        codes = self.codes.copy()
+        codes[self.treated] = rng.permutation(codes[self.treated])
+        return replace(self, name=f"{self.name} (permuted)", codes=codes)
 
 
 def list_names(names: str | Sequence[str], argument: str = "use_rep") -> list[str]:

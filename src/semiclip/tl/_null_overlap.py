@@ -15,7 +15,6 @@ from semiclip.errors import WrongType
 from semiclip.metrics._cosine import pairwise_cosines
 from semiclip.metrics._map import gene_map, pairs_of_thresholds
 from semiclip.metrics._null_overlap import distinct_pairs, recalled, recalled_elsewhere
-from semiclip.tl._baselines import exchange_perturbations
 from semiclip.tl._maps import list_names, read_corrected
 
 if TYPE_CHECKING:
@@ -50,9 +49,8 @@ def null_overlap(
 ) -> pd.DataFrame:
     """Return how many pairs two representations both recall, beside the number that chance gives.
 
-    For chance, the rows of one representation exchange their perturbations at random after the correction, controls
-    left out; each perturbation keeps its number of rows. The pairs that the map of these rows and a reference both
-    recall are the overlap that chance gives (paper Figures 6 and 7).
+    For chance, the treated rows of one representation exchange their perturbations at random after the correction. The
+    pairs that their map and a reference then both recall are the overlap that chance gives (paper Figures 6 and 7).
 
     Parameters
     ----------
@@ -84,46 +82,31 @@ def null_overlap(
     exchanges), ``p_value`` ((1 + the number of exchanges with at least this overlap) / (1 + ``n_permutations``)) and
     ``n_permutations``.
 
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        As in :func:`recall`, or if no reference is named or a reference shares no annotated pair with ``use_rep``.
+    {corrected_errors}
 
     Notes
     -----
     The null hypothesis is that the representation knows nothing of the perturbations. A representation that recalls
     more annotated pairs than chance shares more of them with any reference, even with one that knows nothing. Two
-    representations agree beyond that only if their overlap is more than ``n_recalled * n_reference / n_pairs``. Where
-    one map lacks genes of the other, compare them on the genes of both: ``n_recalled`` and ``n_reference`` count pairs
-    of each whole map.
+    representations agree beyond that only if their overlap is more than ``n_recalled * n_reference / n_pairs``, on maps
+    of the same genes.
 
-    References
-    ----------
-    Bendidi et al., ICML 2025, Figures 6 and 7, DOI 10.48550/arXiv.2505.21317; the p-value: Phipson and Smyth 2010, DOI
-    10.2202/1544-6115.1585.
+    {paper}
+    The p-value: Phipson and Smyth 2010, DOI 10.2202/1544-6115.1585.
 
     Examples
     --------
-    >>> import anndata
-    >>> import numpy as np
-    >>> import pandas as pd
     >>> import semiclip as scl
-    >>> rng = np.random.default_rng(0)
-    >>> genes = [f"G{i:02}" for i in range(40)] * 2
-    >>> adata = anndata.AnnData(obs=pd.DataFrame({"gene": genes}, index=[f"well{i}" for i in range(80)]))
-    >>> complexes = np.tile(np.repeat(rng.normal(size=(20, 8)), 2, axis=0), (2, 1))
-    >>> adata.obsm["X_pca"] = complexes + rng.normal(size=(80, 8))
-    >>> adata.obsm["X_semiclip"] = complexes + rng.normal(size=(80, 8))
-    >>> known = pd.DataFrame({"gene_a": genes[0:40:2], "gene_b": genes[1:40:2]})
-    >>> columns = {"perturbation_key": "gene", "control": None}
-    >>> how = {"method": None, "n_permutations": 100, "rng": 0, "progress_bar": False}
-    >>> table = scl.tl.null_overlap(
-    ...     adata, use_rep="X_semiclip", references="X_pca", **columns, relationships=known, **how
-    ... )
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
+    >>> adata, known = study.knockouts["image"], study.relationships
+    >>> adata.obsm["X_half"] = adata.obsm["X_image"][:, ::2]
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": known}
+    >>> how = {"references": "X_image", "n_permutations": 100, "rng": 0, "progress_bar": False}
+    >>> table = scl.tl.null_overlap(adata, use_rep="X_half", **columns, **how)
     >>> table[["reference", "threshold_low", "overlap", "null_median", "p_value"]].round(2).head(2)
       reference  threshold_low  overlap  null_median  p_value
-    0     X_pca           0.05       13          1.0     0.01
-    1     X_pca           0.10       13          2.0     0.01
+    0   X_image           0.05        8          1.0     0.01
+    1   X_image           0.10       21          6.0     0.01
     """
     from tqdm.auto import tqdm
 
@@ -132,7 +115,7 @@ def null_overlap(
     check_whole("n_permutations", n_permutations)
     if not isinstance(use_rep, str):
         raise WrongType("use_rep", type(use_rep), "one key of obsm", "call once for each representation")
-    keys = list_names(references, "references")
+    keys = list_names(list(references) if isinstance(references, Mapping) else references, "references")
     sources = references if isinstance(references, Mapping) else dict.fromkeys(keys, adata)
     levels = pairs_of_thresholds(thresholds)
     representation = read_corrected(adata, use_rep, design, spec)
@@ -156,24 +139,18 @@ def null_overlap(
     rng = np.random.default_rng(rng)
     draws = np.empty((n_permutations, *overlap.shape), dtype=np.intp)
     for draw in tqdm(draws, "permutations", disable=not progress_bar):
-        means, _ = exchange_perturbations(corrected, rng).average()
+        means, _ = corrected.exchange(rng).average()
         null_map = own_map._replace(cosines=pairwise_cosines(means[order]))  # the annotated pairs stay where they are
         draw[:] = (recalled(null_map, pairs, levels) & in_reference).sum(axis=1)
 
     low, median, high = np.quantile(draws, [0.025, 0.5, 0.975], axis=0)
+    more = (draws >= overlap).sum(axis=0)
+    scores = {"overlap": overlap, "null_mean": draws.mean(axis=0), "null_low": low, "null_median": median}
+    scores |= {"null_high": high, "p_value": (1 + more) / (1 + n_permutations)}
     table = pd.DataFrame(
         [(use_rep, key, *level) for key in sources for level in levels],
         columns=["representation", "reference", "threshold_low", "threshold_high"],
     )
-    return table.assign(
-        n_recalled=np.tile(in_own.sum(axis=0), len(sources)),
-        n_reference=n_reference.ravel(),
-        n_pairs=n_pairs.repeat(len(levels)),
-        overlap=overlap.ravel(),
-        null_mean=draws.mean(axis=0).ravel(),
-        null_low=low.ravel(),
-        null_median=median.ravel(),
-        null_high=high.ravel(),
-        p_value=((1 + (draws >= overlap).sum(axis=0)) / (1 + n_permutations)).ravel(),
-        n_permutations=n_permutations,
-    )
+    n_recalled, n_shared = np.tile(in_own.sum(axis=0), len(sources)), n_pairs.repeat(len(levels))
+    table = table.assign(n_recalled=n_recalled, n_reference=n_reference.ravel(), n_pairs=n_shared)
+    return table.assign(**{name: score.ravel() for name, score in scores.items()}, n_permutations=n_permutations)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -8,19 +9,21 @@ import pandas as pd
 from scipy import sparse
 
 from semiclip import metrics
+from semiclip._arguments import check_choice
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.encoders._pca import components, expression, most_components
 from semiclip.encoders._protocol import counts, warn_unless_counts
 from semiclip.errors import BadValue, NameTaken
-from semiclip.tl._baselines import check_baselines
 from semiclip.tl._maps import list_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from anndata import AnnData
+
+    Predict = Callable[[np.ndarray], np.ndarray]  # from numbers of rows to expression
 
 DecodedBaseline = Literal["random", "constant", "PCA"]
 BASELINES: tuple[DecodedBaseline, ...] = get_args(DecodedBaseline)
@@ -57,15 +60,10 @@ def preservation(
     Parameters
     ----------
     adata
-        Expression with controls in its batches, and representations of it.
+        Expression with controls in its batches, and representations of it. There must be controls and several batches.
     use_rep
         Key or keys of ``obsm``. The output of a model is taken as it is, not corrected again.
-    perturbation_key
-        ``obs`` column of the perturbations.
-    control
-        Label or labels of the controls in that column.
-    batch_key
-        ``obs`` column of the batches.
+    {columns}
     layer
         Layer that holds expression, ``X`` by default.
     normalize
@@ -99,23 +97,15 @@ def preservation(
     ``n_dropped_batches`` and ``n_constant_genes``. If no training perturbation is in a new batch, the seen ones have
     ``n_obs`` 0 and no value.
 
-    Raises
-    ------
-    KeyError
-        If a column, layer or representation does not exist.
-    TypeError, ValueError
-        If a control label matches no row, values are missing, not finite or (with ``normalize``) negative, a
-        representation has the name of a baseline, a training diverges, or as in
-        :func:`semiclip.metrics.preservation_split` and :func:`semiclip.metrics.preservation`.
+    {corrected_errors}
+        Or if a training diverges, or no batch or perturbation is left to test on.
 
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.2, DOI 10.48550/arXiv.2505.21317.
+    {paper}
 
     Examples
     --------
     >>> import semiclip as scl
-    >>> adata = scl.datasets.simulate(n_compounds=12, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
+    >>> adata = scl.datasets.simulate(n_compounds=12, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["rna"]
     >>> encoder = scl.pp.encode(adata, encoder="pca", n_components=8)
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> how = {"max_epochs": 2, "baselines": ["constant"], "rng": 0, "progress_bar": False}
@@ -133,39 +123,46 @@ def preservation(
     if design.control is None:
         raise BadValue("control", None, "the label or labels of the controls")
     names = list_names(use_rep)
-    check_baselines(baselines, DecodedBaseline)
+    for name in baselines:
+        check_choice("baselines", name, DecodedBaseline)
     if taken := [name for name in names if name in BASELINES]:
         raise NameTaken(taken, "a baseline", "copy the representation to another key of obsm")
     check_adata(adata)
-    fit_options = {"max_epochs": max_epochs, "batch_size": batch_size, "lr": lr, "progress_bar": progress_bar}
-    fit_options["device"] = usable_device(device)
+    device_used = usable_device(device)
     arrays = {name: read_representation(adata, name) for name in names}
-
     control_rows, (batch, _) = design.controls(adata), design.batches(adata)
     perturbations = design.perturbations(adata).to_numpy()
     rng = np.random.default_rng(rng)
     split = metrics.preservation_split(batch, perturbations, control_rows, train_fraction=train_fraction, rng=rng)
-    values = _read_expression(adata, layer, normalize=normalize)
-    task = Task(values, batch, control_rows, split, int(rng.integers(2**31)), fit_options)
-    width = arrays[names[0]].shape[1]
-    tables = []
-    for name in [*names, *dict.fromkeys(baselines)]:
-        predict = task.decode(name, arrays[name]) if name in arrays else task.decode_baseline(name, width)
-        tables += task.judge(name, predict, legacy_subsample=legacy_subsample)
-    return pd.concat(tables, ignore_index=True)
-
-
-def _read_expression(adata: AnnData, layer: str | None, *, normalize: bool) -> Any:
     raw = counts(adata, layer)
     if normalize:
         warn_unless_counts(raw, adata, layer)
     values = expression(raw, adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
-    return values.tocsr() if sparse.issparse(values) else values  # rows of CSR are quick to take
+    values = values.tocsr() if sparse.issparse(values) else values  # rows of CSR are quick to take
+    task = Task(values, batch, control_rows, split, int(rng.integers(2**31)), legacy_subsample)
+    fit = partial(
+        _fit, task, max_epochs=max_epochs, batch_size=batch_size, lr=lr, device=device_used, progress_bar=progress_bar
+    )
+    tables = [table for name, x in arrays.items() for table in task.judge(name, fit(name, x))]
+    width = arrays[names[0]].shape[1]
+    for name in dict.fromkeys(baselines):
+        predict = task.predict_mean if name == "constant" else fit(name, task.draw_inputs(name, width))
+        tables += task.judge(name, predict)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _fit(task: Task, name: str, x: np.ndarray, **fit_options: Any) -> Predict:
+    """Train a decoder of a representation; return the function that predicts the expression of rows."""
+    from semiclip.tl._decoder import fit_decoder
+
+    train = task.split.train
+    decoder = fit_decoder(x[train], task.values[train], rng=task.seed, name=f"decoder of {name}", **fit_options)
+    return lambda rows: decoder.predict(x[rows])
 
 
 @dataclass(frozen=True)
 class Task:
-    """What every representation has to predict, and how its decoder is trained."""
+    """What every representation has to predict."""
 
     values: Any
     """Normalised expression, dense or sparse float32, shape (n, n_genes)."""
@@ -173,40 +170,27 @@ class Task:
     control: np.ndarray
     split: metrics.PreservationSplit
     seed: int
-    fit_options: dict[str, Any]
+    legacy_subsample: bool
 
-    def decode(self, name: str, x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """Train a decoder of a representation; return the function that predicts the expression of rows."""
-        from semiclip.tl._decoder import fit_decoder
+    def predict_mean(self, rows: np.ndarray) -> np.ndarray:
+        """Predict the mean of each gene over the training rows."""
+        mean = np.asarray(self.values[self.split.train].mean(axis=0, dtype=np.float64)).reshape(1, -1)
+        return np.broadcast_to(mean, (len(rows), mean.shape[1]))
 
-        train = self.split.train
-        decoder = fit_decoder(
-            x[train], self.values[train], rng=self.seed, name=f"decoder of {name}", **self.fit_options
-        )
-        return lambda rows: decoder.predict(x[rows])
-
-    def decode_baseline(self, name: str, width: int) -> Callable[[np.ndarray], np.ndarray]:
-        """Return the function that predicts the expression of rows from a baseline."""
-        n, n_genes = self.values.shape
+    def draw_inputs(self, baseline: DecodedBaseline, width: int) -> np.ndarray:
+        """Return noise or principal components of expression, of the width of a representation."""
+        if baseline == "random":
+            return np.random.default_rng(self.seed).normal(size=(len(self.batch), width)).astype(np.float32)
         train = self.values[self.split.train]
-        if name == "constant":
-            mean = np.asarray(train.mean(axis=0, dtype=np.float64)).reshape(1, -1)
-            return lambda rows: np.broadcast_to(mean, (len(rows), n_genes))
-        if name == "random":
-            x = np.random.default_rng(self.seed).normal(size=(n, width)).astype(np.float32)
-        else:
-            x = components(train, min(width, most_components(train)), self.seed).transform(self.values)
-        return self.decode(name, x)
+        return components(train, min(width, most_components(train)), self.seed).transform(self.values)
 
-    def judge(
-        self, name: str, predict: Callable[[np.ndarray], np.ndarray], *, legacy_subsample: bool
-    ) -> list[pd.DataFrame]:
+    def judge(self, name: str, predict: Predict) -> list[pd.DataFrame]:
         """Return the scores of predictions on both test parts."""
         tables: list[pd.DataFrame] = []
         for key, rows in (("unseen perturbations", self.split.unseen), ("seen perturbations", self.split.seen)):
             if rows.size:
                 parts = (predict(rows), self.values[rows], self.batch[rows], self.control[rows])
-                table = metrics.preservation(*parts, legacy_subsample=legacy_subsample, rng=self.seed)
+                table = metrics.preservation(*parts, legacy_subsample=self.legacy_subsample, rng=self.seed)
             else:  # the unseen ones always exist and say which measures there are
                 table = tables[0][["metric"]].assign(value=np.nan, **dict.fromkeys(COUNTS, 0))
             tables.append(table.assign(representation=name, key=key)[COLUMNS])

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from semiclip import datasets, metrics
+from semiclip._arguments import check_choice
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.correction import CorrectionSpec
-from semiclip.metrics._map import pairs_of_thresholds
-from semiclip.tl._baselines import RecallBaseline, check_baselines, draw_values, exchange_perturbations
-from semiclip.tl._maps import read_corrected
+from semiclip.errors import NameTaken
+from semiclip.metrics._map import pair_of_thresholds, pairs_of_thresholds
+from semiclip.tl._maps import list_names, read_corrected
+from semiclip.tl._sets import GENES, NOT_SETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from semiclip.correction import Fallback, Method, Profile
     from semiclip.metrics._map import Thresholds
     from semiclip.tl._maps import Corrected
+
+RecallBaseline = Literal["permuted", "normal", "uniform"]
 
 
 @document
@@ -49,10 +54,7 @@ def recall(
 
     Parameters
     ----------
-    adata
-        Observations of genetic perturbations.
-    {representations}
-    {columns}
+    {samples}
     {relationships}
     {correction}
         The paper's numbers are in the profile ``"public"``, which is the one of EFAAR_benchmarking.
@@ -77,49 +79,34 @@ def recall(
     :func:`semiclip.metrics.relationship_recall`, and ``rank``, the number of directions that the correction kept.
     Directions in which the controls do not vary are lost.
 
-    Raises
-    ------
-    KeyError
-        If a column or representation does not exist.
-    TypeError, ValueError
-        If a control label matches no row, a batch has fewer than two controls, values are missing or not finite, or
-        as in :func:`semiclip.metrics.relationship_recall`.
+    {corrected_errors}
 
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.1, DOI 10.48550/arXiv.2505.21317.
+    {paper}
 
     Examples
     --------
-    >>> import anndata
-    >>> import numpy as np
-    >>> import pandas as pd
     >>> import semiclip as scl
-    >>> rng = np.random.default_rng(0)
-    >>> obs = pd.DataFrame({"gene": [f"G{i:02}" for i in range(40)] * 2 + ["control"] * 20})
-    >>> complexes = np.tile(np.repeat(rng.normal(size=(20, 8)), 2, axis=0), (2, 1))
-    >>> x = np.concatenate([complexes, np.zeros((20, 8))]) + rng.normal(size=(100, 8))
-    >>> adata = anndata.AnnData(obs=obs.set_index(obs.index.astype(str)), obsm={"X_pca": x})
-    >>> known = pd.DataFrame(obs["gene"].to_numpy()[:40].reshape(20, 2), columns=["gene_a", "gene_b"])
-    >>> columns = {"perturbation_key": "gene", "control": "control"}
-    >>> table = scl.tl.recall(adata, use_rep="X_pca", **columns, relationships=known, method="center", rng=0)
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    >>> known = study.relationships
+    >>> table = scl.tl.recall(study.knockouts["image"], use_rep="X_image", **columns, relationships=known, rng=0)
     >>> table[["representation", "key", "value", "n_pairs", "rank"]].round(2)
-      representation            key  value  n_pairs  rank
-    0          X_pca  relationships   0.55       20     8
-    1          X_pca           mean   0.55       20     8
-    2          X_pca          union   0.55       20     8
+      representation       key  value  n_pairs  rank
+    0        X_image  pathways   0.36       36   128
+    1        X_image      mean   0.36       36   128
+    2        X_image     union   0.36       36   128
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
-    check_baselines(baselines, RecallBaseline)
+    for name in baselines:
+        check_choice("baselines", name, RecallBaseline)
     levels = pairs_of_thresholds(thresholds)
     representations = read_corrected(adata, use_rep, design, spec)
     annotated = datasets.relationships() if relationships is None else relationships
     tables = []
     for corrected in _add_baselines(representations, baselines, rng):
-        means, genes = corrected.average()
         table = metrics.relationship_recall(
-            means, genes, annotated, thresholds=levels, n_permutations=n_permutations, rng=rng
+            *corrected.average(), annotated, thresholds=levels, n_permutations=n_permutations, rng=rng
         )
         table.insert(1, "representation", corrected.name)
         tables.append(table.assign(rank=corrected.rank))
@@ -134,7 +121,136 @@ def _add_baselines(
         first = first or corrected
         yield corrected
         if "permuted" in baselines:
-            yield exchange_perturbations(corrected, np.random.default_rng(rng))
+            yield corrected.exchange(np.random.default_rng(rng))
     for kind in dict.fromkeys(baselines):
         if kind != "permuted" and first is not None:
-            yield draw_values(first, kind, np.random.default_rng(rng))
+            generator, shape = np.random.default_rng(rng), first.x.shape
+            x = generator.standard_normal(shape) if kind == "normal" else generator.random(shape)
+            yield replace(first, name=f"random ({kind})", x=x, rank=shape[1])
+
+
+@document
+def relationship_sets(
+    adata: AnnData,
+    *,
+    use_rep: str | Sequence[str],
+    perturbation_key: str,
+    control: str | Sequence[str] | None,
+    batch_key: str | None = None,
+    relationships: pd.DataFrame | None = None,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
+    thresholds: tuple[float, float] = (0.05, 0.95),
+) -> pd.DataFrame:
+    """Return which representations recall each annotated gene pair, over all databases together (paper Figure 4).
+
+    Parameters
+    ----------
+    {samples}
+    {relationships}
+    {correction}
+    thresholds
+        Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1.
+
+    Returns
+    -------
+    One row per annotated pair with both genes among the perturbations: ``gene_a``, ``gene_b`` (in alphabetical
+    order), ``databases`` (joined by ``";"``) and a boolean column per representation, true where it recalls the pair.
+
+    {corrected_errors}
+
+    {paper}
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    >>> known = study.relationships
+    >>> scl.tl.relationship_sets(study.knockouts["image"], use_rep="X_image", **columns, relationships=known).head(2)
+        gene_a   gene_b databases  X_image
+    0  gene_00  gene_06  pathways    False
+    1  gene_00  gene_12  pathways     True
+    """
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    names = list_names(use_rep)
+    if taken := [name for name in names if name in NOT_SETS]:
+        raise NameTaken(taken, "a column of the result", "copy the representation to another key of obsm")
+    level = pair_of_thresholds(thresholds)
+    representations = read_corrected(adata, names, design, spec)
+    annotated = datasets.relationships() if relationships is None else relationships
+    recalled = {}
+    for corrected in representations:
+        pairs = metrics.recalled_pairs(*corrected.average(), annotated, thresholds=level)
+        recalled[corrected.name] = pairs.groupby(GENES)["recalled"].first()
+    # the sum of strings joins them, many times faster than a join per pair
+    parts = pairs["database"].astype(object) + ";"
+    databases = parts.groupby([pairs[gene] for gene in GENES]).sum().str.removesuffix(";")
+    return pd.DataFrame({"databases": databases, **recalled}).reset_index()
+
+
+@document
+def similarity(
+    adata: AnnData,
+    *,
+    use_rep: str | Sequence[str],
+    perturbation_key: str,
+    control: str | Sequence[str] | None,
+    batch_key: str | None = None,
+    relationships: pd.DataFrame | None = None,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
+    thresholds: tuple[float, float] = (0.05, 0.95),
+    n_bins: int = 100,
+) -> pd.DataFrame:
+    """Return histograms of the cosines of all pairs of perturbations and of the annotated pairs (paper B.1).
+
+    The map of each representation is the one that :func:`recall` judges.
+
+    Parameters
+    ----------
+    {samples}
+    {relationships}
+    {correction}
+    thresholds
+        Low and high quantile beyond which a pair is recalled; the table says at which cosines they lie.
+    n_bins
+        Number of bins between -1 and 1.
+
+    Returns
+    -------
+    One row per representation and bin: ``representation`` and the columns of :func:`semiclip.metrics.similarity`.
+
+    {corrected_errors}
+
+    {paper}
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
+    >>> table = scl.tl.similarity(study.knockouts["image"], use_rep="X_image", **columns, n_bins=4)
+    >>> table[["representation", "low", "high", "n_all", "n_annotated"]]
+      representation  low  high  n_all  n_annotated
+    0        X_image -1.0  -0.5      0            0
+    1        X_image -0.5   0.0    107            0
+    2        X_image  0.0   0.5    137            4
+    3        X_image  0.5   1.0     32           32
+    """
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    level = pair_of_thresholds(thresholds)
+    representations = read_corrected(adata, use_rep, design, spec)
+    annotated = datasets.relationships() if relationships is None else relationships
+    tables = []
+    for corrected in representations:
+        table = metrics.similarity(*corrected.average(), annotated, thresholds=level, n_bins=n_bins)
+        table.insert(0, "representation", corrected.name)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)

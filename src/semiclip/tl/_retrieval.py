@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip import metrics
-from semiclip._checks import read_representation
+from semiclip._checks import check_adata, read_column, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip._pairing import pair_rows
@@ -22,6 +22,81 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from semiclip.correction import Fallback, Method, Profile
+
+
+@document
+def knn_accuracy(
+    adata: AnnData,
+    *,
+    use_rep: str | Sequence[str],
+    perturbation_key: str,
+    control: str | Sequence[str] | None,
+    batch_key: str | None = None,
+    label_key: str,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
+    across_batches: bool = True,
+    n_neighbors: int = 5,
+    n_permutations: int = 1000,
+    rng: int | np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Return how often the nearest neighbours of a row, by cosine, vote for its label.
+
+    Each representation is corrected on the controls, which are then left out. All other rows can be neighbours or,
+    where batches are known, all rows of other batches.
+
+    Parameters
+    ----------
+    {samples}
+    label_key
+        ``obs`` column of the labels, for example mechanisms of action or the perturbations themselves. Controls need
+        no label.
+    {correction}
+    across_batches
+        Whether neighbours come from other batches alone, so that what a batch has in common does not help. Without
+        ``batch_key`` this does nothing.
+    n_neighbors
+        Neighbours that vote, all with the same weight. Of labels that tie, the first in alphabetical order wins.
+    n_permutations
+        Number of random exchanges of the labels that measure chance, at least 2; 0 leaves chance out.
+    rng
+        Seed or generator of the exchanges.
+
+    Returns
+    -------
+    One row per representation: ``metric``, ``representation``, ``key`` (``label_key``), ``value`` (the fraction of rows
+    whose neighbours vote for their label), ``n_obs`` (the rows that count, whose label a possible neighbour has),
+    ``chance`` (the fraction of them with the most frequent label) and, with permutations, ``chance_mean`` and
+    ``chance_sd``.
+
+    {corrected_errors}
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).knockouts["image"]
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    >>> scl.tl.knn_accuracy(adata, use_rep="X_image", **columns, label_key="pathway", n_permutations=0).round(2)
+             metric representation      key  value  n_obs  chance
+    0  knn_accuracy        X_image  pathway    1.0     72    0.33
+    """
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    treated = ~design.controls(check_adata(adata))
+    labels = read_column(adata, label_key, "label_key", treated).to_numpy()
+    batch = design.batches(adata)[0][treated] if batch_key is not None and across_batches else None
+    representations = read_corrected(adata, use_rep, design, spec)
+    if batch is not None and (batch == batch[0]).all():
+        raise TooFew("batches of treated rows", 1, 2, "pass across_batches=False to take neighbours of the same batch")
+    rows = []
+    for corrected in representations:
+        scores = metrics.knn_accuracy(
+            corrected.x[treated], labels, batch, n_neighbors=n_neighbors, n_permutations=n_permutations, rng=rng
+        )
+        rows.append({"metric": "knn_accuracy", "representation": corrected.name, "key": label_key, **scores})
+    return pd.DataFrame(rows)
 
 
 @document
@@ -45,10 +120,7 @@ def replicate_retrieval(
 
     Parameters
     ----------
-    adata
-        Observations of perturbations, which need not be genetic.
-    {representations}
-    {columns}
+    {samples}
     {correction}
     across_batches
         Whether replicates are looked for in other batches alone, so that what a batch has in common neither helps nor
@@ -60,10 +132,7 @@ def replicate_retrieval(
     mean over rows), ``n_obs`` (the rows that have a replicate to find) and ``chance`` (the value expected of random
     rankings).
 
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        As in :func:`recall`, or if no row has a replicate to find.
+    {corrected_errors}
 
     References
     ----------
@@ -72,7 +141,7 @@ def replicate_retrieval(
     Examples
     --------
     >>> import semiclip as scl
-    >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20).knockouts["image"]
+    >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).knockouts["image"]
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> table = scl.tl.replicate_retrieval(adata, use_rep="X_image", **columns, method="center")
     >>> table.drop(columns="metric").round(2)
@@ -118,9 +187,8 @@ def cross_modal_retrieval(
     """Return how well the student's mean of a perturbation finds the teacher's mean of the same, by cosine.
 
     The treated rows of each key are scaled to length one and averaged in each modality, as in the validation of a
-    model, and the student's mean of each key ranks the teacher's means of all keys; see
-    :func:`semiclip.metrics.retrieval`. This needs both in one space: what :func:`embed` writes, and the teacher that
-    the model was trained on.
+    model. The student's mean of each key ranks the teacher's means of all keys; see :func:`semiclip.metrics.retrieval`.
+    This needs both in one space: what :func:`embed` writes, and the teacher that the model was trained on.
 
     Parameters
     ----------
@@ -147,18 +215,12 @@ def cross_modal_retrieval(
     (``"mean_rank_percentile"``, 0 at best, and ``"recall_at_k"``), ``value``, ``n_obs`` (the shared keys) and
     ``chance``.
 
-    Raises
-    ------
-    KeyError
-        If a modality, column or representation does not exist.
-    TypeError, ValueError
-        If the two representations differ in width, the profile is ``"public"``, fewer than two keys are shared, or as
-        in :func:`recall` and :func:`semiclip.pp.pair`.
+    {corrected_errors}
 
     Examples
     --------
     >>> import semiclip as scl
-    >>> mdata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20).knockouts
+    >>> mdata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).knockouts
     >>> columns = {"pair_on": "perturbation", "perturbation_key": "perturbation", "control": "control"}
     >>> how = {"modalities": {"student": "image"}, "teacher_correction": None}
     >>> table = scl.tl.cross_modal_retrieval(mdata, student_rep="X_image", teacher_rep="X_image", **columns, **how)
