@@ -14,20 +14,17 @@ from semiclip._arguments import check_number, check_whole
 from semiclip._checks import check_adata
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip.correction import CorrectionSpec
+from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import BadValue, Empty, MissingColumn, TooFew, UnknownChoice, WrongType
 from semiclip.metrics import rank_p_value
 from semiclip.metrics._consistency import random_consistency
 from semiclip.metrics._energy import energy_distances, permuted_energy_distances
-from semiclip.tl._maps import read_corrected
+from semiclip.tl._maps import Corrected, read_corrected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from anndata import AnnData
-
-    from semiclip.correction import Fallback, Method, Profile
-    from semiclip.tl._maps import Corrected
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +106,7 @@ def consistency(
             draw = partial(random_consistency, x, n_draws=n_permutations, rng=np.random.default_rng(rng))
             p = _rank_among_sets(values, np.minimum(corrected.counts, MAX_DRAWN), draw)
         else:
-            p = _rank_among_inactive(values, inactive)
+            p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
         tables.append(_tabulate("consistency", corrected, values, p))
     return pd.concat(tables, ignore_index=True)
 
@@ -135,8 +132,8 @@ def magnitude(
 ) -> pd.DataFrame:
     """Return how far each perturbation is from the controls: the energy distance of their rows.
 
-    Each representation is corrected on the controls first, so there must be some. Without inactive perturbations, it is corrected on half of
-    the controls, and the perturbations are compared with the other half.
+    Each representation is corrected on the controls, so there must be some. Without inactive perturbations, half of the
+    controls serve for the correction, and the perturbations are compared with the other half.
 
     Parameters
     ----------
@@ -144,8 +141,8 @@ def magnitude(
     {correction}
     null
         Perturbations known to be inactive, for example genes that are not expressed: their values are the null
-        distribution, and all controls serve for the correction and for the comparison. ``None`` tests each perturbation
-        by itself: its rows are exchanged with rows of the controls of the same batches.
+        distribution. ``None`` tests each perturbation by itself, by exchanges of its rows with those of controls of the
+        same batches.
     max_controls
         Largest number of controls to compare with, and of rows of a perturbation to exchange. Where there are more, a
         random sample serves. Memory holds all distances between them.
@@ -154,8 +151,7 @@ def magnitude(
     n_permutations
         Number of exchanges.
     rng
-        Seed or generator of the halves, the sample of controls and the exchanges. With an integer all representations
-        meet the same.
+        Seed or generator of halves, samples and exchanges. With an integer all representations meet the same.
     progress_bar
         Whether to show the progress of the tests.
 
@@ -170,9 +166,9 @@ def magnitude(
 
     Notes
     -----
-    A correction pulls the controls that it is fitted on close together, the more so the fewer they are beside the
-    dimensions, and every other row then seems far from them. So a perturbation is tested against controls that the
-    correction has not seen: in each batch half of them, as long as two are left to be fitted on.
+    A correction pulls the controls that it is fitted on together, and every other row then seems far from them. So a
+    perturbation is tested against controls that the correction has not seen: in each batch half of them, as long as two
+    are left to be fitted on.
 
     The p-value is (1 + #{exchanges at least as far}) / (1 + n_permutations), the permutation test of equal
     distributions within batches, or the share of the inactive perturbations that are at least as far. Where few
@@ -231,7 +227,7 @@ def magnitude(
                 # sets that are equal but for rounding are as far
                 p[i] = rank_p_value(value - 1e-9 * abs(value), null_values, drawn=True)
         else:
-            p = _rank_among_inactive(values, inactive)
+            p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
         tables.append(_tabulate("magnitude", corrected, values, p))
     return pd.concat(tables, ignore_index=True)
 
@@ -277,16 +273,8 @@ def _find_measured(corrected: Corrected, min_obs: int, inactive: np.ndarray | No
     return measured
 
 
-def _rank_among_inactive(values: np.ndarray, inactive: np.ndarray) -> np.ndarray:
-    """Return the p-value of each value among those of inactive perturbations, which have none themselves."""
-    return np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
-
-
 def _rank_among_sets(values: np.ndarray, sizes: np.ndarray, draw: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return the p-value of each value among random sets of its size.
-
-    ``draw`` takes ascending sizes and returns a row of values for each.
-    """
+    """Return the p-value of each value among random sets of its size; ``draw`` takes ascending sizes."""
     p = np.full(values.shape, np.nan)
     judged = np.flatnonzero(~np.isnan(values))
     different, which = np.unique(sizes[judged], return_inverse=True)
@@ -316,10 +304,6 @@ def significant(table: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
     One row per metric and representation, in the order of the table: ``metric``, ``representation``, ``value`` (the
     share with a p-value of at most ``alpha``; NaN if there is none), ``n`` (the p-values, where missing ones do not
     count) and ``n_significant``.
-
-    References
-    ----------
-    Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463.
 
     Examples
     --------

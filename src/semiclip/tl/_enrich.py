@@ -40,8 +40,7 @@ def enrich(
 ) -> pd.DataFrame:
     """Return how over-represented gene sets are among the pairs of a region (paper Table 3).
 
-    A region is a set without a ranking, so the test asks for the hypergeometric probability of an overlap at least as
-    large; see :func:`semiclip.metrics.over_representation`.
+    The test is the hypergeometric one of a set without a ranking, see :func:`semiclip.metrics.over_representation`.
 
     Parameters
     ----------
@@ -60,9 +59,8 @@ def enrich(
         Smallest number of items in the background that a gene set must have. Smaller sets are not tested and do not
         count in the adjustment.
     level
-        What is counted. ``"gene"``: the distinct genes of the pairs, each once however many pairs it is in. ``"pair"``:
-        the pairs, which belong to a gene set if both of their genes do; with a list of genes as background, the pairs
-        in ``sets`` between these genes. See the notes.
+        What is counted. ``"gene"``: the distinct genes of the pairs. ``"pair"``: the pairs, which belong to a gene set
+        if both of their genes do, and to a list of genes as background likewise. See the notes.
 
     Returns
     -------

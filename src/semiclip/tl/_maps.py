@@ -66,7 +66,7 @@ def list_names(names: str | Sequence[str], argument: str = "use_rep") -> list[st
     """Return the names of representations, each once."""
     keys = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     if not keys:
-        raise BadValue(argument, names, "a key of obsm or a list of them")
+        raise BadValue(argument, names, "one name or more")
     return keys
 
 

@@ -10,7 +10,7 @@ from semiclip import datasets
 from semiclip._arguments import check_whole
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip.correction import CorrectionSpec
+from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import WrongType
 from semiclip.metrics._cosine import pairwise_cosines
 from semiclip.metrics._map import gene_map, pairs_of_thresholds
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from semiclip.correction import Fallback, Method, Profile
     from semiclip.metrics._map import Thresholds
 
 THRESHOLDS = ((0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75))
@@ -128,12 +127,9 @@ def null_overlap(
     order = pd.Index(genes).get_indexer(own_map.genes)
     pairs = distinct_pairs(own_map)
     in_own = recalled(own_map, pairs, levels)
-    in_reference = np.empty((len(sources), *in_own.shape), dtype=bool)
-    n_reference = np.empty((len(sources), len(levels)), dtype=np.intp)
-    n_pairs = np.empty(len(sources), dtype=np.intp)
-    for i, other in enumerate(others):
-        other_map = gene_map(*next(other).average(), annotated)
-        in_reference[i], n_reference[i], n_pairs[i] = recalled_elsewhere(other_map, own_map, pairs, levels)
+    other_maps = (gene_map(*next(other).average(), annotated) for other in others)  # one at a time in memory
+    compared = [recalled_elsewhere(other_map, own_map, pairs, levels) for other_map in other_maps]
+    in_reference, n_reference, n_pairs = (np.array(part) for part in zip(*compared, strict=True))
     overlap = (in_own & in_reference).sum(axis=1)
 
     rng = np.random.default_rng(rng)

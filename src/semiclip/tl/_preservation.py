@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -60,7 +59,7 @@ def preservation(
     Parameters
     ----------
     adata
-        Expression with controls in its batches, and representations of it. There must be controls and several batches.
+        Expression with controls in several batches, and representations of it.
     use_rep
         Key or keys of ``obsm``. The output of a model is taken as it is, not corrected again.
     {columns}
@@ -72,19 +71,18 @@ def preservation(
     train_fraction
         Share of the batches, and of the perturbations, that train.
     max_epochs, batch_size, lr
-        Training of the decoder: epochs (the paper takes 30 for public data, 250 for its own), rows per step and
-        learning rate. The paper's values need thousands of steps. On a few thousand samples take more epochs, smaller
-        steps or a higher rate: a decoder that has not converged scores below 25.
+        Training of the decoder: epochs (in the paper 30 for public data, 250 for its own), rows per step and learning
+        rate. On a few thousand samples take more epochs, smaller steps or a higher rate: a decoder that has not
+        converged scores below 25.
     baselines
         What to compare with. ``"random"``: a decoder of normal noise as wide as the first representation.
         ``"constant"``: the mean of each gene over the training rows, which scores 25. ``"PCA"``: a decoder of as many
         principal components of expression, fitted on the training rows.
     legacy_subsample
-        Whether to measure on 512 random rows as the evaluation released with the paper does, see
-        :func:`semiclip.metrics.preservation`.
+        Whether to measure on 512 random rows, as the evaluation released with the paper does.
     device
         Device of torch that trains; ``"auto"`` takes a GPU if there is one. It holds expression of the training rows
-        (sparse where it comes sparse) and a decoder of about 5/4 · n_genes² weights.
+        and a decoder of about 5/4 · n_genes² weights.
     rng
         Seed or generator of split, decoders and baselines.
     progress_bar
@@ -98,7 +96,6 @@ def preservation(
     ``n_obs`` 0 and no value.
 
     {corrected_errors}
-        Or if a training diverges, or no batch or perturbation is left to test on.
 
     {paper}
 
@@ -118,6 +115,7 @@ def preservation(
     15       constant  unseen perturbations
     """
     from semiclip._device import usable_device
+    from semiclip.tl._decoder import fit_decoder
 
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     if design.control is None:
@@ -140,24 +138,20 @@ def preservation(
     values = expression(raw, adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
     values = values.tocsr() if sparse.issparse(values) else values  # rows of CSR are quick to take
     task = Task(values, batch, control_rows, split, int(rng.integers(2**31)), legacy_subsample)
-    fit = partial(
-        _fit, task, max_epochs=max_epochs, batch_size=batch_size, lr=lr, device=device_used, progress_bar=progress_bar
-    )
+
+    def fit(name: str, x: np.ndarray) -> Predict:
+        decoder = fit_decoder(
+            x[split.train], values[split.train], rng=task.seed, name=f"decoder of {name}", device=device_used,
+            max_epochs=max_epochs, batch_size=batch_size, lr=lr, progress_bar=progress_bar,
+        )  # fmt: skip
+        return lambda rows: decoder.predict(x[rows])
+
     tables = [table for name, x in arrays.items() for table in task.judge(name, fit(name, x))]
     width = arrays[names[0]].shape[1]
     for name in dict.fromkeys(baselines):
         predict = task.predict_mean if name == "constant" else fit(name, task.draw_inputs(name, width))
         tables += task.judge(name, predict)
     return pd.concat(tables, ignore_index=True)
-
-
-def _fit(task: Task, name: str, x: np.ndarray, **fit_options: Any) -> Predict:
-    """Train a decoder of a representation; return the function that predicts the expression of rows."""
-    from semiclip.tl._decoder import fit_decoder
-
-    train = task.split.train
-    decoder = fit_decoder(x[train], task.values[train], rng=task.seed, name=f"decoder of {name}", **fit_options)
-    return lambda rows: decoder.predict(x[rows])
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from semiclip import datasets, metrics
 from semiclip._arguments import check_choice
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip.correction import CorrectionSpec
+from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import NameTaken
 from semiclip.metrics._map import pair_of_thresholds, pairs_of_thresholds
-from semiclip.tl._maps import list_names, read_corrected
+from semiclip.tl._maps import Corrected, list_names, read_corrected
 from semiclip.tl._sets import GENES, NOT_SETS
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from semiclip.correction import Fallback, Method, Profile
     from semiclip.metrics._map import Thresholds
-    from semiclip.tl._maps import Corrected
 
 RecallBaseline = Literal["permuted", "normal", "uniform"]
 
@@ -62,9 +60,9 @@ def recall(
         Low and high quantile beyond which a pair is recalled, or several such pairs.
     baselines
         Embeddings that know nothing, each with rows of its own. ``"permuted"``, the fairest, is each representation
-        after one exchange of the perturbations of its treated rows. ``"normal"`` is random values around zero.
-        ``"uniform"`` is random values between zero and one, as in the paper: it recalls more than chance if annotated
-        genes have more replicates than others, since means of many rows are all alike.
+        after one exchange of the perturbations of its treated rows. ``"normal"`` is random values around zero, and
+        ``"uniform"``, as in the paper, between zero and one: means of many such rows are all alike, so that it recalls
+        more than chance if annotated genes have more replicates than others.
     n_permutations
         Number of random exchanges of the gene labels that measure chance; 0 leaves chance out. An exchange ignores how
         many replicates a gene has. If annotated genes have more of them than others, that alone can look significant:
@@ -76,8 +74,8 @@ def recall(
     -------
     One row per representation, pair of thresholds and database, and for the mean and the union of the databases:
     ``metric``, ``representation``, ``key``, ``value``, the other columns of
-    :func:`semiclip.metrics.relationship_recall`, and ``rank``, the number of directions that the correction kept.
-    Directions in which the controls do not vary are lost.
+    :func:`semiclip.metrics.relationship_recall`, and ``rank``, the number of directions that the correction kept
+    because the controls vary in them.
 
     {corrected_errors}
 
@@ -87,9 +85,8 @@ def recall(
     --------
     >>> import semiclip as scl
     >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
-    >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-    >>> known = study.relationships
-    >>> table = scl.tl.recall(study.knockouts["image"], use_rep="X_image", **columns, relationships=known, rng=0)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
+    >>> table = scl.tl.recall(study.knockouts["image"], use_rep="X_image", **columns, rng=0)
     >>> table[["representation", "key", "value", "n_pairs", "rank"]].round(2)
       representation       key  value  n_pairs  rank
     0        X_image  pathways   0.36       36   128
@@ -167,9 +164,8 @@ def relationship_sets(
     --------
     >>> import semiclip as scl
     >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
-    >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-    >>> known = study.relationships
-    >>> scl.tl.relationship_sets(study.knockouts["image"], use_rep="X_image", **columns, relationships=known).head(2)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
+    >>> scl.tl.relationship_sets(study.knockouts["image"], use_rep="X_image", **columns).head(2)
         gene_a   gene_b databases  X_image
     0  gene_00  gene_06  pathways    False
     1  gene_00  gene_12  pathways     True
@@ -248,9 +244,8 @@ def similarity(
     level = pair_of_thresholds(thresholds)
     representations = read_corrected(adata, use_rep, design, spec)
     annotated = datasets.relationships() if relationships is None else relationships
-    tables = []
-    for corrected in representations:
-        table = metrics.similarity(*corrected.average(), annotated, thresholds=level, n_bins=n_bins)
-        table.insert(0, "representation", corrected.name)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    tables = {
+        corrected.name: metrics.similarity(*corrected.average(), annotated, thresholds=level, n_bins=n_bins)
+        for corrected in representations
+    }
+    return pd.concat(tables, names=["representation", None]).reset_index(level=0).reset_index(drop=True)

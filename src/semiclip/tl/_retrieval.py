@@ -10,7 +10,7 @@ from semiclip._checks import check_adata, read_column, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip._pairing import pair_rows
-from semiclip.correction import CorrectionSpec
+from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import BadValue, Empty, Mismatch, TooFew
 from semiclip.metrics._cosine import normalise
 from semiclip.tl._maps import list_names, read_corrected
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from mudata import MuData
-
-    from semiclip.correction import Fallback, Method, Profile
 
 
 @document
@@ -44,8 +42,7 @@ def knn_accuracy(
 ) -> pd.DataFrame:
     """Return how often the nearest neighbours of a row, by cosine, vote for its label.
 
-    Each representation is corrected on the controls, which are then left out. All other rows can be neighbours or,
-    where batches are known, all rows of other batches.
+    Each representation is corrected on the controls, which are then left out. All other treated rows can be neighbours.
 
     Parameters
     ----------
@@ -55,8 +52,8 @@ def knn_accuracy(
         no label.
     {correction}
     across_batches
-        Whether neighbours come from other batches alone, so that what a batch has in common does not help. Without
-        ``batch_key`` this does nothing.
+        Whether neighbours come from other batches alone, where ``batch_key`` tells them apart, so that what a batch has
+        in common does not help.
     n_neighbors
         Neighbours that vote, all with the same weight. Of labels that tie, the first in alphabetical order wins.
     n_permutations
@@ -80,7 +77,7 @@ def knn_accuracy(
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> scl.tl.knn_accuracy(adata, use_rep="X_image", **columns, label_key="pathway", n_permutations=0).round(2)
              metric representation      key  value  n_obs  chance
-    0  knn_accuracy        X_image  pathway    1.0     72    0.33
+    0  knn_accuracy        X_image  pathway   0.99     72    0.33
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
@@ -115,16 +112,16 @@ def replicate_retrieval(
 ) -> pd.DataFrame:
     """Return how well a treated row finds the replicates of its perturbation among all treated rows, by cosine.
 
-    Each representation is corrected on the controls, which are then left out. Each row ranks all others or, where
-    batches are known, all rows of other batches; :func:`semiclip.metrics.average_precision` judges the ranking.
+    Each representation is corrected on the controls, which are then left out. Each row ranks all others;
+    :func:`semiclip.metrics.average_precision` judges the ranking.
 
     Parameters
     ----------
     {samples}
     {correction}
     across_batches
-        Whether replicates are looked for in other batches alone, so that what a batch has in common neither helps nor
-        harms. Without ``batch_key`` this does nothing.
+        Whether a row ranks the rows of other batches alone, where ``batch_key`` tells them apart, so that what a batch
+        has in common neither helps nor harms.
 
     Returns
     -------
@@ -201,8 +198,8 @@ def cross_modal_retrieval(
     {columns}
     {modalities}
     student_correction, teacher_correction
-        Method of correction of each side, see :func:`semiclip.correction.correct`, or ``None``. The defaults are what a
-        model learns with: the teacher is corrected, and the student's embedding is to match it as it is.
+        Method of correction of each side, or ``None``. The defaults are what a model learns with: the teacher is
+        corrected, and the student's embedding is to match it as it is.
     profile, ridge, fallback
         Correction of both sides, see :func:`semiclip.correction.correct`. The profile ``"public"`` is refused, since it
         turns each side in its own way.

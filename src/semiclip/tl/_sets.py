@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from semiclip import errors
 from semiclip._docs import document
-from semiclip.errors import (
-    BadValue,
-    Empty,
-    MissingColumn,
-    MissingEntry,
-    MissingValues,
-    NameTaken,
-    Refused,
-    Repeated,
-    TooFew,
-    TooMany,
-)
+from semiclip.tl._maps import list_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,11 +36,10 @@ class Sets:
 
     def mark_region(self, inside: str | Sequence[str], outside: str | Sequence[str]) -> np.ndarray:
         """Mark the pairs that all of ``inside`` and none of ``outside`` recall."""
-        within, without = list_once(inside), list_once(outside)
-        if not within:
-            raise BadValue("inside", inside, "one or more of the representations")
+        within = list_names(inside, "inside")
+        without = [outside] if isinstance(outside, str) else list(outside)
         if both := [name for name in within if name in without]:
-            raise Repeated("representations in inside and outside", both, "leave each out of one")
+            raise errors.Repeated("representations in inside and outside", both, "leave each out of one")
         return np.asarray(self.columns(within).all(axis=1) & ~self.columns(without).any(axis=1))
 
     def columns(self, names: list[str]) -> np.ndarray:
@@ -58,40 +47,37 @@ class Sets:
         return self.recalled[:, [self.names.index(name) for name in check_names(names, self.names)]]
 
 
-def list_once(names: str | Sequence[str]) -> list[str]:
-    """Return one name or several as a list without repeats."""
-    return [names] if isinstance(names, str) else list(dict.fromkeys(names))
-
-
 def check_names(names: list[str], representations: list[str]) -> list[str]:
     """Refuse names of representations that do not exist."""
     if unknown := [name for name in names if name not in representations]:
-        raise MissingEntry(unknown, representations, "sets")
+        raise errors.MissingEntry(unknown, representations, "sets")
     return names
 
 
 def read_sets(sets: pd.DataFrame, representations: str | Sequence[str] | None = None) -> Sets:
     """Check the table and return the chosen representations, by default all, in the order of the argument."""
     if absent := [name for name in GENES if name not in sets]:
-        raise MissingColumn(absent, sets.columns, "sets", way_out=SOURCE)
+        raise errors.MissingColumn(absent, sets.columns, "sets", way_out=SOURCE)
     all_names = [name for name in sets.columns if name not in NOT_SETS]
-    names = all_names if representations is None else check_names(list_once(representations), all_names)
+    names = (
+        all_names if representations is None else check_names(list_names(representations, "representations"), all_names)
+    )
     if not names:
-        raise Empty("representations in sets", SOURCE)
+        raise errors.Empty("representations in sets", SOURCE)
     # a column without rows has no values that could be of the wrong kind
     wrong = [name for name in names if len(sets) and not pd.api.types.is_bool_dtype(sets[name].convert_dtypes())]
     if wrong:
-        raise Refused("columns of sets are not true or false", wrong, f"choose other columns, or {SOURCE}")
+        raise errors.Refused("columns of sets are not true or false", wrong, f"choose other columns, or {SOURCE}")
     missing = sets[[*GENES, *names]].isna().any(axis=1)
     if missing.any():
-        raise MissingValues("sets", sets.index[missing].tolist(), "keep the pairs that all tables share")
+        raise errors.MissingValues("sets", sets.index[missing].tolist(), "keep the pairs that all tables share")
     one, other = (sets[name].to_numpy(dtype=object) for name in GENES)
     codes, genes = pd.factorize(np.concatenate([one, other]), sort=True)
     first, second = np.sort(codes.reshape(2, -1), axis=0)
     pairs = pd.Series(first * max(len(genes), 1) + second)
     if (repeated := pairs.duplicated().to_numpy()).any():
         named = [f"{a}–{b}" for a, b in zip(one[repeated], other[repeated], strict=True)]
-        raise Repeated("pairs in sets", named, "keep one row for each pair, or it would count more than once")
+        raise errors.Repeated("pairs in sets", named, "keep one row for each pair, or it would count more than once")
     recalled = np.column_stack([sets[name].to_numpy(dtype=bool) for name in names])
     return Sets(names, recalled, pd.Index(genes), first, second)
 
@@ -130,9 +116,9 @@ def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None =
     read = read_sets(sets, representations)
     names, n_genes = read.names, len(read.genes)
     if taken := [name for name in COUNTS if name in names]:
-        raise NameTaken(taken, "a column of the result", "rename the column of sets")
+        raise errors.NameTaken(taken, "a column of the result", "rename the column of sets")
     if len(names) > MOST:
-        raise TooMany("representations", len(names), MOST, f"they make {2 ** len(names) - 1:,} regions")
+        raise errors.TooMany("representations", len(names), MOST, f"they make {2 ** len(names) - 1:,} regions")
     # the first representation is the highest bit, so that falling numbers are the order of the columns
     bits = 1 << np.arange(len(names))[::-1]
     region_of_pair = read.recalled @ bits
@@ -177,11 +163,13 @@ def gains_losses(sets: pd.DataFrame, *, base: str, representations: str | Sequen
       representation  preserved  gains  losses  total  base_total
     0     X_semiclip          1      2       1      3           2
     """
-    read = read_sets(sets, representations if representations is None else [base, *list_once(representations)])
+    read = read_sets(
+        sets, representations if representations is None else [base, *list_names(representations, "representations")]
+    )
     in_base = read.columns([base])
     others = [name for name in read.names if name != base]
     if not others:
-        raise TooFew("representations beside the base", 0, 1)
+        raise errors.TooFew("representations beside the base", 0, 1)
     recalled = read.columns(others)
     preserved, total, base_total = (recalled & in_base).sum(axis=0), recalled.sum(axis=0), in_base.sum()
     changes = {"preserved": preserved, "gains": total - preserved, "losses": base_total - preserved}
