@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from semiclip.model._decoder import Decoder, Expression, fit_decoder, learning_rate, usable_device
 
 from semiclip._seed import seeded
-from semiclip.model._decoder import Decoder, Expression, fit_decoder, learning_rate, usable_device
 
 QUIET = {"progress_bar": False, "device": "cpu"}
 

@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from semiclip.model._decoder import fit_decoder
 
 import semiclip as scl
 from semiclip import metrics
-from semiclip.model._decoder import fit_decoder
 from semiclip.tl import preservation
 
 KEYS = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
