@@ -116,11 +116,6 @@ def test_large_perturbations_meet_sets_of_1000():
     np.testing.assert_array_equal(table["p_value"], metrics.rank_p_value(table["value"], null, drawn=True))
 
 
-def test_without_controls_all_rows_count(adata):
-    table = consistency(adata, use_rep="signal", method=None, n_permutations=9, rng=0, **KEYS | {"control": None})
-    assert {"EGFP", "LACZ"} < set(table["key"])
-
-
 def test_says_how_many_have_no_value(adata, caplog):
     with caplog.at_level(logging.INFO, logger="semiclip"):
         consistency(adata, use_rep="signal", n_permutations=9, rng=0, **KEYS)
@@ -181,22 +176,16 @@ def test_what_does_nothing_is_not_significant_too_often(method, n_controls, spre
     assert np.mean(shares) == pytest.approx(0.05, abs=0.03)  # a standard error of 0.01
 
 
-@pytest.mark.parametrize(("method", "n_controls", "d"), [("tvn", 400, 40), ("center", 200, 8)])
-def test_noise_is_as_often_significant_as_it_should_be(method, n_controls, d):
-    shares = []
+@pytest.mark.parametrize(("method", "n_controls", "d"), [("tvn", 400, 40), ("tvn", 400, 4), ("center", 200, 8)])
+def test_p_values_of_the_magnitude_of_noise_are_uniform(method, n_controls, d):
+    shares = {0.05: [], 0.5: []}
     for seed in range(12):
-        adata = make({f"G{i:02}": 6 for i in range(40)}, n_controls, {}, np.random.default_rng(seed), d=d)
+        adata = make({f"G{i:02}": 5 + i % 3 for i in range(40)}, n_controls, {}, np.random.default_rng(seed), d=d)
         table = magnitude(adata, use_rep="signal", method=method, n_permutations=100, rng=seed, **QUIET)
-        shares.append(significant(table)["value"][0])
-    assert np.mean(shares) == pytest.approx(0.05, abs=0.03)
-
-
-def test_p_values_of_the_magnitude_of_noise_are_uniform_where_controls_abound():
-    adata = make({f"G{i:03}": 5 + i % 3 for i in range(300)}, 800, {}, np.random.default_rng(0), d=4)
-    table = magnitude(adata, use_rep="signal", n_permutations=100, rng=0, **QUIET)
-    for alpha in (0.1, 0.5):
-        share = significant(table, alpha=alpha)["value"][0]
-        assert share == pytest.approx(alpha, abs=4 * np.sqrt(alpha * (1 - alpha) / 300))
+        for alpha, values in shares.items():
+            values.append(significant(table, alpha=alpha)["value"][0])
+    assert np.mean(shares[0.05]) == pytest.approx(0.05, abs=0.03)
+    assert np.mean(shares[0.5]) == pytest.approx(0.5, abs=0.1)
 
 
 def test_without_controls_of_its_batch_a_perturbation_is_never_significant():

@@ -71,17 +71,6 @@ def test_the_planted_overlap_is_more_than_chance(adata, known):
     assert (itself[["n_recalled", "null_mean"]].diff().iloc[1:] > 0).all(axis=None)
 
 
-def test_agrees_with_the_sets_at_one_pair_of_thresholds(adata, known):
-    sets = relationship_sets(adata, use_rep=["signal", "other"], relationships=known, **KEYS)
-    how = {"relationships": known, "thresholds": (0.05, 0.95), "n_permutations": 1, "rng": 0, **QUIET}
-    (row,) = null_overlap(adata, use_rep="signal", references="other", **how).to_dict("records")
-    assert row["n_recalled"] == sets["signal"].sum()
-    assert row["n_reference"] == sets["other"].sum()
-    assert row["overlap"] == (sets["signal"] & sets["other"]).sum()
-    assert row["null_low"] == row["null_mean"] == row["null_high"]
-    assert row["p_value"] in (0.5, 1.0)
-
-
 def test_p_values_of_noise_are_uniform(known, make_screen):
     values = []
     how = {"relationships": known, "method": None, "thresholds": (0.25, 0.75), "n_permutations": 19, **QUIET}

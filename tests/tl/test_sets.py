@@ -55,15 +55,6 @@ def test_the_printed_columns_cannot_all_belong_to_one_base():
     assert counts["vicreg"] == (50, 30, 31, 81)
 
 
-def test_seven_regions_sum_to_the_union(sets):
-    table = overlap(sets, representations=["a", "b", "c"])
-    order = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]]
-    assert table[["a", "b", "c"]].to_numpy(int).tolist() == order
-    assert table["n_pairs"].sum() == sets[["a", "b", "c"]].any(axis=1).sum()
-    for name in "abc":
-        assert table.loc[table[name], "n_pairs"].sum() == sets[name].sum()
-
-
 def test_five_sets_equal_a_plain_loop(sets):
     table = overlap(sets)
     assert list(table) == [*FIVE, "n_pairs", "n_genes"]
