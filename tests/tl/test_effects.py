@@ -35,10 +35,10 @@ def adata():
     return make(SIZES, 60, {"WEAK": 0.3, "GOOD": 3, "MUCH": 3}, np.random.default_rng(0))
 
 
-def correct_by_hand(adata, method, **how):
+def correct_by_hand(adata, method, **options):
     control, plate = adata.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy(), adata.obs["plate"].astype(int).to_numpy()
     x = adata.obsm["signal"]
-    return (x if method is None else correct(x, plate, control, method=method, **how)), control
+    return (x if method is None else correct(x, plate, control, method=method, **options)), control
 
 
 def half_by_hand(adata, method, seed):
@@ -171,8 +171,8 @@ def test_what_does_nothing_is_not_significant_too_often(method, n_controls, spre
     shares = []
     for seed in range(40):
         adata = mocks(np.random.default_rng(seed), n_controls, d=10, spread=spread)
-        how = {"use_rep": "signal", "method": method, "n_permutations": 99, "rng": seed, **QUIET, "control": "EGFP"}
-        shares.append(significant(magnitude(adata, **how))["value"][0])
+        options = {"use_rep": "signal", "method": method, "n_permutations": 99, "rng": seed, **QUIET, "control": "EGFP"}
+        shares.append(significant(magnitude(adata, **options))["value"][0])
     assert np.mean(shares) == pytest.approx(0.05, abs=0.03)  # a standard error of 0.01
 
 
@@ -191,8 +191,8 @@ def test_p_values_of_the_magnitude_of_noise_are_uniform(method, n_controls, d):
 def test_without_controls_of_its_batch_a_perturbation_is_never_significant():
     adata = mocks(np.random.default_rng(0), [2] + [20] * 5, d=4, spread=False)
     adata.obsm["signal"][adata.obs["gene"] == "mock 0"] += 50
-    how = {"method": "center", "n_permutations": 99, "rng": 0, **QUIET, "control": "EGFP"}
-    assert magnitude(adata, use_rep="signal", **how).set_index("key").loc["mock 0", "p_value"] == 1
+    options = {"method": "center", "n_permutations": 99, "rng": 0, **QUIET, "control": "EGFP"}
+    assert magnitude(adata, use_rep="signal", **options).set_index("key").loc["mock 0", "p_value"] == 1
 
 
 @pytest.mark.parametrize(("n", "held"), [(2, 0), (3, 1), (4, 2), (5, 2), (20, 10)])
@@ -202,17 +202,17 @@ def test_two_controls_of_each_batch_are_left_to_fit_on(n, held, refuses):
     plate = np.arange(len(genes)) % 2
     obs = pd.DataFrame({"gene": genes, "plate": plate.astype(str)}, index=[f"well{i}" for i in range(len(genes))])
     adata = anndata.AnnData(obs=obs, obsm={"signal": np.random.default_rng(0).normal(size=(len(genes), 2))})
-    how = {"use_rep": "signal", "method": "center", "min_obs": 2, "n_permutations": 1, **QUIET, "control": "EGFP"}
+    options = {"use_rep": "signal", "method": "center", "min_obs": 2, "n_permutations": 1, **QUIET, "control": "EGFP"}
     if 2 * held < 2:
         with refuses(errors.TooFew, number=0, needed=2):
-            magnitude(adata, rng=0, **how)
+            magnitude(adata, rng=0, **options)
         return
     rng, marked = np.random.default_rng(0), np.zeros(len(genes), dtype=bool)
     for code in (0, 1):
         rows = np.flatnonzero((genes == "EGFP") & (plate == code))
         marked[rng.permutation(rows)[:held]] = True
     x = correct(adata.obsm["signal"], plate, (genes == "EGFP") & ~marked, method="center")
-    value = magnitude(adata, rng=0, **how)["value"][0]
+    value = magnitude(adata, rng=0, **options)["value"][0]
     assert value == pytest.approx(energy_distance(x[genes == "FAR"], x[marked]), rel=1e-12)
 
 
@@ -242,13 +242,13 @@ def test_rows_are_exchanged_with_those_of_the_controls(adata):
 
 
 def test_many_rows_are_sampled(adata):
-    how = {"use_rep": "signal", "max_controls": 20, "n_permutations": 50, **QUIET}
-    few = magnitude(adata, method="center", rng=0, **how).set_index("key")
+    options = {"use_rep": "signal", "max_controls": 20, "n_permutations": 50, **QUIET}
+    few = magnitude(adata, method="center", rng=0, **options).set_index("key")
     assert few.loc["MUCH", "n_obs"] == 40
     assert few.loc["MUCH", "p_value"] == 1 / 51
     x, control = correct_by_hand(adata, None)
     rows = np.sort(np.random.default_rng(5).choice(np.flatnonzero(control), 20, replace=False))
-    table = magnitude(adata, method=None, rng=5, **how).set_index("key")
+    table = magnitude(adata, method=None, rng=5, **options).set_index("key")
     expected = energy_distance(x[adata.obs["gene"] == "GOOD"], x[rows])
     assert table.loc["GOOD", "value"] == pytest.approx(expected, rel=1e-12)
 
@@ -256,8 +256,14 @@ def test_many_rows_are_sampled(adata):
 def test_a_perturbation_like_the_controls_is_at_least_as_far_in_every_exchange():
     obs = pd.DataFrame({"gene": ["A"] * 6 + ["EGFP"] * 12}, index=[f"well{i}" for i in range(18)])
     adata = anndata.AnnData(obs=obs, obsm={"signal": np.ones((18, 3)) / 3})
-    how = {"perturbation_key": "gene", "control": "EGFP", "method": None, "n_permutations": 9, "progress_bar": False}
-    table = magnitude(adata, use_rep="signal", **how)
+    options = {
+        "perturbation_key": "gene",
+        "control": "EGFP",
+        "method": None,
+        "n_permutations": 9,
+        "progress_bar": False,
+    }
+    table = magnitude(adata, use_rep="signal", **options)
     assert (table["value"][0], table["p_value"][0]) == (0, 1)
 
 

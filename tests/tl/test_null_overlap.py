@@ -23,8 +23,8 @@ def recall_pairs(labels, x, known, level):
 @pytest.mark.parametrize("method", ["tvn", None])
 def test_equals_the_steps_by_hand(adata, known, method, control):
     levels, n = [(0.05, 0.95), (0.2, 0.8)], 12
-    how = {"relationships": known, "method": method, "thresholds": levels, "n_permutations": n, "rng": 3, **QUIET}
-    table = null_overlap(adata, use_rep="signal", references=["other", "noise"], **how | {"control": control})
+    options = {"relationships": known, "method": method, "thresholds": levels, "n_permutations": n, "rng": 3, **QUIET}
+    table = null_overlap(adata, use_rep="signal", references=["other", "noise"], **options | {"control": control})
     assert list(table) == COLUMNS
     assert list(table["reference"]) == ["other", "other", "noise", "noise"]
     assert set(table["representation"]) == {"signal"}
@@ -54,8 +54,8 @@ def test_equals_the_steps_by_hand(adata, known, method, control):
 
 
 def test_the_planted_overlap_is_more_than_chance(adata, known):
-    how = {"use_rep": "signal", "relationships": known, "n_permutations": 100, "rng": 0, **QUIET}
-    table = null_overlap(adata, references=["other", "signal"], **how)
+    options = {"use_rep": "signal", "relationships": known, "n_permutations": 100, "rng": 0, **QUIET}
+    table = null_overlap(adata, references=["other", "signal"], **options)
     assert list(table["threshold_low"].unique()) == [0.05, 0.1, 0.15, 0.2, 0.25]
     table = table.set_index("reference")
     narrow = table.loc["other"].iloc[:3]
@@ -73,12 +73,12 @@ def test_the_planted_overlap_is_more_than_chance(adata, known):
 
 def test_p_values_of_noise_are_uniform(known, make_screen):
     values = []
-    how = {"relationships": known, "method": None, "thresholds": (0.25, 0.75), "n_permutations": 19, **QUIET}
+    options = {"relationships": known, "method": None, "thresholds": (0.25, 0.75), "n_permutations": 19, **QUIET}
     for seed in range(30):
         adata = make_screen(seed, n_controls=5)
         rng = np.random.default_rng(100 + seed)
         adata.obsm["more noise"] = rng.normal(size=(adata.n_obs, 5))
-        table = null_overlap(adata, use_rep="noise", references="more noise", rng=rng, **how)
+        table = null_overlap(adata, use_rep="noise", references="more noise", rng=rng, **options)
         values.append(table.loc[0, "p_value"])
     assert kstest(values, "uniform").pvalue > 0.001
     assert np.mean(np.array(values) <= 0.05) < 0.2
@@ -89,10 +89,10 @@ def test_references_may_lie_in_another_object_with_other_rows_and_genes(adata, k
     images = images[images.obs["gene"] != "GENE03"].copy()
     images.obsm["X_image"] = images.obsm["other"]
     levels = {"relationships": known, "thresholds": (0.1, 0.9)}
-    how = {"use_rep": "signal", "n_permutations": 5, "rng": 0, **levels, **QUIET}
-    table = null_overlap(adata, references={"X_image": images, "other": adata}, **how)
+    options = {"use_rep": "signal", "n_permutations": 5, "rng": 0, **levels, **QUIET}
+    table = null_overlap(adata, references={"X_image": images, "other": adata}, **options)
     assert list(table["reference"]) == ["X_image", "other"]
-    same = null_overlap(adata, references=["noise", "other"], **how)
+    same = null_overlap(adata, references=["noise", "other"], **options)
     pd.testing.assert_frame_equal(table.tail(1), same.tail(1))
 
     sets = relationship_sets(adata, use_rep="signal", **levels, **KEYS)
@@ -105,20 +105,20 @@ def test_references_may_lie_in_another_object_with_other_rows_and_genes(adata, k
 
 
 def test_neither_seed_nor_order_of_rows_matter_to_what_is_recalled(adata, known):
-    how = {"use_rep": "signal", "references": "other", "relationships": known, "n_permutations": 30, **QUIET}
-    one, another = null_overlap(adata, rng=5, **how), null_overlap(adata, rng=6, **how)
+    options = {"use_rep": "signal", "references": "other", "relationships": known, "n_permutations": 30, **QUIET}
+    one, another = null_overlap(adata, rng=5, **options), null_overlap(adata, rng=6, **options)
     assert not one["null_mean"].equals(another["null_mean"])
     shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)]
-    for table in (another, null_overlap(shuffled, **how)):
+    for table in (another, null_overlap(shuffled, **options)):
         pd.testing.assert_frame_equal(one.iloc[:, :8], table.iloc[:, :8])
-    pd.testing.assert_frame_equal(one, null_overlap(adata, rng=np.random.default_rng(5), **how))
+    pd.testing.assert_frame_equal(one, null_overlap(adata, rng=np.random.default_rng(5), **options))
 
 
 def test_progress_has_a_switch(adata, known, capsys):
-    how = {"use_rep": "signal", "references": "other", "relationships": known, "n_permutations": 2, **KEYS}
-    null_overlap(adata, progress_bar=False, **how)
+    options = {"use_rep": "signal", "references": "other", "relationships": known, "n_permutations": 2, **KEYS}
+    null_overlap(adata, progress_bar=False, **options)
     assert not capsys.readouterr().err
-    null_overlap(adata, **how)
+    null_overlap(adata, **options)
     assert "permutations: 100%" in capsys.readouterr().err
 
 

@@ -76,9 +76,9 @@ def test_the_table(adata):
 
 
 def test_what_knows_expression_preserves_it_better_than_baselines(adata):
-    how = QUIET | {"max_epochs": 60, "batch_size": 32, "lr": 5e-3}
+    options = QUIET | {"max_epochs": 60, "batch_size": 32, "lr": 5e-3}
     adata.obsm["flat"] = np.full((adata.n_obs, 5), 0.3, dtype=np.float32)
-    table = preservation(adata, use_rep=["latent", "noise", "flat"], rng=0, **KEYS, **how)
+    table = preservation(adata, use_rep=["latent", "noise", "flat"], rng=0, **KEYS, **options)
     assert set(table.loc[table["representation"].isin(["constant", "flat"]), "n_constant_genes"]) == {40}
     for key in (SEEN, UNSEEN):
         assert value(table, "flat", key) == pytest.approx(25, abs=1e-4)
@@ -106,15 +106,15 @@ def test_the_seed_decides_and_representations_meet_the_same(adata):
 
 
 def test_sparse_whole_and_normalised_expression_give_the_same(adata):
-    how = {"use_rep": "latent", "rng": 0, "baselines": ["constant"], **KEYS, **QUIET}
-    expected = preservation(adata, **how)
+    options = {"use_rep": "latent", "rng": 0, "baselines": ["constant"], **KEYS, **QUIET}
+    expected = preservation(adata, **options)
     for form in (sparse.csr_matrix, sparse.csc_matrix, lambda x: x.astype(int)):
         adata.layers["counts"] = form(adata.X)
-        pd.testing.assert_frame_equal(preservation(adata, layer="counts", **how), expected, rtol=1e-4)
+        pd.testing.assert_frame_equal(preservation(adata, layer="counts", **options), expected, rtol=1e-4)
     adata.X = np.log1p(1e4 * adata.X / adata.X.sum(axis=1, keepdims=True))
-    pd.testing.assert_frame_equal(preservation(adata, normalize=False, **how), expected, rtol=1e-4)
+    pd.testing.assert_frame_equal(preservation(adata, normalize=False, **options), expected, rtol=1e-4)
     adata.X = adata.X - adata.X.mean(axis=0)
-    assert value(preservation(adata, normalize=False, **how), "constant") == pytest.approx(25, abs=1e-12)
+    assert value(preservation(adata, normalize=False, **options), "constant") == pytest.approx(25, abs=1e-12)
 
 
 def test_the_principal_components_are_as_many_as_can_be_and_a_sample_may_be_empty(adata):
@@ -146,8 +146,8 @@ def test_the_released_evaluation_is_available(adata):
     obs = pd.DataFrame({"perturbation": np.where(rng.random(6000) < 0.1, "control", gene), "batch": batch})
     x, obsm = rng.poisson(20, size=(6000, 15)).astype(np.float32), {"latent": rng.normal(size=(6000, 2))}
     many = anndata.AnnData(X=x, obs=obs.set_index(obs.index.astype(str)), obsm=obsm)
-    how = {"use_rep": "latent", "rng": 0, "baselines": ["constant"], **KEYS, **QUIET, "max_epochs": 1}
-    full, legacy = (preservation(many, legacy_subsample=flag, **how) for flag in (False, True))
+    options = {"use_rep": "latent", "rng": 0, "baselines": ["constant"], **KEYS, **QUIET, "max_epochs": 1}
+    full, legacy = (preservation(many, legacy_subsample=flag, **options) for flag in (False, True))
     assert value(full, "constant") == pytest.approx(25, abs=1e-12)
     assert value(legacy, "constant", SEEN) > 40
     assert set(legacy.loc[legacy["key"] == SEEN, "n_obs"]) == {512}

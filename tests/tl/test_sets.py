@@ -60,6 +60,7 @@ def test_five_sets_equal_a_plain_loop(sets):
     assert list(table) == [*FIVE, "n_pairs", "n_genes"]
     assert list(table.index) == list(range(31))
     assert (table["n_pairs"] == 0).any()
+    assert table["n_pairs"].sum() == sets[FIVE].any(axis=1).sum()
     assert all(table[name].dtype == bool for name in FIVE)
     expected = sorted(product([False, True], repeat=5), key=lambda row: (sum(row), [not inside for inside in row]))[1:]
     assert list(table[FIVE].apply(tuple, axis=1)) == expected

@@ -84,8 +84,8 @@ def enrich(
     >>> import semiclip as scl
     >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B", "D", "E"], "gene_b": ["B", "C", "C", "E", "F"]})
     >>> sets = sets.assign(X_pca=[False, False, False, True, True], X_semiclip=[True, True, True, False, True])
-    >>> known = {"complex": ["A", "B", "C"], "pathway": ["C", "D", "E", "F"]}
-    >>> table = scl.tl.enrich(sets, inside="X_semiclip", outside="X_pca", gene_sets=known)
+    >>> gene_sets = {"complex": ["A", "B", "C"], "pathway": ["C", "D", "E", "F"]}
+    >>> table = scl.tl.enrich(sets, inside="X_semiclip", outside="X_pca", gene_sets=gene_sets)
     >>> table[["gene_set", "n_overlap", "n_region", "n_set", "n_background", "p_value", "genes"]]
       gene_set  n_overlap  n_region  n_set  n_background  p_value  genes
     0  complex          3         3      3             6     0.05  A;B;C

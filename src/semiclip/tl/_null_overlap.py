@@ -97,11 +97,11 @@ def null_overlap(
     --------
     >>> import semiclip as scl
     >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
-    >>> adata, known = study.knockouts["image"], study.relationships
+    >>> adata = study.knockouts["image"]
     >>> adata.obsm["X_half"] = adata.obsm["X_image"][:, ::2]
-    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": known}
-    >>> how = {"references": "X_image", "n_permutations": 100, "rng": 0, "progress_bar": False}
-    >>> table = scl.tl.null_overlap(adata, use_rep="X_half", **columns, **how)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
+    >>> options = {"references": "X_image", "n_permutations": 100, "rng": 0, "progress_bar": False}
+    >>> table = scl.tl.null_overlap(adata, use_rep="X_half", **columns, **options)
     >>> table[["reference", "threshold_low", "overlap", "null_median", "p_value"]].round(2).head(2)
       reference  threshold_low  overlap  null_median  p_value
     0   X_image           0.05        8          1.0     0.01

@@ -105,8 +105,8 @@ def preservation(
     >>> adata = scl.datasets.simulate(n_compounds=12, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["rna"]
     >>> encoder = scl.pp.encode(adata, encoder="pca", n_components=8)
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-    >>> how = {"max_epochs": 2, "baselines": ["constant"], "rng": 0, "progress_bar": False}
-    >>> table = scl.tl.preservation(adata, use_rep="X_pca", **columns, **how)
+    >>> options = {"max_epochs": 2, "baselines": ["constant"], "rng": 0, "progress_bar": False}
+    >>> table = scl.tl.preservation(adata, use_rep="X_pca", **columns, **options)
     >>> table.loc[table["metric"] == "preservation", ["representation", "key"]]
        representation                   key
     3           X_pca    seen perturbations

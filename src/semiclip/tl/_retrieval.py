@@ -219,8 +219,8 @@ def cross_modal_retrieval(
     >>> import semiclip as scl
     >>> mdata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).knockouts
     >>> columns = {"pair_on": "perturbation", "perturbation_key": "perturbation", "control": "control"}
-    >>> how = {"modalities": {"student": "image"}, "teacher_correction": None}
-    >>> table = scl.tl.cross_modal_retrieval(mdata, student_rep="X_image", teacher_rep="X_image", **columns, **how)
+    >>> options = {"modalities": {"student": "image"}, "teacher_correction": None}
+    >>> table = scl.tl.cross_modal_retrieval(mdata, student_rep="X_image", teacher_rep="X_image", **columns, **options)
     >>> table.drop(columns="metric").round(2)
       representation                   key  value  n_obs  chance
     0        X_image  mean_rank_percentile    0.0     12    0.50
