@@ -73,7 +73,25 @@ control
     "representations": """\
 use_rep
     Key or keys of ``obsm``, or ``"X"``.""",
+    "relationships": """\
+relationships
+    Annotated pairs of genes, labelled as the perturbations are: columns ``gene_a``, ``gene_b`` and, optionally,
+    ``database``. By default the five databases of :func:`semiclip.datasets.relationships`.""",
+    "corrected_errors": """\
+Raises
+------
+KeyError
+    If a column or representation does not exist.
+TypeError, ValueError
+    If a control label matches no row, a batch has fewer than two controls, values are missing or not finite, or an
+    argument means nothing.""",
+    "paper": """\
+References
+----------
+Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.""",
 }
+ADATA = "adata\n    Observations of perturbations, and representations of them."
+PARAMETERS["samples"] = "\n".join([ADATA, PARAMETERS["representations"], PARAMETERS["columns"]])
 
 
 def document(function: F) -> F:

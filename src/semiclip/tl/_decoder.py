@@ -12,21 +12,18 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from tqdm.auto import tqdm
 
+from semiclip._arguments import check_number, check_whole
 from semiclip._device import usable_device
+from semiclip._numerics import row_blocks
 from semiclip._seed import seeded
+from semiclip.errors import Diverged
 from semiclip.model._module import make_adapter
 
 WEIGHT_DECAY, WARMUP_EPOCHS, WARMUP_FROM = 1e-6, 10, 0.3
 
 
 class Decoder(nn.Module):
-    """A perceptron with three hidden layers whose widths go from that of the embedding to the number of genes.
-
-    Parameters
-    ----------
-    n_input, n_genes
-        Widths of the embedding and of expression.
-    """
+    """A perceptron with three hidden layers whose widths go from the embedding's width to the number of genes."""
 
     def __init__(self, n_input: int, n_genes: int) -> None:
         super().__init__()
@@ -42,23 +39,15 @@ class Decoder(nn.Module):
     def predict(self, embedding: np.ndarray, *, block: int = 4096) -> np.ndarray:
         """Predict expression on the decoder's device; float32 of shape (n, n_genes)."""
         device = next(self.parameters()).device
-        out = np.empty((len(embedding), self.widths[-1]), dtype=np.float32)
-        for start in range(0, len(out), block):
-            rows = np.require(embedding[start : start + block], np.float32, ["C", "W"])
-            out[start : start + block] = self(torch.as_tensor(rows, device=device)).cpu().numpy()
-        return out
+        expression = np.empty((len(embedding), self.widths[-1]), dtype=np.float32)
+        for rows in row_blocks(len(embedding), block):
+            x = np.require(embedding[rows], np.float32, ["C", "W"])
+            expression[rows] = self(torch.as_tensor(x, device=device)).cpu().numpy()
+        return expression
 
 
 class Expression:
-    """Rows of expression on a device; sparse ones stay compressed until a mini-batch asks for them.
-
-    Parameters
-    ----------
-    values
-        Expression, dense or sparse, shape (n, n_genes).
-    device
-        Where it lives.
-    """
+    """Rows of expression on a device; sparse ones stay compressed until a mini-batch asks for them."""
 
     def __init__(self, values: Any, device: torch.device) -> None:
         self.n_genes = values.shape[1]
@@ -78,9 +67,9 @@ class Expression:
         row = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), count)
         shift = start - (torch.cumsum(count, 0) - count)
         entry = torch.arange(len(row), device=rows.device) + shift[row]
-        out = torch.zeros(len(rows), self.n_genes, device=rows.device)
-        out[row, self.column[entry].long()] = self.values[entry]
-        return out
+        dense = torch.zeros(len(rows), self.n_genes, device=rows.device)
+        dense[row, self.column[entry].long()] = self.values[entry]
+        return dense
 
 
 def fit_decoder(
@@ -95,43 +84,25 @@ def fit_decoder(
     progress_bar: bool = True,
     name: str = "decoder",
 ) -> Decoder:
-    """Train a decoder by mean squared error with AdamW; both matrices live on the device.
+    """Return a decoder trained by mean squared error with AdamW; both matrices live on the device.
 
-    Parameters
-    ----------
-    embedding
-        Inputs, shape (n, d).
-    targets
-        Expression, dense or sparse, shape (n, n_genes).
-    max_epochs, batch_size
-        Length of the training, and rows per step.
-    lr
-        Highest rate of the schedule, see :func:`learning_rate`.
-    device
-        A device of torch; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
-    rng
-        Seed of weights and order of rows. Torch's own state is left as it was.
-    progress_bar, name
-        Whether to show a bar, and what it is called.
+    ``targets`` is dense or sparse expression, shape (n, n_genes), and ``lr`` the highest rate of the schedule, see
+    :func:`learning_rate`. Torch's own random state is left as it was.
     """
-    for parameter, value in (("max_epochs", max_epochs), ("batch_size", batch_size)):
-        if value < 1:
-            msg = f"{parameter}={value} must be at least 1"
-            raise ValueError(msg)
-    if not lr > 0:
-        msg = f"lr={lr} must be positive"
-        raise ValueError(msg)
-    where, n = usable_device(device), len(embedding)
-    x = torch.as_tensor(np.require(embedding, np.float32, ["C", "W"]), device=where)
-    y = Expression(targets, where)
+    check_whole("max_epochs", max_epochs)
+    check_whole("batch_size", batch_size)
+    check_number("lr", lr, above=0)
+    target_device, n = usable_device(device), len(embedding)
+    x = torch.as_tensor(np.require(embedding, np.float32, ["C", "W"]), device=target_device)
+    y = Expression(targets, target_device)
     steps = -(-n // batch_size)
     with seeded(int(np.random.default_rng(rng).integers(2**63))):
-        decoder = Decoder(x.shape[1], y.n_genes).to(where)
+        decoder = Decoder(x.shape[1], y.n_genes).to(target_device)
         optimizer = torch.optim.AdamW(decoder.parameters(), lr, weight_decay=WEIGHT_DECAY)
         with tqdm(total=max_epochs * steps, desc=name, unit="step", disable=not progress_bar) as bar:
             for epoch in range(max_epochs):
-                total = torch.zeros((), device=where)
-                for i, rows in enumerate(torch.randperm(n).to(where).split(batch_size)):
+                total = torch.zeros((), device=target_device)
+                for i, rows in enumerate(torch.randperm(n).to(target_device).split(batch_size)):
                     for group in optimizer.param_groups:
                         group["lr"] = lr * learning_rate(epoch * steps + i, steps, max_epochs)
                     loss = mse_loss(decoder(x[rows]), y[rows])
@@ -142,8 +113,7 @@ def fit_decoder(
                     bar.update()
                 mean = float(total) / n
                 if not np.isfinite(mean):
-                    msg = f"the {name} diverged in epoch {epoch}: scale the representation to values of order 1 first"
-                    raise ValueError(msg)
+                    raise Diverged(f"the {name}", epoch, "scale the representation to values of order 1 first")
                 bar.set_postfix(loss=f"{mean:.4g}")
     return decoder
 
