@@ -49,6 +49,18 @@ method, profile, ridge, fallback
     "representations": """\
 use_rep
     Key or keys of ``obsm``, or ``"X"``.""",
+    "drawing": """\
+ax
+    Where to draw; by default a new figure.
+palette
+    Colours of what is compared, in the order drawn or by name.""",
+    "drawing_errors": """\
+TypeError
+    If ``table`` is not a DataFrame, or a column of figures does not hold numbers.
+KeyError
+    If the table lacks a column, or a mapping as ``palette`` lacks a name.
+ValueError
+    If the table is empty, has gaps or repeats a row, or there are too few colours.""",
 }
 
 

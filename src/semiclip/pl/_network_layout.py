@@ -1,4 +1,4 @@
-"""Places the nodes of a graph and their labels on a page."""
+"""Places the components of a graph on a page, each in a rectangle of its own, and names beside their nodes."""
 
 from __future__ import annotations
 
@@ -7,67 +7,77 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import networkx as nx
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
 FEW = 4
-# where a label may stand beside its node, in half widths and half heights; the first that is free is taken
+MARGIN = np.array([0.28, 0.16])  # inches beside a component, for names
+# where a name may stand beside its node, in half widths and half heights; the first that is free is taken
 SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
 
-def spread(graph: nx.Graph, rng: int | np.random.Generator | None, aspect: float) -> dict[str, np.ndarray]:
-    """Place the components of a graph on a page of this width over height: the largest in a corner, rows around it."""
+def place_nodes(graph: nx.Graph, page: Bbox, rng: int | np.random.Generator | None) -> dict[str, np.ndarray]:
+    """Return the places of the nodes on a page in inches."""
     import networkx as nx
 
     generator = np.random.default_rng(rng)
-    parts = sorted(nx.connected_components(graph), key=lambda nodes: (-len(nodes), min(nodes)))
-    sides = np.array([len(nodes) ** 0.55 + 0.6 for nodes in parts])
+    components = sorted(map(sorted, nx.connected_components(graph)), key=lambda names: (-len(names), names))
     places: dict[str, np.ndarray] = {}
-    for nodes, side, corner in zip(parts, sides, _pack(sides, aspect), strict=True):
-        part = graph.subgraph(sorted(nodes))
-        start = dict(zip(part, generator.uniform(-1, 1, (len(part), 2)), strict=True))
-        at = nx.kamada_kawai_layout(part, pos=start)
-        points = np.array([at[node] for node in part])
-        points = points - points.min(axis=0)
-        extent = points.max(axis=0) if len(part) > FEW else points.max()  # a large part fills its square
-        points = points / np.maximum(extent, 1e-9) * (side - 0.9)
-        places |= dict(zip(part, corner + points + [0.45, -0.45 - points[:, 1].max()], strict=True))
+    for names, box in zip(components, _divide(page, [len(names) for names in components]), strict=True):
+        part = nx.Graph()  # a subgraph has its nodes in another order in each process
+        part.add_nodes_from(names)
+        part.add_edges_from(graph.edges(names))
+        start = dict(zip(names, generator.uniform(-1, 1, (len(names), 2)), strict=True))
+        layout = nx.kamada_kawai_layout(part, pos=start)
+        points = _turn(np.array([layout[name] for name in names]), box)
+        room = np.maximum(np.array(box.size) - 2 * MARGIN, 0.3 * np.array(box.size))
+        scale = room / np.maximum(np.ptp(points, axis=0), 1e-9)
+        # a large component fills its rectangle, while a small one keeps its shape
+        points *= scale if len(names) > FEW else min(scale.min(), 0.5)
+        places |= dict(zip(names, points + (box.min + box.max) / 2, strict=True))
     return places
 
 
-def _pack(sides: np.ndarray, aspect: float) -> np.ndarray:
-    """Return the upper left corners of squares, given from large to small, without overlaps."""
-    width = max(sides[0], np.sqrt((sides**2).sum() * aspect))
-    corners = np.zeros((len(sides), 2))
-    left, low, row = sides[0], 0.0, 0.0
-    for i, side in enumerate(sides[1:], start=1):
-        if left + side > 1.02 * width:
-            # rows beside the largest square, if they hold anything, then below it
-            low = low - row if row and low - row > -sides[0] else min(low - row, -sides[0])
-            left, row = (sides[0] if low > -sides[0] and sides[0] + side <= 1.02 * width else 0.0), 0.0
-        corners[i] = left, low
-        left, row = left + side, max(row, side)
-    return corners
+def _turn(points: np.ndarray, box: Bbox) -> np.ndarray:
+    """Turn points so that they extend as their rectangle does, and centre them."""
+    points = points - points.mean(axis=0)
+    points = points @ np.linalg.svd(points, full_matrices=False)[2].T[:, :: 1 if box.width > box.height else -1]
+    return points - (points.min(axis=0) + points.max(axis=0)) / 2
 
 
-def place_labels(
-    points: np.ndarray, sizes: np.ndarray, order: Sequence[int], *, gap: float, page: tuple[float, float]
-) -> dict[int, np.ndarray]:
-    """Return centres for the labels that fit beside their points without meeting another label or the edge of the page.
+def _divide(box: Bbox, weights: Sequence[float]) -> list[Bbox]:
+    """Halve a rectangle across its longer side until each weight has a share of the area (a treemap)."""
+    if len(weights) == 1:
+        return [box]
+    shares = np.cumsum(weights[:-1]) / sum(weights)
+    cut = int(abs(shares - 0.5).argmin())
+    wide = box.width > box.height
+    parts = box.splitx(shares[cut]) if wide else box.splity(1 - shares[cut])[::-1]  # from the upper left
+    return _divide(parts[0], weights[: cut + 1]) + _divide(parts[1], weights[cut + 1 :])
 
-    ``points``, ``sizes`` (width and height of each label) and ``gap`` (radius of a point) are in inches.
+
+def place_names(texts: Iterable[Text], points: np.ndarray, gap: float, page: Bbox) -> list[Text]:
+    """Move names beside their nodes, clear of each other, of nodes and of the edge; return those without room.
+
+    The names stand on their nodes at ``points``, whose radius is the ``gap``, all in inches.
     """
-    placed: list[int] = []
-    centres = np.empty_like(points)
-    for i in order:
-        for side in np.array(SIDES, dtype=float):
-            centre = points[i] + side * (sizes[i] / 2 + gap)
-            inside = (centre - sizes[i] / 2 >= 0).all() and (centre + sizes[i] / 2 <= page).all()
-            others = abs(centres[placed] - centre) < (sizes[placed] + sizes[i]) / 2
-            dots = abs(np.delete(points, i, axis=0) - centre) < sizes[i] / 2 + 0.4 * gap
-            if inside and not others.all(axis=1).any() and not dots.all(axis=1).any():
-                centres[i] = centre
-                placed.append(i)
+    from matplotlib.transforms import Bbox
+
+    taken: list[Bbox] = []
+    homeless = []
+    for text in texts:
+        size = np.array(text.get_window_extent().size) / text.figure.dpi
+        for side in np.array(SIDES):
+            centre = text.get_position() + side * (size / 2 + gap)
+            box = Bbox([centre - size / 2, centre + size / 2])
+            inside = (box.min >= page.min).all() and (box.max <= page.max).all()
+            if inside and not box.count_overlaps(taken) and not box.padded(0.4 * gap).count_contains(points):
+                taken.append(box)
+                text.set(position=centre, in_layout=False)
                 break
-    return {i: centres[i] for i in placed}
+        else:
+            homeless.append(text)
+    return homeless

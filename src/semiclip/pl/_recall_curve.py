@@ -2,13 +2,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from semiclip._checks import some
-from semiclip.pl._style import CHANCE, bare, colours, legend_on_top, new_axes, percent
-from semiclip.pl._tables import THRESHOLDS, by_share, filled, finite
+from semiclip._docs import document
+from semiclip.errors import Empty, TooFew
+from semiclip.pl._style import (
+    BAND,
+    CHANCE,
+    Palette,
+    add_legend,
+    limit_ticks,
+    pick_colours,
+    strip_spines,
+    take_axes,
+    write_percent,
+)
+from semiclip.pl._tables import THRESHOLDS, check_numbers, check_table, select_rows, sort_by_share
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import pandas as pd
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
@@ -17,17 +26,12 @@ COLUMNS = ("representation", "key", "value", "ci_low", "ci_high", "n_pairs", *TH
 POINTS: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linewidth": 1.4}
 
 
-def recall_curve(
-    table: pd.DataFrame,
-    *,
-    key: str = "mean",
-    ax: Axes | None = None,
-    palette: Sequence[str] | Mapping[str, str] | None = None,
-) -> Axes:
+@document
+def recall_curve(table: pd.DataFrame, *, key: str = "mean", ax: Axes | None = None, palette: Palette = None) -> Axes:
     """Draw relationship recall over the thresholds, one line per representation with its 95 % interval.
 
-    Horizontal is the share of all pairs that the thresholds leave in the two tails, which is also what a map that
-    knows nothing recalls: the dashed diagonal.
+    Horizontal is the share of all pairs that the thresholds leave in the two tails. A map that knows nothing recalls
+    the same share, which is the dashed diagonal.
 
     Parameters
     ----------
@@ -35,10 +39,7 @@ def recall_curve(
         What :func:`semiclip.tl.recall` returns for a list of thresholds.
     key
         Database to draw, or ``"mean"`` or ``"union"``.
-    ax
-        Where to draw; by default a new figure.
-    palette
-        Colours of the representations, in their order in the table or by name.
+    {drawing}
 
     Returns
     -------
@@ -46,13 +47,7 @@ def recall_curve(
 
     Raises
     ------
-    TypeError
-        If ``table`` is not a DataFrame, or a column does not hold numbers.
-    KeyError
-        If a column is missing, ``key`` is not in the table, or ``palette`` lacks a representation.
-    ValueError
-        If the table is empty or has gaps, no annotated pair or fewer than two thresholds, a representation has several
-        values for one share of the tails, or there are too few colours.
+    {drawing_errors}
 
     Examples
     --------
@@ -65,38 +60,33 @@ def recall_curve(
     >>> ax.lines[0].get_xdata().round(2)
     array([0.1, 0.2])
     """
-    table = filled(table, COLUMNS, "scl.tl.recall")
-    if key not in set(table["key"]):
-        msg = f"key={key!r} is not in the table, which has {some(table['key'].unique())}"
-        raise KeyError(msg)
-    table = table[(table["key"] == key) & (table["n_pairs"] > 0)]
+    check_table(table, COLUMNS, "scl.tl.recall")
+    table = select_rows(table, "key", key)
+    table = table[table["n_pairs"] > 0]
     if table.empty:
-        msg = f"no annotated pair of {key} is in the map, so there is nothing to draw"
-        raise ValueError(msg)
-    finite(table, ["value", "ci_low", "ci_high"])
+        raise Empty(f"annotated pairs of {key} in the map to draw")
+    check_numbers(table, ["value", "ci_low", "ci_high"])
     names = list(table["representation"].unique())
-    table = by_share(table, "representation")
+    table = sort_by_share(table, "representation")
     if (widest := table["share"].max()) == table["share"].min():
-        msg = "a curve needs two thresholds or more; pass a list of them to scl.tl.recall, or draw scl.pl.recall"
-        raise ValueError(msg)
-    palette = colours(names, palette)
+        raise TooFew("thresholds", 1, 2, "pass a list of them to scl.tl.recall, or draw scl.pl.recall")
+    palette = pick_colours(names, palette)
 
-    ax = new_axes(size=(4.8, 4.0))[0] if ax is None else ax
+    ax = take_axes(ax, size=(4.8, 4.0))[0]
     handles: list[Artist] = []
     for name in names:
         rows = table[table["representation"] == name]
-        ax.fill_between(rows["share"], rows["ci_low"], rows["ci_high"], color=palette[name], alpha=0.18, linewidth=0)
+        ax.fill_between(rows["share"], rows["ci_low"], rows["ci_high"], color=palette[name], **BAND)
         handles += ax.plot(rows["share"], rows["value"], label=name, color=palette[name], **POINTS)
     handles += ax.plot([0, widest], [0, widest], label="chance", **CHANCE)
     ax.set_xlim(0, widest * 1.03)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("Share of all pairs in the tails")
     ax.set_ylabel(f"Known relationships recalled\n({key})")
-    percent(ax.xaxis)
-    percent(ax.yaxis)
-    bare(ax)
+    write_percent(ax.xaxis)
+    write_percent(ax.yaxis)
+    strip_spines(ax)
     top = ax.get_ylim()[1]
-    legend_on_top(ax, handles)
-    ticks = ax.get_yticks()
-    ax.set_yticks(ticks[(ticks >= 0) & (ticks <= min(top, 1))])
+    add_legend(ax, handles)
+    limit_ticks(ax, 0, min(top, 1))
     return ax

@@ -5,20 +5,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semiclip._checks import some
+from semiclip._docs import document
 from semiclip._seed_table import checked, grid
-from semiclip.pl._style import CHANCE, MEAN, OKABE_ITO, bare, inches, name_groups, title
+from semiclip.errors import UnknownChoice
+from semiclip.pl._style import (
+    CHANCE,
+    MEAN,
+    OKABE_ITO,
+    measure_inches,
+    name_groups,
+    strip_spines,
+    take_axes,
+    write_title,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.transforms import Transform
 
 WIDE = 10  # settings of a wider range than this are spaced by their logarithms
+PRINT: dict[str, Any] = {"va": "bottom", "color": "0.35", "fontsize": "small"}
 
 
+@document
 def sweep(
     table: pd.DataFrame,
     *,
@@ -44,12 +55,12 @@ def sweep(
         Column of the names of the parameters; the panels follow their order in the table.
     setting
         Column of the settings. Numbers are sorted, and spaced by their logarithms if they are positive and the largest
-        is more than ten times the smallest; names keep their order.
+        is more than ten times the smallest. Names keep their order.
     seed
-        Column of the seeds. Every setting of a parameter needs the same ones.
+        Column of the seeds. Every setting of a parameter needs the same seeds.
     default
-        The setting in use by the name of the parameter, marked by a dotted line. Those of other parameters than the
-        table has are left out.
+        The setting in use by the name of the parameter, marked by a dotted line. Parameters that the table lacks are
+        left out.
     chance
         The value that knows nothing reaches, drawn as a dashed line.
     ax
@@ -61,13 +72,9 @@ def sweep(
 
     Raises
     ------
-    TypeError
-        If ``table`` is not a DataFrame, or ``value`` does not hold numbers.
-    KeyError
-        If a column is missing.
-    ValueError
-        If the table is empty or has gaps, a setting lacks a seed that others have or has it twice, a default is none of
-        the settings that are names, or ``ax`` does not hold one axes per parameter.
+    {drawing_errors}
+        Also if a setting lacks a seed of the others, a default is none of the settings that are names, or ``ax`` does
+        not hold one axes per parameter.
 
     Examples
     --------
@@ -85,15 +92,13 @@ def sweep(
     for name, (_, (settings, _)) in panels.items():
         chosen = default.get(name, settings[0])
         if chosen not in settings and not _are_numbers([*settings, chosen]):
-            msg = f"default[{name!r}]={chosen!r} is none of its settings, {some(settings)}; run it, or leave it out"
-            raise ValueError(msg)
-    axes = _new_axes(len(panels)) if ax is None else list(np.asarray(ax, dtype=object).ravel())
-    if len(axes) != len(panels):
-        msg = f"ax holds {len(axes)} axes; {len(panels)} are needed, one for each of {some(panels)}"
-        raise ValueError(msg)
+            raise UnknownChoice(f"default[{name!r}]", chosen, settings, "run it, or leave it out")
+    columns = min(len(panels), 2)
+    size = (2.4 * columns, 2 * -(-len(panels) // columns))
+    axes = take_axes(ax, len(panels), size=size, columns=columns, panels=list(panels))
 
     for panel, (name, (values, (settings, seeds))) in zip(axes, panels.items(), strict=True):
-        at = _places(panel, settings, default.get(name))
+        at = _place_settings(panel, settings, default.get(name))
         spread = values.std(axis=1, ddof=1) if len(seeds) > 1 else np.zeros(len(values))
         order = np.argsort(at)
         look = MEAN if _are_numbers(settings) else {**MEAN, "linestyle": "none"}  # nothing lies between names
@@ -102,33 +107,22 @@ def sweep(
             panel.axhline(chance, **CHANCE)
         if name in default:
             place = default[name] if _are_numbers(settings) else settings.index(default[name])
-            _mark(panel, place, f"default {_written(default[name])}")
+            _mark_default(panel, place, f"default {_write_setting(default[name])}")
         panel.set_xlabel(name.replace("_", " "))
-        panel.set_ylabel(title(value))
-        bare(panel)
+        panel.set_ylabel(write_title(value))
+        strip_spines(panel)
     limits = np.array([panel.get_ylim() for panel in axes])
     for panel in axes:
         panel.set_ylim(limits[:, 0].min(), limits[:, 1].max())
     if chance is not None:
-        _note(axes[0], (1, chance), "chance", "right", axes[0].get_yaxis_transform())
-    return np.array(axes, dtype=object)
+        axes[0].text(1, chance, "chance", ha="right", transform=axes[0].get_yaxis_transform(), **PRINT)
+    return axes
 
 
-def _new_axes(n: int) -> list[Axes]:
-    from matplotlib import pyplot as plt
-
-    columns = min(n, 2)
-    rows = -(-n // columns)
-    _, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 2 * rows), layout="constrained", squeeze=False)
-    for empty in axes.flat[n:]:
-        empty.remove()
-    return list(axes.flat[:n])
-
-
-def _places(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarray:
+def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarray:
     """Choose a scale of x that has the default too, label settings where there is room, and return their places."""
     if not _are_numbers(settings):
-        name_groups(ax, [_written(one) for one in settings])
+        name_groups(ax, [_write_setting(setting) for setting in settings])
         ax.set_xlim(-0.5, len(settings) - 0.5)
         return np.arange(len(settings))
     at = np.array(settings, dtype=float)
@@ -140,10 +134,10 @@ def _places(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarray:
     low, high = spaced.min() - margin, spaced.max() + margin
     # said here, since error bars of older matplotlib stretch a logarithmic scale to 1
     ax.set_xlim((np.exp(low), np.exp(high)) if log else (low, high))
-    width = inches(ax)[0] / (high - low)  # inches per unit
+    width = measure_inches(ax)[0] / (high - low)  # inches per unit
     labels, end = [""] * len(at), -np.inf
     for i in np.argsort(at):
-        text = _written(settings[i])
+        text = _write_setting(settings[i])
         half = 0.035 * len(text)  # inches of small print
         if (middle := spaced[i] * width) - half > end + 0.05:
             labels[i], end = text, middle + half
@@ -152,23 +146,19 @@ def _places(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarray:
     return at
 
 
-def _mark(ax: Axes, place: float, text: str) -> None:
+def _mark_default(ax: Axes, place: float, text: str) -> None:
     """Draw a dotted line through the setting in use, and name it above the panel."""
     ax.axvline(place, color="0.35", linestyle=":", linewidth=1.2, zorder=0)
     left, right = ax.get_xlim()
     scale = ax.xaxis.get_transform().transform
     share = (scale(place) - scale(left)) / (scale(right) - scale(left))
     side = "left" if share < 0.3 else "right" if share > 0.7 else "center"
-    _note(ax, (place, 1.01), text, side, ax.get_xaxis_transform())
-
-
-def _note(ax: Axes, at: tuple[float, float], text: str, side: Any, transform: Transform) -> None:
-    ax.text(*at, text, ha=side, va="bottom", color="0.35", fontsize="small", transform=transform)
+    ax.text(place, 1.01, text, ha=side, transform=ax.get_xaxis_transform(), **PRINT)
 
 
 def _are_numbers(settings: Sequence[Any]) -> bool:
-    return all(isinstance(one, Real) and not isinstance(one, bool) for one in settings)
+    return all(isinstance(setting, Real) and not isinstance(setting, bool) for setting in settings)
 
 
-def _written(setting: Any) -> str:
+def _write_setting(setting: Any) -> str:
     return f"{setting:g}" if _are_numbers([setting]) else str(setting)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import some
-from semiclip.pl._style import colours, new_axes
-from semiclip.pl._upset import upset
+from semiclip.errors import Empty, Refused, TooFew, TooMany, WrongShape, some
+from semiclip.pl._style import Palette, pick_colours, take_axes
+from semiclip.pl._upset import draw_upset
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
-MOST = 6
+MAX_SETS = 6
 
 
 def venn(
@@ -25,12 +25,12 @@ def venn(
     *,
     ax: Axes | None = None,
     labels: Sequence[str] | None = None,
-    palette: Sequence[str] | Mapping[str, str] | None = None,
+    palette: Palette = None,
 ) -> Axes:
     """Draw how sets overlap: two or three as circles in proportion to the counts, four to six as an UpSet plot.
 
     An UpSet plot has a bar for each combination of sets, the largest first, with the count of what is in just these
-    sets; dots below say which they are, and bars to the left how large each set is.
+    sets. Dots below say which sets they are, and bars to the left how large each set is.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def venn(
     Raises
     ------
     KeyError
-        If ``palette`` lacks a set.
+        If a mapping as ``palette`` lacks a set.
     ValueError
         If there are not two to six sets, all are empty, a column is not boolean, there is not one label per set, or
         there are too few colours.
@@ -74,43 +74,41 @@ def venn(
     >>> [text.get_text() for text in ax.texts if text.get_text().isdigit()]
     ['1', '2', '2']
     """
-    members: dict[str, set[Hashable]]
-    if isinstance(sets, pd.DataFrame):
-        columns = sets.drop(columns=["gene_a", "gene_b", "databases"], errors="ignore")
-        if wrong := [name for name in columns if not pd.api.types.is_bool_dtype(columns[name].convert_dtypes())]:
-            msg = f"column(s) {some(wrong)} are not true or false; draw what scl.tl.relationship_sets returns"
-            raise ValueError(msg)
-        members = {str(name): set(np.flatnonzero(columns[name].to_numpy(bool))) for name in columns}
-    else:
-        members = {name: set(items) for name, items in sets.items()}
-    if not 2 <= len(members) <= MOST:
-        msg = f"{len(members)} sets ({some(members) or 'none'}); the picture shows 2 to {MOST}, so choose among them"
-        raise ValueError(msg)
+    members = _read_members(sets)
+    if len(members) < 2:
+        raise TooFew("sets", len(members), 2)
+    if len(members) > MAX_SETS:
+        raise TooMany("sets", len(members), MAX_SETS, f"choose among {some(members)}")
     names = list(members) if labels is None else list(labels)
     if len(names) != len(members):
-        msg = f"{len(names)} labels for {len(members)} sets ({some(members)}); pass one label per set"
-        raise ValueError(msg)
+        raise WrongShape("labels", (len(names),), f"one label per set, ({len(members)},)")
     if not any(members.values()):
-        msg = f"the sets {some(members)} are all empty, so there is nothing to draw"
-        raise ValueError(msg)
-    shades = list(colours(list(members), palette).values())
+        raise Empty(f"members of the sets {some(members)} to draw")
+    colours = list(pick_colours(list(members), palette).values())
     circles = len(members) <= 3
-    ax = new_axes(size=(4.8, 4.4) if circles else (6.4, 4.0))[0] if ax is None else ax
-    if not circles:
-        upset(list(members.values()), names, shades, ax)
-        return ax
-    titles = [f"{name}\n{len(items):,}" for name, items in zip(names, members.values(), strict=True)]
-    _draw(list(members.values()), titles, shades, ax)
+    ax = take_axes(ax, size=(4.8, 4.4) if circles else (6.4, 4.0))[0]
+    draw = _draw_circles if circles else draw_upset
+    draw(list(members.values()), names, colours, ax)
     return ax
 
 
-def _draw(members: list[set[Hashable]], titles: list[str], shades: list[str], ax: Axes) -> None:
+def _read_members(sets: pd.DataFrame | Mapping[str, Iterable[Hashable]]) -> dict[str, set[Hashable]]:
+    if not isinstance(sets, pd.DataFrame):
+        return {name: set(items) for name, items in sets.items()}
+    columns = sets.drop(columns=["gene_a", "gene_b", "databases"], errors="ignore")
+    if wrong := [name for name in columns if not pd.api.types.is_bool_dtype(columns[name].convert_dtypes())]:
+        raise Refused("columns are not true or false", wrong, "draw what scl.tl.relationship_sets returns")
+    return {str(name): set(np.flatnonzero(columns[name].to_numpy(bool))) for name in columns}
+
+
+def _draw_circles(members: Sequence[set[Hashable]], names: Sequence[str], colours: Sequence[str], ax: Axes) -> None:
     import matplotlib_venn
     from matplotlib_venn._region import VennRegionException
     from matplotlib_venn.layout import venn2, venn3
 
+    titles = [f"{name}\n{len(items):,}" for name, items in zip(names, members, strict=True)]
     draw, layout = {2: (matplotlib_venn.venn2, venn2), 3: (matplotlib_venn.venn3, venn3)}[len(members)]
-    options = {"set_colors": shades, "alpha": 0.5, "ax": ax, "subset_label_formatter": "{:,}".format}
+    options = {"set_colors": colours, "alpha": 0.5, "ax": ax, "subset_label_formatter": "{:,}".format}
     diagram = None
     # the labels of nested circles would lie on top of each other
     if not any(one <= other for one, other in permutations(members, 2)):
