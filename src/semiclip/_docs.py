@@ -61,6 +61,19 @@ KeyError
     If the table lacks a column, or a mapping as ``palette`` lacks a name.
 ValueError
     If the table is empty, has gaps or repeats a row, or there are too few colours.""",
+    "drawn": """\
+Returns
+-------
+The axes.
+
+Raises
+------
+TypeError
+    If ``table`` is not a DataFrame, or a column of figures does not hold numbers.
+KeyError
+    If the table lacks a column, or a mapping as ``palette`` lacks a name.
+ValueError
+    If the table is empty, has gaps or repeats a row, or there are too few colours.""",
 }
 
 

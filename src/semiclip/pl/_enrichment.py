@@ -7,7 +7,7 @@ import numpy as np
 
 from semiclip._arguments import check_whole
 from semiclip.errors import Refused
-from semiclip.pl._style import CHANCE, OKABE_ITO, add_note, measure_inches, strip_spines, take_axes
+from semiclip.pl import _style as style
 from semiclip.pl._tables import check_table
 
 if TYPE_CHECKING:
@@ -41,16 +41,8 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
 
     Raises
     ------
-    TypeError
-        If ``table`` is not a DataFrame, or a column of figures does not hold numbers.
-    KeyError
-        If a column is missing.
-    ValueError
-        If the table has no gene set or has gaps, a p is not between 0 and 1, or ``n_top`` is less than 1.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, Table 3, DOI 10.48550/arXiv.2505.21317.
+    TypeError, KeyError, ValueError
+        If the table is not what :func:`semiclip.tl.enrich` returns, it has no gene set, or ``n_top`` is less than 1.
 
     Examples
     --------
@@ -69,10 +61,10 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
     top = table.sort_values(["p_adjusted", "p_value"], kind="stable").head(n_top)
     height = -np.log10(np.maximum(top[column].to_numpy(float), np.finfo(float).tiny)) + 0.0  # no minus zero
 
-    ax = take_axes(ax, size=(5.8, 1.2 + 0.34 * len(top)))[0]
+    ax = style.take_axes(ax, size=(5.8, 1.2 + 0.34 * len(top)))[0]
     of_all = f"\n{len(top)} of {len(table):,} gene sets" if len(top) < len(table) else ""
     ax.set_xlabel(f"−log₁₀ {'adjusted p' if adjusted else 'p'}{of_all}")
-    wide, high = measure_inches(ax)
+    wide, high = style.measure_inches(ax)
     rows = np.arange(len(top))
     line = min(8, 2.2 * wide, 60 * high / len(top))  # points of a name
     two_lines = high / len(top) > 2.6 * line / 72
@@ -80,19 +72,19 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
     ax.set_yticks(rows, [_shorten(name, letters, 1 + two_lines) for name in top["gene_set"]], fontsize=line)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     for level, text, side in zip(LEVELS, ("p = 0.05 ", " 0.01"), ("right", "left"), strict=True):
-        ax.axvline(-np.log10(level), **CHANCE | {"linewidth": 0.9, "zorder": 0})
+        ax.axvline(-np.log10(level), **style.CHANCE | {"linewidth": 0.9, "zorder": 0})
         look: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "ha": side, "va": "bottom", "fontsize": 7}
-        ax.text(-np.log10(level), 1, text, color=CHANCE["color"], **look)
-    ax.hlines(rows, 0, height, color=OKABE_ITO[0], linewidth=1.5)
+        ax.text(-np.log10(level), 1, text, color=style.CHANCE["color"], **look)
+    ax.hlines(rows, 0, height, color=style.OKABE_ITO[0], linewidth=1.5)
     area = 90 * top["n_overlap"] / top["n_overlap"].max()
-    ax.scatter(height, rows, s=np.maximum(area, 6), color=OKABE_ITO[0], zorder=3, clip_on=False)
+    ax.scatter(height, rows, s=np.maximum(area, 6), color=style.OKABE_ITO[0], zorder=3, clip_on=False)
     shares = [f"{n:,}/{of:,}" for n, of in zip(top["n_overlap"], top["n_set"], strict=True)]
     for row, at, share in zip(rows, height, shares, strict=True):
-        add_note(ax, share, (at, row), (7, 0), va="center", fontsize=7)
+        style.add_note(ax, share, (at, row), (7, 0), va="center", fontsize=7)
     end = max(height.max(), -np.log10(min(LEVELS)) + 0.15)
     margin = 0.065 * max(map(len, shares)) + 0.15  # inches
-    ax.set_xlim(0, end / max(0.3, 1 - margin / measure_inches(ax)[0]))
-    strip_spines(ax)
+    ax.set_xlim(0, end / max(0.3, 1 - margin / style.measure_inches(ax)[0]))
+    style.strip_spines(ax)
     return ax
 
 

@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._docs import document
-from semiclip.pl._style import (
-    Palette,
-    add_legend,
-    add_note,
-    measure_inches,
-    pick_colours,
-    strip_spines,
-    take_axes,
-)
+from semiclip.pl import _style as style
 from semiclip.pl._tables import check_once, check_table, read_single
 
 if TYPE_CHECKING:
@@ -28,7 +20,7 @@ LETTER = 0.07  # inches of small print
 
 
 @document
-def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: Palette = None) -> Axes:
+def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.Palette = None) -> Axes:
     """Draw what each representation recalls beyond a base, keeps of it and loses (Figures 4, 5 of the paper).
 
     Pairs that a representation recalls grow to the right, preserved pairs and then gains, with their sum at the end.
@@ -43,17 +35,7 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: Palett
     palette
         Colours of preserved pairs, gains and losses, in this order or by name.
 
-    Returns
-    -------
-    The axes.
-
-    Raises
-    ------
-    {drawing_errors}
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, Figures 4 and 5, DOI 10.48550/arXiv.2505.21317.
+    {drawn}
 
     Examples
     --------
@@ -67,28 +49,27 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: Palett
     check_table(table, ["representation", "base"], "scl.tl.gains_losses", numbers=list(PARTS))
     base = read_single(table, "base")
     check_once(table, ["representation", "base"])
-    palette = pick_colours(list(PARTS), PARTS if palette is None else palette)
+    palette = style.pick_colours(list(PARTS), PARTS if palette is None else palette)
 
     preserved, gains, losses = (table[part].to_numpy() for part in PARTS)
     recalled, rows = preserved + gains, np.arange(len(table))
-    ax = take_axes(ax, size=(5.2, 1.4 + 0.45 * len(table)))[0]
+    ax = style.take_axes(ax, size=(5.2, 1.4 + 0.45 * len(table)))[0]
     starts: dict[str, Any] = {"preserved": 0, "gains": preserved, "losses": -losses}
     bars = [ax.barh(rows, table[part], 0.62, left=starts[part], color=palette[part], label=part) for part in PARTS]
     ax.vlines(0, -0.5, len(rows) - 0.5, color="0.2", linewidth=0.8)
-    letters = max(8, int(0.4 * measure_inches(ax)[0] / LETTER))
+    letters = max(8, int(0.4 * style.measure_inches(ax)[0] / LETTER))
     names = [fill(str(name), letters, break_long_words=False) for name in table["representation"]]
     ax.set_yticks(rows, names, fontsize="small")
     ax.set_ylim(len(rows) - 0.4, -0.6)
     totals = set((preserved + losses).tolist())
     label = f"Recalled pairs, compared with {base}"
     label += f" ({_write_count(totals.pop())})" if len(totals) == 1 else ""
-    ax.set_xlabel(fill(label, int(measure_inches(ax)[0] / 0.085)))
-    strip_spines(ax)
+    ax.set_xlabel(fill(label, int(style.measure_inches(ax)[0] / 0.085)))
     ax.spines["left"].set_visible(False)
     ax.tick_params("y", length=0)
-    add_legend(ax, bars)
+    style.finish(ax, bars)
     digits = len(_write_count(recalled.max()))
-    between = " " if (3 * digits + 6) * LETTER < 0.5 * measure_inches(ax)[0] else "\n"
+    between = " " if (3 * digits + 6) * LETTER < 0.5 * style.measure_inches(ax)[0] else "\n"
     sums = [
         f"{_write_count(kept)} + {_write_count(new)}{between}= {_write_count(kept + new)}"
         for kept, new in zip(preserved, gains, strict=True)
@@ -97,7 +78,7 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: Palett
     _make_room(ax, losses.max(), recalled.max(), lost, sums)
     for texts, ends, sign, side in ((sums, recalled, 3, "left"), (lost, -losses, -3, "right")):
         for row, text, end in zip(rows, texts, ends, strict=True):
-            add_note(ax, text, (end, row), (sign, 0), ha=side, va="center", fontsize="small")
+            style.add_note(ax, text, (end, row), (sign, 0), ha=side, va="center", fontsize="small")
     return ax
 
 
@@ -110,7 +91,7 @@ def _make_room(ax: Axes, left: float, right: float, before: Sequence[str], after
     """Keep room for texts at both ends of the bars, where the scale has no meaning and no ticks."""
     from matplotlib.ticker import MaxNLocator
 
-    wide = measure_inches(ax)[0]
+    wide = style.measure_inches(ax)[0]
     longest = (max(len(line) for text in texts for line in text.splitlines()) for texts in (before, after))
     margins = np.array([LETTER * letters + 0.1 for letters in longest])
     scale = max(left + right, 1) / max(wide - margins.sum(), 0.2 * wide)  # counts per inch

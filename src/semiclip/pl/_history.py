@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip.errors import Empty, MissingEntry
-from semiclip.pl._style import CHANCE, OKABE_ITO, add_legend, strip_spines, take_axes
+from semiclip.pl import _style as style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,10 +37,8 @@ def history(
 
     Raises
     ------
-    ValueError
-        If the model is not trained, or ``ax`` does not hold two axes.
-    KeyError
-        If there is no training loss.
+    ValueError, KeyError
+        If the model is not trained, there is no training loss, or ``ax`` does not hold two axes.
 
     Examples
     --------
@@ -58,11 +56,11 @@ def history(
     curves = {name: table.iloc[:, 0].astype(float).dropna() for name, table in tables.items()}
     if "train_loss" not in curves:
         raise MissingEntry("train_loss", curves, "the history", way_out="draw the history of a SemiClip model")
-    axes = take_axes(ax, 2, size=(8.4, 3.4), panels=("loss", "validation"))
+    axes = style.take_axes(ax, 2, size=(8.4, 3.4), panels=("loss", "validation"))
     left, right = axes
 
     losses = {label: curves[name] for name, label in LOSSES.items() if name in curves}
-    add_legend(left, _draw_lines(left, losses, OKABE_ITO))
+    style.finish(left, _draw_lines(left, losses, style.OKABE_ITO))
     left.set_ylabel("Loss")
 
     measures = {"rank percentile": curves[RANK]} if RANK in curves else {}
@@ -72,13 +70,11 @@ def history(
         right.text(0.5, 0.5, "no validation", transform=right.transAxes, ha="center", va="center", color="0.35")
         right.set_axis_off()
         return axes
-    lines = _draw_lines(right, measures, OKABE_ITO[2:])
+    lines = _draw_lines(right, measures, style.OKABE_ITO[2:])
     if RANK in curves:
-        lines.insert(1, right.axhline(0.5, label="its chance", **CHANCE))
-    right.set_ylabel("Retrieval in validation")
-    right.set_ylim(0, 1)
-    right.set_yticks(np.linspace(0, 1, 6))
-    add_legend(right, lines)
+        lines.insert(1, right.axhline(0.5, label="its chance", **style.CHANCE))
+    right.set(ylabel="Retrieval in validation", ylim=(0, 1), yticks=np.linspace(0, 1, 6))
+    style.finish(right, lines)
     return axes
 
 
@@ -91,5 +87,4 @@ def _draw_lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str
         lines += ax.plot(curve.index, curve, label=label, color=colour, marker="o" if len(curve) == 1 else None)
     ax.set_xlabel("Epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    strip_spines(ax)
     return lines

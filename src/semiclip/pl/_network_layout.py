@@ -37,7 +37,7 @@ def place_nodes(graph: nx.Graph, page: Bbox, rng: int | np.random.Generator | No
         scale = room / np.maximum(np.ptp(points, axis=0), 1e-9)
         # a large component fills its rectangle, while a small one keeps its shape
         points *= scale if len(names) > FEW else min(scale.min(), 0.5)
-        places |= dict(zip(names, points + (box.min + box.max) / 2, strict=True))
+        places |= dict(zip(names, points + box.get_points().mean(axis=0), strict=True))
     return places
 
 
@@ -73,7 +73,7 @@ def place_names(texts: Iterable[Text], points: np.ndarray, gap: float, page: Bbo
         for side in np.array(SIDES):
             centre = text.get_position() + side * (size / 2 + gap)
             box = Bbox([centre - size / 2, centre + size / 2])
-            inside = (box.min >= page.min).all() and (box.max <= page.max).all()
+            inside = page.count_contains(box.corners()) == 4
             if inside and not box.count_overlaps(taken) and not box.padded(0.4 * gap).count_contains(points):
                 taken.append(box)
                 text.set(position=centre, in_layout=False)

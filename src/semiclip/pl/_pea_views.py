@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from itertools import count, takewhile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip.correction import PEA
+from semiclip.correction import PEA, fit
 from semiclip.correction._correct import control_rows
-from semiclip.errors import BadValue, UnknownChoice, WrongShape
-from semiclip.pl._pea_panels import draw_column, explain_panels
-from semiclip.pl._pea_plane import fit_plane, read_views
-from semiclip.pl._style import strip_spines, take_axes
+from semiclip.errors import BadValue, MissingEntry, UnknownChoice, WrongShape
+from semiclip.pl import _style as style
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.patches import Ellipse
+
 
 MAX_BATCHES = 12
 # the steps after centring, with the units that they lead to
@@ -29,6 +31,8 @@ UNITS = {
     ("whiten",): "whitened units",
     ("scale", "whiten"): "whitened units",
 }
+DIAMOND: dict[str, Any] = {"marker": "D", "facecolors": "none", "linewidths": 1.5, "zorder": 3}
+ROUND: dict[str, Any] = {"marker": "o", "linestyle": "none"}
 
 
 @document
@@ -49,7 +53,8 @@ def pea_views(
     There is a panel for each choice of steps that a view can keep. In the upper row the centre was dropped, in the
     lower row it was subtracted. A dot is a view of a sample, and it is the darker, the more controls the view drew. A
     diamond is the same sample under the same steps with all controls. Grey dots and ellipses (mean and two standard
-    deviations) are the controls of the batch, under the same steps too, and outlines the controls of other batches.
+    deviations) are the controls of the batch, under the same steps too, and outlines the controls of other batches. At
+    most 12 batches are shown, those with most samples of the perturbation.
 
     Parameters
     ----------
@@ -82,14 +87,6 @@ def pea_views(
     ValueError
         If the perturbation is not there, not in this batch, or is a control, or ``ax`` does not hold eight axes.
 
-    Notes
-    -----
-    At most 12 batches are shown, those with most samples of the perturbation.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section 3 and Algorithm 1, DOI 10.48550/arXiv.2505.21317.
-
     Examples
     --------
     >>> import semiclip as scl
@@ -114,7 +111,7 @@ def pea_views(
     drawn = read_views(adata, views, rows[0])
     pea = PEA(**adata.uns.get("semiclip", {}).get(views, {}).get("params", {}).get("pea", {}))
 
-    axes = take_axes(ax, 8, size=(9.6, 5.4), columns=4).reshape(2, 4)
+    axes = style.take_axes(ax, 8, size=(9.6, 5.4), columns=4).reshape(2, 4)
     marks: dict[str, Any] = {}
     effect = "Perturbation effect" if any(map(len, rows[1:])) else "Effect on these samples"
     vertical = "Between batches" if len(shown) > 1 else "Along the controls"
@@ -128,7 +125,7 @@ def pea_views(
             share = f"{'TVN, ' * (name.count('+') == 2)}{100 * drawn.share.get(name, 0):.0f} % of views"
             panel.set_title(f"{words}\n{share}", fontsize="small")
             panel.tick_params(labelsize="small")
-            strip_spines(panel)
+            style.strip_spines(panel)
         panels[1].set_xlabel(f"{effect}\n({unit})", fontsize="small")
     for panel, row in zip(axes[:, 0], ("centre dropped", "centred"), strict=True):
         panel.set_ylabel(f"{vertical}\n({row})", fontsize="small")
@@ -162,3 +159,155 @@ def _choose_batches(n_treated: np.ndarray, names: pd.Index, batch: Hashable | No
         order.remove(treated[batch])
         order.insert(0, treated[batch])
     return order[:MAX_BATCHES]
+
+
+class Views(NamedTuple):
+    """Views of the samples that are looked at, and how often each plan was drawn."""
+
+    values: np.ndarray  # (n_views, k, d)
+    kept: np.ndarray  # (n_views, k), for example "center+scale"
+    n_controls: np.ndarray  # (n_views, k)
+    share: dict[str, float]  # of all views, by what was kept
+
+
+class Plane(NamedTuple):
+    """Two directions of a space, and what all controls make of the batches there; the first batch is looked at."""
+
+    axes: np.ndarray
+    """Towards the perturbation, and between batches (or along the controls of a single one); shape (d, 2)."""
+    controls: list[list[np.ndarray]]
+    """Controls of each batch on the plane, each (m, 2), with the centre dropped and with it subtracted."""
+    samples: list[np.ndarray]
+    """Samples of the first batch likewise, each (k, 2)."""
+
+
+def read_views(adata: AnnData, views: str, rows: np.ndarray) -> Views:
+    """Read the views of some rows, and of all rows what they kept."""
+    numbered = takewhile(lambda name: name in adata.obsm, (f"{views}_{view}" for view in count(1)))
+    names = [views] if views in adata.obsm else list(numbered)
+    steps, controls = ([f"{name}_{column}" for name in names] for column in ("steps", "controls"))
+    if not names or not {*steps, *controls} <= set(adata.obs):
+        call = f"scl.pp.pea_correct(adata, …, stochastic=True, n_views=100, key_added={views!r})"
+        raise MissingEntry(views, adata.obsm, "obsm with steps in obs", "views", f"draw some with {call}")
+    part = adata[rows]
+    tally: Counter[str] = Counter()
+    for name in steps:
+        tally.update(adata.obs[name].value_counts().to_dict())
+    return Views(
+        np.stack([read_representation(part, name, "views") for name in names]),
+        np.stack([part.obs[name].astype(str) for name in steps]),
+        np.stack([part.obs[name] for name in controls]),
+        {kept: n / tally.total() for kept, n in tally.items() if n},
+    )
+
+
+def fit_plane(controls: Sequence[np.ndarray], samples: Sequence[np.ndarray], steps: tuple[str, ...], pea: PEA) -> Plane:
+    """Fit the steps on all controls of each batch, without and with a centre, and choose what to look at.
+
+    The first direction is that of the samples of the other batches, where there are any: among many dimensions,
+    samples look far from the controls along a direction that was fitted on them.
+    """
+    most = pea.clip if pea.clip and steps else np.inf
+    moved: list[list[np.ndarray]] = [[], []]
+    treated: list[list[np.ndarray]] = [[], []]
+    for pool, rows in zip(controls, samples, strict=True):
+        # as PEA has it, the ridge is in units of the variance where nothing is scaled
+        ridge = pea.ridge * (1.0 if "scale" in steps else float(pool.var(axis=0).mean()))
+        for centred in (False, True):
+            chain = fit(("center",) * centred + steps, pool, whiten={"ridge": ridge})
+            moved[centred].append(chain(pool).clip(-most, most))
+            treated[centred].append(chain(rows).clip(-most, most))
+    replicates = [rows for rows in treated[1][1:] if len(rows)] or treated[1][:1]
+    first = _scale_to_unit(np.concatenate(replicates).mean(axis=0))
+    cloud = np.stack([pool.mean(axis=0) for pool in moved[0]]) if len(controls) > 1 else moved[1][0]
+    cloud = cloud - cloud.mean(axis=0)
+    cloud = cloud - np.outer(cloud @ first, first)
+    second = np.linalg.svd(cloud, full_matrices=False)[2][0]
+    second = _scale_to_unit(second - (second @ first) * first) * (1 if second @ cloud[0] >= 0 else -1)
+    axes = np.stack([first, second], axis=1)
+    return Plane(axes, [[pool @ axes for pool in pools] for pools in moved], [rows[0] @ axes for rows in treated])
+
+
+def _scale_to_unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), np.finfo(np.float64).tiny)
+
+
+def draw_column(panels: np.ndarray, plane: Plane, drawn: Views, kept: Sequence[str]) -> dict[str, Any]:
+    """Draw the two panels of a column and return what their colours and signs stand for."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    shades = LinearSegmentedColormap.from_list("controls", (style.OKABE_ITO[4], "#00283F")).with_extremes(under="0")
+    points = [drawn.values[drawn.kept == name] @ plane.axes for name in kept]
+    frames = [
+        np.concatenate([samples, *map(_measure_corners, pools)])
+        for samples, pools in zip(plane.samples, plane.controls, strict=True)
+    ]
+    left, right = (corner[0] for corner in _choose_limits(np.concatenate(frames), np.concatenate(points)))
+    marks: dict[str, Any] = {}
+    for i, (panel, name) in enumerate(zip(panels, kept, strict=True)):
+        if name not in drawn.share:
+            continue
+        pools, views = plane.controls[i], points[i]
+        for pool in pools[:0:-1]:
+            panel.add_patch(_make_ellipse(pool, fill=False, edgecolor="0.75", linewidth=0.8))
+        panel.add_patch(_make_ellipse(pools[0], facecolor="0.9", edgecolor="0.45", linewidth=0.8))
+        marks["controls (± 2 s.d.)"] = panel.scatter(*pools[0].T, s=7, color="0.5", linewidths=0)
+        if len(pools) > 1:
+            marks["those of other batches"] = style.make_mark(markersize=9, fillstyle="none", color="0.75", **ROUND)
+        shade = {"c": drawn.n_controls[drawn.kept == name], "cmap": shades, "vmin": 2, "vmax": drawn.n_controls.max()}
+        marks["views"] = panel.scatter(*views.T, s=16, linewidths=0, zorder=2, **shade)
+        diamonds = panel.scatter(*plane.samples[i].T, s=42, edgecolors=style.OKABE_ITO[5], **DIAMOND)
+        marks["the same steps, all controls"] = diamonds
+        low, high = _choose_limits(frames[i], views)
+        low[0], high[0] = left, right
+        if n_far := ((views < low) | (views > high)).any(axis=1).sum():
+            panel.text(0.98, 0.02, f"{n_far} beyond", transform=panel.transAxes, ha="right", color="0.35", size="small")
+        panel.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    return marks
+
+
+def explain_panels(axes: np.ndarray, marks: dict[str, Any]) -> None:
+    """Write the legend and the scale of the colours; mark panels without views."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
+
+    for panel in axes.flat:
+        if not panel.has_data():
+            panel.text(0.5, 0.5, "never drawn", transform=panel.transAxes, ha="center", va="center", color="0.35")
+            panel.set(xticks=[], yticks=[])
+    figure = axes[0, 0].figure
+    bar = figure.colorbar(marks["views"], ax=list(axes.flat), shrink=0.6, ticks=MaxNLocator(5, integer=True))
+    bar.set_label("Controls drawn", fontsize="small")
+    bar.ax.tick_params(labelsize="small")
+    marks["views"] = style.make_mark(markersize=4, color=style.OKABE_ITO[0], **ROUND)
+    key = {"handles": marks.values(), "labels": marks.keys(), "frameon": False}
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.legend(**key, loc="outside lower center", ncols=4, fontsize="small")
+    else:
+        axes[0, 0].legend(**key, fontsize="x-small")
+
+
+def _make_ellipse(points: np.ndarray, **style: Any) -> Ellipse:
+    """Return the ellipse of two standard deviations about the mean of points (n, 2)."""
+    from matplotlib.patches import Ellipse
+
+    values, vectors = np.linalg.eigh(np.cov(points.T, ddof=0))
+    width, height = 4 * np.sqrt(np.clip(values, 0, None))
+    angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
+    return Ellipse(points.mean(axis=0), width, height, angle=angle, **style)
+
+
+def _measure_corners(points: np.ndarray) -> np.ndarray:
+    """Return the lower left and upper right corner of that ellipse, shape (2, 2)."""
+    mean, sd = points.mean(axis=0), points.std(axis=0)
+    return np.stack([mean - 2 * sd, mean + 2 * sd])
+
+
+def _choose_limits(certain: np.ndarray, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return lower and upper limits, each (2,), that show all of ``certain`` and the views, unless they are far off."""
+    low, high = certain.min(axis=0), certain.max(axis=0)
+    reach = 0.5 * (high - low)
+    if len(views):
+        low, high = views.min(axis=0).clip(low - reach, low), views.max(axis=0).clip(high, high + reach)
+    room = 0.08 * np.where(high > low, high - low, 1)
+    return low - room, high + room

@@ -6,17 +6,7 @@ import numpy as np
 
 from semiclip._docs import document
 from semiclip.errors import Refused
-from semiclip.pl._style import (
-    ERROR,
-    Palette,
-    add_legend,
-    limit_ticks,
-    name_groups,
-    pick_colours,
-    shift_in_group,
-    strip_spines,
-    take_axes,
-)
+from semiclip.pl import _style as style
 from semiclip.pl._tables import check_numbers, check_once, check_table, select_rows
 
 if TYPE_CHECKING:
@@ -40,13 +30,16 @@ BASELINES: dict[str, dict[str, Any]] = {
 
 @document
 def preservation(
-    table: pd.DataFrame, *, key: str = "unseen perturbations", ax: Axes | None = None, palette: Palette = None
+    table: pd.DataFrame, *, key: str = "unseen perturbations", ax: Axes | None = None, palette: style.Palette = None
 ) -> Axes:
     """Draw how much of the expression each representation preserves: the two parts of the score, and the score.
 
     The score is the mean of structural integrity and of the Spearman correlation per gene, each times 100. All three
     share this scale, on which a useful decoder lies between 0 and 100. The baselines (``"random"``, ``"constant"``,
     ``"PCA"``) are grey and come first.
+
+    Both parts, and so the score, may be negative. A decoder can do worse than one that always answers the same, which
+    has a structural integrity of 0.5 and a score of 25.
 
     Parameters
     ----------
@@ -68,15 +61,6 @@ def preservation(
     ------
     {drawing_errors}
         Also if a representation lacks a part of the score.
-
-    Notes
-    -----
-    Both parts, and so the score, may be negative. A decoder can do worse than one that always answers the same, which
-    has a structural integrity of 0.5 and a score of 25.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.2, DOI 10.48550/arXiv.2505.21317.
 
     Examples
     --------
@@ -102,27 +86,24 @@ def preservation(
     if lacks := [f"{part} of {name}" for name in present for part in SCALES if absent.loc[name, part]]:
         raise Refused(f"the table lacks figures for {key}", lacks, "draw what scl.tl.preservation returns")
     others = [name for name in present if name not in BASELINES]
-    palette = pick_colours(others, palette)
+    palette = style.pick_colours(others, palette)
     names = [name for name in BASELINES if name in present] + others
 
-    ax = take_axes(ax, size=(6.4, 4.0))[0]
+    ax = style.take_axes(ax, size=(6.4, 4.0))[0]
     width, bars, scales = 0.8 / len(names), [], np.array(list(SCALES.values()))
     for i, name in enumerate(names):
-        at = np.arange(3) + shift_in_group(i, len(names), width)
+        at = np.arange(3) + style.shift_in_group(i, len(names), width)
         heights, spread = (rows.loc[name].to_numpy(float, na_value=np.nan) * scales for rows in (means, deviations))
         look = BASELINES.get(name) or {"color": palette[name]}
-        error = {"yerr": spread, "error_kw": ERROR} if np.isfinite(spread).all() else {}
+        error = {"yerr": spread, "error_kw": style.ERROR} if np.isfinite(spread).all() else {}
         bars.append(ax.bar(at, heights, width, label=name, **look, **error))
     ax.axhline(0, color="0.2", linewidth=0.8)
-    name_groups(ax, NAMES)
-    ax.set_xlim(-0.6, 2.6)
+    style.name_groups(ax, NAMES)
     n_seeds = counts.to_numpy()
     seeds = f"{n_seeds.max():.0f} seeds" if n_seeds.min() == n_seeds.max() else "seeds"
     note = key if n_seeds.max() == 1 else f"{key}\nmean ± sd over {seeds}"
+    ax.set_xlim(-0.6, 2.6)
     ax.set_xlabel(note, fontsize="small", color="0.35")
     ax.set_ylabel("Preservation (perfect: 100)", loc="top")
-    strip_spines(ax)
-    add_legend(ax, bars)
-    bottom, top = ax.get_ylim()
-    limit_ticks(ax, bottom, min(top, 100))  # nothing is better than perfect
+    style.finish(ax, bars, most=100)  # nothing is better than perfect
     return ax

@@ -8,8 +8,8 @@ import numpy as np
 from semiclip._arguments import check_whole
 from semiclip._docs import document
 from semiclip.errors import Empty, MissingEntry, MissingValues
+from semiclip.pl import _style as style
 from semiclip.pl._network_layout import place_names, place_nodes
-from semiclip.pl._style import Palette, make_mark, measure_inches, pick_colours, take_axes
 from semiclip.pl._tables import check_table
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def relationship_network(
     max_pairs: int = 150,
     rng: int | np.random.Generator | None = None,
     ax: Axes | None = None,
-    palette: Palette = None,
+    palette: style.Palette = None,
 ) -> Axes:
     """Draw the genes and annotated pairs of a region of the recalled sets as a network.
 
@@ -80,15 +80,15 @@ def relationship_network(
     """
     check_whole("max_pairs", max_pairs)
     pairs, databases, where = _choose_pairs(sets, inside, outside, database)
-    colours = pick_colours(databases, palette) | {SEVERAL: GREY}
+    colours = style.pick_colours(databases, palette) | {SEVERAL: GREY}
     shown, rule = _keep_largest(pairs, max_pairs)
 
-    ax = take_axes(ax, size=(6.4, 5.6))[0]
+    ax = style.take_axes(ax, size=(6.4, 5.6))[0]
     ax.set_axis_off()
     n_genes = len(set(shown["gene_a"]) | set(shown["gene_b"]))
     count = f"{len(shown):,} of {len(pairs):,}" if rule else f"{len(pairs):,}"
     title = [f"{count} pair{'s' * (len(pairs) > 1)} ({n_genes:,} genes) {where}".rstrip(), rule]
-    letters = int(measure_inches(ax)[0] / 0.075)
+    letters = int(style.measure_inches(ax)[0] / 0.075)
     ax.set_title("\n".join(fill(line, letters) for line in title if line), fontsize="small")
     _draw(ax, shown, colours, rng)
     return ax
@@ -149,13 +149,13 @@ def _draw(ax: Axes, pairs: pd.DataFrame, colours: dict[str, str], rng: int | np.
     from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
 
-    wide, high = measure_inches(ax)
+    wide, high = style.measure_inches(ax)
     ax.set(xlim=(0, wide), ylim=(0, high))
     shown_as = pairs["databases"].where(~pairs["databases"].str.contains(";"), SEVERAL)
     colours = {name: colour for name, colour in colours.items() if (shown_as == name).any()}
     columns = max(1, int(wide / 0.95))
     strip = 0.16 * (-(-len(colours) // columns)) + 0.2  # the legend and a line of small print
-    handles = [make_mark(color=colour, linewidth=2, label=name) for name, colour in colours.items()]
+    handles = [style.make_mark(color=colour, linewidth=2, label=name) for name, colour in colours.items()]
     ax.legend(handles=handles, ncols=columns, bbox_to_anchor=(0, 0.15 / high), **LEGEND).set_in_layout(False)
 
     graph = nx.from_pandas_edgelist(pairs, "gene_a", "gene_b")
@@ -172,7 +172,7 @@ def _draw(ax: Axes, pairs: pd.DataFrame, colours: dict[str, str], rng: int | np.
 
     look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": float(np.clip(14 * room, 5, 8))}
     names = sorted(graph, key=lambda name: (-graph.degree[name], name))
-    texts = [ax.text(*places[name], name, path_effects=[withStroke(**HALO)], **look) for name in names]
+    texts = [ax.text(*places[name].tolist(), name, path_effects=[withStroke(**HALO)], **look) for name in names]
     homeless = place_names(texts, points, radius, page)
     for text in homeless:
         text.remove()

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from semiclip._docs import document
 from semiclip.errors import BadValue, MissingEntry, Refused
-from semiclip.pl._style import Palette, add_legend, limit_ticks, pick_colours, strip_spines, take_axes
+from semiclip.pl import _style as style
 from semiclip.pl._tables import check_table
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def similarity(
     *,
     representation: str | Sequence[str] | None = None,
     ax: Axes | Sequence[Axes] | np.ndarray | None = None,
-    palette: Palette = None,
+    palette: style.Palette = None,
 ) -> Axes | np.ndarray:
     """Draw the cosines of annotated pairs against those of all pairs; pairs in the shaded tails are recalled.
 
@@ -48,10 +48,6 @@ def similarity(
     {drawing_errors}
         Also if the bins of a representation do not follow each other, or ``ax`` does not hold one axes for each.
 
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.1, DOI 10.48550/arXiv.2505.21317.
-
     Examples
     --------
     >>> import pandas as pd
@@ -74,8 +70,8 @@ def similarity(
     for name, rows in panels.items():
         if not np.allclose(rows["low"].to_numpy()[1:], rows["high"].to_numpy()[:-1]):
             raise Refused(f"the bins of {name} overlap or leave gaps", way_out="draw what scl.tl.similarity returns")
-    palette = pick_colours(names, palette)
-    axes = take_axes(ax, len(names), size=(1 + 2.8 * len(names), 3.0), panels=names)
+    palette = style.pick_colours(names, palette)
+    axes = style.take_axes(ax, len(names), size=(1 + 2.8 * len(names), 3.0), panels=names)
     for panel, (name, rows) in zip(axes, panels.items(), strict=True):
         _draw_panel(panel, rows, palette[name])
         panel.set_title(name, fontsize="medium")
@@ -89,15 +85,8 @@ def _draw_panel(ax: Axes, rows: pd.DataFrame, colour: str) -> None:
     n_all, n_annotated = (f"{rows[name].sum():,}" for name in ("n_all", "n_annotated"))
     everything = ax.stairs(rows["all"], edges, fill=True, color="0.8", label=f"{n_all} pairs")
     annotated = ax.stairs(rows["annotated"], edges, color=colour, linewidth=1.6, label=f"{n_annotated} annotated")
-    tails = [
-        ax.axvspan(start, end, color=colour, alpha=0.12, linewidth=0, zorder=0, label="recalled")
-        for start, end in ((left, rows["cut_low"].iloc[0]), (rows["cut_high"].iloc[0], right))
-    ]
-    ax.set_xlim(left, right)
-    ax.set_ylim(bottom=0)
-    ax.set_xlabel("Cosine")
-    ax.set_ylabel("Density")
-    strip_spines(ax)
-    top = ax.get_ylim()[1]
-    add_legend(ax, [everything, annotated, tails[1]])
-    limit_ticks(ax, 0, top)
+    tail: dict[str, Any] = {"color": colour, "alpha": 0.12, "linewidth": 0, "zorder": 0, "label": "recalled"}
+    ax.axvspan(left, rows["cut_low"].iloc[0], **tail)
+    recalled = ax.axvspan(rows["cut_high"].iloc[0], right, **tail)
+    ax.set(xlim=(left, right), ylim=(0, None), xlabel="Cosine", ylabel="Density")
+    style.finish(ax, [everything, annotated, recalled], most=np.inf)

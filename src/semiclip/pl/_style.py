@@ -88,11 +88,14 @@ def name_groups(ax: Axes, names: Sequence[str], *, at: Sequence[float] | None = 
             label.set(ha="right", rotation_mode="anchor")
 
 
-def add_legend(ax: Axes, handles: Sequence[Artist | Container], *, below: float = 0, columns: int = 2) -> None:
+def finish(
+    ax: Axes, handles: Sequence[Artist | Container], *, below: float = 0, columns: int = 2, most: float | None = None
+) -> None:
     """Write a legend inside, in columns, where it hides nothing: the upper limit of y makes room for its rows.
 
-    So many inches ``below`` the legend stay free too.
+    So many inches ``below`` the legend stay free too. With ``most`` there are no ticks in its room, nor above so much.
     """
+    strip_spines(ax)
     rows = -(-len(handles) // columns)
     share = min(0.6, (0.18 * rows + 0.1 + below) / measure_inches(ax)[1])  # inches of small print
     bottom, top = ax.get_ylim()
@@ -100,15 +103,12 @@ def add_legend(ax: Axes, handles: Sequence[Artist | Container], *, below: float 
     spacing = {"borderaxespad": 0.2, "handlelength": 1.3, "columnspacing": 1}
     legend = ax.legend(handles=handles, loc="upper left", ncols=columns, frameon=False, fontsize="small", **spacing)
     legend.set_in_layout(False)  # a wide legend does not squeeze the axes
+    if most is not None:
+        ticks = ax.get_yticks()
+        ax.set_yticks(ticks[(ticks >= bottom) & (ticks <= min(top, most))])
 
 
-def limit_ticks(ax: Axes, low: float, high: float) -> None:
-    """Keep only the ticks of y in a range, since the room above it has no scale."""
-    ticks = ax.get_yticks()
-    ax.set_yticks(ticks[(ticks >= low) & (ticks <= high)])
-
-
-def add_note(ax: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **look: Any) -> None:
+def add_note(ax: Axes, text: str, at: Any, shift: tuple[float, float], **look: Any) -> None:
     """Write a text so many points from a place; room for it is made inside the axes."""
     ax.annotate(text, at, shift, textcoords="offset points", **look).set_in_layout(False)
 

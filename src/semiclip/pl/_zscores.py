@@ -7,16 +7,7 @@ import pandas as pd
 
 from semiclip._docs import document
 from semiclip.errors import Refused
-from semiclip.pl._style import (
-    MEAN,
-    Palette,
-    add_legend,
-    measure_inches,
-    pick_colours,
-    shift_in_group,
-    strip_spines,
-    take_axes,
-)
+from semiclip.pl import _style as style
 from semiclip.pl._tables import check_numbers, check_once, check_table
 
 if TYPE_CHECKING:
@@ -36,7 +27,7 @@ def zscores(
     by: str = "representation",
     panel: str = "dataset",
     ax: Axes | Sequence[Axes] | np.ndarray | None = None,
-    palette: Palette = None,
+    palette: style.Palette = None,
 ) -> np.ndarray:
     """Draw the z-scores of methods, one panel per data set and one marker per figure, as in Figure 2a of the paper.
 
@@ -86,10 +77,10 @@ def zscores(
     panels = {"": table} if panel not in within else {str(p): table[table[panel] == p] for p in table[panel].unique()}
     figures = _name_figures(table, [name for name in within if name != panel], [panel] if panel in within else [])
     names = list(figures.unique())
-    palette = pick_colours(names, palette)
+    palette = style.pick_colours(names, palette)
     height = 1.2 + 0.2 * len(names) + len(methods) * max(0.26, 0.11 * len(names))
     size = (max(4.2, 1.2 + 2 * len(panels)), height)
-    axes = take_axes(ax, len(panels), size=size, panels=list(panels))
+    axes = style.take_axes(ax, len(panels), size=size, panels=list(panels))
 
     handles = []
     for part, (heading, rows) in zip(axes, panels.items(), strict=True):
@@ -98,10 +89,10 @@ def zscores(
         part.vlines(0, -0.5, len(methods) - 0.5, color="0.35", linewidth=0.8, zorder=1)
         for i, name in enumerate(names):
             drawn = rows[figures[rows.index] == name]
-            shift = shift_in_group(i, len(names), 0.7 / len(names))
+            shift = style.shift_in_group(i, len(names), 0.7 / len(names))
             at = np.array([methods.index(method) + shift for method in drawn[by]])
             mean, sd = (drawn[column].to_numpy(float, na_value=np.nan) for column in ("mean", "sd"))
-            look = MEAN | {"marker": MARKERS[i % len(MARKERS)], "linestyle": "none", "color": palette[name]}
+            look = style.MEAN | {"marker": MARKERS[i % len(MARKERS)], "linestyle": "none", "color": palette[name]}
             handles.append(part.errorbar(mean, at, xerr=sd, label=name, **look))
         part.set_ylim(len(methods) - 0.5, -0.5)
         place = part.get_subplotspec()
@@ -110,16 +101,15 @@ def zscores(
         part.tick_params("y", length=0)
         part.set_xlabel(_write_scale(rows["n_seeds"].unique()))
         part.set_title(heading.replace("_", " "), fontsize="medium")
-        strip_spines(part)
         part.spines["left"].set_visible(False)
     limits = np.array([part.get_xlim() for part in axes])
     for part in axes:
         part.set_xlim(limits[:, 0].min(), limits[:, 1].max())
     if any(names):
-        width = measure_inches(axes[0])[0] * (len(axes) if ax is None else 1)
+        width = style.measure_inches(axes[0])[0] * (len(axes) if ax is None else 1)
         axes[0].set_zorder(axes[-1].get_zorder() + 1)  # the next panel does not hide a wide legend
         fit = int(width / (LETTER * max(map(len, names)) + 0.4))
-        add_legend(axes[0], handles[: len(names)], columns=max(1, min(fit, len(names))))
+        style.finish(axes[0], handles[: len(names)], columns=max(1, min(fit, len(names))))
         for part in axes[1:]:
             part.set_ylim(axes[0].get_ylim())
     return axes
