@@ -101,7 +101,7 @@ def zscores(
         part.tick_params("y", length=0)
         part.set_xlabel(_write_scale(rows["n_seeds"].unique()))
         part.set_title(heading.replace("_", " "), fontsize="medium")
-        part.spines["left"].set_visible(False)
+        part.spines[["top", "right", "left"]].set_visible(False)
     limits = np.array([part.get_xlim() for part in axes])
     for part in axes:
         part.set_xlim(limits[:, 0].min(), limits[:, 1].max())
