@@ -54,17 +54,10 @@ ax
     Where to draw; by default a new figure.
 palette
     Colours of what is compared, in the order drawn or by name.""",
-    "drawing_errors": """\
-TypeError
-    If ``table`` is not a DataFrame, or a column of figures does not hold numbers.
-KeyError
-    If the table lacks a column, or a mapping as ``palette`` lacks a name.
-ValueError
-    If the table is empty, has gaps or repeats a row, or there are too few colours.""",
     "drawn": """\
 Returns
 -------
-The axes.
+The axes; an array of them, one per panel, where a picture has panels.
 
 Raises
 ------
@@ -73,7 +66,7 @@ TypeError
 KeyError
     If the table lacks a column, or a mapping as ``palette`` lacks a name.
 ValueError
-    If the table is empty, has gaps or repeats a row, or there are too few colours.""",
+    If the table is empty or has gaps or repeated rows, an argument names what is not there, or colours are too few.""",
 }
 
 

@@ -53,14 +53,7 @@ def preservation(
     palette
         Colours of the representations that are no baselines, in their order in the table or by name.
 
-    Returns
-    -------
-    The axes.
-
-    Raises
-    ------
-    {drawing_errors}
-        Also if a representation lacks a part of the score.
+    {drawn}
 
     Examples
     --------

@@ -7,15 +7,7 @@ import numpy as np
 from semiclip._docs import document
 from semiclip.errors import Empty, TooFew, TooMany
 from semiclip.pl import _style as style
-from semiclip.pl._tables import (
-    THRESHOLDS,
-    check_numbers,
-    check_once,
-    check_table,
-    read_single,
-    select_rows,
-    sort_by_share,
-)
+from semiclip.pl import _tables as tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.collections import Collection
 
 
-COLUMNS = ("representation", "key", "value", "ci_low", "ci_high", "n_pairs", *THRESHOLDS)
+COLUMNS = ("representation", "key", "value", "ci_low", "ci_high", "n_pairs", *tables.THRESHOLDS)
 SUMMARIES = ("mean", "union")
 MEASURED = ("chance_mean", "chance_sd")
 APART = 0.35  # between the databases and what summarises them
@@ -61,15 +53,15 @@ def recall(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.Palett
     >>> [round(float(bar.get_height()), 2) for bar in ax.patches]
     [0.2, 0.3]
     """
-    check_table(table, (*COLUMNS, "chance"), "scl.tl.recall")
-    if (n := len(table[list(THRESHOLDS)].drop_duplicates())) > 1:
+    tables.check_table(table, (*COLUMNS, "chance"), "scl.tl.recall")
+    if (n := len(table[list(tables.THRESHOLDS)].drop_duplicates())) > 1:
         raise TooMany("pairs of thresholds", n, 1, "draw the rows of one, or all with scl.pl.recall_curve")
     table = table[table["n_pairs"] > 0]
     if table.empty:
         raise Empty("rows with an annotated pair to draw")
     measured = set(MEASURED) <= set(table)
-    check_numbers(table, ["value", "ci_low", "ci_high", *(MEASURED if measured else ())])
-    check_once(table, ["representation", "key"])
+    tables.check_numbers(table, ["value", "ci_low", "ci_high", *(MEASURED if measured else ())])
+    tables.check_once(table, ["representation", "key"])
     databases = [key for key in table["key"].unique() if key not in SUMMARIES]
     summaries = [key for key in SUMMARIES if (table["key"] == key).any() and len(databases) != 1]
     keys, names = databases + summaries, list(table["representation"].unique())
@@ -128,14 +120,14 @@ def recall_curve(
     >>> ax.lines[0].get_xdata().round(2)
     array([0.1, 0.2])
     """
-    check_table(table, COLUMNS, "scl.tl.recall")
-    table = select_rows(table, "key", key)
+    tables.check_table(table, COLUMNS, "scl.tl.recall")
+    table = tables.select_rows(table, "key", key)
     table = table[table["n_pairs"] > 0]
     if table.empty:
         raise Empty(f"annotated pairs of {key} in the map to draw")
-    check_numbers(table, ["value", "ci_low", "ci_high"])
+    tables.check_numbers(table, ["value", "ci_low", "ci_high"])
     names = list(table["representation"].unique())
-    table = sort_by_share(table, "representation")
+    table = tables.sort_by_share(table, "representation")
     if (widest := table["share"].max()) == table["share"].min():
         raise TooFew("thresholds", 1, 2, "pass a list of them to scl.tl.recall, or draw scl.pl.recall")
     palette = style.pick_colours(names, palette)
@@ -200,10 +192,12 @@ def null_overlap(
     >>> [line.get_label() for line in ax.get_legend().get_lines()]
     ['X_image', 'chance, 95% band']
     """
-    check_table(table, ["representation", "reference", *THRESHOLDS], "scl.tl.null_overlap", numbers=NUMBERS)
-    representation = read_single(table, "representation")
+    tables.check_table(
+        table, ["representation", "reference", *tables.THRESHOLDS], "scl.tl.null_overlap", numbers=NUMBERS
+    )
+    representation = tables.read_single(table, "representation")
     names = list(table["reference"].unique())
-    table = sort_by_share(table, "reference")
+    table = tables.sort_by_share(table, "reference")
     palette = style.pick_colours(names, palette)
     shares = table["share"].unique()
     alone = len(shares) == 1  # a curve needs two places: then the references have a place each

@@ -9,20 +9,25 @@ from semiclip._arguments import check_whole
 from semiclip._docs import document
 from semiclip.errors import Empty, MissingEntry, MissingValues
 from semiclip.pl import _style as style
-from semiclip.pl._network_layout import place_names, place_nodes
 from semiclip.pl._tables import check_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    import networkx as nx
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
 SEVERAL = "several"
 GREY = "0.45"
-HALO: dict[str, Any] = {"linewidth": 1.2, "foreground": "white"}  # keeps names legible on lines
 LEGEND: dict[str, Any] = {"loc": "lower left", "frameon": False, "fontsize": 7.5, "borderaxespad": 0.0}
 LEGEND |= {"borderpad": 0.0, "handlelength": 1.0, "columnspacing": 1.0}
+FEW = 4
+MARGIN = np.array([0.28, 0.16])  # inches beside a component, for names
+# where a name may stand beside its node, in half widths and half heights; the first that is free is taken
+SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
 
 @document
@@ -38,6 +43,8 @@ def relationship_network(
     palette: style.Palette = None,
 ) -> Axes:
     """Draw the genes and annotated pairs of a region of the recalled sets as a network.
+
+    A gene whose name would cover another one is a dot alone, and a note counts such genes.
 
     Parameters
     ----------
@@ -59,14 +66,7 @@ def relationship_network(
     palette
         Colours of the databases, in their order in ``sets`` or by name. Pairs of several databases are grey.
 
-    Returns
-    -------
-    The axes. A gene whose name would cover another one is a dot alone, and a note counts such genes.
-
-    Raises
-    ------
-    {drawing_errors}
-        Also if the region has no pair, or as in :func:`semiclip.tl.region`.
+    {drawn}
 
     Examples
     --------
@@ -160,8 +160,9 @@ def _draw(ax: Axes, pairs: pd.DataFrame, colours: dict[str, str], rng: int | np.
 
     graph = nx.from_pandas_edgelist(pairs, "gene_a", "gene_b")
     page = Bbox([[0, strip], [wide, high]])
-    places = place_nodes(graph, page, rng)
-    points = np.array(list(places.values()))
+    places = _place_nodes(graph, page, rng)
+    names = sorted(graph, key=lambda name: (-graph.degree[name], name))  # the first to find room
+    points = np.array([places[name] for name in names])
     room = np.sqrt(wide * high / len(points))  # inches per gene
     radius = float(np.clip(0.06 * room, 0.015, 0.04))
     for name, colour in colours.items():
@@ -171,11 +172,75 @@ def _draw(ax: Axes, pairs: pd.DataFrame, colours: dict[str, str], rng: int | np.
     ax.scatter(points[:, 0], points[:, 1], s=(2 * radius * 72) ** 2, color="0.2", linewidths=0, zorder=2)
 
     look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": float(np.clip(14 * room, 5, 8))}
-    names = sorted(graph, key=lambda name: (-graph.degree[name], name))
-    texts = [ax.text(*places[name].tolist(), name, path_effects=[withStroke(**HALO)], **look) for name in names]
-    homeless = place_names(texts, points, radius, page)
+    look["path_effects"] = [withStroke(linewidth=1.2, foreground="white")]  # keeps names legible on lines
+    texts = [ax.text(x, y, name, **look) for name, (x, y) in zip(names, points, strict=True)]
+    homeless = _place_names(texts, points, radius, page)
     for text in homeless:
         text.remove()
     if homeless:
         note = f"{len(homeless)} of {len(names)} genes have no room for their name"
         ax.text(0, 0, note, va="bottom", color="0.35", fontsize=7).set_in_layout(False)
+
+
+def _place_nodes(graph: nx.Graph, page: Bbox, rng: int | np.random.Generator | None) -> dict[str, np.ndarray]:
+    """Return the places of the nodes on a page in inches."""
+    import networkx as nx
+
+    generator = np.random.default_rng(rng)
+    components = sorted(map(sorted, nx.connected_components(graph)), key=lambda names: (-len(names), names))
+    places: dict[str, np.ndarray] = {}
+    for names, box in zip(components, _divide(page, [len(names) for names in components]), strict=True):
+        part = nx.Graph()  # a subgraph has its nodes in another order in each process
+        part.add_nodes_from(names)
+        part.add_edges_from(graph.edges(names))
+        start = dict(zip(names, generator.uniform(-1, 1, (len(names), 2)), strict=True))
+        layout = nx.kamada_kawai_layout(part, pos=start)
+        points = _turn(np.array([layout[name] for name in names]), box)
+        room = np.maximum(np.array(box.size) - 2 * MARGIN, 0.3 * np.array(box.size))
+        scale = room / np.maximum(np.ptp(points, axis=0), 1e-9)
+        # a large component fills its rectangle, while a small one keeps its shape
+        points *= scale if len(names) > FEW else min(scale.min(), 0.5)
+        places |= dict(zip(names, points + box.get_points().mean(axis=0), strict=True))
+    return places
+
+
+def _turn(points: np.ndarray, box: Bbox) -> np.ndarray:
+    """Turn points so that they extend as their rectangle does, and centre them."""
+    points = points - points.mean(axis=0)
+    points = points @ np.linalg.svd(points, full_matrices=False)[2].T[:, :: 1 if box.width > box.height else -1]
+    return points - (points.min(axis=0) + points.max(axis=0)) / 2
+
+
+def _divide(box: Bbox, weights: Sequence[float]) -> list[Bbox]:
+    """Halve a rectangle across its longer side until each weight has a share of the area (a treemap)."""
+    if len(weights) == 1:
+        return [box]
+    shares = np.cumsum(weights[:-1]) / sum(weights)
+    cut = int(abs(shares - 0.5).argmin())
+    wide = box.width > box.height
+    parts = box.splitx(shares[cut]) if wide else box.splity(1 - shares[cut])[::-1]  # from the upper left
+    return _divide(parts[0], weights[: cut + 1]) + _divide(parts[1], weights[cut + 1 :])
+
+
+def _place_names(texts: Iterable[Text], points: np.ndarray, gap: float, page: Bbox) -> list[Text]:
+    """Move names beside their nodes, clear of each other, of nodes and of the edge; return those without room.
+
+    The names stand on their nodes at ``points``, whose radius is the ``gap``, all in inches.
+    """
+    from matplotlib.transforms import Bbox
+
+    taken: list[Bbox] = []
+    homeless = []
+    for text in texts:
+        size = np.array(text.get_window_extent().size) / text.figure.dpi
+        for side in np.array(SIDES):
+            centre = text.get_position() + side * (size / 2 + gap)
+            box = Bbox([centre - size / 2, centre + size / 2])
+            inside = page.count_contains(box.corners()) == 4
+            if inside and not box.count_overlaps(taken) and not box.padded(0.4 * gap).count_contains(points):
+                taken.append(box)
+                text.set(position=centre, in_layout=False)
+                break
+        else:
+            homeless.append(text)
+    return homeless

@@ -57,7 +57,7 @@ def ablation(
     Parameters
     ----------
     table
-        One row per rung and seed (and method). The rungs are drawn in their order in the table.
+        One row per rung and seed (and method), of two rungs or more. The rungs are drawn in their order in the table.
     value
         Column of the figure to draw.
     rung
@@ -74,14 +74,7 @@ def ablation(
         The value that knows nothing reaches, drawn as a dashed line.
     {drawing}
 
-    Returns
-    -------
-    The axes.
-
-    Raises
-    ------
-    {drawing_errors}
-        Also if there is a single rung, ``base`` is no rung, or a rung lacks a seed of the others.
+    {drawn}
 
     Examples
     --------
@@ -215,22 +208,14 @@ def sweep(
     seed
         Column of the seeds. Every setting of a parameter needs the same seeds.
     default
-        The setting in use by the name of the parameter, marked by a dotted line. Parameters that the table lacks are
-        left out.
+        The setting in use by the name of the parameter, marked by a dotted line; a name must be one of the
+        settings. Parameters that the table lacks are left out.
     chance
         The value that knows nothing reaches, drawn as a dashed line.
     ax
         One axes per parameter; by default a new figure with two columns.
 
-    Returns
-    -------
-    The axes, one per parameter.
-
-    Raises
-    ------
-    {drawing_errors}
-        Also if a setting lacks a seed of the others, a default is none of the settings that are names, or ``ax`` does
-        not hold one axes per parameter.
+    {drawn}
 
     Examples
     --------

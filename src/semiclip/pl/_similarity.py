@@ -39,14 +39,7 @@ def similarity(
     palette
         Colours of the representations, in the order drawn or by name.
 
-    Returns
-    -------
-    The axes; an array of them if there are several representations.
-
-    Raises
-    ------
-    {drawing_errors}
-        Also if the bins of a representation do not follow each other, or ``ax`` does not hold one axes for each.
+    {drawn}
 
     Examples
     --------

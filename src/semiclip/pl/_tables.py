@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from semiclip.errors import (
-    Empty,
-    MissingColumn,
-    MissingEntry,
-    MissingValues,
-    Repeated,
-    TooMany,
-    WrongDtype,
-    WrongType,
-    some,
-)
+from semiclip import errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,11 +22,11 @@ def check_table(table: pd.DataFrame, columns: Sequence[str], maker: str, *, numb
     """
     way_out = f"draw what {maker} returns"
     if not isinstance(table, pd.DataFrame):
-        raise WrongType("table", type(table), "a DataFrame", way_out)
+        raise errors.WrongType("table", type(table), "a DataFrame", way_out)
     if absent := [name for name in (*columns, *numbers) if name not in table]:
-        raise MissingColumn(absent, table.columns, "the table", way_out=way_out)
+        raise errors.MissingColumn(absent, table.columns, "the table", way_out=way_out)
     if table.empty:
-        raise Empty("rows in the table to draw")
+        raise errors.Empty("rows in the table to draw")
     check_numbers(table, numbers)
 
 
@@ -44,22 +34,22 @@ def check_numbers(table: pd.DataFrame, columns: Sequence[str]) -> None:
     """Refuse columns that do not hold a finite number in every row."""
     for name in columns:
         if not pd.api.types.is_numeric_dtype(table[name]):
-            raise WrongDtype(f"column {name!r}", table[name].dtype)
+            raise errors.WrongDtype(f"column {name!r}", table[name].dtype)
         if (gaps := ~np.isfinite(table[name].to_numpy(float, na_value=np.nan))).any():
-            raise MissingValues(f"column {name!r}", table.index[gaps].tolist(), "drop them first")
+            raise errors.MissingValues(f"column {name!r}", table.index[gaps].tolist(), "drop them first")
 
 
 def check_once(table: pd.DataFrame, by: Sequence[str]) -> None:
     """Refuse a table with several rows for one combination of names."""
     if (repeated := table.duplicated(list(by))).any():
         combinations = table.loc[repeated, list(by)].astype(str).agg(" of ".join, axis=1).unique()
-        raise Repeated("rows of the table", combinations, "average them first, or give each run its own name")
+        raise errors.Repeated("rows of the table", combinations, "average them first, or give each run its own name")
 
 
 def select_rows(table: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
     """Return the rows of a name that a user chose by an argument that is called as the column."""
     if name not in (names := list(table[column].unique())):
-        raise MissingEntry(name, names, "the table", column)
+        raise errors.MissingEntry(name, names, "the table", column)
     return table[table[column] == name]
 
 
@@ -67,7 +57,9 @@ def read_single(table: pd.DataFrame, column: str) -> str:
     """Return the only name in a column."""
     names = table[column].unique()
     if len(names) > 1:
-        raise TooMany(f"names in column {column!r}", len(names), 1, f"draw one of {some(names)} at a time")
+        raise errors.TooMany(
+            f"names in column {column!r}", len(names), 1, f"draw one of {errors.some(names)} at a time"
+        )
     return str(names[0])
 
 

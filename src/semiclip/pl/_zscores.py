@@ -36,7 +36,7 @@ def zscores(
     Parameters
     ----------
     table
-        What :func:`semiclip.tl.zscores` returns.
+        What :func:`semiclip.tl.zscores` returns, not :func:`semiclip.tl.compare`, whose means are no z-scores.
     by
         Column of the methods, which are drawn from top to bottom in their order in the table.
     panel
@@ -46,14 +46,7 @@ def zscores(
     palette
         Colours of the markers, in their order in the table or by name.
 
-    Returns
-    -------
-    The axes, one per panel.
-
-    Raises
-    ------
-    {drawing_errors}
-        Also if the table is one of :func:`semiclip.tl.compare`, or ``ax`` does not hold one axes per panel.
+    {drawn}
 
     Examples
     --------
