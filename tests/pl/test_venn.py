@@ -61,8 +61,7 @@ def assert_inside(ax):
 @pytest.mark.parametrize("sets", [{"unimodal": A, "distilled": B}, {"a": A, "b": B, "c": C}])
 def test_counts_and_titles_of_circles(sets):
     ax = pl.venn(sets)
-    assert counts(ax) == [str(n) for n in regions(list(sets.values())).values()] or len(sets) == 2
-    assert sorted(map(int, counts(ax))) == sorted(regions(list(sets.values())).values())
+    assert counts(ax) == [str(n) for n in regions(list(sets.values())).values()]
     assert titles(ax) == [f"{name}\n{len(items)}" for name, items in sets.items()]
     assert not is_marked(ax)
 

@@ -32,6 +32,7 @@ UNITS = {
     ("scale", "whiten"): "whitened units",
 }
 DIAMOND: dict[str, Any] = {"marker": "D", "facecolors": "none", "linewidths": 1.5, "zorder": 3}
+TINY = np.finfo(np.float64).tiny
 ROUND: dict[str, Any] = {"marker": "o", "linestyle": "none"}
 
 
@@ -218,18 +219,16 @@ def fit_plane(controls: Sequence[np.ndarray], samples: Sequence[np.ndarray], ste
             moved[centred].append(chain(pool).clip(-most, most))
             treated[centred].append(chain(rows).clip(-most, most))
     replicates = [rows for rows in treated[1][1:] if len(rows)] or treated[1][:1]
-    first = _scale_to_unit(np.concatenate(replicates).mean(axis=0))
+    first = np.concatenate(replicates).mean(axis=0)
+    first = first / max(np.linalg.norm(first), TINY)
     cloud = np.stack([pool.mean(axis=0) for pool in moved[0]]) if len(controls) > 1 else moved[1][0]
     cloud = cloud - cloud.mean(axis=0)
     cloud = cloud - np.outer(cloud @ first, first)
     second = np.linalg.svd(cloud, full_matrices=False)[2][0]
-    second = _scale_to_unit(second - (second @ first) * first) * (1 if second @ cloud[0] >= 0 else -1)
+    sign, second = (1 if second @ cloud[0] >= 0 else -1), second - (second @ first) * first
+    second = second / max(np.linalg.norm(second), TINY) * sign
     axes = np.stack([first, second], axis=1)
     return Plane(axes, [[pool @ axes for pool in pools] for pools in moved], [rows[0] @ axes for rows in treated])
-
-
-def _scale_to_unit(vector: np.ndarray) -> np.ndarray:
-    return vector / max(float(np.linalg.norm(vector)), np.finfo(np.float64).tiny)
 
 
 def draw_column(panels: np.ndarray, plane: Plane, drawn: Views, kept: Sequence[str]) -> dict[str, Any]:
@@ -238,10 +237,8 @@ def draw_column(panels: np.ndarray, plane: Plane, drawn: Views, kept: Sequence[s
 
     shades = LinearSegmentedColormap.from_list("controls", (style.OKABE_ITO[4], "#00283F")).with_extremes(under="0")
     points = [drawn.values[drawn.kept == name] @ plane.axes for name in kept]
-    frames = [
-        np.concatenate([samples, *map(_measure_corners, pools)])
-        for samples, pools in zip(plane.samples, plane.controls, strict=True)
-    ]
+    both = zip(plane.samples, plane.controls, strict=True)
+    frames = [np.concatenate([samples, *map(_measure_corners, pools)]) for samples, pools in both]
     left, right = (corner[0] for corner in _choose_limits(np.concatenate(frames), np.concatenate(points)))
     marks: dict[str, Any] = {}
     for i, (panel, name) in enumerate(zip(panels, kept, strict=True)):
@@ -287,14 +284,14 @@ def explain_panels(axes: np.ndarray, marks: dict[str, Any]) -> None:
         axes[0, 0].legend(**key, fontsize="x-small")
 
 
-def _make_ellipse(points: np.ndarray, **style: Any) -> Ellipse:
+def _make_ellipse(points: np.ndarray, **look: Any) -> Ellipse:
     """Return the ellipse of two standard deviations about the mean of points (n, 2)."""
     from matplotlib.patches import Ellipse
 
     values, vectors = np.linalg.eigh(np.cov(points.T, ddof=0))
     width, height = 4 * np.sqrt(np.clip(values, 0, None))
     angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
-    return Ellipse(points.mean(axis=0), width, height, angle=angle, **style)
+    return Ellipse(points.mean(axis=0), width, height, angle=angle, **look)
 
 
 def _measure_corners(points: np.ndarray) -> np.ndarray:

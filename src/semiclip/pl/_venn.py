@@ -35,7 +35,11 @@ def venn(
     """Draw how sets overlap: two or three as circles in proportion to the counts, four to six as an UpSet plot.
 
     An UpSet plot has a bar for each combination of sets, the largest first, with the count of what is in just these
-    sets. Dots below say which sets they are, and bars to the left how large each set is.
+    sets (Lex et al. 2014, DOI 10.1109/TVCG.2014.2346248). Dots below say which sets they are, and bars to the left how
+    large each set is. Empty combinations are left out, and combinations without room are counted.
+
+    Three circles cannot show every combination of counts, so their overlaps are approximate; the written counts are
+    exact. Where no circles come close, or a set is empty, the circles are equal and marked "not to scale".
 
     Parameters
     ----------
@@ -61,16 +65,6 @@ def venn(
     ValueError
         If there are not two to six sets, all are empty, a column is not boolean, there is not one label per set, or
         there are too few colours.
-
-    Notes
-    -----
-    Three circles cannot show every combination of counts, so their overlaps are approximate; the written counts are
-    exact. Where no circles come close, or a set is empty, the circles are equal and marked "not to scale". An UpSet
-    plot leaves out empty combinations; where there are more than fit, it says how many it does not show.
-
-    References
-    ----------
-    Lex et al., IEEE Transactions on Visualization and Computer Graphics 2014, DOI 10.1109/TVCG.2014.2346248.
 
     Examples
     --------
@@ -144,9 +138,7 @@ def _draw_upset(members: Sequence[set[Hashable]], names: Sequence[str], colours:
 
     # what is in just these sets and no other, the largest combination first
     counter = Counter(tuple(item in items for items in members) for item in set(chain.from_iterable(members)))
-    regions = sorted(
-        counter.items(), key=lambda region: (-region[1], sum(region[0]), [not inside for inside in region[0]])
-    )
+    regions = sorted(counter.items(), key=lambda item: (-item[1], sum(item[0]), [not inside for inside in item[0]]))
     room = max(1, int(wide * (1 - start) / NARROW))
     shown, hidden = regions[:room], regions[room:]
     held, counts = np.array([sets for sets, _ in shown]), np.array([count for _, count in shown])
