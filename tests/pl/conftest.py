@@ -146,6 +146,12 @@ def make() -> Callable[..., pd.DataFrame]:
 
 
 @pytest.fixture(scope="session")
+def decoders() -> dict[str, tuple[float, float]]:
+    """Structural integrity and Spearman correlation of decoders."""
+    return DECODERS
+
+
+@pytest.fixture(scope="session")
 def shades() -> tuple[str, ...]:
     """Colours of Okabe and Ito, in the order in which pictures take them."""
     return ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")

@@ -70,16 +70,18 @@ def by_hand(adata, centred, scaled, first="q"):
 
 @pytest.mark.parametrize("scaled", [0, 1])
 @pytest.mark.parametrize("centred", [0, 1])
-def test_what_is_drawn_where(adata, centred, scaled):
-    axes = pl.pea_views(adata, **LOOK)
+@pytest.mark.parametrize(("batch", "words"), [(None, "q: 3 samples"), ("p", "p: 1 sample")])
+def test_what_is_drawn_where(adata, centred, scaled, batch, words):
+    axes = pl.pea_views(adata, **LOOK, batch=batch)
     assert axes.shape == (2, 4)
-    controls, samples, plane = by_hand(adata, bool(centred), scaled)
+    assert axes[0, 0].figure.get_suptitle() == f"PEA of MYC in {words} × 40 views"
+    controls, samples, plane = by_hand(adata, bool(centred), scaled, first=words[0])
     drawn = dots(axes[centred, scaled])
     np.testing.assert_allclose(drawn[0], controls, atol=1e-6)
     np.testing.assert_allclose(drawn[2], samples, atol=1e-6)
     views, numbers = [], []
     for i in range(1, 41):
-        here = (adata.obs["gene"] == "MYC") & (adata.obs["plate"] == "q")
+        here = (adata.obs["gene"] == "MYC") & (adata.obs["plate"] == words[0])
         rows = (here & (adata.obs[f"X_pca_pea_{i}_steps"] == PANELS[centred][scaled])).to_numpy()
         views.append(adata.obsm[f"X_pca_pea_{i}"][rows] @ plane)
         numbers.append(adata.obs.loc[rows, f"X_pca_pea_{i}_controls"])
@@ -134,18 +136,9 @@ def test_titles_labels_and_units(adata):
     rows = ["Between batches\n(centre dropped)", "Between batches\n(centred)"]
     assert [panel.get_ylabel() for panel in axes[:, 0]] == rows
     figure = axes[0, 0].figure
-    assert figure.get_suptitle() == "PEA of MYC in q: 3 samples × 40 views"
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["controls (± 2 s.d.)", "those of other batches", "views", "the same steps, all controls"]
     assert figure.axes[-1].get_ylabel() == "Controls drawn"
-
-
-def test_a_batch_of_choice(adata):
-    axes = pl.pea_views(adata, **LOOK, batch="p")
-    assert axes[0, 0].figure.get_suptitle() == "PEA of MYC in p: 1 sample × 40 views"
-    controls, samples, _ = by_hand(adata, True, True, first="p")
-    np.testing.assert_allclose(dots(axes[1, 1])[0], controls, atol=1e-6)
-    np.testing.assert_allclose(dots(axes[1, 1])[2], samples, atol=1e-6)
 
 
 def test_a_single_batch_says_that_it_looks_along_its_own_samples(adata):
@@ -167,11 +160,6 @@ def test_a_perturbation_of_one_batch_among_several(adata):
     assert len(axes[0, 0].patches) == 4
 
 
-def test_without_controls_all_rows_are_the_reference(adata):
-    axes = pl.pea_views(adata, **LOOK | {"control": None})
-    assert len(dots(axes[0, 0])[0]) == 19
-
-
 def test_steps_that_are_never_drawn():
     axes = pl.pea_views(study(pea={"methods": ["center_scale"], "drop_probability": 0}, n_views=3), **LOOK)
     for panel, name in zip(axes.flat, sum(PANELS, []), strict=True):
@@ -181,7 +169,8 @@ def test_steps_that_are_never_drawn():
         assert bool(panel.collections) == drawn
 
 
-def test_a_single_view(adata):
+def test_without_controls_all_rows_are_the_reference_and_a_single_view(adata):
+    assert len(dots(pl.pea_views(adata, **LOOK | {"control": None})[0, 0])[0]) == 19
     scl.pp.pea_correct(adata, **KEYS, stochastic=True, rng=0, key_added="X_one")
     axes = pl.pea_views(adata, **LOOK | {"views": "X_one"})
     assert sum(len(dots(panel)[1]) for panel in axes.flat if panel.collections) == 3
@@ -247,6 +236,7 @@ def test_colours(adata):
     [
         ({"use_rep": "X_none"}, errors.MissingEntry, {"key": "X_none", "name": "use_rep"}),
         ({"views": "X_none"}, errors.MissingEntry, {"key": "X_none", "name": "views"}),
+        ({"views": "X_steps"}, errors.MissingEntry, {"key": "X_steps", "name": "views"}),
         ({"views": "X_pca"}, errors.MissingEntry, {"key": "X_pca", "name": "views"}),
         ({"perturbation_key": "guide"}, errors.MissingColumn, {"key": "guide", "name": "perturbation_key"}),
         ({"perturbation": "EGFR"}, errors.UnknownChoice, {"value": "EGFR", "choices": ["TP53", "MYC"]}),
@@ -260,13 +250,8 @@ def test_colours(adata):
     ],
 )
 def test_refuses(adata, change, error, data, refuses):
-    adata.obsm["X_line"] = adata.obsm["X_pca"][:, :1]
+    adata.obsm["X_line"], adata.obsm["X_steps"] = adata.obsm["X_pca"][:, :1], adata.obsm["X_pca"]
+    adata.obs["X_steps_steps"] = "none"  # but not how many controls were drawn
     with refuses(error, **data):
         pl.pea_views(adata, **LOOK | change)
     assert not plt.get_fignums()
-
-
-def test_refuses_views_without_their_steps(adata, refuses):
-    del adata.obs["X_pca_pea_3_controls"]
-    with refuses(errors.MissingEntry, key="X_pca_pea", name="views"):
-        pl.pea_views(adata, **LOOK)

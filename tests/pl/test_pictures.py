@@ -22,6 +22,7 @@ TOOLS = {  # by picture: names that have colours, and columns of names and of nu
     "enrichment": (None, "gene_set", "p_value"),
 }
 OPTIONS = {"ablation": {"baseline": "unimodal", "chance": 0.1}, "sweep": {"default": {"lr": 0.03}, "chance": 0.1}}
+DRAWN = {"recall_curve": "mean", "preservation": "unseen perturbations"}  # the key of the rows
 N_AXES = {"similarity": 2, "zscores": 2, "sweep": 4}
 PICTURES = [*TOOLS, *OPTIONS]
 
@@ -64,8 +65,7 @@ def test_nothing_is_cut_or_hidden(name, size, make, assert_legible):
     if size is not None:
         ax = plt.subplots(1, n, figsize=(size[0] * n, size[1]), layout="constrained", squeeze=False)[1][0]
     for panel in draw(name, make(name), ax=ax):
-        if name != "zscores":  # whose legend is that of all panels
-            assert_legible(panel)
+        assert_legible(panel)
         if name not in ("relationship_network", "enrichment") and panel.get_legend():
             ends = panel.transData.transform([(0, y) for y in (panel.dataLim.y0, panel.dataLim.y1)])
             assert ends[:, 1].max() <= panel.get_legend().get_window_extent().y0 + 1
@@ -98,8 +98,7 @@ def test_refuses_what_is_no_such_table(name, make, refuses):
     with refuses(errors.Empty):
         draw(name, table.iloc[:0])
     if number is not None:
-        drawn = table.index if name != "recall_curve" else table.index[table["key"] == "mean"]
-        drawn = drawn if name != "preservation" else table.index[table["key"] == "unseen perturbations"]
+        drawn = table.index[table["key"] == DRAWN[name]] if name in DRAWN else table.index
         with refuses(errors.WrongDtype, where=f"column {number!r}"):
             draw(name, table.astype({number: object}))
         for gap in (np.nan, np.inf):
@@ -122,10 +121,8 @@ def test_refuses_what_is_no_such_table(name, make, refuses):
 )
 def test_refuses_rows_that_repeat(name, row, make, refuses):
     table = make(name)
-    if name == "recall_curve":
-        table = table[table["key"] == "mean"]
-    if name == "preservation":
-        table = table[table["key"] == "unseen perturbations"]
+    if name in DRAWN:
+        table = table[table["key"] == DRAWN[name]]
     with refuses(errors.Repeated, items=[row]):
         draw(name, pd.concat([table, table.iloc[:1]]))
 

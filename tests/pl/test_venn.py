@@ -50,14 +50,6 @@ def upset_parts(ax):
     return heights, combinations, [int(bar.get_width()) for bar in sizes.patches]
 
 
-def assert_inside(ax):
-    figure = ax.figure
-    figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
-    assert all(min(box.x0, box.y0) >= 0 for box in boxes)
-    assert all(box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
-
-
 @pytest.mark.parametrize("sets", [{"unimodal": A, "distilled": B}, {"a": A, "b": B, "c": C}])
 def test_counts_and_titles_of_circles(sets):
     ax = pl.venn(sets)
@@ -101,19 +93,12 @@ def test_labels_and_large_counts():
         pytest.param([set(range(300)), set(), set(range(200, 320))], id="an empty set"),
     ],
 )
-def test_what_circles_cannot_show_is_marked_and_still_counted(sets):
+def test_what_circles_cannot_show_is_marked_and_still_counted(sets, assert_legible):
     ax = pl.venn(dict(zip("abc", sets, strict=True)))
     assert len(ax.patches) == 7  # nothing is left of the attempt in proportion
     assert counts(ax) == [str(n) for n in regions(sets).values()]
     assert is_marked(ax)
-    assert_inside(ax)
-
-
-@pytest.mark.parametrize("size", [None, (2.4, 2.2), (8, 8)])
-@pytest.mark.parametrize("sets", [{"X_scvi": A, "X_semiclip": B}, {"X_scvi": A, "X_semiclip": B, "X_image": C}])
-def test_nothing_of_circles_is_cut(sets, size):
-    ax = None if size is None else plt.subplots(figsize=size, layout="constrained")[1]
-    assert_inside(pl.venn(sets, ax=ax))
+    assert_legible(ax)
 
 
 @pytest.mark.parametrize("sets", [[A, A, A], [A, set()], [A, set(range(100, 140))], [A, set(range(10))]])
@@ -170,10 +155,10 @@ def test_combinations_without_room_are_counted():
     assert left > 0
 
 
-@pytest.mark.parametrize("size", [None, (3.2, 2.6), (9, 5)])
-@pytest.mark.parametrize("n", [4, 6])
-def test_nothing_of_many_sets_is_cut(n, size, assert_legible):
-    for names in (None, [f"X_representation_{i}" for i in range(n)]):
+@pytest.mark.parametrize("size", [None, (2.6, 2.4), (9, 5)])
+@pytest.mark.parametrize("n", [2, 3, 4, 6])
+def test_nothing_is_cut(n, size, assert_legible):
+    for names in (None, [f"X_representation_{i}" for i in range(n)] if n > 3 else ["X_scvi", "X_kd", "X_image"][:n]):
         ax = None if size is None else plt.subplots(figsize=size, layout="constrained")[1]
         assert_legible(pl.venn(random_sets(n, 4000, names), ax=ax))
 

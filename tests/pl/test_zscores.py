@@ -91,23 +91,6 @@ def test_a_figure_or_a_method_that_a_panel_lacks(table, legend, shades):
     np.testing.assert_array_equal(bars(axes[1])[0].lines[0].get_ydata().round(), [0, 2, 3])
 
 
-@pytest.mark.parametrize("size", [None, (3.2, 2.8), (9, 5)])
-@pytest.mark.parametrize("datasets", [["LINCS"], ["HUVEC-KO", "LINCS"]])
-def test_nothing_is_cut_or_hidden(table, size, datasets):
-    table, ax = table[table["dataset"].isin(datasets)], None
-    if size is not None:
-        _, ax = plt.subplots(1, len(datasets), figsize=(size[0] * len(datasets), size[1]), layout="constrained")
-    axes = pl.zscores(table, ax=ax)
-    figure = axes[0].figure
-    figure.canvas.draw()
-    assert axes[0].get_legend().get_window_extent().y0 >= axes[0].transData.transform((0, -0.5))[1] - 1
-    for text in [axes[0].get_legend(), *axes[0].get_yticklabels(), *(ax.xaxis.label for ax in axes)]:
-        box = text.get_window_extent()
-        assert min(box.x0, box.y0) >= 0
-        assert box.x1 <= figure.bbox.width
-        assert box.y1 <= figure.bbox.height
-
-
 def test_methods_are_named_wherever_a_row_of_panels_begins(table):
     for ax in pl.zscores(table.set_index(table["representation"]), ax=plt.subplots(2, 1)[1]):
         assert names(ax) == METHODS
