@@ -35,13 +35,6 @@ DECODERS = {
     "constant": (0.5, 0),
     "PCA": (1, 0.5),
 }
-PAIRS = [
-    ("A", "B", "CORUM", True, False),
-    ("B", "C", "CORUM;SIGNOR", True, False),
-    ("C", "D", "SIGNOR", True, True),
-    ("E", "F", "SIGNOR", True, False),
-    ("G", "H", "StringDB", False, True),
-]
 
 
 def ablation_table(n_seeds: int = 15, n_rungs: int = 5) -> pd.DataFrame:
@@ -136,7 +129,9 @@ def zscores_table() -> pd.DataFrame:
 
 
 def relationship_network_table() -> pd.DataFrame:
-    return pd.DataFrame(PAIRS, columns=["gene_a", "gene_b", "databases", "X_semiclip", "X_scvi"])
+    recalled = {"X_semiclip": [True, True, True, True, False], "X_scvi": [False, False, True, False, True]}
+    databases = ["CORUM", "CORUM;SIGNOR", "SIGNOR", "SIGNOR", "StringDB"]
+    return pd.DataFrame({"gene_a": list("ABCEG"), "gene_b": list("BCDFH"), "databases": databases} | recalled)
 
 
 @pytest.fixture(scope="session")

@@ -157,14 +157,11 @@ def test_names_of_columns_types_and_order_of_rungs(table, dtype):
     np.testing.assert_allclose(means(ax)[0], wide(table).mean(axis=1)[::-1])
 
 
-@pytest.mark.parametrize("size", [None, (3.35, 3), (9, 5)])
-@pytest.mark.parametrize("n_methods", [1, 3])
 @pytest.mark.parametrize("base", [None, RUNGS[0]])
-def test_nothing_is_cut_or_hidden(table, size, n_methods, base, assert_legible):
-    size = size if size is None else (size[0], size[1] + n_methods - 1)
-    ax = None if size is None else plt.subplots(figsize=size, layout="constrained")[1]
-    methods = pd.concat([table.assign(method=f"method {i}") for i in range(n_methods)])
-    ax = pl.ablation(methods, method="method", base=base, baseline="unimodal", chance=0.1, ax=ax)
+def test_nothing_of_many_methods_is_cut_or_hidden(table, base, assert_legible):
+    methods = pd.concat([table.assign(method=f"method {i}") for i in range(3)])
+    ax = plt.subplots(figsize=(3.35, 5), layout="constrained")[1]
+    pl.ablation(methods, method="method", base=base, baseline="unimodal", chance=0.1, ax=ax)
     assert_legible(ax)
     above = [text.get_window_extent() for text in ax.texts if text.get_text()]
     assert max(box.y1 for box in above) <= ax.get_legend().get_window_extent().y0

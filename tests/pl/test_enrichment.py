@@ -38,13 +38,10 @@ def test_long_names_are_broken_and_shortened(table):
     assert names[2].count("\n") == 1
 
 
-def test_fewer_gene_sets(table, assert_legible):
+def test_few_gene_sets_and_the_smallest_and_the_largest_p(table, assert_legible):
     assert pl.enrichment(table.iloc[:3], n_top=5).get_xlabel() == "−log₁₀ adjusted p"
     assert len(pl.enrichment(table, n_top=1).get_yticks()) == 1
     assert_legible(pl.enrichment(table, n_top=2))
-
-
-def test_the_smallest_and_the_largest_p(table):
     ax = pl.enrichment(table.iloc[:2].assign(p_adjusted=[0, 1]))
     at = dots(ax).get_offsets()[:, 0]
     assert at.tolist() == [pytest.approx(-np.log10(np.finfo(float).tiny)), 0]

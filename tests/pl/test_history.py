@@ -48,15 +48,12 @@ def test_both_panels(history, legend):
     assert legend(pl.history(SimpleNamespace(history=history))[0]) == ["training", "validation"], "a model"
 
 
-def test_without_validation(history, legend):
+def test_without_validation_and_of_the_loss_or_of_recall_alone(history, legend):
     left, right = pl.history({"train_loss": history["train_loss"], "kl_weight": history["train_loss"]})
     assert legend(left) == ["training"]
     assert [text.get_text() for text in right.texts] == ["no validation"]
     assert not right.lines
     assert not right.axison
-
-
-def test_validation_of_the_loss_alone_or_of_recall_alone(history, legend):
     del history["validation_mean_rank_percentile"]
     _, right = pl.history(history)
     assert legend(right) == ["recall@1", "recall@10"]
@@ -84,10 +81,10 @@ def test_a_single_epoch_is_a_point_on_a_whole_number(history):
 @pytest.mark.parametrize("size", [None, (6, 2.4)])
 def test_nothing_is_cut_or_hidden(history, size, assert_legible):
     history["validation_recall_at_5"] = history["validation_recall_at_10"]
-    given = None if size is None else list(plt.subplots(1, 2, figsize=size, layout="constrained")[1])
+    panels = None if size is None else list(plt.subplots(1, 2, figsize=size, layout="constrained")[1])
     before = {name: table.copy() for name, table in history.items()}
-    axes = pl.history(history, ax=given)
-    assert given is None or list(axes) == given
+    axes = pl.history(history, ax=panels)
+    assert panels is None or list(axes) == panels
     assert all(table.equals(before[name]) for name, table in history.items())
     for ax in axes:
         assert_legible(ax)

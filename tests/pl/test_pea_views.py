@@ -137,7 +137,7 @@ def test_titles_labels_and_units(adata):
     assert [panel.get_ylabel() for panel in axes[:, 0]] == rows
     figure = axes[0, 0].figure
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["controls (± 2 s.d.)", "those of other batches", "views", "the same steps, all controls"]
+    assert texts == ["controls (± 2 s.d.)", "controls of other batches", "views", "the same steps, all controls"]
     assert figure.axes[-1].get_ylabel() == "Controls drawn"
 
 
@@ -196,13 +196,12 @@ def test_far_views_are_counted(adata):
 @pytest.mark.parametrize("layout", ["constrained", None])
 def test_draws_on_given_axes_and_changes_nothing(adata, layout):
     before = adata.copy()
-    figure, given = plt.subplots(2, 4, figsize=(9, 5), layout=layout)
-    axes = pl.pea_views(adata, **LOOK, ax=given.ravel())
-    assert all(one is other for one, other in zip(axes.flat, given.flat, strict=True))
+    figure, panels = plt.subplots(2, 4, figsize=(9, 5), layout=layout)
+    assert (pl.pea_views(adata, **LOOK, ax=panels.ravel()) == panels).all()
     assert plt.get_fignums() == [figure.number]
     assert figure.get_suptitle() == ""
     assert len(figure.legends) == (layout == "constrained")
-    assert (given[0, 0].get_legend() is None) == (layout == "constrained")
+    assert (panels[0, 0].get_legend() is None) == (layout == "constrained")
     pd.testing.assert_frame_equal(adata.obs, before.obs)
     assert list(adata.obsm) == list(before.obsm)
     np.testing.assert_array_equal(adata.obsm["X_pca_pea_1"], before.obsm["X_pca_pea_1"])

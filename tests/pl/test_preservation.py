@@ -56,15 +56,13 @@ def test_parts_and_score_on_one_scale(table, legend, decoders):
     assert ax.get_xlabel() == SEEN
 
 
-def test_baselines_are_grey_and_the_others_coloured(table, shades):
+def test_baselines_are_grey_and_the_others_coloured(table, shades, legend):
     ax = pl.preservation(table)
     colours = np.array([bar.get_facecolor()[:3] for bar in ax.patches]).reshape(5, 3, 3)
     assert (np.ptp(colours[:3], axis=2) == 0).all()
     np.testing.assert_allclose(colours[3:], [[to_rgb(shade)] * 3 for shade in shades[:2]])
     assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in ax.patches[:9]}) == 3
-
-
-def test_baselines_come_first_and_the_others_in_their_order(table, legend):
+    # they come first, and the others in their order
     assert legend(pl.preservation(table.iloc[::-1])) == ["random", "constant", "PCA", "X_semiclip", "X_scvi"]
     baselines = table[table["representation"].isin(["constant", "PCA"])]
     assert legend(pl.preservation(baselines)) == ["constant", "PCA"]

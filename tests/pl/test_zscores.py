@@ -63,6 +63,9 @@ def test_figures_are_named_by_what_tells_them_apart(table, legend):
     for drawn in (keys, keys[keys["dataset"] == "LINCS"].drop(columns="dataset")):
         assert legend(pl.zscores(drawn)[0]) == ["mean", "CORUM"]
     assert legend(pl.zscores(recall)[0]) == ["relationship recall"]
+    axes = pl.zscores(table, panel="metric")
+    assert [ax.get_title() for ax in axes] == ["relationship recall", "preservation"]
+    assert legend(axes[0]) == ["HUVEC-KO", "LINCS"]
 
 
 def test_one_panel_one_figure_and_one_seed(table):
@@ -74,12 +77,6 @@ def test_one_panel_one_figure_and_one_seed(table):
     np.testing.assert_allclose(bars(ax)[0].lines[0].get_ydata(), range(4))
     (ax,) = pl.zscores(one.assign(n_seeds=[5, 5, 6, 6], sd=0.1))
     assert ax.get_xlabel() == "z-score\n(mean ± sd over seeds)"
-
-
-def test_panels_by_another_column(table, legend):
-    axes = pl.zscores(table, panel="metric")
-    assert [ax.get_title() for ax in axes] == ["relationship recall", "preservation"]
-    assert legend(axes[0]) == ["HUVEC-KO", "LINCS"]
 
 
 def test_a_figure_or_a_method_that_a_panel_lacks(table, legend, shades):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patches import Ellipse
 
-
 MAX_BATCHES = 12
 # the steps after centring, with the units that they lead to
 UNITS = {
@@ -205,7 +204,7 @@ def read_views(adata: AnnData, views: str, rows: np.ndarray) -> Views:
 def fit_plane(controls: Sequence[np.ndarray], samples: Sequence[np.ndarray], steps: tuple[str, ...], pea: PEA) -> Plane:
     """Fit the steps on all controls of each batch, without and with a centre, and choose what to look at.
 
-    The first direction is that of the samples of the other batches, where there are any: among many dimensions,
+    The first direction leads to the samples of the other batches, if the perturbation has any. Among many dimensions,
     samples look far from the controls along a direction that was fitted on them.
     """
     most = pea.clip if pea.clip and steps else np.inf
@@ -250,7 +249,7 @@ def draw_column(panels: np.ndarray, plane: Plane, drawn: Views, kept: Sequence[s
         panel.add_patch(_make_ellipse(pools[0], facecolor="0.9", edgecolor="0.45", linewidth=0.8))
         marks["controls (± 2 s.d.)"] = panel.scatter(*pools[0].T, s=7, color="0.5", linewidths=0)
         if len(pools) > 1:
-            marks["those of other batches"] = style.make_mark(markersize=9, fillstyle="none", color="0.75", **ROUND)
+            marks["controls of other batches"] = style.make_mark(markersize=9, fillstyle="none", color="0.75", **ROUND)
         shade = {"c": drawn.n_controls[drawn.kept == name], "cmap": shades, "vmin": 2, "vmax": drawn.n_controls.max()}
         marks["views"] = panel.scatter(*views.T, s=16, linewidths=0, zorder=2, **shade)
         diamonds = panel.scatter(*plane.samples[i].T, s=42, edgecolors=style.OKABE_ITO[5], **DIAMOND)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import Collection
 
-
 COLUMNS = ("representation", "key", "value", "ci_low", "ci_high", "n_pairs", *tables.THRESHOLDS)
 SUMMARIES = ("mean", "union")
 MEASURED = ("chance_mean", "chance_sd")
@@ -192,9 +191,8 @@ def null_overlap(
     >>> [line.get_label() for line in ax.get_legend().get_lines()]
     ['X_image', 'chance, 95% band']
     """
-    tables.check_table(
-        table, ["representation", "reference", *tables.THRESHOLDS], "scl.tl.null_overlap", numbers=NUMBERS
-    )
+    names = ["representation", "reference", *tables.THRESHOLDS]
+    tables.check_table(table, names, "scl.tl.null_overlap", numbers=NUMBERS)
     representation = tables.read_single(table, "representation")
     names = list(table["reference"].unique())
     table = tables.sort_by_share(table, "reference")

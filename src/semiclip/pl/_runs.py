@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-
 LEVEL = 0.05  # where fewer seeds than six cannot reach it, no p is written
 ROW = 9  # points from line to line of the small print
 SEEDS: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.5, "marker": ".", "markersize": 3, "label": "_seeds"}

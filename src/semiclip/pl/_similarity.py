@@ -26,7 +26,7 @@ def similarity(
     ax: Axes | Sequence[Axes] | np.ndarray | None = None,
     palette: style.Palette = None,
 ) -> Axes | np.ndarray:
-    """Draw the cosines of annotated pairs against those of all pairs; pairs in the shaded tails are recalled.
+    """Draw the cosines of annotated pairs and of all pairs; annotated pairs in the shaded tails are recalled.
 
     Parameters
     ----------

@@ -57,16 +57,15 @@ def read_single(table: pd.DataFrame, column: str) -> str:
     """Return the only name in a column."""
     names = table[column].unique()
     if len(names) > 1:
-        raise errors.TooMany(
-            f"names in column {column!r}", len(names), 1, f"draw one of {errors.some(names)} at a time"
-        )
+        way_out = f"draw one of {errors.some(names)} at a time"
+        raise errors.TooMany(f"names in column {column!r}", len(names), 1, way_out)
     return str(names[0])
 
 
 def sort_by_share(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Sort by the ``share`` of all pairs that the thresholds leave in the tails, which is the recall of chance.
 
-    There may be one row for each share of a name, which is that of a representation or of a reference.
+    There may be one row for each share of a name, for example of a representation.
     """
     check_numbers(table, THRESHOLDS)
     share = (table["threshold_low"] + 1 - table["threshold_high"]).round(9)

@@ -49,7 +49,7 @@ def venn(
     ax
         Where to draw; by default a new figure.
     labels
-        Names to write instead of those of ``sets``, in the same order.
+        Names to write instead of the names in ``sets``, in the same order.
     palette
         Colours of the sets, in their order or by their name in ``sets``.
 
@@ -175,7 +175,7 @@ def _draw_bars(ax: Axes, counts: np.ndarray, width: float) -> None:
 
 
 def _draw_dots(ax: Axes, held: np.ndarray, size: float) -> None:
-    """Draw a column of dots for each combination; those of its sets are dark and joined."""
+    """Draw a column of dots for each combination; the dots of its sets are dark and joined."""
     rows = np.arange(held.shape[1])
     for row in rows[::2]:
         ax.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0, linewidth=0)
