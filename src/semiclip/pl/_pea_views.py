@@ -190,7 +190,7 @@ def read_views(adata: AnnData, key: str, rows: np.ndarray) -> Views:
     names = np.array(["+".join(step for bit, step in STEPS.items() if code & bit) or "none" for code in range(8)])
     counts = np.bincount(codes.ravel(), minlength=len(names))
     share = {str(name): n / counts.sum() for name, n in zip(names, counts, strict=True) if n}
-    values = split_views(adata, key)[rows]
+    values = split_views(adata, key, adata.obsm[key].shape[1] // codes.shape[1])[rows]
     check_finite(values.reshape(len(rows), -1), adata.obs_names[rows], f"obsm[{key!r}]")
     return Views(values.swapaxes(0, 1), names[codes[rows].T], n_controls[rows].T, share)
 
