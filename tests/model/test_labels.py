@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from lightning import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from semiclip import errors
@@ -20,18 +20,14 @@ from semiclip.objectives import OBJECTIVES
 LABELS = [name for name, objective in OBJECTIVES.items() if objective.spec.needs_labels]
 SHARED = {"split_key": "batch", "label_key": "perturbation"}  # classes on both sides of the split
 TEACHER = ("teacher_adapter", "objective.heads.teacher_head")
-CONSTANT = {"plan_kwargs": {"schedule": "constant"}}
 
 
-class Fail(Callback):
-    """Stands for a power cut, before an epoch."""
-
-    def __init__(self, epoch=0):
-        self.epoch = epoch
-
-    def on_train_epoch_start(self, trainer, pl_module):
-        if trainer.current_epoch == self.epoch:
+def cut_power(epoch):
+    def fail(trainer, pl_module):
+        if trainer.current_epoch == epoch:
             raise RuntimeError("power cut")
+
+    return LambdaCallback(on_train_epoch_start=fail)
 
 
 def copied(module):
@@ -79,11 +75,8 @@ def treated(mdata):
     return {name: np.flatnonzero(obs == name) for name in np.unique(obs) if name != "control"}
 
 
-# ---- pretraining
-
-
 def test_pretraining_comes_first_and_has_a_curve(make, train):
-    model, at_once, by_default = make(), make(), make()
+    model, at_once = make(), make()
     seen = train(model, 2, pretrain_epochs=5)
     assert epochs(model) == {"train_loss": 2, "pretrain_loss": 5}
     losses = model.history["pretrain_loss"].to_numpy(float).ravel()
@@ -93,8 +86,6 @@ def test_pretraining_comes_first_and_has_a_curve(make, train):
     start = train(at_once, 2, pretrain_epochs=0).weights
     assert epochs(at_once) == {"train_loss": 2}
     assert differs(seen.weights, start) == set(start)
-    train(by_default, 3)
-    assert epochs(by_default) == {"train_loss": 3, "pretrain_loss": 3}
 
 
 def test_pretraining_is_what_each_side_would_learn_alone(make, train):
@@ -138,7 +129,7 @@ def test_sides_do_not_see_each_other_in_pretraining(make, mdata, train):
     assert differs(one, two) == {name for name in one if name.startswith(TEACHER)}
 
 
-def test_pretraining_has_options_of_its_own(make, train, monkeypatch):
+def test_pretraining_has_options_of_its_own(make, train, monkeypatch, refuses):
     made, build = [], PretrainingPlan.configure_optimizers
     monkeypatch.setattr(PretrainingPlan, "configure_optimizers", lambda plan: made.append(build(plan)) or made[-1])
     options = {"optimizer": "adamw", "weight_decay": 0.3, "lr": {"teacher_head": 0.7}, "schedule": "constant"}
@@ -149,25 +140,19 @@ def test_pretraining_has_options_of_its_own(make, train, monkeypatch):
     rates = [(group["lr"], group["weight_decay"]) for group in asked.param_groups]
     assert rates == [(0.1, 0.3), (0.1, 0.3), (0.1, 0.3), (0.7, 0.3)]
     assert [group["initial_lr"] for group in usual.param_groups] == [0.1] * 4
-
-
-def test_a_teacher_that_was_never_trained_is_pointed_out(make, train, caplog):
-    train(make("c2kd"), 1, pretrain_epochs=0)  # which trains it
-    assert "pretrain_epochs=0" not in caplog.text
-    train(make("kd"), 1, pretrain_epochs=0)
-    assert "pretrain_epochs=0" in caplog.text
-
-
-# ---- distillation
+    with refuses(errors.Diverged, stage="pretraining"):
+        train(make(), pretrain_kwargs={"lr": 1e30})
 
 
 @pytest.mark.parametrize("n_first", [0, 2])
 @pytest.mark.parametrize("name", LABELS)
-def test_distillation_leaves_alone_what_it_freezes(make, train, name, n_first):
+def test_distillation_leaves_alone_what_it_freezes(make, train, caplog, name, n_first):
     model = make(name)
     started = train(model, pretrain_epochs=n_first).weights
     changed = differs(copied(model.module), started)
     assert changed == {part for part in started if name == "c2kd" or not part.startswith(TEACHER)}
+    random_teacher = n_first == 0 and name != "c2kd"  # which is pointed out
+    assert ("pretrain_epochs=0" in caplog.text) == random_teacher
     if name == "shake":  # whose shadow starts as the head of the teacher
         for kind in ("weight", "bias"):
             assert torch.equal(started[f"objective.heads.shadow.{kind}"], started[f"{TEACHER[1]}.{kind}"])
@@ -200,7 +185,7 @@ def test_other_classes_make_new_heads_and_start_anew(make, train, treated):
     assert epochs(model) == {"train_loss": 4, "pretrain_loss": 1}
     train(model, 1, **two)  # the same rows again: nothing is new
     assert epochs(model) == {"train_loss": 5, "pretrain_loss": 1}
-    assert differs(adapter, copied(model.module.adapter)) == set(adapter)
+    assert differs(adapter, model.module.adapter.state_dict()) == set(adapter)
 
 
 @pytest.mark.parametrize("some", [False, True])
@@ -215,26 +200,23 @@ def test_the_validation_loss_is_that_of_rows_with_a_known_class(make, train, tre
     label = data.class_of_key[data.validation.key]
     assert data.n_val_known == int((label >= 0).sum())
     assert (data.n_val_known < data.n_val) == some
-    losses, weights = [], []
+    losses, weights, heads = [], [], module.objective.heads
     with torch.no_grad():
         for batch in data.val_dataloader():
             known = label[batch.student] >= 0
-            if not known.any():
-                continue
             student = module.adapter(data.validation.student[batch.student][known])
             teacher = module.teacher_adapter(data.tensors.teacher[batch.teacher][known])
-            heads = module.objective.heads
             own, other = heads["student_head"](student), heads["teacher_head"](teacher)
             soft = kl_div(log_softmax(own / 9, 1), log_softmax(other / 9, 1), reduction="none", log_target=True).sum(1)
-            losses.append(cross_entropy(own, label[batch.student][known]) + 10 * 81 * soft.mean())
+            losses.append(cross_entropy(own, label[batch.student][known], reduction="sum") + 10 * 81 * soft.sum())
             weights.append(int(known.sum()))
-    expected = np.average([float(loss) for loss in losses], weights=weights)
+    expected = float(sum(losses)) / sum(weights)
     assert model.history["validation_loss"].iloc[-1, 0] == pytest.approx(expected, rel=1e-4)
     assert len(model.history["validation_loss"]) == 3
 
 
 def test_the_best_epoch_is_kept_where_classes_are_on_both_sides(make, train):
-    options = {**CONSTANT, "pretrain_epochs": 2}
+    options = {"plan_kwargs": {"schedule": "constant"}, "pretrain_epochs": 2}
     best, short = make("shake", **SHARED), make("shake", **SHARED)
     train(best, 6, select="best", early_stopping=True, early_stopping_patience=10, **options)
     losses = best.history["validation_loss"].to_numpy(float).ravel()
@@ -246,16 +228,14 @@ def test_the_best_epoch_is_kept_where_classes_are_on_both_sides(make, train):
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize("name", LABELS)
 def test_a_resumed_run_ends_where_it_would_have_ended(make, train, tmp_path, name):
-    options = {"train_size": 0.5, "validation_size": 0.25}
+    options, keep = {"train_size": 0.5, "validation_size": 0.25}, partial(ModelCheckpoint, tmp_path, save_last=True)
     whole = make(name)
     train(whole, 4, pretrain_epochs=2, **options)
-    keep = ModelCheckpoint(tmp_path, save_last=True)
     with pytest.raises(RuntimeError, match="power cut"):
-        train(make(name), 4, pretrain_epochs=2, callbacks=[keep, Fail(2)], **options)
+        train(make(name), 4, pretrain_epochs=2, callbacks=[keep(), cut_power(2)], **options)
     # torch's random numbers are elsewhere, and so is the split that another number of classes comes from
     again = make(name, seed=99)
-    keep = ModelCheckpoint(tmp_path, save_last=True)
-    train(again, 4, seed=99, ckpt_path=str(tmp_path / "last.ckpt"), callbacks=[keep], train_size=0.75)
+    train(again, 4, seed=99, ckpt_path=str(tmp_path / "last.ckpt"), callbacks=[keep()], train_size=0.75)
     assert "pretrain_loss" not in again.history
     assert not differs(again.module.state_dict(), whole.module.state_dict())
     assert again.classes_.tolist() == whole.classes_.tolist()
@@ -274,9 +254,6 @@ def test_data_in_main_memory_give_the_same_weights(make, train, name, pea):
         np.testing.assert_array_equal(chunked.history[curve].to_numpy(float), values.to_numpy(float))
 
 
-# ---- what is refused or fails
-
-
 @pytest.mark.parametrize(
     ("name", "options", "error", "data"),
     [
@@ -286,8 +263,7 @@ def test_data_in_main_memory_give_the_same_weights(make, train, name, pea):
         ("kd", {"plan_kwargs": {"learning_rate": 1}}, errors.UnexpectedArgument, {"names": ["learning_rate"]}),
         ("kd", {"pretrain_kwargs": {"learning_rate": 1}}, errors.UnexpectedArgument, {"names": ["learning_rate"]}),
         ("shake", {"pretrain_kwargs": {"lr": {"shadow": 0.1}}}, errors.UnknownChoice, {"value": "shadow"}),
-        ("kd", {"early_stopping": True}, errors.TooFew, {"number": 0}),  # validation has no class of training
-        ("kd", {"select": "best"}, errors.TooFew, {"number": 0}),
+        ("kd", {"select": "best"}, errors.TooFew, {"number": 0}),  # validation has no class of training
         ("kd", {"select": "best", "monitor": "validation_recall_at_1"}, errors.Conflict, {}),
     ],
 )
@@ -298,13 +274,12 @@ def test_what_is_refused_leaves_the_model_as_it_was(make, train, refuses, name, 
         train(model, **options)
     assert not model.is_trained
     assert not differs(copied(model.module), before)
-    train(model, 1, pretrain_epochs=0)
 
 
 def test_what_was_refused_or_failed_is_pretrained_when_it_is_trained(make, train, treated, refuses):
     rows = [np.concatenate([*treated.values()][part]) for part in (slice(12), slice(12, None))]
     model = make()
-    for error, options in ((errors.TooFew, {"early_stopping": True}), (RuntimeError, {"callbacks": [Fail()]})):
+    for error, options in ((errors.TooFew, {"early_stopping": True}), (RuntimeError, {"callbacks": [cut_power(0)]})):
         with refuses(error):
             train(model, **options)
         assert not model.is_trained
@@ -316,15 +291,3 @@ def test_what_was_refused_or_failed_is_pretrained_when_it_is_trained(make, train
     assert model.is_trained
     assert model.classes_ is classes
     assert not differs(before, model.module.state_dict())
-
-
-def test_pretraining_that_diverges_says_so(make, train, refuses):
-    class Break(torch.nn.Module):
-        def forward(self, x):
-            return x * torch.nan
-
-    model = make("kd")
-    model.module.adapter.append(Break())
-    for stage, options in (("pretraining", {}), ("training", {"pretrain_epochs": 0})):
-        with refuses(errors.Diverged, stage=stage, epoch=0):
-            train(model, **options)
