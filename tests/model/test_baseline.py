@@ -38,11 +38,10 @@ def by_hand(mdata, rows):
         )
         for adata, rep, profile in ((mdata["rna"], "X_pca", "batch"), (mdata["image"], "X_image", "clean"))
     ]
-    names = [list(zip(side.obs["perturbation"], side.obs["dose"], strict=True)) for side in mdata.mod.values()]
-    codes = {name: code for code, name in enumerate(sorted(set(names[0])))}
-    student, teacher = ([codes[name] for name in side] for side in names)
-    targets = np.stack([corrected[1][np.array(teacher) == student[row]].mean(axis=0) for row in rows])
-    return corrected[0], targets, np.array(student)[rows]
+    obs = pd.concat([mdata["rna"].obs, mdata["image"].obs])[["perturbation", "dose"]]
+    student, teacher = np.split(obs.groupby(list(obs), observed=True).ngroup().to_numpy(), [mdata["rna"].n_obs])
+    targets = np.stack([corrected[1][teacher == key].mean(axis=0) for key in student[rows]])
+    return corrected[0], targets, student[rows]
 
 
 @pytest.mark.parametrize("method", BASELINES)
@@ -71,13 +70,12 @@ def test_same_as_fitting_it_by_hand(make, mdata, method):
 
 
 @pytest.mark.parametrize("method", BASELINES)
-def test_saved_loaded_queried_in_new_batches_and_written(make, mdata, small_study, through_h5mu, tmp_path, method):
+def test_saved_loaded_queried_and_written(make, mdata, small_study, refuses, through_h5mu, tmp_path, method):
     model = make(method)
     model.train()
     assert (model.is_trained, model.history, model.device) == (True, {}, torch.device("cpu"))
     model.save(str(tmp_path / "model"))
     query = small_study.knockouts["rna"].copy()
-    assert not set(query.obs["batch"]) & set(mdata["rna"].obs["batch"])
     embedded = model.get_latent_representation(query)
     assert embedded.shape == (query.n_obs, WIDTHS.get(method, 16))
     for data in (mdata, False):
@@ -87,6 +85,9 @@ def test_saved_loaded_queried_in_new_batches_and_written(make, mdata, small_stud
         assert loaded.init_params_ == model.init_params_
         for name, values in model.module.baseline.fitted.items():
             np.testing.assert_array_equal(loaded.module.baseline.fitted[name], values)
+    for use in (loaded.train, loaded.get_latent_representation):  # of data that it was loaded without
+        with refuses(errors.NoData):
+            use()
     if method != "random":  # which depends on the last bit of a corrected row
         np.testing.assert_allclose(model.get_latent_representation(query, batch_size=50), embedded, atol=1e-4)
     np.testing.assert_array_equal(model.get_latent_representation(query, indices=np.arange(0)), embedded[:0])
@@ -125,20 +126,6 @@ def test_what_is_held_out_does_not_matter(make, mdata, method):
     assert any(not np.array_equal(after[name], values) for name, values in before.items())
 
 
-def test_whole_groups_are_held_out_and_the_seed_says_which(make, mdata):
-    splits = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        model = make("ridge")
-        model.train(train_size=0.5, validation_size=0.25)
-        splits.append([set(part) for part in (model.train_indices, model.validation_indices, model.test_indices)])
-    assert splits[0] == splits[1] != splits[2]
-    compounds = mdata["rna"].obs["perturbation"].to_numpy()
-    sides = [set(compounds[list(part)]) for part in splits[0]]
-    assert [len(side) for side in sides] == [12, 6, 6]
-    assert len(set.union(*sides)) == 24
-
-
 def test_options_of_the_method_and_of_corrections(make, mdata):
     model = make("knn", n_neighbors=3, weights="distance", student_correction=None, teacher_correction="center")
     model.train()
@@ -149,42 +136,24 @@ def test_options_of_the_method_and_of_corrections(make, mdata):
     np.testing.assert_array_equal(plain.get_latent_representation(), mdata["rna"].obsm["X_pca"].astype(np.float32))
 
 
-STRANGERS = [10**6, 10**6 + 1]
-
-
 @pytest.mark.parametrize(
     ("made", "trained", "error", "data"),
     [
-        ({"method": "lasso"}, None, errors.UnknownChoice, {"name": "method", "choices": list(BASELINES)}),
-        ({"alpha": 3}, None, TypeError, {}),
-        ({"student_correction": "sphere"}, None, errors.UnknownChoice, {"name": "student_correction"}),
+        ({"method": "lasso"}, {}, errors.UnknownChoice, {"name": "method", "choices": list(BASELINES)}),
+        ({"alpha": 3}, {}, TypeError, {}),
+        ({"student_correction": "sphere"}, {}, errors.UnknownChoice, {"name": "student_correction"}),
         ({}, {"train_sise": 0.5}, errors.UnexpectedArgument, {"names": ["train_sise"]}),
         ({}, {"pea": True}, errors.Conflict, {"first": "pea"}),
         ({}, {"train_size": 1.5}, errors.BadValue, {"name": "train_size", "value": 1.5}),
-        ({}, {"datasplitter_kwargs": {"external_indexing": [STRANGERS]}}, errors.Refused, {"items": STRANGERS}),
+        ({}, {"datasplitter_kwargs": {"external_indexing": [[10**6]]}}, errors.Refused, {"items": [10**6]}),
     ],
     ids=str,
 )
 def test_what_cannot_be_is_refused(make, refuses, made, trained, error, data):
-    if trained is None:
-        with refuses(error, **data):
-            make(**{"method": "ridge", **made})
-        return
-    model = make("ridge")
     with refuses(error, **data):
-        model.train(**trained)
+        make(**{"method": "ridge", **made}).train(**trained)
     with pytest.raises(RuntimeError):  # it is not trained
-        model.get_latent_representation()
-
-
-def test_without_data_it_neither_trains_nor_embeds_them(make, refuses, tmp_path):
-    model = make("ridge")
-    model.train()
-    model.save(str(tmp_path / "model"))
-    loaded = Baseline.load(str(tmp_path / "model"), False, accelerator="cpu")
-    for use in (loaded.train, loaded.get_latent_representation):
-        with refuses(errors.NoData):
-            use()
+        make("ridge").get_latent_representation()
 
 
 def test_strong_pairs_in_one_anndata():

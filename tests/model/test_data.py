@@ -11,15 +11,13 @@ from semiclip import errors
 
 def drawn(data):
     """Join the rows, partners and keys of an epoch, by what they are and not by where they lie."""
-    batches = [batch for together in data.train_dataloader() for batch in together]
-    return torch.cat(
-        [
-            torch.column_stack(
-                [batch.row, batch.source.student[batch.student], batch.source.teacher[batch.teacher], batch.key]
-            )
-            for batch in batches
-        ]
-    )
+    return torch.cat([stacked(batch) for together in data.train_dataloader() for batch in together])
+
+
+def stacked(batch):
+    source = batch.source
+    parts = [batch.row, source.student[batch.student], source.teacher[batch.teacher], batch.key]
+    return torch.column_stack([*parts, source.batch[batch.student]])
 
 
 @pytest.fixture
@@ -77,17 +75,12 @@ def test_validation_sees_rows_as_inference_does(many, data_module):
         assert torch.equal(batch.source.teacher[batch.teacher][:, 0].long(), batch.key)
 
 
-# ---- several processes, and epochs that are taken up again
-
-
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_share_each_mini_batch_in_its_order(many, data_module, processes):
-    alone = drawn(data_module(many(), train_size=1.0, batch_size=12)).view(-1, 12, 7)
-    shares = [
-        drawn(data_module(many(), train_size=1.0, batch_size=12, processes=processes, rank=rank))
-        for rank in range(processes)
-    ]
-    assert torch.equal(torch.cat([share.view(len(alone), -1, 7) for share in shares], dim=1), alone)
+    alone = drawn(data_module(many(), train_size=1.0, batch_size=12)).view(-1, 12, 8)
+    options = {"train_size": 1.0, "batch_size": 12, "processes": processes}
+    shares = [drawn(data_module(many(), rank=rank, **options)) for rank in range(processes)]
+    assert torch.equal(torch.cat([share.view(len(alone), -1, 8) for share in shares], dim=1), alone)
 
 
 def test_processes_draw_what_the_first_one_draws(many, data_module):
@@ -129,9 +122,6 @@ def test_a_checkpoint_brings_split_and_draws(many, data_module, refuses):
         data_module(many(44)).load_state_dict(first.state_dict())
 
 
-# ---- data in main memory
-
-
 @pytest.mark.parametrize("chunk_rows", [8, 9, 20, 1000])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_chunks_draw_what_resident_data_draw(many, data_module, caplog, chunk_rows, processes):
@@ -143,10 +133,7 @@ def test_chunks_draw_what_resident_data_draw(many, data_module, caplog, chunk_ro
     assert (record.levelname, record.args[1:]) == ("WARNING", (chunk_rows, torch.device("cpu")))
     assert torch.equal(drawn(chunked), drawn(resident))
     for a, b in zip(chunked.val_dataloader(), resident.val_dataloader(), strict=True):
-        assert torch.equal(a.row, b.row)
-        assert torch.equal(a.source.student[a.student], b.source.student[b.student])
-        assert torch.equal(a.source.teacher[a.teacher], b.source.teacher[b.teacher])
-        assert torch.equal(a.source.batch[a.student], b.source.batch[b.student])
+        assert torch.equal(stacked(a), stacked(b))
 
 
 def test_at_most_two_chunks_are_on_the_device(many, data_module, monkeypatch):
