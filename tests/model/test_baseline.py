@@ -27,17 +27,11 @@ def make(mdata, setup):
 
 def by_hand(mdata, rows):
     """All corrected student rows, and of some the mean teacher row of their key and its code, in plain loops."""
-    corrected = [
-        scl.correction.correct(
-            adata.obsm[rep],
-            pd.factorize(adata.obs["batch"], sort=True)[0],
-            (adata.obs["perturbation"] == "control").to_numpy(),
-            method="tvn",
-            profile=profile,
-            ridge=0.5,
-        )
-        for adata, rep, profile in ((mdata["rna"], "X_pca", "batch"), (mdata["image"], "X_image", "clean"))
-    ]
+    corrected = []
+    for adata, rep, profile in ((mdata["rna"], "X_pca", "batch"), (mdata["image"], "X_image", "clean")):
+        batch, control = pd.factorize(adata.obs["batch"], sort=True)[0], adata.obs["perturbation"] == "control"
+        options = {"method": "tvn", "profile": profile, "ridge": 0.5}
+        corrected.append(scl.correction.correct(adata.obsm[rep], batch, control.to_numpy(), **options))
     obs = pd.concat([mdata["rna"].obs, mdata["image"].obs])[["perturbation", "dose"]]
     student, teacher = np.split(obs.groupby(list(obs), observed=True).ngroup().to_numpy(), [mdata["rna"].n_obs])
     targets = np.stack([corrected[1][teacher == key].mean(axis=0) for key in student[rows]])
@@ -56,8 +50,7 @@ def test_same_as_fitting_it_by_hand(make, mdata, method):
     seed = int(torch.randint(2**31, ()))
     baseline.fit(student[rows], targets, key, rng=np.random.default_rng(seed))
     embedded = model.get_latent_representation()
-    assert embedded.dtype == np.float32
-    assert embedded.shape == (mdata["rna"].n_obs, WIDTHS.get(method, 16))
+    assert (embedded.shape, embedded.dtype) == ((mdata["rna"].n_obs, WIDTHS.get(method, 16)), np.float32)
     if method == "random":  # the last bit of a corrected row may differ, and with it all of its values
         assert np.abs(embedded.mean()) < 0.05
         assert embedded.std() == pytest.approx(1, abs=0.05)

@@ -67,12 +67,12 @@ def test_validation_keeps_every_row_in_mini_batches_of_even_size_and_repeats_its
 
 
 def test_validation_sees_rows_as_inference_does(many, data_module):
-    tensors = many()
-    data = data_module(tensors, train_size=0.5, batch_size=8, infer=lambda rows: np.repeat(rows[:, None], 2, axis=1))
+    data = data_module(many(), train_size=0.5, infer=lambda rows: np.repeat(rows[:, None], 2, axis=1))
     for batch in data.val_dataloader():
-        assert torch.equal(batch.source.student[batch.student], batch.row[:, None].expand(-1, 2).float())
-        assert torch.equal(batch.key, tensors.key[batch.row])
-        assert torch.equal(batch.source.teacher[batch.teacher][:, 0].long(), batch.key)
+        row, *seen, teacher_key, _, key, _ = stacked(batch).T
+        assert all(torch.equal(column, row) for column in seen)
+        assert torch.equal(key, data.host.key[batch.row].float())
+        assert torch.equal(key, teacher_key)
 
 
 @pytest.mark.parametrize("processes", [2, 3])

@@ -95,8 +95,6 @@ def test_saved_and_loaded(make, mdata, small_study, request, quiet, tmp_path, ki
     scl.pp.expression(knockouts, encoder=encoder)
     for data in (mdata, False):
         loaded = SemiClip.load(str(tmp_path / "model"), data, accelerator="cpu")
-        for name, values in copied(model).items():
-            assert torch.equal(copied(loaded)[name], values)
         for query in (mdata, knockouts):
             expected = model.get_latent_representation(query)
             np.testing.assert_array_equal(loaded.get_latent_representation(query), expected)

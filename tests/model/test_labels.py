@@ -223,7 +223,7 @@ def test_the_best_epoch_is_kept_where_classes_are_on_both_sides(make, train):
 # Lightning remarks that a resumed run writes where the interrupted one did
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize("name", LABELS)
-def test_a_resumed_run_ends_where_it_would_have_ended(make, train, tmp_path, name):
+def test_a_resumed_run_ends_where_it_would_have_ended_also_from_main_memory(make, train, tmp_path, name):
     options, keep = {"train_size": 0.5, "validation_size": 0.25}, partial(ModelCheckpoint, tmp_path, save_last=True)
     whole = make(name)
     train(whole, 4, pretrain_epochs=2, **options)
@@ -231,23 +231,12 @@ def test_a_resumed_run_ends_where_it_would_have_ended(make, train, tmp_path, nam
         train(make(name), 4, pretrain_epochs=2, callbacks=[keep(), cut_power(2)], **options)
     # torch's random numbers are elsewhere, and so is the split that another number of classes comes from
     again = make(name, seed=99)
-    train(again, 4, seed=99, ckpt_path=str(tmp_path / "last.ckpt"), callbacks=[keep()], train_size=0.75)
+    elsewhere = {"train_size": 0.75, "datasplitter_kwargs": {"chunk_rows": 100}}
+    train(again, 4, seed=99, ckpt_path=str(tmp_path / "last.ckpt"), callbacks=[keep()], **elsewhere)
     assert "pretrain_loss" not in again.history
     assert not differs(again.module.state_dict(), whole.module.state_dict())
     assert again.classes_.tolist() == whole.classes_.tolist()
     assert again.module.teacher_adapter[0].weight.requires_grad == (name == "c2kd")
-
-
-@pytest.mark.parametrize("name", [*LABELS, "clip"])
-@pytest.mark.parametrize("pea", [True, False])
-def test_data_in_main_memory_give_the_same_weights(make, train, name, pea):
-    resident, chunked = make(name, **SHARED), make(name, **SHARED)
-    train(resident, pea=pea)
-    train(chunked, pea=pea, datasplitter_kwargs={"chunk_rows": 100})
-    assert not differs(resident.module.state_dict(), chunked.module.state_dict())
-    assert set(resident.history) > {"train_loss", "validation_loss"}
-    for curve, values in resident.history.items():
-        np.testing.assert_array_equal(chunked.history[curve].to_numpy(float), values.to_numpy(float))
 
 
 @pytest.mark.parametrize(
