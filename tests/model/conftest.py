@@ -54,12 +54,8 @@ def data_module():
 
     def make(tensors, groups=None, *, epoch=0, steps=0, processes=1, rank=0, first=None, **kwargs):
         data = PairedDataModule(tensors, tensors.key.numpy() if groups is None else groups, **kwargs)
-        strategy = SimpleNamespace(
-            root_device=torch.device("cpu"),
-            world_size=processes,
-            global_rank=rank,
-            broadcast=lambda state: state if first is None else first,
-        )
+        strategy = SimpleNamespace(root_device=torch.device("cpu"), world_size=processes, global_rank=rank)
+        strategy.broadcast = lambda state: state if first is None else first
         progress = SimpleNamespace(batch_idx=steps - 1)
         data.trainer = SimpleNamespace(strategy=strategy, current_epoch=epoch, fit_loop=progress)
         data.setup()
@@ -81,3 +77,16 @@ class Scores(Callback):
 @pytest.fixture
 def scores():
     return Scores
+
+
+class Spy(Callback):
+    """Keeps the data and the weights with which training began, or distillation after pretraining."""
+
+    def on_train_start(self, trainer, pl_module):
+        self.data = trainer.datamodule
+        self.weights = {name: weights.clone() for name, weights in pl_module.module.state_dict().items()}
+
+
+@pytest.fixture
+def spy():
+    return Spy

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from semiclip.model import SemiClip
 from semiclip.model._graph import WARM_UP, GraphedStep, can_capture
@@ -35,17 +35,10 @@ def trained(mdata, setup, quiet, **kwargs):
     return model
 
 
-@pytest.mark.parametrize(
-    "kwargs",
-    [
-        {},
-        {"pea": False},
-        {"plan_kwargs": {"steps_per_call": 3}},
-        {"plan_kwargs": {"schedule": "constant"}},
-        {"datasplitter_kwargs": {"chunk_rows": 64}},
-    ],
-    ids=str,
-)
+PLANS = [{"plan_kwargs": {"steps_per_call": 3}}, {"plan_kwargs": {"schedule": "constant"}}]
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"pea": False}, {"datasplitter_kwargs": {"chunk_rows": 64}}, *PLANS], ids=str)
 def test_graphs_give_the_same_weights_and_losses(mdata, setup, quiet, captures, monkeypatch, kwargs):
     graphed = trained(mdata, setup, quiet, **kwargs)
     assert captures
@@ -60,48 +53,28 @@ def test_graphs_give_the_same_weights_and_losses(mdata, setup, quiet, captures, 
         assert graphed.history[name].iloc[:, 0].astype(float).tolist() == expected
 
 
-def test_a_graph_is_captured_once_an_epoch_after_a_few_steps_without(mdata, setup, quiet, captures):
-    n_batches = []
-
-    def count(trainer, module):
-        n_batches.append(trainer.datamodule.n_batches)
-
-    trained(mdata, setup, quiet, callbacks=[LambdaCallback(on_train_start=count)])
-    assert n_batches[0] > WARM_UP
-    assert len(captures) == 4
-
-
-def test_checkpoints_count_the_steps(mdata, setup, quiet, captures, tmp_path):
+def test_a_graph_is_captured_once_an_epoch_and_checkpoints_count_the_steps(
+    mdata, setup, quiet, captures, tmp_path, spy
+):
     keep = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{epoch}-{step}")
-    trained(mdata, setup, quiet, callbacks=[keep])
+    trained(mdata, setup, quiet, callbacks=[keep, seen := spy()])
+    assert len(captures) == 4
     steps = sorted(int(path.stem.split("step=")[1]) for path in tmp_path.glob("*.ckpt"))
-    assert len(steps) == 4
-    assert steps == [steps[0] * epoch for epoch in (1, 2, 3, 4)]
-    assert steps[0] > WARM_UP
-
-
-def trainer(**changes):
-    plain = {
-        "strategy": SimpleNamespace(root_device=torch.device("cuda")),
-        "world_size": 1,
-        "precision": "32-true",
-        "gradient_clip_val": None,
-        "accumulate_grad_batches": 1,
-    }
-    return SimpleNamespace(**{**plain, **changes})
+    assert steps == [seen.data.n_batches * epoch for epoch in (1, 2, 3, 4)]
+    assert steps[0] > WARM_UP  # steps without a graph come first
 
 
 def test_only_a_single_gpu_without_work_for_lightning_within_a_step_captures():
-    assert can_capture(trainer())
-    assert can_capture(trainer(precision="bf16-mixed"))
-    for change in (
-        {"strategy": SimpleNamespace(root_device=torch.device("cpu"))},
-        {"world_size": 2},
-        {"precision": "16-mixed"},
-        {"gradient_clip_val": 1.0},
-        {"accumulate_grad_batches": 2},
-    ):
-        assert not can_capture(trainer(**change))
+    def can(device="cuda", **changes):
+        plain = {"world_size": 1, "precision": "32-true", "gradient_clip_val": None, "accumulate_grad_batches": 1}
+        strategy = SimpleNamespace(root_device=torch.device(device))
+        return can_capture(SimpleNamespace(strategy=strategy, **{**plain, **changes}))
+
+    assert can()
+    assert can(precision="bf16-mixed")
+    changes = {"device": "cpu", "world_size": 2, "precision": "16-mixed"}
+    changes |= {"gradient_clip_val": 1.0, "accumulate_grad_batches": 2}
+    assert not any(can(**{name: value}) for name, value in changes.items())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

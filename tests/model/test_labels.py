@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from lightning import Callback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LambdaCallback, ModelCheckpoint
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
+from semiclip import errors
 from semiclip.model import SemiClip
 from semiclip.model._data import PARTNER
+from semiclip.model._plan import PretrainingPlan
 from semiclip.objectives import OBJECTIVES
 
 LABELS = [name for name, objective in OBJECTIVES.items() if objective.spec.needs_labels]
 SHARED = {"split_key": "batch", "label_key": "perturbation"}  # classes on both sides of the split
-
 TEACHER = ("teacher_adapter", "objective.heads.teacher_head")
 
 
-class Spy(Callback):
-    """Keeps the data, and the weights with which distillation began."""
+def cut_power(epoch):
+    def fail(trainer, pl_module):
+        if trainer.current_epoch == epoch:
+            raise RuntimeError("power cut")
 
-    def on_train_start(self, trainer, pl_module):
-        self.data, self.weights = trainer.datamodule, copied(pl_module.module)
+    return LambdaCallback(on_train_epoch_start=fail)
 
 
 def copied(module):
@@ -38,27 +41,29 @@ def differs(weights, others):
     return {name for name in weights if not torch.equal(weights[name], others[name])}
 
 
+def epochs(model):
+    return {name: len(curve) for name, curve in model.history.items()}
+
+
 @pytest.fixture
 def make(mdata, setup):
-    def of(objective="kd", *, seed=0, data=None, keys=None, **kwargs):
-        data = mdata if data is None else data
-        SemiClip.setup_mudata(data, **setup, **(keys or {}))
+    def of(objective="kd", *, seed=0, data=mdata, **changes):
+        SemiClip.setup_mudata(data, **setup, **changes)
         torch.manual_seed(seed)
-        return SemiClip(data, objective=objective, n_hidden=[16], **kwargs)
+        return SemiClip(data, objective=objective, n_hidden=[16])
 
     return of
 
 
 @pytest.fixture
-def train(quiet):
+def train(quiet, spy):
     """Train and return what was seen."""
 
-    def run(model, max_epochs=2, *, seed=0, **kwargs):
-        spy = Spy()
+    def run(model, max_epochs=2, *, seed=0, callbacks=(), **kwargs):
+        seen = spy()
         torch.manual_seed(seed)
-        callbacks = [spy, *kwargs.pop("callbacks", [])]
-        model.train(max_epochs, callbacks=callbacks, **{"batch_size": 64, **quiet, **kwargs})
-        return spy
+        model.train(max_epochs, callbacks=[seen, *callbacks], **{"batch_size": 64, **quiet, **kwargs})
+        return seen
 
     return run
 
@@ -71,22 +76,16 @@ def treated(mdata):
 
 
 def test_pretraining_comes_first_and_has_a_curve(make, train):
-    model = make()
-    spy = train(model, 2, pretrain_epochs=5)
-    assert {name: len(curve) for name, curve in model.history.items()} == {"train_loss": 2, "pretrain_loss": 5}
+    model, at_once = make(), make()
+    seen = train(model, 2, pretrain_epochs=5)
+    assert epochs(model) == {"train_loss": 2, "pretrain_loss": 5}
     losses = model.history["pretrain_loss"].to_numpy(float).ravel()
     assert losses[-1] < losses[0] == pytest.approx(2 * math.log(len(model.classes_)), rel=0.2)  # chance on both sides
-    untrained = make()
-    at_once = train(untrained, 2, pretrain_epochs=0)
-    assert set(untrained.history) == {"train_loss"}
-    assert differs(spy.weights, at_once.weights) == set(spy.weights)
     assert model.train_params_["pretrain_epochs"] == 5
     assert model.is_trained
-    by_default = make()
-    train(by_default, 3)
-    assert len(by_default.history["pretrain_loss"]) == 3
-    with pytest.raises(ValueError, match="pretrain_epochs=-1 must not be negative; 0 leaves pretraining out"):
-        train(make(), pretrain_epochs=-1)
+    start = train(at_once, 2, pretrain_epochs=0).weights
+    assert epochs(at_once) == {"train_loss": 2}
+    assert differs(seen.weights, start) == set(start)
 
 
 def test_pretraining_is_what_each_side_would_learn_alone(make, train):
@@ -94,58 +93,65 @@ def test_pretraining_is_what_each_side_would_learn_alone(make, train):
     options = {"pea": False, "batch_size": 1024}
     model = make("shake")
     start = train(make("shake"), 1, pretrain_epochs=0, **options).weights
-    spy = train(model, 1, pretrain_epochs=6, **options)
-    tensors, rows = spy.data.tensors, torch.as_tensor(spy.data.train_idx)
-    label = spy.data.class_of_key[tensors.key[rows]]
-
-    def alone(adapter, head, inputs):
-        names = [name for name in start if name.startswith(adapter)] + [f"{head}.weight", f"{head}.bias"]
-        weights = [start[name].clone().requires_grad_() for name in names]
-        optimizer = torch.optim.SGD(weights, 0.1, momentum=0.95, weight_decay=1e-4)
+    seen = train(model, 1, pretrain_epochs=6, **options)
+    tensors, rows = seen.data.tensors, torch.as_tensor(seen.data.train_idx)
+    label = seen.data.class_of_key[tensors.key[rows]]
+    module, total = deepcopy(model.module).requires_grad_(), 0.0  # the loop's own
+    module.load_state_dict(start)
+    heads = module.objective.heads
+    for adapter, head in ((module.adapter, "student_head"), (module.teacher_adapter, "teacher_head")):
+        network = torch.nn.Sequential(adapter, heads[head])
+        optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.95, weight_decay=1e-4)
         for epoch in range(6):
             optimizer.param_groups[0]["lr"] = 1e-6 + (0.1 - 1e-6) * (1 + math.cos(math.pi * epoch / 6)) / 2
-            first, second, logits = zip(weights[::2], weights[1::2], strict=True)
-            hidden = (inputs(epoch) @ first[0].T + first[1]).clamp(min=0)
-            loss = cross_entropy((hidden @ second[0].T + second[1]) @ logits[0].T + logits[1], label)
+            partner = tensors.pair(rows, rows, seen.data.seed, epoch, PARTNER).teacher
+            inputs = tensors.student[rows] if head == "student_head" else tensors.teacher[partner]
+            loss = cross_entropy(network(inputs), label)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        for name, values in zip(names, weights, strict=True):
-            torch.testing.assert_close(spy.weights[name], values.detach(), atol=1e-4, rtol=1e-3)
-            assert not torch.allclose(spy.weights[name], start[name], atol=1e-4, rtol=1e-3)
-        return loss.item()
-
-    def partners(epoch):
-        return tensors.teacher[tensors.pair(rows, rows, spy.data.seed, epoch, PARTNER).teacher]
-
-    loss = alone("adapter", "objective.heads.student_head", lambda epoch: tensors.student[rows])
-    loss += alone("teacher_adapter", "objective.heads.teacher_head", partners)
-    assert model.history["pretrain_loss"].iloc[-1, 0] == pytest.approx(loss, rel=1e-4)
+        total += loss.item()
+    assert model.history["pretrain_loss"].iloc[-1, 0] == pytest.approx(total, rel=1e-4)
+    for name, values in module.state_dict().items():
+        if "shadow" not in name:  # which starts afterwards
+            torch.testing.assert_close(seen.weights[name], values, atol=1e-4, rtol=1e-3)
+            assert not torch.allclose(seen.weights[name], start[name], atol=1e-4, rtol=1e-3)
 
 
 def test_sides_do_not_see_each_other_in_pretraining(make, mdata, train):
     other = mdata.copy()
     other["image"].obsm["X_image"] = np.random.default_rng(1).normal(size=(other["image"].n_obs, 16))
-    spies = [train(make("c2kd", data=data), 1, pretrain_epochs=2) for data in (mdata, other)]
-    assert differs(*(spy.weights for spy in spies)) == {name for name in spies[0].weights if name.startswith(TEACHER)}
+    one, two = (train(make("c2kd", data=data), 1, pretrain_epochs=2).weights for data in (mdata, other))
+    assert differs(one, two) == {name for name in one if name.startswith(TEACHER)}
 
 
+def test_pretraining_has_options_of_its_own(make, train, monkeypatch, refuses):
+    made, build = [], PretrainingPlan.configure_optimizers
+    monkeypatch.setattr(PretrainingPlan, "configure_optimizers", lambda plan: made.append(build(plan)) or made[-1])
+    options = {"optimizer": "adamw", "weight_decay": 0.3, "lr": {"teacher_head": 0.7}, "schedule": "constant"}
+    train(make(), 1, pretrain_kwargs=options)
+    train(make(), 1, plan_kwargs={"optimizer": "adamw", "lr": 1e-3})
+    asked, usual = made[0], made[1]["optimizer"]
+    assert (type(asked), type(usual)) == (torch.optim.AdamW, torch.optim.SGD)
+    rates = [(group["lr"], group["weight_decay"]) for group in asked.param_groups]
+    assert rates == [(0.1, 0.3), (0.1, 0.3), (0.1, 0.3), (0.7, 0.3)]
+    assert [group["initial_lr"] for group in usual.param_groups] == [0.1] * 4
+    with refuses(errors.Diverged, stage="pretraining"):
+        train(make(), pretrain_kwargs={"lr": 1e30})
+
+
+@pytest.mark.parametrize("n_first", [0, 2])
 @pytest.mark.parametrize("name", LABELS)
-def test_distillation_leaves_alone_what_it_freezes(make, train, name):
+def test_distillation_leaves_alone_what_it_freezes(make, train, caplog, name, n_first):
     model = make(name)
-    spy = train(model)
-    changed = differs(copied(model.module), spy.weights)
-    frozen = {part for part in spy.weights if part.startswith(TEACHER)}
-    assert changed == (set(spy.weights) - frozen if name != "c2kd" else set(spy.weights))
-
-
-@pytest.mark.parametrize("epochs", [0, 2])
-def test_the_shadow_starts_as_the_head_of_the_teacher(make, train, epochs):
-    model = make("shake")
-    started, heads = train(model, pretrain_epochs=epochs).weights, "objective.heads"
-    for kind in ("weight", "bias"):
-        assert torch.equal(started[f"{heads}.shadow.{kind}"], started[f"{heads}.teacher_head.{kind}"])
-        assert not torch.equal(model.module.state_dict()[f"{heads}.shadow.{kind}"], started[f"{heads}.shadow.{kind}"])
+    started = train(model, pretrain_epochs=n_first).weights
+    changed = differs(copied(model.module), started)
+    assert changed == {part for part in started if name == "c2kd" or not part.startswith(TEACHER)}
+    random_teacher = n_first == 0 and name != "c2kd"  # which is pointed out
+    assert ("pretrain_epochs=0" in caplog.text) == random_teacher
+    if name == "shake":  # whose shadow starts as the head of the teacher
+        for kind in ("weight", "bias"):
+            assert torch.equal(started[f"objective.heads.shadow.{kind}"], started[f"{TEACHER[1]}.{kind}"])
 
 
 @pytest.mark.parametrize("name", LABELS)
@@ -157,195 +163,116 @@ def test_training_further_keeps_heads_and_pretrains_no_more(make, mdata, train, 
         model.save(str(tmp_path / "model"))
         model = SemiClip.load(str(tmp_path / "model"), mdata, accelerator="cpu")
     before = copied(model.module)
-    spy = train(model, 4)
-    assert not differs(before, spy.weights)
-    assert {name: len(curve) for name, curve in model.history.items()} == {"train_loss": 6, "pretrain_loss": 3}
+    assert not differs(before, train(model, 4).weights)
+    assert epochs(model) == {"train_loss": 6, "pretrain_loss": 3}
 
 
 def test_other_classes_make_new_heads_and_start_anew(make, train, treated):
     compounds = list(treated)
     rows = [np.concatenate([treated[name] for name in part]) for part in (compounds[:12], compounds[4:])]
-    model = make(keys={"label_key": "perturbation"})
-    train(model, 2, pretrain_epochs=3, datasplitter_kwargs={"external_indexing": [rows[0]]})
+    one, two = ({"datasplitter_kwargs": {"external_indexing": [part]}} for part in rows)
+    model = make(label_key="perturbation")
+    train(model, 2, pretrain_epochs=3, **one)
     assert model.classes_.tolist() == compounds[:12]
     adapter = copied(model.module.adapter)
-    spy = train(model, 4, pretrain_epochs=1, datasplitter_kwargs={"external_indexing": [rows[1]]})
+    seen = train(model, 4, pretrain_epochs=1, **two)
     assert model.classes_.tolist() == compounds[4:]
-    assert spy.weights["objective.heads.student_head.weight"].shape == (20, 16)
-    assert {name: len(curve) for name, curve in model.history.items()} == {"train_loss": 4, "pretrain_loss": 1}
-    # the same rows again: nothing is new
-    spy = train(model, 1, datasplitter_kwargs={"external_indexing": [rows[1]]})
-    assert {name: len(curve) for name, curve in model.history.items()} == {"train_loss": 5, "pretrain_loss": 1}
-    assert differs(adapter, copied(model.module.adapter)) == set(adapter)
-
-
-def test_what_was_refused_or_failed_is_pretrained_when_it_is_trained(make, train):
-    class Fail(Callback):
-        def on_train_start(self, trainer, pl_module):
-            raise RuntimeError("power cut")
-
-    whole, model = make(), make()
-    train(whole)
-    for error, kwargs in {
-        ValueError: {"early_stopping": True},  # there is no validation loss
-        RuntimeError: {"callbacks": [Fail()]},
-    }.items():
-        with pytest.raises(error):
-            train(model, **kwargs)
-        assert not model.is_trained
-    train(model)
-    assert {name: len(curve) for name, curve in model.history.items()} == {"train_loss": 2, "pretrain_loss": 2}
-
-
-def test_a_refusal_leaves_a_trained_model_as_it_was(make, train, treated):
-    compounds = list(treated)
-    rows = [np.concatenate([treated[name] for name in part]) for part in (compounds[:12], compounds[12:])]
-    model = make()
-    train(model, datasplitter_kwargs={"external_indexing": [rows[0]]})
-    before, classes = copied(model.module), model.classes_
-    with pytest.raises(ValueError, match="monitor='validation_loss' is not defined"):
-        train(model, select="best", datasplitter_kwargs={"external_indexing": [rows[1], rows[0]]})
-    assert model.is_trained
-    assert model.classes_ is classes
-    assert not differs(before, model.module.state_dict())
+    assert seen.weights["objective.heads.student_head.weight"].shape == (20, 16)
+    assert epochs(model) == {"train_loss": 4, "pretrain_loss": 1}
+    train(model, 1, **two)  # the same rows again: nothing is new
+    assert epochs(model) == {"train_loss": 5, "pretrain_loss": 1}
+    assert differs(adapter, model.module.adapter.state_dict()) == set(adapter)
 
 
 @pytest.mark.parametrize("some", [False, True])
 def test_the_validation_loss_is_that_of_rows_with_a_known_class(make, train, treated, some):
-    keys = SHARED if not some else {"label_key": "perturbation"}
     split = {}
     if some:  # half of what is held out belongs to compounds that training has not
-        compounds = [treated[name] for name in treated]
+        compounds = list(treated.values())
         train_rows = np.concatenate([rows[:6] for rows in compounds[:12]])
         split = {"external_indexing": [train_rows, np.concatenate([rows[6:] for rows in compounds])]}
-    model = make(keys=keys)
-    spy = train(model, 3, datasplitter_kwargs=split)
-    data, module = spy.data, model.module
+    model = make(label_key="perturbation") if some else make(**SHARED)
+    data, module = train(model, 3, datasplitter_kwargs=split).data, model.module
     label = data.class_of_key[data.validation.key]
     assert data.n_val_known == int((label >= 0).sum())
     assert (data.n_val_known < data.n_val) == some
-    losses, weights = [], []
+    losses, weights, heads = [], [], module.objective.heads
     with torch.no_grad():
-        for batch in data._draw_validation():
+        for batch in data.val_dataloader():
             known = label[batch.student] >= 0
-            if not known.any():
-                continue
             student = module.adapter(data.validation.student[batch.student][known])
             teacher = module.teacher_adapter(data.tensors.teacher[batch.teacher][known])
-            heads = module.objective.heads
             own, other = heads["student_head"](student), heads["teacher_head"](teacher)
             soft = kl_div(log_softmax(own / 9, 1), log_softmax(other / 9, 1), reduction="none", log_target=True).sum(1)
-            losses.append(cross_entropy(own, label[batch.student][known]) + 10 * 81 * soft.mean())
+            losses.append(cross_entropy(own, label[batch.student][known], reduction="sum") + 10 * 81 * soft.sum())
             weights.append(int(known.sum()))
-    expected = np.average([float(loss) for loss in losses], weights=weights)
+    expected = float(sum(losses)) / sum(weights)
     assert model.history["validation_loss"].iloc[-1, 0] == pytest.approx(expected, rel=1e-4)
     assert len(model.history["validation_loss"]) == 3
 
 
-def test_early_stopping_and_the_best_epoch_need_known_classes(make, train):
-    message = (
-        "monitor='validation_loss' is not defined: training has none of the classes of the samples held out; name an "
-        "obs column such as the experiment as split_key, so that each class is on both sides"
-    )
-    for asked in ({"early_stopping": True}, {"select": "best"}):
-        with pytest.raises(ValueError, match=message):
-            train(make(), **asked)
-    with pytest.raises(ValueError, match="monitor='validation_recall_at_1' is not defined: objective='kd' does not"):
-        train(make(), select="best", monitor="validation_recall_at_1")
-    constant = {"plan_kwargs": {"schedule": "constant"}, "pretrain_epochs": 2}
-    best = make("shake", keys=SHARED)
-    train(best, 6, select="best", early_stopping=True, early_stopping_patience=10, **constant)
+def test_the_best_epoch_is_kept_where_classes_are_on_both_sides(make, train):
+    options = {"plan_kwargs": {"schedule": "constant"}, "pretrain_epochs": 2}
+    best, short = make("shake", **SHARED), make("shake", **SHARED)
+    train(best, 6, select="best", early_stopping=True, early_stopping_patience=10, **options)
     losses = best.history["validation_loss"].to_numpy(float).ravel()
-    short = make("shake", keys=SHARED)
-    train(short, int(losses.argmin()) + 1, **constant)
+    train(short, int(losses.argmin()) + 1, **options)
     assert not differs(best.module.state_dict(), short.module.state_dict())
 
 
 # Lightning remarks that a resumed run writes where the interrupted one did
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize("name", LABELS)
-def test_a_resumed_run_ends_where_it_would_have_ended(make, train, tmp_path, name):
-    class Interrupt(Callback):
-        def on_train_epoch_start(self, trainer, pl_module):
-            if trainer.current_epoch == 2:
-                raise RuntimeError("power cut")
-
-    options = {"train_size": 0.5, "validation_size": 0.25}
+def test_a_resumed_run_ends_where_it_would_have_ended_also_from_main_memory(make, train, tmp_path, name):
+    options, keep = {"train_size": 0.5, "validation_size": 0.25}, partial(ModelCheckpoint, tmp_path, save_last=True)
     whole = make(name)
     train(whole, 4, pretrain_epochs=2, **options)
-    keep = ModelCheckpoint(tmp_path, save_last=True)
     with pytest.raises(RuntimeError, match="power cut"):
-        train(make(name), 4, pretrain_epochs=2, callbacks=[keep, Interrupt()], **options)
+        train(make(name), 4, pretrain_epochs=2, callbacks=[keep(), cut_power(2)], **options)
     # torch's random numbers are elsewhere, and so is the split that another number of classes comes from
     again = make(name, seed=99)
-    keep = ModelCheckpoint(tmp_path, save_last=True)
-    train(again, 4, seed=99, ckpt_path=str(tmp_path / "last.ckpt"), callbacks=[keep], train_size=0.75)
+    elsewhere = {"train_size": 0.75, "datasplitter_kwargs": {"chunk_rows": 100}}
+    train(again, 4, seed=99, ckpt_path=str(tmp_path / "last.ckpt"), callbacks=[keep()], **elsewhere)
     assert "pretrain_loss" not in again.history
     assert not differs(again.module.state_dict(), whole.module.state_dict())
     assert again.classes_.tolist() == whole.classes_.tolist()
     assert again.module.teacher_adapter[0].weight.requires_grad == (name == "c2kd")
 
 
-@pytest.mark.parametrize("name", [*LABELS, "clip"])
-@pytest.mark.parametrize("pea", [True, False])
-def test_data_in_main_memory_give_the_same_weights(make, train, name, pea):
-    resident, chunked = make(name, keys=SHARED), make(name, keys=SHARED)
-    train(resident, pea=pea)
-    train(chunked, pea=pea, datasplitter_kwargs={"chunk_rows": 100})
-    assert not differs(resident.module.state_dict(), chunked.module.state_dict())
-    assert set(resident.history) > {"train_loss", "validation_loss"}
-    for curve, values in resident.history.items():
-        np.testing.assert_array_equal(chunked.history[curve].to_numpy(float), values.to_numpy(float))
-
-
-def test_pretraining_that_diverges_says_so(make, train):
-    class Break(torch.nn.Module):
-        def forward(self, x):
-            return x * torch.nan
-
-    model = make("kd")
-    model.module.adapter.append(Break())
-    with pytest.raises(ValueError, match="pretraining diverged in epoch 0: lower its learning rate, pretrain_kwargs="):
-        train(model)
-    with pytest.raises(ValueError, match="^training diverged in epoch 0: lower the learning rate, plan_kwargs="):
-        train(model, pretrain_epochs=0)
-
-
-def test_a_teacher_that_was_never_trained_is_pointed_out(make, train, caplog):
-    train(make("c2kd"), 1, pretrain_epochs=0)  # which trains it
-    assert "pretrain_epochs" not in caplog.text
-    train(make("kd"), 1, pretrain_epochs=0)
-    assert "pretrain_epochs=0: the teacher's head is frozen as it was drawn at random" in caplog.text
-
-
-def test_what_has_no_effect_is_refused(make, train):
-    for given in ({"pretrain_epochs": 2}, {"pretrain_kwargs": {"lr": 0.1}}):
-        with pytest.raises(ValueError, match="objective='vicreg' needs no labels, and nothing is pretrained on them"):
-            train(make("vicreg"), 1, **given)
-    train(make("vicreg"), 1, pretrain_epochs=0)
-
-
-def test_a_wrong_argument_is_refused_before_pretraining(make, train):
-    model = make("kd")
+@pytest.mark.parametrize(
+    ("name", "options", "error", "data"),
+    [
+        ("vicreg", {"pretrain_epochs": 2}, errors.Conflict, {}),
+        ("vicreg", {"pretrain_kwargs": {"lr": 0.1}}, errors.Conflict, {}),
+        ("kd", {"pretrain_epochs": -1}, errors.BadValue, {"name": "pretrain_epochs", "value": -1}),
+        ("kd", {"plan_kwargs": {"learning_rate": 1}}, errors.UnexpectedArgument, {"names": ["learning_rate"]}),
+        ("kd", {"pretrain_kwargs": {"learning_rate": 1}}, errors.UnexpectedArgument, {"names": ["learning_rate"]}),
+        ("shake", {"pretrain_kwargs": {"lr": {"shadow": 0.1}}}, errors.UnknownChoice, {"value": "shadow"}),
+        ("kd", {"select": "best"}, errors.TooFew, {"number": 0}),  # validation has no class of training
+        ("kd", {"select": "best", "monitor": "validation_recall_at_1"}, errors.Conflict, {}),
+    ],
+)
+def test_what_is_refused_leaves_the_model_as_it_was(make, train, refuses, name, options, error, data):
+    model = make(name)
     before = copied(model.module)
-    with pytest.raises(TypeError, match="learning_rate"):
-        train(model, 1, plan_kwargs={"learning_rate": 1})
-    with pytest.raises(TypeError, match="learning_rate"):
-        train(model, 1, pretrain_kwargs={"learning_rate": 1})
+    with refuses(error, **data):
+        train(model, **options)
+    assert not model.is_trained
     assert not differs(copied(model.module), before)
 
 
-def test_pretraining_has_options_of_its_own(make, train, monkeypatch):
-    from semiclip.model._plan import PretrainingPlan
-
-    seen, build = [], PretrainingPlan.configure_optimizers
-    monkeypatch.setattr(PretrainingPlan, "configure_optimizers", lambda plan: seen.append(build(plan)) or seen[-1])
-    own = {"optimizer": "adamw", "weight_decay": 0.3, "lr": {"teacher_head": 0.7}, "schedule": "constant"}
-    train(make(), 1, pretrain_kwargs=own)
-    train(make(), 1, plan_kwargs={"optimizer": "adamw", "lr": 1e-3})
-    assert [type(each).__name__ for each in (seen[0], seen[1]["optimizer"])] == ["AdamW", "SGD"]
-    rates = [(group["lr"], group["weight_decay"]) for group in seen[0].param_groups]
-    assert rates == [(0.1, 0.3), (0.1, 0.3), (0.1, 0.3), (0.7, 0.3)]
-    assert [group["initial_lr"] for group in seen[1]["optimizer"].param_groups] == [0.1] * 4
-    with pytest.raises(ValueError, match="lr has a rate of shadow, but this model trains encoder, student, teac"):
-        train(make("shake"), 1, pretrain_kwargs={"lr": {"shadow": 0.1}})
+def test_what_was_refused_or_failed_is_pretrained_when_it_is_trained(make, train, treated, refuses):
+    rows = [np.concatenate([*treated.values()][part]) for part in (slice(12), slice(12, None))]
+    model = make()
+    for error, options in ((errors.TooFew, {"early_stopping": True}), (RuntimeError, {"callbacks": [cut_power(0)]})):
+        with refuses(error):
+            train(model, **options)
+        assert not model.is_trained
+    train(model, datasplitter_kwargs={"external_indexing": rows[:1]})
+    assert epochs(model) == {"train_loss": 2, "pretrain_loss": 2}
+    before, classes = copied(model.module), model.classes_
+    with refuses(errors.TooFew, number=0):  # which leaves a trained model alone
+        train(model, select="best", datasplitter_kwargs={"external_indexing": rows[::-1]})
+    assert model.is_trained
+    assert model.classes_ is classes
+    assert not differs(before, model.module.state_dict())

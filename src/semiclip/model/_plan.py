@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning import Callback, LightningModule
 
-from semiclip._arguments import check_choice, check_number, check_whole
+from semiclip._arguments import check_arguments, check_choice, check_number, check_whole
 from semiclip.errors import BadValue, Conflict, Diverged, UnknownChoice
 from semiclip.metrics import retrieval
 from semiclip.model._graph import GraphedStep, can_capture
@@ -276,6 +276,7 @@ def plan_pretraining(
     """Make the plan of pretraining, which is where wrong arguments are refused; without labels there is none."""
     if not module.objective.spec.needs_labels:
         return None
+    check_arguments(PretrainingPlan, pretrain_kwargs or {}, "pretrain_kwargs", filled=("module", "max_epochs"))
     start = {"min_lr": MIN_LR, **PRETRAINING[module.objective_name]}
     return PretrainingPlan(module, max_epochs=epochs, **merge_rates(start, pretrain_kwargs or {}, PRETRAINED))
 
