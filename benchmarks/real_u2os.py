@@ -96,7 +96,7 @@ def distil(
 ) -> tuple[scl.model.SemiClip, scl.encoders.PCAEncoder]:
     """Fit encoder and adapter on these rows alone."""
     part = compounds[rows].copy()
-    encoder = scl.pp.encode(part["rna"], encoder="pca", n_components=n_components, normalize=False)
+    encoder = scl.pp.encode(part["rna"], encoder="pca", n_components=n_components, normalize=False, rng=0)
     model = scl.tl.semiclip(
         part,
         student_rep="X_pca",

@@ -70,7 +70,7 @@ def small_study() -> Study:
         n_controls=12,
         rng=0,
     )
-    encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8)
+    encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8, rng=0)
     scl.pp.encode(study.knockouts["rna"], encoder=encoder)
     return study
 
