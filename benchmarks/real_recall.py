@@ -33,7 +33,7 @@ COLUMNS = [
 
 def main() -> None:
     adata, tables = scl.datasets.u2os_orfs(rng=0), published_tables()
-    scl.pp.encode(adata, encoder="pca", n_components=40, normalize=False)
+    scl.pp.encode(adata, encoder="pca", n_components=40, normalize=False, rng=0)
     control = adata.obs["perturbation"] == "control"
     genes = {"all": adata, "reproducible": adata[control | adata.obs["reproducible"]].copy()}
     for name, part in genes.items():
