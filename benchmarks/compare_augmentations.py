@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="2 seeds of medium, fewer epochs of everything")
     parser.add_argument(
-        "--cache", type=Path, default=Path(tempfile.gettempdir()) / "semiclip_views", help="(%(default)s)"
+        "--cache", type=Path, default=Path(tempfile.gettempdir()) / "semiclip_flat_views", help="(%(default)s)"
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()
