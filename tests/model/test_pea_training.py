@@ -1,28 +1,31 @@
-"""What training with Perturbation Embedding Augmentation reads, changes and leaves alone."""
+"""What training with Perturbation Embedding Augmentation and with cached views reads, changes and leaves alone."""
 
 from __future__ import annotations
 
+import mudata as md
 import numpy as np
 import pytest
 import torch
 from lightning import Callback
 
-from semiclip._sides import pair_sides
-from semiclip.correction import LADDER, PEA, correct
-from semiclip.correction._augmentation import Augmentation
+import semiclip as scl
+from semiclip import errors
+from semiclip.correction import LADDER, PEA, Augmentation, correct
 from semiclip.model import SemiClip
+
+KEY, SAME = "X_pca_mwo", "X_pca_same"
 
 
 class Watch(Callback):
-    """Keeps the data of a training, and what its adapter was shown of them."""
+    """Keeps the data of a training, which rows and views were drawn, and what the adapter was shown of them."""
 
     def on_train_start(self, trainer, pl_module):
-        self.data, self.shown, self.rows = trainer.datamodule, [], []
-        self.before = {"student": self.data.tensors.student.clone(), "teacher": self.data.tensors.teacher.clone()}
+        self.data, self.shown, self.pairs = trainer.datamodule, [], []
+        self.before = {name: getattr(self.data.tensors, name).clone() for name in ("student", "teacher")}
         self.hook = pl_module.module.adapter.register_forward_pre_hook(self.look)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.rows += [(trainer.current_epoch, each.row) for each in batch]
+        self.pairs += [(trainer.current_epoch, pairs) for pairs in batch]
 
     def look(self, adapter, inputs):
         if adapter.training:
@@ -31,10 +34,21 @@ class Watch(Callback):
     def on_train_end(self, trainer, pl_module):
         self.hook.remove()
 
+    @property
+    def steps(self):
+        assert len(self.shown) == len(self.pairs)
+        return [(epoch, pairs, shown) for (epoch, pairs), shown in zip(self.pairs, self.shown, strict=True)]
+
 
 @pytest.fixture
 def trained(mdata, setup, quiet):
-    """Train from a seed, and watch."""
+    """Train from a seed, and watch; two keys hold views of the student."""
+    rna = mdata["rna"]
+    x = rna.obsm["X_pca"]
+    noise = np.random.default_rng(0).normal(size=(rna.n_obs, 3, x.shape[1])).astype(np.float32)
+    noise[rna.obs["perturbation"] == "control"] = 0
+    rna.obsm[KEY] = (x[:, None] + 0.3 * noise).reshape(rna.n_obs, -1)
+    rna.obsm[SAME] = np.tile(x, 2)
 
     def train(seed=0, epochs=2, model_kwargs=None, **kwargs):
         SemiClip.setup_mudata(mdata, **setup)
@@ -46,76 +60,84 @@ def trained(mdata, setup, quiet):
     return train
 
 
-def sides(model):
+def observed(adata, key):
+    batch = adata.obs["batch"].cat.codes.to_numpy().astype(np.int64)
+    return adata.obsm[key], batch, (adata.obs["perturbation"] == "control").to_numpy()
 
-    return (
-        model._read(model.adata, "student"),
-        model._read(model.adata, "teacher"),
-        pair_sides(model.adata, model.design),
-    )
+
+@pytest.fixture
+def raw(small_study):
+    """Raw rows of the student, their batches and which are controls."""
+    return observed(small_study.mdata["rna"], "X_pca")
+
+
+@pytest.fixture
+def corrected(raw):
+    """Rows of the student as inference sees them."""
+    return correct(*raw, profile="batch", ridge=0.5).astype(np.float32)
 
 
 def weights(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.module.parameters()])
 
 
-def corrected(side, profile, **kwargs):
-    return correct(side.values, side.batch, side.reference, profile=profile, ridge=0.5, **kwargs).astype(np.float32)
-
-
 @pytest.mark.parametrize("pea", [True, False])
-def test_the_teacher_is_the_corrected_one_from_beginning_to_end(trained, pea):
+def test_the_teacher_is_corrected_on_all_controls_and_stays_so(trained, mdata, pea):
     model, watch = trained(pea=pea)
-    _, teacher, pairing = sides(model)
-    order = np.argsort(pairing.teacher, kind="stable")
-    order = order[pairing.teacher[order] >= 0]
-    # in another order of rows, so that the last digit may differ
-    np.testing.assert_allclose(watch.data.tensors.teacher, corrected(teacher, "clean")[order], rtol=1e-5, atol=2e-6)
-    assert torch.equal(watch.data.tensors.teacher, watch.before["teacher"])
+    tensors, images = watch.data.tensors, mdata["image"]
+    taught = correct(*observed(images, "X_image"), profile="clean", ridge=0.5)
+    columns = ["perturbation", "dose"]
+    partners = images.obs.reset_index().groupby(columns, observed=True).indices
+    for row in watch.data.train_idx[::7]:
+        key = tuple(mdata["rna"].obs[columns].iloc[row])
+        code = tensors.key[row]
+        rows = tensors.teacher[tensors.start[code] : tensors.start[code] + tensors.count[code]]
+        np.testing.assert_allclose(rows, taught[partners[key]], rtol=1e-5, atol=2e-6)
+    assert len(tensors.teacher) == (images.obs["perturbation"] != "control").sum()
+    assert torch.equal(tensors.teacher, watch.before["teacher"])
 
 
-def test_the_student_is_read_raw_and_not_written_to(trained, small_study):
+def test_the_student_is_read_raw_with_pea_and_corrected_without_and_not_written_to(trained, raw, corrected):
     model, watch = trained(pea=True)
-    raw = small_study.mdata["rna"].obsm["X_pca"].astype(np.float32)
-    np.testing.assert_array_equal(watch.data.tensors.student.numpy(), raw)
-    np.testing.assert_array_equal(model.adata["rna"].obsm["X_pca"], small_study.mdata["rna"].obsm["X_pca"])
+    np.testing.assert_array_equal(watch.data.tensors.student.numpy(), raw[0].astype(np.float32))
+    np.testing.assert_array_equal(model.adata["rna"].obsm["X_pca"], raw[0])
     _, without = trained(pea=False)
-    student, _, _ = sides(model)
-    np.testing.assert_array_equal(without.data.tensors.student.numpy(), corrected(student, "batch"))
+    np.testing.assert_array_equal(without.data.tensors.student.numpy(), corrected)
     assert without.data.augmentation is None
+    for _, pairs, shown in without.steps:
+        np.testing.assert_array_equal(shown, corrected[pairs.row])
+    # written out: an eigenvalue of the batch's scaled controls becomes its share of itself and the ridge
+    x, batch, control = raw
+    for code in range(3):
+        mine = (batch == code) & control
+        standard = (x[mine] - x[mine].mean(axis=0, dtype=float)) / x[mine].std(axis=0, dtype=float)
+        values, vectors = np.linalg.eigh(np.cov(standard.T, ddof=0))
+        by_hand = standard @ (vectors / np.sqrt(values + 0.5)) @ vectors.T
+        np.testing.assert_allclose(corrected[mine], by_hand, atol=1e-4)
 
 
 @pytest.mark.parametrize("pea", [True, {"granularity": "batch"}, {"control_law": "all", "bank_refresh": 2}])
-def test_the_adapter_is_shown_augmented_rows_new_ones_in_each_epoch(trained, pea):
-    model, watch = trained(pea=pea, epochs=3)
-    student, _, _ = sides(model)
-    alone = Augmentation(PEA.of(pea), student.values, student.batch, student.reference, seed=watch.data.seed)
-    codes, raw = torch.as_tensor(student.batch), watch.before["student"]
-    assert len(watch.shown) == len(watch.rows) == 3 * watch.data.n_batches
-    for (epoch, rows), shown in zip(watch.rows, watch.shown, strict=True):
+def test_the_adapter_is_shown_augmented_rows_new_ones_in_each_epoch(trained, raw, pea):
+    _, watch = trained(pea=pea, epochs=3)
+    x, batch, control = raw
+    alone = Augmentation(PEA.of(pea), x, batch, control, seed=watch.data.seed)
+    assert len(watch.steps) == 3 * watch.data.n_batches
+    for epoch, pairs, shown in watch.steps:
         alone.start_epoch(epoch)
-        assert torch.equal(shown, alone(raw[rows], rows, codes[rows], epoch))
-    assert len({epoch for epoch, _ in watch.rows}) == 3
-
-
-def test_without_augmentation_the_adapter_is_shown_what_inference_sees(trained):
-    model, watch = trained(pea=False)
-    student, _, _ = sides(model)
-    expected = torch.as_tensor(corrected(student, "batch"))
-    for (_, rows), shown in zip(watch.rows, watch.shown, strict=True):
-        assert torch.equal(shown, expected[rows])
+        rows = pairs.row
+        assert torch.equal(shown, alone(watch.before["student"][rows], rows, torch.as_tensor(batch)[rows], epoch))
+    assert {epoch for epoch, _, _ in watch.steps} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("pea", [True, False])
-def test_validation_and_inference_see_the_deterministic_correction(trained, pea):
+def test_validation_and_inference_see_the_deterministic_correction(trained, corrected, pea):
     """Every step on all controls of the row's own batch, with the ridge of the model and no chance."""
     model, watch = trained(pea=pea)
-    student, _, _ = sides(model)
-    rows, expected = watch.data.val_idx, corrected(student, "batch")
+    rows = watch.data.val_idx
     assert 0 < len(rows) < watch.data.n_train
-    np.testing.assert_allclose(watch.data.validation.student, expected[rows], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(watch.data.validation.student, corrected[rows], rtol=1e-6, atol=1e-6)
     with torch.no_grad():
-        embedded = model.module(torch.as_tensor(expected)).numpy()
+        embedded = model.module(torch.as_tensor(corrected)).numpy()
     np.testing.assert_allclose(model.get_latent_representation(), embedded, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(model.get_latent_representation(), model.get_latent_representation())
     assert np.isfinite(model.history["validation_loss"].to_numpy(dtype=float)).all()
@@ -141,44 +163,177 @@ def test_options_may_be_given_in_any_form_and_are_recorded(trained):
 
 
 def test_dropping_every_step_is_training_on_raw_rows(trained):
-    dropped, watch = trained(pea={"drop_probability": 1.0})
-    for (_, rows), shown in zip(watch.rows, watch.shown, strict=True):
-        assert torch.equal(shown, watch.before["student"][rows])
-    raw, _ = trained(pea=False, model_kwargs={"student_correction": None})
-    assert torch.equal(weights(dropped), weights(raw))
+    dropped, _ = trained(pea={"drop_probability": 1.0})
+    uncorrected, _ = trained(pea=False, model_kwargs={"student_correction": None})
+    assert torch.equal(weights(dropped), weights(uncorrected))
 
 
 @pytest.mark.parametrize("rung", list(LADDER))
-def test_every_rung_of_the_ladder_trains(trained, rung):
+def test_every_rung_of_the_ladder_trains(trained, raw, corrected, rung):
     switches = LADDER[rung]
     model, watch = trained(pea=switches["pea"], model_kwargs={"student_correction": switches["student_correction"]})
-    student, _, _ = sides(model)
-    raw = student.values.astype(np.float32)
-    seen = raw if switches["student_correction"] is None else corrected(student, "batch")
+    x = raw[0].astype(np.float32)
+    seen = x if switches["student_correction"] is None else corrected
     np.testing.assert_allclose(watch.data.validation.student, seen[watch.data.val_idx], rtol=1e-6, atol=1e-6)
-    raw = torch.as_tensor(raw)
-    as_it_is = [torch.equal(shown, raw[rows]) for (_, rows), shown in zip(watch.rows, watch.shown, strict=True)]
-    assert as_it_is == [rung == "base"] * len(watch.rows)
+    as_it_is = [np.array_equal(shown, x[pairs.row]) for _, pairs, shown in watch.steps]
+    assert as_it_is == [rung == "base"] * len(watch.steps)
     assert np.isfinite(model.get_latent_representation()).all()
 
 
 @pytest.mark.parametrize(
-    ("pea", "error", "message"),
+    ("pea", "error", "data"),
     [
-        ({"dropout": 0.5}, ValueError, "pea has no option dropout; there are methods, drop_probability"),
-        ({"ridge": -1}, ValueError, "ridge=-1 must be at least 0"),
-        (0.5, TypeError, "pea=0.5 is neither True, False, a dict of options nor a semiclip.correction.PEA"),
-        ({"min_controls": 14}, ValueError, r"batch\(es\) have fewer than 14 controls: rna_batch_0 \(12\), rna_batch_1"),
+        ({"dropout": 0.5}, errors.UnknownChoice, {"value": "dropout"}),
+        ({"ridge": -1}, errors.BadValue, {"name": "ridge", "value": -1}),
+        (0.5, errors.WrongType, {"name": "pea", "got": float}),
+        (
+            {"min_controls": 14},
+            errors.TooFewControls,
+            {"batches": {f"rna_batch_{i}": 12 for i in range(3)}, "needed": 14, "total": 36},
+        ),
     ],
 )
-def test_options_that_cannot_be_are_refused(untrained, quiet, pea, error, message):
-    with pytest.raises(error, match=message):
+def test_options_that_cannot_be_are_refused(untrained, quiet, refuses, pea, error, data):
+    with refuses(error, **data):
         untrained.train(1, pea=pea, **quiet)
     assert not untrained.is_trained
 
 
-def test_pooled_controls_serve_batches_with_too_few(trained, caplog):
-    model, watch = trained(pea={"min_controls": 14}, model_kwargs={"fallback": "pooled"})
-    student, _, _ = sides(model)
-    assert watch.data.augmentation.count.tolist() == [student.reference.sum()] * 3
-    assert "the pooled controls of all batches serve for 3 batch(es)" in caplog.text
+def test_pooled_controls_serve_batches_with_too_few(trained, raw, caplog):
+    _, watch = trained(pea={"min_controls": 14}, model_kwargs={"fallback": "pooled"})
+    assert watch.data.augmentation.pools.count.tolist() == [raw[2].sum()] * 3
+    assert [record.levelname for record in caplog.records if record.name.startswith("semiclip.correction")]
+
+
+# ---- cached views
+
+
+@pytest.mark.parametrize("pea", [True, False])
+def test_views_that_are_the_embedding_itself_change_nothing(trained, pea):
+    alone, augmented = (trained(pea=pea, views=views)[0] for views in (None, SAME))
+    assert torch.equal(weights(alone), weights(augmented))
+
+
+def test_without_pea_the_adapter_is_shown_views_corrected_as_their_samples_are(trained, mdata, raw):
+    _, watch = trained(pea=False, views=KEY)
+    x, batch, control = raw
+    correction = scl.correction.fit_correction(x, batch, control, profile="batch", ridge=0.5)
+    views = mdata["rna"].obsm[KEY].reshape(len(x), 3, -1)
+    forms = [correction(values, batch) for values in (x, *np.moveaxis(views, 1, 0))]
+    assert {view for _, pairs, _ in watch.steps for view in pairs.view.tolist()} == {-1, 0, 1, 2}
+    for _, pairs, shown in watch.steps:
+        expected = np.stack([forms[view + 1][row] for view, row in zip(pairs.view, pairs.row, strict=True)])
+        np.testing.assert_allclose(shown, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_pea_comes_on_top_of_the_views_with_the_controls_of_the_embedding(trained, mdata, raw):
+    _, watch = trained(pea=True, views=[KEY, SAME])
+    x, batch, control = raw
+    alone = Augmentation(PEA(), x, batch, control, seed=watch.data.seed)
+    views = np.concatenate([mdata["rna"].obsm[key].reshape(len(x), -1, x.shape[1]) for key in (KEY, SAME)], axis=1)
+    for epoch, pairs, shown in watch.steps:
+        alone.start_epoch(epoch)
+        rows = pairs.row.numpy()
+        seen = np.where(pairs.view[:, None] < 0, x[rows], views[rows, pairs.view]).astype(np.float32)
+        assert torch.equal(shown, alone(torch.as_tensor(seen), pairs.row, torch.as_tensor(batch[rows]), epoch))
+
+
+def test_validation_and_inference_see_no_views(trained):
+    (alone, plain), (model, watch) = trained(pea=False), trained(pea=False, views=KEY)
+    assert torch.equal(plain.data.validation.student, watch.data.validation.student)
+    assert (weights(alone) != weights(model)).float().mean() > 0.9
+    del model.adata["rna"].obsm[KEY]
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_the_seed_decides_to_a_bit_also_where_data_stay_in_main_memory(trained):
+    first, again = (trained(views=[KEY, SAME])[0] for _ in range(2))
+    chunked, _ = trained(views=[KEY, SAME], datasplitter_kwargs={"chunk_rows": 100})
+    assert torch.equal(weights(first), weights(again))
+    assert torch.equal(weights(first), weights(chunked))
+
+
+def test_views_are_named_in_what_a_model_remembers(trained, tmp_path, through_h5mu):
+    model, _ = trained(views=KEY)
+    assert model.train_params_["views"] == [KEY]
+    assert trained()[0].train_params_["views"] is False
+    model.save(tmp_path / "model")
+    data = through_h5mu(model.adata)
+    assert SemiClip.load(tmp_path / "model", data, accelerator="cpu").train_params_["views"] == [KEY]
+    with pytest.warns(FutureWarning):
+        renamed, _ = trained(augment=KEY)
+    assert torch.equal(weights(renamed), weights(model))
+
+
+def test_views_that_are_none_are_refused_before_anything_is_trained(trained, mdata, refuses):
+    rna = mdata["rna"]
+    x, views = rna.obsm["X_pca"], rna.obsm[KEY]
+    noise = np.abs(x) * np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
+    gaps = views.copy()
+    gaps[4, 10] = np.nan
+    rna.obsm |= {
+        "narrow": views[:, :9],
+        "deep": views.reshape(rna.n_obs, 3, -1),
+        "gaps": gaps,
+        "stale": np.ascontiguousarray(views[:, ::-1]),
+        "another_seed": x + 0.03 * noise,
+        "another_device": x + 0.001 * noise,
+    }
+    trained(views="another_device", epochs=1)
+    for key, error, data in (
+        ("absent", errors.MissingEntry, {"key": "absent"}),
+        ("narrow", errors.WrongShape, {"shape": (rna.n_obs, 9)}),
+        ("deep", errors.WrongShape, {"shape": (rna.n_obs, 3, 8)}),
+        ("gaps", errors.NotFinite, {"rows": [rna.obs_names[4]]}),
+        ("stale", errors.Refused, {}),
+        ("another_seed", errors.Refused, {}),
+    ):
+        with refuses(error, **data):
+            trained(views=[KEY, key])
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_views_that_mix_what_a_split_keeps_apart_are_refused(mdata, setup, quiet, refuses, tmp_path, stored):
+    rna = mdata["rna"]
+    rna.obs["run"] = np.random.default_rng(0).integers(4, size=rna.n_obs)
+    encoder = scl.pp.encode(rna, encoder="pca", n_components=8)
+    keys = {name: setup[name] for name in ("pair_on", "perturbation_key", "control", "batch_key")}
+    for key, change in {
+        KEY: {},
+        "by_run": {"split_key": "run"},
+        "by_compound": {"pair_on": "perturbation"},
+        "by_dose": {"pair_on": "dose"},
+    }.items():
+        scl.pp.augment(rna, "mwo", encoder=encoder, **{**keys, **change}, key_added=key, progress_bar=False)
+    if stored:
+        mdata.write_h5mu(tmp_path / "data.h5mu")
+        mdata = md.read_h5mu(tmp_path / "data.h5mu")
+
+    def train(views, **changed):
+        SemiClip.setup_mudata(mdata, **{**setup, **changed})
+        SemiClip(mdata).train(1, views=views, **quiet)
+
+    train(KEY)
+    train("by_run", split_key="run")
+    train("by_run")  # within less than the split holds together
+    train("by_compound")
+    train(KEY, pair_on="perturbation")
+    with refuses(errors.Refused, items=["perturbation", "dose"]):
+        train(KEY, split_key="run")
+    with refuses(errors.Refused, items=["dose"]):
+        train("by_dose")
+    del mdata["rna"].uns["semiclip"][KEY]  # made elsewhere
+    train(KEY, split_key="run")
+
+
+def test_views_by_another_encoder_are_refused_also_without_controls(mdata, setup, quiet, refuses):
+    rna = mdata["rna"]
+    encoder = scl.pp.encode(rna, encoder="pca", n_components=8)
+    other = scl.encoders.PCAEncoder(n_components=8).fit(rna[: rna.n_obs // 2])
+    keys = {**{name: setup[name] for name in ("pair_on", "perturbation_key", "batch_key")}, "control": None}
+    SemiClip.setup_mudata(mdata, **{**setup, "control": None})
+    scl.pp.augment(rna, "mwo", encoder=encoder, **keys, progress_bar=False)
+    SemiClip(mdata).train(1, views=KEY, **quiet)
+    scl.pp.augment(rna, "mwo", encoder=other, **keys, progress_bar=False)
+    with refuses(errors.Refused):
+        SemiClip(mdata).train(1, views=KEY, **quiet)

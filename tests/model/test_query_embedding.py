@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import semiclip as scl
+from semiclip import errors
 from semiclip.model import Baseline, SemiClip
 
-OTHER = r"obsm\['X_pca'\] was made by another encoder than the one that the model was trained with"
 COLUMNS = [f"P{i}" for i in range(8)]
 
 
@@ -26,6 +26,10 @@ def forget(adata):
     del adata.uns["semiclip"]
 
 
+def fingerprint(adata):
+    return adata.uns["semiclip"]["X_pca"]["fingerprint"]
+
+
 def name_columns(adata, columns=COLUMNS):
     adata.obsm["X_pca"] = pd.DataFrame(np.asarray(adata.obsm["X_pca"]), index=adata.obs_names, columns=list(columns))
 
@@ -35,7 +39,7 @@ def reorder(adata, columns):
 
 
 def said(caplog):
-    return [record.getMessage() for record in caplog.records if record.name == "semiclip._sides"]
+    return [record.args[0] for record in caplog.records if record.name == "semiclip._sides"]
 
 
 def saved_and_loaded(model, tmp_path, adata=False):
@@ -62,16 +66,24 @@ def named(mdata, train):
     return train(mdata)
 
 
-def test_an_encoder_of_the_query_itself_is_refused(model, knockouts, small_study):
+@pytest.fixture
+def other_encoder(refuses, small_study):
+    """Expect the error of a query by an encoder of its own."""
+
+    def refused(adata):
+        return refuses(errors.Mismatch, got=fingerprint(adata), expected=fingerprint(small_study.mdata["rna"]))
+
+    return refused
+
+
+def test_an_encoder_of_the_query_itself_is_refused(model, knockouts, small_study, other_encoder):
     expected = model.get_latent_representation(knockouts)
-    assert "X_semiclip" not in knockouts.obsm
     own_pca(knockouts)
-    with pytest.raises(ValueError, match=OTHER) as error:
+    with other_encoder(knockouts) as caught:
         scl.tl.embed(knockouts, model)
-    way_out = "scl.pp.encode (or scl.pp.expression)(query, encoder=encoder, key_added='X_pca')"
-    assert f"encoder = scl.pp.encode(train, ...) once, then {way_out}" in str(error.value)
+    assert "scl.pp.encode(query, encoder=encoder, key_added='X_pca')" in caught.value.way_out
     assert "X_semiclip" not in knockouts.obsm
-    with pytest.raises(ValueError, match=OTHER):
+    with other_encoder(knockouts):
         model.get_latent_representation(mudata.MuData({"rna": knockouts}))
     encoder = scl.pp.encode(small_study.mdata["rna"].copy(), encoder="pca", n_components=8)  # the way out
     scl.pp.encode(knockouts, encoder=encoder, key_added="X_pca")
@@ -79,28 +91,27 @@ def test_an_encoder_of_the_query_itself_is_refused(model, knockouts, small_study
 
 
 @pytest.mark.parametrize("with_data", [False, True])
-def test_a_loaded_model_refuses_it_too(model, mdata, knockouts, tmp_path, with_data):
+def test_a_loaded_model_refuses_it_too(model, mdata, knockouts, tmp_path, with_data, other_encoder):
     expected = model.get_latent_representation(knockouts)
     loaded = saved_and_loaded(model, tmp_path, mdata.copy() if with_data else False)
     np.testing.assert_array_equal(loaded.get_latent_representation(knockouts), expected)
     own_pca(knockouts)
-    with pytest.raises(ValueError, match=OTHER):
-        loaded.get_latent_representation(knockouts)
-    again = saved_and_loaded(loaded, tmp_path / "again")
-    with pytest.raises(ValueError, match=OTHER):
-        again.get_latent_representation(knockouts)
+    for again in (loaded, saved_and_loaded(loaded, tmp_path / "again")):
+        with other_encoder(knockouts):
+            again.get_latent_representation(knockouts)
 
 
-def test_records_and_encoders_in_files_are_known_again(model, mdata, knockouts, tmp_path, through_h5mu):
+def test_records_and_encoders_in_files_are_known_again(model, mdata, knockouts, tmp_path, through_h5mu, other_encoder):
     expected = model.get_latent_representation(knockouts)
     knockouts.write_h5ad(tmp_path / "same.h5ad")
     own_pca(knockouts)
+    queries = [through_h5mu(mudata.MuData({"rna": knockouts}))]
     for suffix in ("h5ad", "zarr"):
         getattr(knockouts, f"write_{suffix}")(tmp_path / f"other.{suffix}")
-        with pytest.raises(ValueError, match=OTHER):
-            model.get_latent_representation(getattr(anndata, f"read_{suffix}")(tmp_path / f"other.{suffix}"))
-    with pytest.raises(ValueError, match=OTHER):
-        model.get_latent_representation(through_h5mu(mudata.MuData({"rna": knockouts})))
+        queries.append(getattr(anndata, f"read_{suffix}")(tmp_path / f"other.{suffix}"))
+    for query in queries:
+        with other_encoder(knockouts):
+            model.get_latent_representation(query)
     same = anndata.read_h5ad(tmp_path / "same.h5ad")
     np.testing.assert_array_equal(model.get_latent_representation(same), expected)
     loaded = saved_and_loaded(model, tmp_path, through_h5mu(mdata))
@@ -112,14 +123,14 @@ def test_records_and_encoders_in_files_are_known_again(model, mdata, knockouts, 
     np.testing.assert_array_equal(model.get_latent_representation(knockouts), expected)
 
 
-def test_views_and_copies_of_the_query_keep_the_record(model, knockouts, caplog):
+def test_views_and_copies_of_the_query_keep_the_record(model, knockouts, caplog, other_encoder):
     kept = (knockouts.obs["batch"] == knockouts.obs["batch"].iloc[0]).to_numpy()
     expected = model.get_latent_representation(knockouts[kept])
     np.testing.assert_array_equal(model.get_latent_representation(knockouts[kept].copy()), expected)
     assert not said(caplog)
     own_pca(knockouts)
     for query in (knockouts[kept], knockouts[kept].copy(), knockouts.copy()):
-        with pytest.raises(ValueError, match=OTHER):
+        with other_encoder(knockouts):
             model.get_latent_representation(query)
 
 
@@ -133,14 +144,11 @@ def test_a_query_without_a_record_is_warned_of_once_and_embedded(model, knockout
     for query in queries:
         caplog.clear()
         np.testing.assert_array_equal(model.get_latent_representation(query), expected)
-        assert said(caplog) == [
-            "obsm['X_pca'] does not tell which encoder made it; the model needs the one of its training data: "
-            "scl.pp.encode (or scl.pp.expression)(query, encoder=encoder, key_added='X_pca')"
-        ]
+        assert said(caplog) == ["X_pca"]
     joined = anndata.concat([knockouts, knockouts], keys=["a", "b"], index_unique="-")
     caplog.clear()
     np.testing.assert_allclose(model.get_latent_representation(joined)[: len(expected)], expected, atol=1e-4)
-    assert len(said(caplog)) == 1
+    assert said(caplog) == ["X_pca"]
 
 
 def test_training_data_without_a_record_ask_for_nothing(mdata, train, knockouts, caplog, tmp_path):
@@ -156,65 +164,61 @@ def test_training_data_without_a_record_ask_for_nothing(mdata, train, knockouts,
 
 def test_models_saved_before_there_were_fingerprints_still_load(model, mdata, knockouts, caplog, tmp_path):
     expected = model.get_latent_representation(knockouts)
-    known = model.registry["field_registries"]["student"]["state_registry"]
-    assert known.pop("fingerprint") == mdata["rna"].uns["semiclip"]["X_pca"]["fingerprint"]
-    assert list(known) == ["column_names"]  # all that there was
+    learned = model.registry["field_registries"]["student"]["state_registry"]
+    assert learned.pop("fingerprint") == fingerprint(mdata["rna"])
+    assert list(learned) == ["column_names"]  # all that there was
     for data in (False, mdata.copy()):
         loaded = saved_and_loaded(model, tmp_path / str(bool(data)), data)
         np.testing.assert_array_equal(loaded.get_latent_representation(knockouts), expected)
-    own = knockouts.copy()
-    own_pca(own)
-    assert loaded.get_latent_representation(own).shape == expected.shape
+    own_pca(knockouts)
+    assert loaded.get_latent_representation(knockouts).shape == expected.shape
     assert not said(caplog)
 
 
-def test_data_that_are_attached_pass_the_same_check(model, mdata, tmp_path):
+def test_data_that_are_attached_pass_the_same_check(model, mdata, tmp_path, other_encoder):
     other = mdata.copy()
     scl.pp.encode(other["rna"], encoder="pca", n_components=8, normalize=False)
-    with pytest.raises(ValueError, match=OTHER):
+    with other_encoder(other["rna"]):
         saved_and_loaded(model, tmp_path, other)
-    with pytest.raises(ValueError, match=OTHER):
+    with other_encoder(other["rna"]):
         model.adata = other
     forget(other["rna"])
     SemiClip.load(str(tmp_path / "model"), other, accelerator="cpu")
 
 
-def test_training_data_that_were_encoded_again_must_be_set_up_again(mdata, setup, quiet, untrained, train):
+def test_training_data_that_were_encoded_again_must_be_set_up_again(mdata, quiet, untrained, train, other_encoder):
     scl.pp.encode(mdata["rna"], encoder="pca", n_components=8, normalize=False)
-    with pytest.raises(ValueError, match="Training data that were encoded again have to be set up again"):
+    with other_encoder(mdata["rna"]):
         untrained.train(1, **quiet)
-    model = train(mdata)
-    assert np.isfinite(model.get_latent_representation()).all()
+    assert np.isfinite(train(mdata).get_latent_representation()).all()
 
 
-def test_another_setup_of_the_same_data_does_not_replace_what_a_model_knows(model, mdata, setup):
+def test_another_setup_of_the_same_data_does_not_replace_what_a_model_knows(model, mdata, setup, other_encoder):
     expected = model.get_latent_representation()
     Baseline.setup_mudata(mdata, **setup)
     np.testing.assert_array_equal(model.get_latent_representation(), expected)
-    fingerprint = model.registry["field_registries"]["student"]["state_registry"]["fingerprint"]
     scl.pp.encode(mdata["rna"], encoder="pca", n_components=8, normalize=False)
     Baseline.setup_mudata(mdata, **setup)
-    with pytest.raises(ValueError, match=OTHER):
+    with other_encoder(mdata["rna"]):
         model.get_latent_representation()
-    assert model.registry["field_registries"]["student"]["state_registry"]["fingerprint"] == fingerprint
 
 
-@pytest.mark.parametrize("change", [lambda mdata: None, lambda mdata: name_columns(mdata["rna"])])
-def test_baselines_check_a_query_like_any_model(mdata, train, knockouts, change, tmp_path):
-    change(mdata)
+@pytest.mark.parametrize("is_named", [False, True])
+def test_baselines_check_a_query_like_any_model(mdata, train, knockouts, is_named, tmp_path, other_encoder):
+    if is_named:
+        name_columns(mdata["rna"])
     model = train(mdata, Baseline, method="ridge")
     expected = model.get_latent_representation(knockouts)
     query = knockouts.copy()
     name_columns(query)
     reorder(query, COLUMNS[::-1])
-    is_named = isinstance(mdata["rna"].obsm["X_pca"], pd.DataFrame)
     assert np.allclose(model.get_latent_representation(query), expected, atol=1e-5) == is_named
     own_pca(knockouts)
-    with pytest.raises(ValueError, match=OTHER):
+    with other_encoder(knockouts):
         saved_and_loaded(model, tmp_path).get_latent_representation(knockouts)
 
 
-def test_one_anndata_with_both_sides(small_study, quiet, knockouts):
+def test_one_anndata_with_both_sides(small_study, quiet, knockouts, other_encoder):
     adata = small_study.mdata["rna"].copy()
     adata.obsm["X_image"] = np.random.default_rng(0).normal(size=(adata.n_obs, 5))
     keys = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
@@ -223,7 +227,7 @@ def test_one_anndata_with_both_sides(small_study, quiet, knockouts):
     model.train(1, **quiet)
     assert model.get_latent_representation(knockouts).shape == (knockouts.n_obs, 5)
     own_pca(knockouts)
-    with pytest.raises(ValueError, match=OTHER):
+    with other_encoder(knockouts):
         model.get_latent_representation(knockouts)
 
 
@@ -253,23 +257,17 @@ def test_named_columns_in_another_order_mean_the_same(named, knockouts, mdata, t
 
 
 @pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ([f"Q{i}" for i in range(8)], r"it lacks P0, P1, P2, P3, P4, … \(8 in all\), has Q0, Q1, Q2, Q3, Q4, …"),
-        ([*COLUMNS[:7], "PC8"], "it lacks P7, has PC8; rename them if they mean the same, or encode the query with"),
-        ([*COLUMNS[:7], "P0"], "it lacks P7, repeats P0;"),
-        (range(8), "it lacks P0, P1"),
-    ],
+    "columns", [[f"Q{i}" for i in range(8)], [*COLUMNS[:7], "PC8"], [*COLUMNS[:7], "P0"], range(8)]
 )
-def test_columns_of_other_names_are_refused(named, mdata, knockouts, tmp_path, columns, message):
+def test_columns_of_other_names_are_refused(named, mdata, knockouts, tmp_path, refuses, columns):
+    data = {"got": [str(name) for name in columns], "expected": COLUMNS}
     name_columns(knockouts, columns)
-    with pytest.raises(ValueError, match=rf"the columns of obsm\['X_pca'\] are not those .* set up with: {message}"):
-        named.get_latent_representation(knockouts)
-    with pytest.raises(ValueError, match=message):
-        saved_and_loaded(named, tmp_path).get_latent_representation(knockouts)
+    for model in (named, saved_and_loaded(named, tmp_path)):
+        with refuses(errors.Mismatch, **data):
+            model.get_latent_representation(knockouts)
     other = mdata.copy()
     other["rna"].obsm["X_pca"].columns = list(columns)
-    with pytest.raises(ValueError, match=message):
+    with refuses(errors.Mismatch, **data):
         named.adata = other
 
 
@@ -283,7 +281,7 @@ def test_names_of_the_query_alone_are_no_matter(model, mdata, knockouts, tmp_pat
     np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
 
 
-def test_numbers_as_names_and_names_that_repeat(mdata, train, knockouts):
+def test_numbers_as_names_and_names_that_repeat(mdata, train, knockouts, refuses):
     forget(mdata["rna"])
     name_columns(mdata["rna"], range(8))
     model = train(mdata)
@@ -298,21 +296,20 @@ def test_numbers_as_names_and_names_that_repeat(mdata, train, knockouts):
     name_columns(knockouts, twice)
     assert np.isfinite(model.get_latent_representation(knockouts)).all()
     knockouts.obsm["X_pca"] = knockouts.obsm["X_pca"].iloc[:, ::-1]
-    with pytest.raises(ValueError, match="it repeats P0;"):
+    with refuses(errors.Mismatch, got=twice[::-1], expected=twice):
         model.get_latent_representation(knockouts)
 
 
-def test_columns_of_the_teacher_are_read_by_name_in_further_training(mdata, train, quiet, tmp_path):
+def test_columns_of_the_teacher_are_read_by_name_in_further_training(mdata, train, tmp_path, refuses):
     images = mdata["image"]
     names = [f"I{i}" for i in range(images.obsm["X_image"].shape[1])]
     images.obsm["X_image"] = pd.DataFrame(images.obsm["X_image"], index=images.obs_names, columns=names)
-    model = train(mdata)
-    expected = model._read(mdata, "teacher").values
+    model = train(mdata, Baseline, method="ridge")
     other = mdata.copy()
     other["image"].obsm["X_image"] = other["image"].obsm["X_image"][names[::-1]]
     loaded = saved_and_loaded(model, tmp_path, other)
-    np.testing.assert_array_equal(loaded._read(other, "teacher").values, expected)
-    loaded.train(1, **quiet)
+    loaded.train()
+    np.testing.assert_allclose(loaded.get_latent_representation(), model.get_latent_representation(), atol=1e-5)
     other["image"].obsm["X_image"].columns = [f"J{i}" for i in range(len(names))]
-    with pytest.raises(ValueError, match=r"the columns of obsm\['X_image'\] are not those"):
-        loaded.train(1, **quiet)
+    with refuses(errors.Mismatch, expected=names):
+        loaded.train()

@@ -1,6 +1,9 @@
+"""Arguments of training: what they change, what they leave alone, and what is refused."""
+
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -9,17 +12,17 @@ from lightning import Callback
 from scvi.train import SaveCheckpoint
 
 import semiclip as scl
-from semiclip.correction import PEA
-from semiclip.correction._augmentation import Augmentation
+from semiclip import errors
+from semiclip.correction import PEA, Augmentation
 from semiclip.model import SemiClip
 
 
 @pytest.fixture
 def train(mdata, setup, quiet):
-    def run(max_epochs=2, **kwargs):
+    def run(max_epochs=2, objective="semiclip", **kwargs):
         SemiClip.setup_mudata(mdata, **setup)
         torch.manual_seed(0)
-        model = SemiClip(mdata, n_hidden=[16])
+        model = SemiClip(mdata, n_hidden=[16], objective=objective)
         model.train(max_epochs, **{"batch_size": 32, **quiet, **kwargs})
         return model
 
@@ -27,13 +30,13 @@ def train(mdata, setup, quiet):
 
 
 class Spy(Callback):
-    """Calls a function with trainer and plan when training begins."""
+    """Calls a function when training begins."""
 
     def __init__(self, look):
         self.look = look
 
     def on_train_start(self, trainer, pl_module):
-        self.look(trainer, pl_module)
+        self.look()
 
 
 def weights(model):
@@ -42,14 +45,14 @@ def weights(model):
 
 def test_the_precision_of_matrix_products_is_set_for_training_alone(train):
     before, seen = torch.get_float32_matmul_precision(), []
-    look = Spy(lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    look = Spy(lambda: seen.append(torch.get_float32_matmul_precision()))
     for precision in ("medium", "high"):
         train(1, matmul_precision=precision, callbacks=[look])
         assert torch.get_float32_matmul_precision() == before
     train(1, callbacks=[look])
     assert seen == ["medium", "high", "highest"]
 
-    def fail(*_):
+    def fail():
         seen.append(torch.get_float32_matmul_precision())
         raise RuntimeError("power cut")
 
@@ -59,31 +62,10 @@ def test_the_precision_of_matrix_products_is_set_for_training_alone(train):
     assert torch.get_float32_matmul_precision() == before
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("preset", "preset='fast' is not one of default, paper$"),
-        ("select", "select='fast' is not one of last, best$"),
-        ("matmul_precision", "matmul_precision='fast' is not one of highest, high, medium$"),
-    ],
-)
-def test_unknown_choices(train, name, message):
-    with pytest.raises(ValueError, match=message):
-        train(**{name: "fast"})
-
-
-def test_the_paper_has_a_small_learning_rate_which_arguments_outdo(train):
-    seen = []
-
-    def look(trainer, plan):
-        group = trainer.optimizers[0].param_groups[0]
-        seen.append((type(trainer.optimizers[0]).__name__, group["lr"], group["momentum"], group["weight_decay"]))
-
-    spy = Spy(look)
-    paper = train(1, preset="paper", callbacks=[spy])
-    train(1, preset="paper", plan_kwargs={"lr": 0.5}, callbacks=[spy])
-    assert seen == [("SGD", 1e-3, 0.95, 1e-4), ("SGD", 0.5, 0.95, 1e-4)]
-    assert (paper.train_params_["optimizer"], paper.train_params_["lr"]) == ("sgd", 1e-3)
+def test_the_preset_has_an_older_name(train):
+    with pytest.warns(FutureWarning):
+        older = train(1, profile="paper")
+    assert older.train_params_ == train(1, preset="paper").train_params_
 
 
 @pytest.mark.parametrize("pea", [True, False, {"methods": ["center", "tvn"], "clip": None, "bank_size": 3}])
@@ -120,8 +102,6 @@ def test_data_in_main_memory_give_the_same_weights(train, caplog, pea):
                 np.testing.assert_array_equal(chunked.history[name].to_numpy(float), curve.to_numpy(float))
     said = [record.args[1:] for record in caplog.records if record.name.startswith("semiclip")]
     assert said == [(32, torch.device("cpu")), (100, torch.device("cpu"))]
-    with pytest.raises(ValueError, match="chunk_rows=31 must be at least batch_size=32"):
-        train(datasplitter_kwargs={"chunk_rows": 31})
 
 
 def test_half_precision_leaves_pea_and_weights_in_float32(train, monkeypatch):
@@ -149,27 +129,78 @@ def test_half_precision_leaves_pea_and_weights_in_float32(train, monkeypatch):
 
 
 @pytest.mark.parametrize("captured", [False, True])
-def test_checkpoints_of_scvi_tools(train, scores, tmp_path, monkeypatch, captured):
+def test_checkpoints_of_scvi_tools_and_callbacks_that_are_left_as_they_were(
+    train, scores, tmp_path, monkeypatch, captured
+):
     monkeypatch.setattr("semiclip.model._plan.can_capture", lambda trainer: captured)
     monkeypatch.setattr("semiclip.model._graph.WARM_UP", 10**6)
     keep = SaveCheckpoint(str(tmp_path / "kept"), monitor="validation_score", load_best_on_end=True)
-    model = train(3, callbacks=[scores(3, 1, 2), keep], plan_kwargs={"schedule": "constant"})
+    callbacks = [scores(3, 1, 2), keep]
+    model = train(3, callbacks=callbacks, early_stopping=True, plan_kwargs={"schedule": "constant"})
+    assert len(callbacks) == 2
     loaded = SemiClip.load(keep.best_model_path, model.adata, accelerator="cpu")
     assert torch.equal(weights(loaded), weights(model))
     assert torch.equal(weights(train(2, plan_kwargs={"schedule": "constant"})), weights(model))
 
 
-def test_callbacks_given_are_left_as_they_were(train):
-    callbacks = [Spy(lambda *_: None)]
-    train(1, callbacks=callbacks, select="best", early_stopping=True)
-    assert len(callbacks) == 1
-
-
-def test_weights_that_the_last_step_breaks_are_not_passed_on(untrained, quiet):
+def test_weights_that_the_last_step_breaks_are_not_passed_on(untrained, quiet, refuses):
     class Break(Callback):
         def on_train_end(self, trainer, pl_module):
             pl_module.module.adapter[0].weight.data[0, 0] = torch.nan
 
-    with pytest.raises(ValueError, match="training diverged in epoch 1: lower the learning rate"):
+    with refuses(errors.Diverged, stage="training", epoch=1):
         untrained.train(2, train_size=1.0, callbacks=[Break()], **quiet)
+    assert not untrained.is_trained
+
+
+RATES = [
+    (
+        {"plan_kwargs": {name: {"student_head": rate} if part == "student_head" else rate}},
+        errors.BadValue,
+        {"name": f"{name} of {part}", **({"value": rate} if rate == rate else {})},
+    )
+    for name in ("lr", "min_lr")
+    for part in ("student", "student_head")
+    for rate in (-0.1, math.nan, math.inf, "0.1", None)
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "data"),
+    [
+        ({"preset": "fast"}, errors.UnknownChoice, {"name": "preset", "choices": ["default", "paper"]}),
+        ({"select": "first"}, errors.UnknownChoice, {"name": "select", "choices": ["last", "best"]}),
+        ({"matmul_precision": "fast"}, errors.UnknownChoice, {"choices": ["highest", "high", "medium"]}),
+        ({"plan_kwargs": {"optimizer": "lion"}}, errors.UnknownChoice, {"choices": ["sgd", "adamw"]}),
+        ({"plan_kwargs": {"schedule": "lion"}}, errors.UnknownChoice, {"choices": ["cosine", "constant"]}),
+        ({"max_epochs": 0}, errors.BadValue, {"name": "max_epochs", "value": 0}),
+        ({"batch_size": 1}, errors.BadValue, {"name": "batch_size", "value": 1}),
+        ({"datasplitter_kwargs": {"chunk_rows": 31}}, errors.BadValue, {"name": "chunk_rows", "value": 31}),
+        ({"train_size": 1.0, "select": "best"}, errors.TooFew, {"number": 0}),
+        ({"train_size": 1.0, "early_stopping": True}, errors.TooFew, {"number": 0}),
+        # the teacher's adapter is there, but frozen
+        *(
+            ({"plan_kwargs": {name: {part: 0.1}}}, errors.UnknownChoice,
+             {"name": f"part of {name}", "value": part, "choices": ["student", "student_head"]})
+            for name in ("lr", "min_lr")
+            for part in ("teacher", "shadow")
+        ),
+        *RATES,
+    ],
+)  # fmt: skip
+def test_what_training_cannot_take_is_refused_before_anything_is_made(
+    mdata, setup, quiet, refuses, arguments, error, data
+):
+    SemiClip.setup_mudata(mdata, **setup)
+    model = SemiClip(mdata, objective="kd", n_hidden=[16])
+    with refuses(error, **data):
+        model.train(**{"max_epochs": 1, "batch_size": 32, **quiet, **arguments})
+    assert not model.is_trained
+    assert model.classes_ is None
+    assert not model.module.objective.heads
+
+
+def test_a_curve_that_is_not_there_cannot_be_watched(untrained, quiet, refuses):
+    with refuses(errors.UnknownChoice, name="monitor", value="validation_elbo"):
+        untrained.train(1, select="best", monitor="validation_elbo", **quiet)
     assert not untrained.is_trained
