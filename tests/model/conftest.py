@@ -81,3 +81,16 @@ class Scores(Callback):
 @pytest.fixture
 def scores():
     return Scores
+
+
+class Spy(Callback):
+    """Keeps the data and the weights with which training began, or distillation after pretraining."""
+
+    def on_train_start(self, trainer, pl_module):
+        self.data = trainer.datamodule
+        self.weights = {name: weights.clone() for name, weights in pl_module.module.state_dict().items()}
+
+
+@pytest.fixture
+def spy():
+    return Spy

@@ -1,10 +1,12 @@
-"""A model with each objective: made, trained, saved, loaded, and refused with a reason."""
+"""A model with each objective: its adapters, how it trains, is saved and loaded, and is refused with a reason."""
 
 from __future__ import annotations
 
+import anndata
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from semiclip import errors
 from semiclip.model import SemiClip
@@ -31,6 +33,102 @@ def same(model, other):
     return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
 
 
+def widths(adapter):
+    if adapter is None:
+        return None
+    assert [type(layer) for layer in adapter[1::2]] == [nn.ReLU] * (len(adapter) // 2)
+    return [adapter[0].in_features, *(layer.out_features for layer in adapter[::2])]
+
+
+# ---- adapters
+
+
+def test_with_many_pairs_the_adapters_are_those_of_the_paper_and_with_few_small(tmp_path):
+    def of(n_pairs, **kwargs):
+        values = np.random.default_rng(0).normal(size=(n_pairs, 768))
+        adata = anndata.AnnData(obsm={"X_rna": values[:, :256], "X_image": values})
+        SemiClip.setup_anndata(adata, student_rep="X_rna", teacher_rep="X_image", control=None)
+        return SemiClip(adata, objective="clip", student_correction=None, teacher_correction=None, **kwargs)
+
+    def count(adapter):
+        return sum(parameter.numel() for parameter in adapter.parameters())
+
+    many, few = of(500), of(499)
+    assert widths(many.module.adapter) == [256, 512, 1024, 768]
+    assert widths(many.module.teacher_adapter) == [768, 1024, 1024, 768]
+    assert widths(few.module.adapter) == [256, 64, 768]
+    # the paper's counts: the student's adapter, the image adapter, and the student's as it was released
+    assert (count(many.module.adapter), count(many.module.teacher_adapter)) == (1_444_096, 2_624_256)
+    assert count(of(9, n_hidden=[1024, 1024]).module.adapter) == 2_099_968
+    few.save(str(tmp_path / "model"))
+    loaded = SemiClip.load(str(tmp_path / "model"), many.adata, accelerator="cpu")
+    assert widths(loaded.module.teacher_adapter) == [768, 64, 768], "what was settled is not asked again"
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_objective_says_whether_the_teacher_has_an_adapter_and_arguments_outdo_it(make, objective):
+    module = make(objective).module
+    assert (module.teacher_adapter is not None) == (objective in ("clip", "kd", "shake", "c2kd"))
+    for asked, hidden in ((True, [64]), ([8, 4], [8, 4]), ((5,), [5]), ([], []), (False, None)):
+        built = widths(make(objective, teacher_adapter=asked).module.teacher_adapter)
+        assert built == (None if hidden is None else [16, *hidden, module.n_output])
+
+
+def test_modules_compute_the_products_written_out(make):
+    architecture = {"n_input": 8, "n_hidden": [], "n_output": 4}
+    module = make("clip", encoder=architecture, n_hidden=[3], teacher_adapter=[]).module
+    student, teacher = torch.randn(5, 8), torch.randn(5, 16)
+    encoder, first, last, other = module.encoder[0], module.adapter[0], module.adapter[2], module.teacher_adapter[0]
+    hidden = ((student @ encoder.weight.T + encoder.bias) @ first.weight.T + first.bias).clamp(min=0)
+    torch.testing.assert_close(module(student), hidden @ last.weight.T + last.bias)
+    torch.testing.assert_close(module.teach(teacher), teacher @ other.weight.T + other.bias)
+    linear = make("semiclip", n_hidden=[]).module
+    torch.testing.assert_close(linear(student), student @ linear.adapter[0].weight.T + linear.adapter[0].bias)
+    assert linear.teach(teacher) is teacher
+
+
+def test_parts_are_all_that_is_learned_once_and_known_before_there_are_heads(make):
+    for name in ("c2kd", "shake"):
+        module = make(name, teacher_adapter=[2]).module
+        trained = module.trained_parts
+        assert list(module.parts()) == ["student", "teacher"]
+        module.set_classes(7)
+        assert trained == module.trained_parts
+        parts = [id(weights) for part in module.parts().values() for weights in part]
+        assert sorted(parts) == sorted(id(weights) for weights in module.parameters())
+        assert {(head.in_features, head.out_features) for head in module.objective.heads.values()} == {(16, 7)}
+    assert list(module.parts()) == ["student", "teacher", "student_head", "teacher_head", "shadow"]
+    assert trained == ["student", "student_head", "shadow"]
+    assert list(make("siglip").module.parts()) == ["student", "objective"]
+
+
+def test_without_adapter_of_the_teacher_and_in_one_direction_clip_is_semiclip(make, quiet):
+    one, other = make("clip", teacher_adapter=False, symmetric=False), make("semiclip")
+    for model in (one, other):
+        torch.manual_seed(1)
+        model.train(3, batch_size=64, **quiet)
+    assert same(one, other)
+    assert one.train_params_ | {"lr": 0.1} == other.train_params_
+    assert one.train_params_["lr"] == {"student": 0.1}  # the teacher's is dropped
+
+
+def test_dcca_reads_the_leading_components_of_the_teacher_unless_that_has_an_adapter(make, quiet, spy):
+    seen = {}
+    for n_components, teacher_adapter in ((16, False), (8, False), (8, True)):
+        model, watch = make("dcca", n_components=n_components, teacher_adapter=teacher_adapter), spy()
+        assert (model.module.n_output, model.module.min_batch_size) == (n_components, 2 * n_components + 2)
+        model.train(1, callbacks=[watch], **quiet)
+        seen[n_components, teacher_adapter] = watch.data.tensors.teacher.numpy()
+        assert model.get_latent_representation().shape[1] == n_components
+    full = seen[16, False]
+    np.testing.assert_array_equal(seen[8, True], full)
+    u, s, _ = np.linalg.svd((full - full.mean(axis=0)).astype(float), full_matrices=False)
+    np.testing.assert_allclose(np.abs(seen[8, False]), np.abs(u * s)[:, :8], atol=1e-4)
+
+
+# ---- training
+
+
 @pytest.mark.parametrize("pea", [True, False])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_trains_embeds_saves_and_loads(make, mdata, quiet, tmp_path, name, pea):
@@ -47,7 +145,6 @@ def test_trains_embeds_saves_and_loads(make, mdata, quiet, tmp_path, name, pea):
     assert all(np.isfinite(curve.to_numpy(float)).all() for curve in model.history.values())
     losses = model.history["train_loss"].to_numpy(float).ravel()
     assert losses[-1] < losses[0]
-    assert (model.train_params_["optimizer"], model.train_params_["min_lr"]) == ("sgd", 1e-6)
     assert model.train_params_["lr"] == PRESETS[name]["default"]["lr"]
     again = make(name)
     again.train(n, batch_size=64, train_size=0.75, pea=pea, **quiet)
@@ -61,7 +158,8 @@ def test_trains_embeds_saves_and_loads(make, mdata, quiet, tmp_path, name, pea):
         np.testing.assert_array_equal(loaded.get_latent_representation(mdata), embedded)
         assert loaded.init_params_ == model.init_params_
         assert type(loaded.module.objective) is OBJECTIVES[name]
-    assert same(loaded, model)
+        assert widths(loaded.module.teacher_adapter) == widths(model.module.teacher_adapter)
+        assert same(loaded, model)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -78,27 +176,25 @@ def test_on_a_gpu_steps_are_captured_unless_the_objective_waits_for_the_device(m
         model.train(3, batch_size=32, **quiet)
         monkeypatch.setattr("semiclip.model._plan.can_capture", lambda trainer: True)
         monkeypatch.setattr("semiclip.model._graph.GraphedStep._capture", record)
-    epochs = 0 if name == "dcca" else 6 if name in LABELS else 3  # as many are spent on pretraining
-    assert len(captures) == epochs
+    assert len(captures) == (0 if name == "dcca" else 6 if name in LABELS else 3)  # as many are spent on pretraining
     assert same(graphed, plain)
+
+
+def test_half_precision(make, quiet):
+    for name in OBJECTIVES:
+        model = make(name)
+        model.train(1, batch_size=64, precision="bf16-mixed", **quiet)
+        assert np.isfinite(model.history["train_loss"].to_numpy(float)).all()
+        assert all(weights.dtype == torch.float32 for weights in model.module.parameters())
 
 
 def test_arguments_are_those_of_the_objective_and_recorded_with_its_defaults(make, capsys):
     model = make("vicreg", covariance=2)
     assert (model.module.objective.invariance, model.module.objective.covariance) == (25, 2)
-    assert model.init_params_["kwargs"] == {
-        "objective_kwargs": {"invariance": 25, "variance": 25, "covariance": 2},
-    }
+    assert model.init_params_["kwargs"]["objective_kwargs"] == {"invariance": 25, "variance": 25, "covariance": 2}
     repr(model)
     shown = " ".join(capsys.readouterr().out.split())
     assert "objective: vicreg, invariance: 25.0, variance: 25.0, covariance: 2, student correction: tvn" in shown
-    clip = make("semiclip", temperature=0.2)
-    assert clip.init_params_["kwargs"]["objective_kwargs"] == {
-        "temperature": 0.2,
-        "symmetric": False,
-        "duplicates": "negative",
-    }
-    assert clip.init_params_["non_kwargs"]["objective"] == "semiclip"
 
 
 def test_a_model_that_was_saved_before_there_was_a_choice_loads(make, mdata, quiet, tmp_path):
@@ -108,13 +204,16 @@ def test_a_model_that_was_saved_before_there_was_a_choice_loads(make, mdata, qui
     path = tmp_path / "model" / "model.pt"
     saved = torch.load(path, weights_only=False)
     params = saved["attr_dict"]["init_params_"]
-    params["non_kwargs"].pop("objective")
+    assert params["non_kwargs"].pop("objective") == "semiclip"
     params["non_kwargs"] |= params["kwargs"].pop("objective_kwargs")
     torch.save(saved, path)
     loaded = SemiClip.load(str(tmp_path / "model"), mdata, accelerator="cpu")
     assert (type(loaded.module.objective), loaded.module.objective.temperature) == (SemiClipped, 0.2)
     assert loaded.module.objective.symmetric
     np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
+
+
+# ---- what is refused
 
 
 @pytest.mark.parametrize(
@@ -131,28 +230,25 @@ def test_an_unknown_objective_or_argument_is_refused(make, refuses, objective, a
 
 
 def test_too_few_rows_are_refused_in_training_and_have_no_loss_in_validation(make, quiet, refuses):
-    model = make("dcca", n_components=30)  # of a teacher of 16, so that 34 rows are needed
-    for arguments, number in (({"batch_size": 33}, 33), ({"train_size": 0.1}, 24)):
+    model = make("dcca", n_components=16)  # so that 34 rows are needed
+    rows = np.flatnonzero((model.adata["rna"].obs["perturbation"] != "control").to_numpy())
+    split = {"datasplitter_kwargs": {"external_indexing": [rows[:200], rows[200:233]]}}
+    for arguments, number in (
+        ({"batch_size": 33}, 33),
+        ({"train_size": 0.1}, 24),
+        ({"early_stopping": True, **split}, 33),
+        ({"select": "best", **split}, 33),
+    ):
         with refuses(errors.TooFew, number=number, needed=34):
             model.train(1, **arguments, **quiet)
     assert not model.is_trained
-    model.train(1, batch_size=34, **quiet)
-    assert "validation_loss" not in model.history  # of 24 rows
-    model = make("dcca", n_components=16)
-    model.train(1, train_size=0.75, **quiet)  # holds out 72 rows
+    model.train(1, train_size=0.75, batch_size=34, **quiet)  # holds out 72 rows
     assert set(model.history) == {"train_loss", "validation_loss"}
-
-    rows = np.flatnonzero((model.adata["rna"].obs["perturbation"] != "control").to_numpy())
-    split = {"datasplitter_kwargs": {"external_indexing": [rows[:200], rows[200:233]]}}
-    model = make("dcca", n_components=16)
-    for watched in ({"early_stopping": True}, {"select": "best"}):
-        with refuses(errors.TooFew, number=33, needed=34):
-            model.train(2, **watched, **split, **quiet)
-    model.train(1, **split, **quiet)
-    assert set(model.history) == {"train_loss"}
-    vicreg = make("vicreg")
-    vicreg.train(1, datasplitter_kwargs={"external_indexing": [rows[:200], rows[200:201]]}, **quiet)
-    assert set(vicreg.history) == {"train_loss"}
+    for name, held_out in (("dcca", 33), ("vicreg", 1)):
+        model = make(name, **({"n_components": 16} if name == "dcca" else {}))
+        split = {"external_indexing": [rows[:200], rows[200 : 200 + held_out]]}
+        model.train(1, datasplitter_kwargs=split, **quiet)
+        assert set(model.history) == {"train_loss"}
 
 
 def test_a_space_of_its_own_has_a_loss_but_no_retrieval_to_watch(make, quiet, refuses):
@@ -163,11 +259,3 @@ def test_a_space_of_its_own_has_a_loss_but_no_retrieval_to_watch(make, quiet, re
     model = make("dcca")
     model.train(4, batch_size=64, train_size=0.75, select="best", early_stopping=True, **quiet)
     assert np.isfinite(model.get_latent_representation()).all()
-
-
-def test_half_precision(make, quiet):
-    for name in OBJECTIVES:
-        model = make(name)
-        model.train(1, batch_size=64, precision="bf16-mixed", **quiet)
-        assert np.isfinite(model.history["train_loss"].to_numpy(float)).all()
-        assert all(weights.dtype == torch.float32 for weights in model.module.parameters())

@@ -129,37 +129,19 @@ def test_the_adapter_is_shown_augmented_rows_new_ones_in_each_epoch(trained, raw
     assert {epoch for epoch, _, _ in watch.steps} == {0, 1, 2}
 
 
-@pytest.mark.parametrize("pea", [True, False])
-def test_validation_and_inference_see_the_deterministic_correction(trained, corrected, pea):
-    """Every step on all controls of the row's own batch, with the ridge of the model and no chance."""
-    model, watch = trained(pea=pea)
-    rows = watch.data.val_idx
-    assert 0 < len(rows) < watch.data.n_train
-    np.testing.assert_allclose(watch.data.validation.student, corrected[rows], rtol=1e-6, atol=1e-6)
-    with torch.no_grad():
-        embedded = model.module(torch.as_tensor(corrected)).numpy()
-    np.testing.assert_allclose(model.get_latent_representation(), embedded, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(model.get_latent_representation(), model.get_latent_representation())
-    assert np.isfinite(model.history["validation_loss"].to_numpy(dtype=float)).all()
-
-
-def test_augmentation_changes_the_weights_and_the_seed_decides_them_to_a_bit(trained):
-    with_pea, again, without, other = (
-        weights(trained(seed, pea=pea)[0]) for seed, pea in ((0, True), (0, True), (0, False), (1, True))
-    )
-    assert torch.equal(with_pea, again)
-    assert (with_pea != without).float().mean() > 0.9
-    assert (with_pea != other).float().mean() > 0.9
-
-
-def test_options_may_be_given_in_any_form_and_are_recorded(trained):
+def test_the_seed_decides_the_weights_to_a_bit_and_options_may_be_given_in_any_form(trained):
     options = {"drop_probability": 0.25, "methods": ["tvn"], "control_law": "log_uniform"}
-    by_name, by_object = (trained(pea=pea)[0] for pea in (options, PEA(**options)))
+    usual, again, without, other, by_name, by_object = (
+        trained(seed, pea=pea)[0]
+        for seed, pea in ((0, True), (0, None), (0, False), (1, True), (0, options), (0, PEA(**options)))
+    )
+    assert torch.equal(weights(usual), weights(again))
     assert torch.equal(weights(by_name), weights(by_object))
-    assert by_name.train_params_["pea"] == PEA(**options).params == by_object.train_params_["pea"]
-    assert trained(pea=False)[0].train_params_["pea"] is False
-    assert trained()[0].train_params_["pea"] == trained(pea=True)[0].train_params_["pea"] == PEA().params
-    assert not torch.equal(weights(by_name), weights(trained(pea=True)[0]))
+    for model in (without, other, by_name):
+        assert (weights(model) != weights(usual)).float().mean() > 0.9
+    assert without.train_params_["pea"] is False
+    assert usual.train_params_["pea"] == again.train_params_["pea"] == PEA().params
+    assert by_name.train_params_["pea"] == by_object.train_params_["pea"] == PEA(**options).params
 
 
 def test_dropping_every_step_is_training_on_raw_rows(trained):
@@ -169,15 +151,21 @@ def test_dropping_every_step_is_training_on_raw_rows(trained):
 
 
 @pytest.mark.parametrize("rung", list(LADDER))
-def test_every_rung_of_the_ladder_trains(trained, raw, corrected, rung):
+def test_on_every_rung_of_the_ladder_validation_and_inference_leave_nothing_to_chance(trained, raw, corrected, rung):
+    """Every step on all controls of the row's own batch, with the ridge of the model."""
     switches = LADDER[rung]
     model, watch = trained(pea=switches["pea"], model_kwargs={"student_correction": switches["student_correction"]})
-    x = raw[0].astype(np.float32)
+    x, rows = raw[0].astype(np.float32), watch.data.val_idx
     seen = x if switches["student_correction"] is None else corrected
-    np.testing.assert_allclose(watch.data.validation.student, seen[watch.data.val_idx], rtol=1e-6, atol=1e-6)
+    assert 0 < len(rows) < watch.data.n_train
+    np.testing.assert_allclose(watch.data.validation.student, seen[rows], rtol=1e-6, atol=1e-6)
     as_it_is = [np.array_equal(shown, x[pairs.row]) for _, pairs, shown in watch.steps]
     assert as_it_is == [rung == "base"] * len(watch.steps)
-    assert np.isfinite(model.get_latent_representation()).all()
+    with torch.no_grad():
+        embedded = model.module(torch.as_tensor(seen)).numpy()
+    np.testing.assert_allclose(model.get_latent_representation(), embedded, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model.get_latent_representation(), model.get_latent_representation())
+    assert np.isfinite(model.history["validation_loss"].to_numpy(dtype=float)).all()
 
 
 @pytest.mark.parametrize(
@@ -206,12 +194,6 @@ def test_pooled_controls_serve_batches_with_too_few(trained, raw, caplog):
 
 
 # ---- cached views
-
-
-@pytest.mark.parametrize("pea", [True, False])
-def test_views_that_are_the_embedding_itself_change_nothing(trained, pea):
-    alone, augmented = (trained(pea=pea, views=views)[0] for views in (None, SAME))
-    assert torch.equal(weights(alone), weights(augmented))
 
 
 def test_without_pea_the_adapter_is_shown_views_corrected_as_their_samples_are(trained, mdata, raw):
@@ -246,11 +228,22 @@ def test_validation_and_inference_see_no_views(trained):
     assert np.isfinite(model.get_latent_representation()).all()
 
 
-def test_the_seed_decides_to_a_bit_also_where_data_stay_in_main_memory(trained):
-    first, again = (trained(views=[KEY, SAME])[0] for _ in range(2))
-    chunked, _ = trained(views=[KEY, SAME], datasplitter_kwargs={"chunk_rows": 100})
-    assert torch.equal(weights(first), weights(again))
-    assert torch.equal(weights(first), weights(chunked))
+@pytest.mark.parametrize("pea", [True, False])
+def test_views_and_chunks_of_data_in_main_memory_change_no_bit(trained, pea, caplog):
+    alone, same, first, *others = (
+        trained(pea=pea, views=views, datasplitter_kwargs={"chunk_rows": chunk_rows})[0]
+        for views, chunk_rows in (
+            (None, None), (SAME, None), ([KEY, SAME], None), ([KEY, SAME], None), ([KEY, SAME], 100), ([KEY, SAME], 230)
+        )
+    )  # fmt: skip
+    assert torch.equal(weights(alone), weights(same)), "views are the embedding itself"
+    assert not torch.equal(weights(alone), weights(first))
+    for model in others:
+        assert torch.equal(weights(first), weights(model))
+        for name, curve in first.history.items():
+            np.testing.assert_array_equal(model.history[name].to_numpy(float), curve.to_numpy(float))
+    warnings = [record.args[1:] for record in caplog.records if record.name == "semiclip.model._data"]
+    assert warnings == [(100, torch.device("cpu")), (230, torch.device("cpu"))]
 
 
 def test_views_are_named_in_what_a_model_remembers(trained, tmp_path, through_h5mu):
@@ -271,7 +264,7 @@ def test_views_that_are_none_are_refused_before_anything_is_trained(trained, mda
     noise = np.abs(x) * np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
     gaps = views.copy()
     gaps[4, 10] = np.nan
-    rna.obsm |= {
+    spoiled = {
         "narrow": views[:, :9],
         "deep": views.reshape(rna.n_obs, 3, -1),
         "gaps": gaps,
@@ -279,6 +272,8 @@ def test_views_that_are_none_are_refused_before_anything_is_trained(trained, mda
         "another_seed": x + 0.03 * noise,
         "another_device": x + 0.001 * noise,
     }
+    for key, values in spoiled.items():
+        rna.obsm[key] = values
     trained(views="another_device", epochs=1)
     for key, error, data in (
         ("absent", errors.MissingEntry, {"key": "absent"}),

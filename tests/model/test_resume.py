@@ -120,12 +120,14 @@ def test_same_weights_where_steps_are_graphs(train, resumed, graphs, when, step)
         {"plan_kwargs": {"optimizer": "adamw", "lr": 1e-3}},
         {"train_size": 0.5, "validation_size": 0.25},
         {"train_size": 1.0},
-        {"select": "best"},
+        {"early_stopping": True, "early_stopping_patience": 2, "early_stopping_min_delta": 100.0},
     ],
     ids=str,
 )
 def test_same_curve_and_split_with_any_options(train, resumed, options):
-    whole, again = train(3, **options), resumed(3, Interrupt(1, 1), **options)
+    n_epochs = 30 if "early_stopping" in options else 3  # which stops after as many
+    whole, again = train(n_epochs, **options), resumed(n_epochs, Interrupt(1, 1), **options)
+    assert len(whole.history["train_loss"]) == 3
     assert same(whole, again)
     assert curves(again, 2) == curves(whole, 2)
     assert again.split_seed_ == whole.split_seed_
@@ -134,20 +136,12 @@ def test_same_curve_and_split_with_any_options(train, resumed, options):
     np.testing.assert_array_equal(again.get_latent_representation(), whole.get_latent_representation())
 
 
-def test_how_an_interruption_is_told(train, resumed, capsys):
-    with pytest.raises(RuntimeError, match="power cut"):
-        train(3, callbacks=[Interrupt(1, 0)])
-    assert same(train(3), resumed(3, Interrupt(1, 2, KeyboardInterrupt)))  # which leaves as SystemExit
-    assert "Exception raised during training" in capsys.readouterr().out
-
-
-def test_a_new_model_splits_as_the_checkpoint_did(train, resumed, quiet):
-    apart = train(1, seed=99)
-    again = resumed(3, Interrupt(1, 0))
+def test_a_new_model_splits_as_the_checkpoint_did_and_keys_interrupt_as_errors_do(train, resumed, quiet):
+    apart, again = train(1, seed=99), resumed(3, Interrupt(1, 2, KeyboardInterrupt))  # which leaves as SystemExit
+    assert same(train(3), again)
     assert apart.split_seed_ != again.split_seed_
-    assert apart.validation_indices.tolist() != again.validation_indices.tolist()
-    # and training it further keeps to that
     held_out = again.validation_indices.tolist()
+    assert apart.validation_indices.tolist() != held_out
     again.train(1, **quiet)
     assert again.validation_indices.tolist() == held_out
 
@@ -167,15 +161,6 @@ def test_the_best_epoch_may_lie_before_the_interruption(train, resumed, scores, 
     assert same(whole, train(5, ckpt_path=str(path), **options))
     # what is kept is plain enough for torch to read it without running code
     assert torch.load(path, weights_only=True)["callbacks"]["KeepBest"]["best"] == 1
-
-
-def test_early_stopping_counts_on(train, resumed):
-    options = {"early_stopping": True, "early_stopping_patience": 3, "early_stopping_min_delta": 100.0}
-    whole = train(30, **options)
-    assert len(whole.history["validation_loss"]) == 4
-    again = resumed(30, Interrupt(2, 1), **options)
-    assert again.history["validation_loss"].index.tolist() == [2, 3]
-    assert same(whole, again)
 
 
 def test_checkpoints_of_lightning_need_no_switch(train, tmp_path, monkeypatch):

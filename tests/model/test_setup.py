@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-
 import anndata
 import mudata
 import numpy as np
 import pytest
-from lightning import Callback
 
 import semiclip as scl
 from semiclip import errors
 from semiclip.model import SemiClip
-
-
-class Keep(Callback):
-    """Keeps the data that a training reads."""
-
-    def on_train_start(self, trainer, pl_module):
-        self.data = trainer.datamodule
 
 
 def test_one_mini_batch_of_distinct_keys_is_learned_by_heart(quiet):
@@ -45,7 +35,7 @@ def test_one_mini_batch_of_distinct_keys_is_learned_by_heart(quiet):
     np.testing.assert_allclose(flat.history["train_loss"].to_numpy(float), np.log(40), rtol=1e-5)
 
 
-def test_strong_pairing_in_one_anndata(quiet, refuses):
+def test_strong_pairing_in_one_anndata(quiet, refuses, spy):
     rng = np.random.default_rng(0)
     adata = anndata.AnnData(np.zeros((60, 1), dtype=np.float32))
     adata.obs["perturbation"] = ["control"] * 20 + [f"p{i % 10}" for i in range(40)]
@@ -54,11 +44,11 @@ def test_strong_pairing_in_one_anndata(quiet, refuses):
     with refuses(errors.UnknownControl, labels=["water"]):
         SemiClip.setup_anndata(adata, **keys, control=["control", "water"])
     SemiClip.setup_anndata(adata, **keys, control="control")
-    model, keep = SemiClip(adata, teacher_correction="center"), Keep()
-    model.train(2, callbacks=[keep], **quiet)
-    assert keep.data.tensors.key.tolist() == [-1] * 20 + list(range(40))
+    model, watch = SemiClip(adata, teacher_correction="center"), spy()
+    model.train(2, callbacks=[watch], **quiet)
+    assert watch.data.tensors.key.tolist() == [-1] * 20 + list(range(40))
     centred = adata.obsm["X_image"][20:] - adata.obsm["X_image"][:20].mean(axis=0)
-    np.testing.assert_allclose(keep.data.tensors.teacher, centred, atol=1e-6)
+    np.testing.assert_allclose(watch.data.tensors.teacher, centred, atol=1e-6)
     train, validation = (
         set(adata.obs["perturbation"].iloc[rows]) for rows in (model.train_indices, model.validation_indices)
     )
@@ -67,71 +57,61 @@ def test_strong_pairing_in_one_anndata(quiet, refuses):
     assert model.get_latent_representation(adata).shape == (60, 5)
 
 
-def test_data_without_controls_are_their_own_reference(mdata, setup, quiet):
+def test_data_without_controls_are_their_own_reference(mdata, setup, quiet, spy):
     setup |= {"control": None, "batch_key": None}
     mdata = mudata.MuData({name: mod[mod.obs["perturbation"] != "control"].copy() for name, mod in mdata.mod.items()})
     SemiClip.setup_mudata(mdata, **setup)
-    model, keep = SemiClip(mdata, student_correction="center", teacher_correction=None), Keep()
-    model.train(1, callbacks=[keep], **quiet)
+    model, watch = SemiClip(mdata, student_correction="center", teacher_correction=None), spy()
+    model.train(1, callbacks=[watch], **quiet)
     x = mdata["rna"].obsm["X_pca"]
-    np.testing.assert_allclose(keep.data.tensors.student.numpy(), x - x.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(watch.data.tensors.student.numpy(), x - x.mean(axis=0), atol=1e-5)
 
 
-def _rename(mdata):
-    mdata["image"].obs["perturbation"] = "x" + mdata["image"].obs["perturbation"].astype(str)
-    mdata["image"].obs.loc[mdata["image"].obs["perturbation"] == "xcontrol", "perturbation"] = "control"
+def spoil(mdata, name, key=None, change=None):
+    """Change a modality, a column of it, or leave it out."""
+    if key is None:
+        mdata.mod[name] = change(mdata[name])
+    elif change is None:
+        del mdata[name].obs[key]
+    else:
+        mdata[name].obs[key] = change(mdata[name].obs[key])
 
 
-def _forget_dose(mdata):
-    mdata["rna"].obs.loc[mdata["rna"].obs_names[:2], "dose"] = np.nan
+def repeat(adata):
+    adata.obs_names = ["same"] * adata.n_obs
+    return adata
 
 
-def _forget_plate(mdata):
-    del mdata["image"].obs["batch"]
-
-
-def _repeat_names(mdata):
-    mdata["rna"].obs_names = ["same"] * mdata["rna"].n_obs
-
-
-def _text_dose(mdata):
-    mdata["image"].obs["dose"] = mdata["image"].obs["dose"].astype(str)
-
-
-def _drop_images(mdata):
-    del mdata.mod["image"]
-
-
-def _empty_images(mdata):
-    mdata.mod["image"] = mdata["image"][:0].copy()
+def rename(labels):
+    return labels.astype(str).where(labels == "control", "x" + labels.astype(str))
 
 
 @pytest.mark.parametrize(
-    ("spoil", "changes", "error", "data"),
+    ("spoiled", "changes", "error", "data"),
     [
         (None, {"student_rep": "X_scvi"}, errors.MissingEntry, {"key": "X_scvi", "name": "student_rep"}),
         (None, {"teacher_rep": "X_dino"}, errors.MissingEntry, {"key": "X_dino", "name": "teacher_rep"}),
-        (None, {"batch_key": "plate"}, errors.MissingColumn, {"key": "plate", "name": "batch_key"}),
-        (None, {"perturbation_key": "drug"}, errors.MissingColumn, {"key": "drug", "name": "perturbation_key"}),
-        (None, {"split_key": "screen"}, errors.MissingColumn, {"key": "screen", "name": "split_key"}),
-        (None, {"pair_on": ["smiles"]}, errors.MissingColumn, {"key": "smiles", "name": "pair_on"}),
+        *((None, {name: "plate"}, errors.MissingColumn, {"key": "plate", "name": name})
+          for name in ("batch_key", "perturbation_key", "split_key", "pair_on")),
         (None, {"pair_on": []}, errors.BadValue, {"name": "pair_on", "value": []}),
         (None, {"control": "DMSO"}, errors.UnknownControl, {"labels": ["DMSO"]}),
         (None, {"control": ["control", "water"]}, errors.UnknownControl, {"labels": ["water"]}),
         (None, {"perturbation_key": None}, errors.UnknownControl, {"perturbation_key": None}),
         (None, {"modalities": {"teacher": "cells"}}, errors.MissingEntry, {"key": "cells", "there": ["rna", "image"]}),
-        (_rename, {}, errors.NothingShared, {"sides": ("the student", "the teacher")}),
-        (_drop_images, {}, errors.MissingEntry, {"key": "image", "there": ["rna"]}),
-        (_empty_images, {}, errors.Empty, {}),
-        (_forget_dose, {"control": None}, errors.MissingValues, {"rows": ["rna_000", "rna_001"]}),
-        (_forget_plate, {}, errors.MissingColumn, {"key": "batch", "name": "batch_key"}),
-        (_repeat_names, {}, errors.Repeated, {"items": ["same"]}),
-        (_text_dose, {}, errors.WrongDtype, {"dtype": "text"}),
+        (("image", "perturbation", rename), {}, errors.NothingShared, {"sides": ("the student", "the teacher")}),
+        (("image", "perturbation", lambda labels: labels.astype(str).replace("control", "negcon")), {},
+         errors.UnknownControl, {"labels": ["control"]}),
+        (("image", None, lambda images: images[:0].copy()), {}, errors.Empty, {}),
+        (("rna", "dose", lambda dose: dose.where(dose.index != "rna_001")), {"control": None},
+         errors.MissingValues, {"rows": ["rna_001"]}),
+        (("image", "batch"), {}, errors.MissingColumn, {"key": "batch", "name": "batch_key"}),
+        (("rna", None, repeat), {}, errors.Repeated, {"items": ["same"]}),
+        (("image", "dose", lambda dose: dose.astype(str)), {}, errors.WrongDtype, {"dtype": "text"}),
     ],
-)
-def test_what_does_not_fit_is_said_and_nothing_is_written(mdata, setup, refuses, spoil, changes, error, data):
-    if spoil is not None:
-        spoil(mdata)
+)  # fmt: skip
+def test_what_does_not_fit_is_said_and_nothing_is_written(mdata, setup, refuses, spoiled, changes, error, data):
+    if spoiled is not None:
+        spoil(mdata, *spoiled)
     with refuses(error, **data):
         SemiClip.setup_mudata(mdata, **(setup | changes))
     assert not mdata.uns
@@ -141,6 +121,8 @@ def test_what_does_not_fit_is_said_and_nothing_is_written(mdata, setup, refuses,
 def test_objects_of_the_wrong_kind(mdata, setup, refuses):
     with refuses(errors.WrongType, got=anndata.AnnData):
         SemiClip.setup_mudata(mdata["rna"], **setup)
+    with refuses(errors.MissingEntry, key="image", there=["rna"]):
+        SemiClip.setup_mudata(mudata.MuData({"rna": mdata["rna"]}), **setup)
     del setup["pair_on"]
     with refuses(errors.WrongType, got=mudata.MuData):
         SemiClip.setup_anndata(mdata, **setup)
@@ -191,6 +173,7 @@ def test_guides_of_one_gene_are_held_out_together(mdata, setup, quiet, caplog):
             assert rows["guide"].nunique() > rows["gene"].nunique() > 1
     assert not held_out[None]
     assert held_out["guide"], "what is named is what is split by"
+    # and what pairs is said, and how many guides are tied
     treated = obs[obs["gene"] != "control"]
     n_tied = treated["guide"].nunique() - treated["gene"].nunique()
     assert [record.args for record in caplog.records if record.name == "semiclip._sides"] == [(n_tied,)]
@@ -206,49 +189,3 @@ def test_a_student_that_is_corrected_already_is_warned_of(mdata, setup, caplog):
     SemiClip(mdata)
     warnings = [record.args for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == [("X_pca_tvn", "X_pca")]
-
-
-def test_controls_may_differ_in_name_by_modality_and_need_no_key(mdata, small_study, setup, quiet, refuses):
-    for name, label in (("rna", "DMSO"), ("image", "negcon")):
-        obs = mdata[name].obs
-        obs["perturbation"] = obs["perturbation"].astype(str).replace("control", label)
-        obs["dose"] = obs["dose"].where(obs["perturbation"] != label)
-    with refuses(errors.MissingValues, rows=mdata["rna"].obs_names[mdata["rna"].obs["dose"].isna()].tolist()):
-        SemiClip.setup_mudata(mdata, **setup | {"control": None})
-    for control, absent in ((["DMSO", "negcon", "water"], ["water"]), (["negcon"], ["negcon"])):
-        with refuses(errors.UnknownControl, labels=absent):
-            SemiClip.setup_mudata(mdata, **setup | {"control": control})
-    read = []
-    for data, control in ((small_study.mdata.copy(), "control"), (mdata, ["DMSO", "negcon"])):
-        SemiClip.setup_mudata(data, **setup | {"control": control})
-        model, keep = SemiClip(data), Keep()
-        model.train(1, pea=False, callbacks=[keep], **quiet)
-        read.append(keep.data.tensors)
-    for name in ("student", "teacher", "key"):
-        np.testing.assert_array_equal(*(getattr(tensors, name) for tensors in read))
-
-    query = small_study.knockouts["rna"].copy()
-    query.obs["perturbation"] = query.obs["perturbation"].astype(str).replace("control", "DMSO")
-    embedded = model.get_latent_representation(query)
-    np.testing.assert_array_equal(embedded, model.get_latent_representation(query, control="DMSO"))
-    both = mudata.MuData({"rna": query, "image": small_study.knockouts["image"].copy()})
-    both["image"].obs["perturbation"] = both["image"].obs["perturbation"].astype(str).replace("control", "negcon")
-    np.testing.assert_array_equal(embedded, model.get_latent_representation(both, control=["DMSO", "negcon"]))
-
-
-def test_the_setup_says_what_pairs(mdata, setup, caplog):
-    def said():
-        caplog.clear()
-        SemiClip.setup_mudata(mdata, **setup)
-        return [(record.levelname, record.args) for record in caplog.records if "semiclip" in record.name]
-
-    rna, image = ((mdata[name].obs["perturbation"] != "control").sum() for name in ("rna", "image"))
-    with caplog.at_level(logging.INFO, logger="semiclip"):
-        everything = (72, 72, "rna", 72, "image", rna, rna, "rna", image, image, "image")
-        assert said() == [("INFO", everything)]
-        obs = mdata["image"].obs
-        names = [name for name in obs["perturbation"].unique() if name != "control"][3:]
-        obs["perturbation"] = obs["perturbation"].astype(str).replace({name: f"{name} (image)" for name in names})
-        (info, pairs), warning = said()
-    assert (info, pairs[:5]) == ("INFO", (9, 72, "rna", 72, "image"))
-    assert warning == ("WARNING", (9, 72, rna // 8, rna, "rna", "image"))

@@ -108,15 +108,14 @@ def test_arguments_of_the_trainer_pass(mdata, setup, quiet, model_cls):
     assert model.is_trained
 
 
-def test_of_control_labels_that_are_named_for_one_query_all_must_be_there(model, knockouts, refuses):
-    for query in (knockouts, MuData({"rna": knockouts})):
-        with refuses(errors.UnknownControl, labels=["water"], perturbation_key="perturbation"):
-            model.get_latent_representation(query, control=["control", "water"])
-
-
-def test_a_query_without_the_models_modality_is_passed_by_itself(model, knockouts, refuses):
+def test_a_query_needs_the_modality_of_the_model_and_all_control_labels_that_are_named_for_it(
+    model, knockouts, refuses
+):
     image = anndata.AnnData(obs=knockouts.obs)
-    embedded = model.get_latent_representation(MuData({"rna": knockouts, "image": image}))
-    np.testing.assert_array_equal(embedded, model.get_latent_representation(knockouts))
+    both = MuData({"rna": knockouts, "image": image})
+    np.testing.assert_array_equal(model.get_latent_representation(both), model.get_latent_representation(knockouts))
     with refuses(errors.MissingEntry, key="rna", there=["protein", "image"]):
         model.get_latent_representation(MuData({"protein": knockouts, "image": image}))
+    for query in (knockouts, both):
+        with refuses(errors.UnknownControl, labels=["water"], perturbation_key="perturbation"):
+            model.get_latent_representation(query, control=["control", "water"])
