@@ -78,7 +78,7 @@ def recalled(job: dict[str, Any], unseen: AnnData) -> float:
 
 
 def mean_recall(unseen: AnnData, use_rep: str, relationships: pd.DataFrame) -> float:
-    table = scl.tl.recall(unseen, use_rep=use_rep, **KEYS, relationships=relationships)
+    table = scl.tl.recall(unseen, use_rep=use_rep, **KEYS, relationships=relationships, n_permutations=0)
     return float(table.loc[table["key"] == "mean", "value"].iloc[0])
 
 

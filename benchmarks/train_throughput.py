@@ -156,7 +156,9 @@ def measure_objectives(n: int, args: argparse.Namespace) -> None:
             best[objective] = max(best.get(objective, 0), rows / clock.seconds)
     for objective in wanted:
         rate = best[objective]
-        classes = len(mdata["rna"].obs["perturbation"].cat.categories) - 1 if OBJECTIVES[objective].needs_labels else 0
+        classes = (
+            len(mdata["rna"].obs["perturbation"].cat.categories) - 1 if OBJECTIVES[objective].spec.needs_labels else 0
+        )
         report(
             "objective", n_rows=n, objective=objective, rows_per_s=round(rate),
             of_semiclip=round(rate / best["semiclip"], 3), n_classes=classes,

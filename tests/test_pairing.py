@@ -195,8 +195,8 @@ NOTHING_SHARED = [("dmso", 0), *((f"d{i}", 0.1) for i in range(3)), ("d0", 0.1)]
         (CONTROLS, BOTH, {}, errors.NothingShared, {"one": [], "other": ["a | 1.0", "b | 1.0"]}),
         (BOTH, CONTROLS, {"pair_on": ("drug",)}, errors.NothingShared, {"one": ["a", "b"], "other": []}),
         (CONTROLS, CONTROLS, {"pair_on": ("drug",)}, errors.NothingShared, {"one": [], "other": []}),
-        (BOTH, TEXT, {}, errors.WrongDtype, {"where": "obs['dose'] of the teacher"}),
-        (TEXT, BOTH, {}, errors.WrongDtype, {"where": "obs['dose'] of the student"}),
+        (BOTH, TEXT, {}, errors.WrongDtype, {"where": "obs['dose'] (teacher)"}),
+        (TEXT, BOTH, {}, errors.WrongDtype, {"where": "obs['dose'] (student)"}),
         (BOTH, [("a", 1), ("dmso", np.nan), ("b", np.nan)], {}, errors.MissingValues, {"rows": ["cell2"]}),
         (
             *(BOTH, [("a", 1), ("dmso", np.nan), ("b", np.nan)]),

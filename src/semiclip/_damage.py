@@ -1,4 +1,4 @@
-"""What reading a file raises that is damaged, or crafted to do harm: there is no one error for it."""
+"""The errors of reading a damaged or crafted file, for which Python has no common type."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ DAMAGE: tuple[type[Exception], ...] = (
 )
 
 
-def reason(error: Exception) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
+def say_reason(error: Exception) -> str:
+    """Return the first line of an error's text, or its type if it has no text."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -60,10 +60,38 @@ model_kwargs
 method, profile, ridge, fallback
     Correction of the representation on the controls, see :func:`semiclip.correction.correct`; ``method=None`` takes it
     as it is.""",
+    "gene_map": """\
+embedding
+    One vector per gene, shape (n_genes, d), of at least 20 genes.
+genes
+    Gene labels of the rows, unique.
+relationships
+    Annotated pairs, with the columns ``gene_a``, ``gene_b`` and, optionally, ``database``. The order within a pair,
+    repeats, pairs of a gene with itself and genes outside of the map do not matter.
+control
+    Mask of rows that are no genes, such as non-targeting guides; they are left out. Boolean, shape (n_genes,).""",
     "representations": """\
 use_rep
     Key or keys of ``obsm``, or ``"X"``.""",
+    "relationships": """\
+relationships
+    Annotated pairs of genes, labelled as the perturbations are: columns ``gene_a``, ``gene_b`` and, optionally,
+    ``database``. By default the five databases of :func:`semiclip.datasets.relationships`.""",
+    "corrected_errors": """\
+Raises
+------
+KeyError
+    If a column or representation does not exist.
+TypeError, ValueError
+    If a control label matches no row, a batch has fewer than two controls, values are missing or not finite, or an
+    argument means nothing.""",
+    "paper": """\
+References
+----------
+Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.""",
 }
+ADATA = "adata\n    Observations of perturbations, and representations of them."
+PARAMETERS["samples"] = "\n".join([ADATA, PARAMETERS["representations"], PARAMETERS["columns"]])
 
 
 def document(function: F) -> F:

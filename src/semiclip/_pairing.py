@@ -84,8 +84,8 @@ def pair_rows(student: AnnData, teacher: AnnData, design: Design) -> Pairing:
         is_number = [table[column].dtype.kind in "if" for table in keys]
         if is_number[0] != is_number[1]:
             text, number = SIDES if is_number[1] else reversed(SIDES)
-            where, way_out = f"obs[{column!r}] of the {text}", "convert one so that keys can match"
-            raise WrongDtype(where, "text", f"numbers, as in the {number}", way_out)
+            needed, way_out = f"numbers, as the {number} has", "convert one so that keys can match"
+            raise WrongDtype(f"obs[{column!r}] ({text})", "text", needed, way_out)
 
     table = pd.concat(keys, keys=COUNTS, names=[SIDE]).groupby([*columns, SIDE]).size()
     counts = table.unstack(SIDE, fill_value=0).reindex(columns=COUNTS, fill_value=0)

@@ -39,7 +39,7 @@ def split_views(adata: AnnData, key: str, width: int | None = None) -> np.ndarra
     Examples
     --------
     >>> import semiclip as scl
-    >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["image"]
+    >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["image"]
     >>> keys = {"use_rep": "X_image", "perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> scl.pp.pea_correct(images, **keys, stochastic=True, n_views=3)
     >>> images.obsm["X_image_pea"].shape, scl.pp.get_views(images, "X_image_pea").shape

@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from semiclip.correction import PEA, fit
-from semiclip.correction._augmentation import BANK_MOST, Augmentation
+from semiclip import errors
+from semiclip.correction import PEA, Augmentation, fit
 
 LEAST = 1e-3  # p-value: the draws are fixed, so a test that passes once always passes
 FULL = {"methods": "tvn", "drop_probability": 0}
@@ -61,19 +61,6 @@ def test_a_row_that_keeps_no_step_stays_as_it_is_to_a_bit():
     assert out.dtype == np.float32
 
 
-@pytest.mark.parametrize("ridge", [0.0, 0.5, 0.01])
-def test_all_steps_on_all_controls_make_them_white(ridge):
-    data = x, batch, control = plates()
-    _, out = augmented(data, **FULL, control_law="all", ridge=ridge)
-    for code in range(3):
-        own = (batch == code) & control
-        values = np.linalg.eigvalsh(np.corrcoef(x[own].astype(float), rowvar=False))
-        np.testing.assert_allclose(out[own].mean(axis=0), 0, atol=2e-5)
-        np.testing.assert_allclose(np.linalg.eigvalsh(covariance(out[own])), values / (values + ridge), rtol=1e-4)
-        if ridge == 0:
-            np.testing.assert_allclose(covariance(out[own]), np.eye(5), atol=1e-4)
-
-
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 def test_the_transforms_themselves_are_as_exact_as_their_storage(ridge):
     """Applied in float64, the stored mean and matrix leave nothing but their own rounding to float32."""
@@ -101,28 +88,6 @@ def test_offset_and_scale_of_the_features_leave_the_whole_chain_unchanged(law, r
         np.testing.assert_allclose(moved, out, atol=1e-4 * np.abs(out).max())
 
 
-@pytest.mark.parametrize("law", ["all", "uniform"])
-@pytest.mark.parametrize(("dropped", "kept"), [((0, 1, 1), (1, 1, 1)), ((0, 0, 1), (1, 0, 1)), ((0, 1, 0), (1, 1, 0))])
-def test_dropping_the_centring_shifts_by_the_scaled_and_whitened_mean(law, dropped, kept):
-    data = x, batch, _ = plates()
-    made = augmentation(data, control_law=law, clip=None)
-    rows, codes, values = torch.arange(len(x)), torch.as_tensor(batch), torch.as_tensor(x)
-    draw = made.draw(rows, codes, 0)
-    if dropped[2]:  # the transforms of controls with these steps before
-        scaled = torch.full((len(x),), bool(dropped[1]))
-        draw = draw._replace(entry=made.bank.first(codes, scaled) + rows % made.bank.size)
-        shift = torch.stack([made.bank.mean[entry] @ made.bank.weight[entry] for entry in draw.entry])
-    else:
-        mean, sd = made._subset_moments(codes, draw.number, draw.subset)
-        shift = (made.mean[codes] + made.sd[codes] * mean) / (made.sd[codes] * sd)
-    out = [
-        made.apply(values, codes, draw._replace(steps=torch.tensor([steps], dtype=torch.bool).expand(len(x), 3)))
-        for steps in (dropped, kept)
-    ]
-    assert shift.abs().amax(dim=1).min() > 0.1
-    np.testing.assert_allclose(out[0] - out[1], shift, rtol=1e-4, atol=1e-5 * shift.abs().max().item())
-
-
 def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process():
     data = x, batch, _ = plates()
     values, codes = torch.as_tensor(x), torch.as_tensor(batch)
@@ -132,7 +97,7 @@ def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process(
         for rank in range(n_processes):
             made = augmentation(data, seed=3, epoch=2)
             for rows in order[rank::n_processes].split(size):
-                again = made.draw(rows, codes[rows], 2)
+                again = made.draw(rows, codes[rows], 2 if size == 7 else torch.tensor(2))
                 assert all(torch.equal(a, b[rows]) for a, b in zip(again, draw, strict=True))
                 out = made(values[rows], rows, codes[rows], 2).numpy()
                 np.testing.assert_array_equal(out, whole[rows.numpy()])
@@ -141,17 +106,10 @@ def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process(
 def test_seeds_and_epochs_draw_differently():
     data = plates()
     draws = [augmented(data, seed=seed, epoch=epoch)[0] for seed, epoch in ((0, 0), (1, 0), (0, 1), (1, 1))]
-    draws = [draw._replace(entry=draw.entry % BANK_MOST) for draw in draws]  # which, for the same steps before
+    draws = [draw._replace(entry=draw.entry % 8) for draw in draws]  # which, for the same steps before
     for first, second in combinations(draws, 2):
         for one, other in zip(first, second, strict=True):
             assert (one != other).float().mean() > 0.3
-
-
-def test_an_epoch_may_be_a_tensor():
-    data = x, batch, _ = plates()
-    made, rows, codes = augmentation(data), torch.arange(len(x)), torch.as_tensor(batch)
-    for one, other in zip(made.draw(rows, codes, 4), made.draw(rows, codes, torch.tensor(4)), strict=True):
-        assert torch.equal(one, other)
 
 
 def test_global_generators_are_neither_read_nor_moved():
@@ -174,8 +132,8 @@ class OnGPU(torch.Tensor):
 def test_the_way_of_a_gpu_gives_the_same(options, monkeypatch):
     data = x, batch, _ = plates()
     draw, expected = augmented(data, **options)
-    monkeypatch.setattr(torch.Tensor, "nonzero", None)
     made = augmentation(data, **options)
+    monkeypatch.setattr(torch.Tensor, "nonzero", None)
     out = made.apply(torch.as_tensor(x).as_subclass(OnGPU), torch.as_tensor(batch), draw)
     np.testing.assert_array_equal(out.as_subclass(torch.Tensor).numpy(), expected)
 
@@ -197,23 +155,14 @@ def test_batches_draw_from_their_own_controls_alone():
     made = augmentation(data)
     codes = torch.as_tensor(np.repeat([0, 1, 2], 5000))
     draw = made.draw(torch.arange(15_000), codes, 0)
-    chosen, pool = made.drawn(codes, draw.number, draw.subset), made.pool(codes)
+    chosen, pool = made.pools.draw_subset(codes, draw.number, draw.subset), made.pools.rows[codes]
     for code, n in enumerate((3, 12, 7)):
         here = (codes == code).numpy()
         assert set(draw.number[here].tolist()) == set(range(2, n + 1))
         assert not chosen[here][:, n:].any()
         controls = x[(batch == code) & control].astype(float)
-        there = made.standard[pool[here][0, :n]].double() * made.sd[code] + made.mean[code]
+        there = made.pools.standard[pool[here][0, :n]].double() * made.pools.sd[code] + made.pools.mean[code]
         np.testing.assert_allclose(there, controls, rtol=1e-5, atol=1e-5)
-
-
-def test_rows_of_one_mini_batch_are_transformed_differently():
-    x, batch, control = plates((30,))
-    x[~control] = x[~control][0]
-    draw, out = augmented((x, batch, control), min_steps=1, bank_size=50)
-    same = out[~control]
-    assert len(np.unique(draw.steps[torch.as_tensor(~control)], axis=0)) > 4
-    assert len(np.unique(same, axis=0)) > 0.8 * len(same)
 
 
 def test_one_draw_may_serve_a_whole_mini_batch():
@@ -251,26 +200,23 @@ def test_only_controls_are_read():
 
 
 @pytest.mark.parametrize(
-    ("n_controls", "least", "message"),
+    ("n_controls", "least", "few"),
     [
-        ((9, 1, 0, 2), 2, r"2 batch\(es\) have fewer than two controls: B \(1\), C \(0\)\. Mark their controls, drop"),
-        (
-            (9, 1, 0, 2),
-            3,
-            r"3 batch\(es\) have fewer than 3 controls: B \(1\), C \(0\), D \(2\)\..*\"pooled\"",
-        ),
-        ((1,), 2, r"1 batch\(es\) have fewer than two controls: A \(1\)"),
-        ((0, 0), 2, r"2 batch\(es\) have fewer than two controls: A \(0\), B \(0\)"),
+        ((9, 1, 0, 2), 2, {"B": 1, "C": 0}),
+        ((9, 1, 0, 2), 3, {"B": 1, "C": 0, "D": 2}),
+        ((1,), 2, {"A": 1}),
+        ((0, 0), 2, {"A": 0, "B": 0}),
     ],
 )
-def test_batches_with_too_few_controls_are_named(n_controls, least, message):
+def test_batches_with_too_few_controls_are_named(refuses, n_controls, least, few):
     data = plates(n_controls, 12)
-    with pytest.raises(ValueError, match=message):
+    data_of_error = {"batches": few, "needed": least, "total": sum(n_controls)}
+    with refuses(errors.TooFewControls, **data_of_error):
         Augmentation(PEA(min_controls=least), *data, batch_names=list("ABCD"))
     if sum(n_controls) < least:
-        with pytest.raises(ValueError, match=message):
+        with refuses(errors.TooFewControls, **data_of_error):
             Augmentation(PEA(min_controls=least), *data, batch_names=list("ABCD"), fallback="pooled")
-    with pytest.raises(ValueError, match=message.split(" controls")[0]):
+    with refuses(errors.TooFewControls, batches={"ABCD".index(name): n for name, n in few.items()}):
         Augmentation(PEA(min_controls=least), *data)
 
 
@@ -279,13 +225,12 @@ def test_pooled_controls_stand_in_where_a_batch_has_too_few(caplog):
     x, batch, control = plates((6, 1, 0, 8), d=3)
     made = Augmentation(PEA(), x, batch, control, fallback="pooled", batch_names=list("ABCD"))
     made.start_epoch(0)
-    assert caplog.messages == ["the pooled controls of all batches serve for 2 batch(es): B (1), C (0)"]
-    assert caplog.records[0].levelno == logging.WARNING
-    assert made.count.tolist() == [6, 15, 15, 8]
-    assert len(made.standard) == 6 + 15 + 8  # the pool is kept once
+    assert [(record.levelno, record.args) for record in caplog.records] == [(logging.WARNING, (2, "B (1), C (0)"))]
+    assert made.pools.count.tolist() == [6, 15, 15, 8]
+    assert len(made.pools.standard) == 6 + 15 + 8  # the pool is kept once
     rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
     draw = made.draw(rows, codes, 0)
-    only = draw._replace(steps=torch.tensor([[True, True, False]]).expand(len(x), 3), number=made.count[codes])
+    only = draw._replace(steps=torch.tensor([[True, True, False]]).expand(len(x), 3), number=made.pools.count[codes])
     out = made.apply(torch.as_tensor(x), codes, only).numpy()
     for code in range(4):
         own = control & (batch == code) if code in (0, 3) else control
@@ -299,31 +244,31 @@ def test_large_batches_are_thinned_once(caplog):
     data = x, batch, control = plates((30, 12, 8), d=3)
     with caplog.at_level(logging.INFO, logger="semiclip"):
         made = augmentation(data, max_controls=10, seed=4)
-    assert caplog.messages == ["PEA draws from 10 random controls of each batch that has more (max_controls)"]
-    assert made.count.tolist() == [10, 10, 8]
-    pool = made.standard[made.pool(torch.arange(3))].double() * made.sd[:, None] + made.mean[:, None]
+    assert [record.args for record in caplog.records] == [(10,)]
+    assert made.pools.count.tolist() == [10, 10, 8]
+    pool = (
+        made.pools.standard[made.pools.rows[torch.arange(3)]].double() * made.pools.sd[:, None]
+        + made.pools.mean[:, None]
+    )
     chosen = []
     for code in range(3):
         own = x[(batch == code) & control].astype(float)
-        distance = np.abs(pool[code, : made.count[code]].numpy()[:, None] - own).max(axis=2)
+        distance = np.abs(pool[code, : made.pools.count[code]].numpy()[:, None] - own).max(axis=2)
         assert distance.min(axis=1).max() < 1e-5
         chosen.append(distance.argmin(axis=1).tolist())
-        assert len(set(chosen[-1])) == made.count[code]
-        np.testing.assert_allclose(made.mean[code], own[chosen[-1]].mean(axis=0), rtol=1e-5, atol=1e-6)
+        assert len(set(chosen[-1])) == made.pools.count[code]
+        np.testing.assert_allclose(made.pools.mean[code], own[chosen[-1]].mean(axis=0), rtol=1e-5, atol=1e-6)
     assert chosen[2] == list(range(8))
     again, other = (augmentation(data, max_controls=10, seed=seed) for seed in (4, 5))
-    assert torch.equal(again.standard, made.standard)
-    assert not torch.equal(other.mean[0], made.mean[0])
-    assert torch.equal(other.mean[2], made.mean[2])
+    assert torch.equal(again.pools.standard, made.pools.standard)
+    assert not torch.equal(other.pools.mean[0], made.pools.mean[0])
+    assert torch.equal(other.pools.mean[2], made.pools.mean[2])
     caplog.clear()
-    assert augmentation(data, max_controls=None).count.tolist() == [30, 12, 8]
-    assert augmentation(data, max_controls=30).count.tolist() == [30, 12, 8]
+    assert augmentation(data, max_controls=None).pools.count.tolist() == [30, 12, 8]
+    assert augmentation(data, max_controls=30).pools.count.tolist() == [30, 12, 8]
     assert not caplog.records
-
-
-def test_borrowed_controls_are_thinned_to_one_pool():
     x, batch, control = plates((30, 0, 1), d=3)
     made = Augmentation(PEA(max_controls=5), x, batch, control, fallback="pooled")
-    assert made.count.tolist() == [5, 5, 5]
-    assert len(made.standard) == 10
-    assert made.start[1] == made.start[2]
+    assert made.pools.count.tolist() == [5, 5, 5]
+    assert len(made.pools.standard) == 10  # those that are borrowed are kept once
+    assert torch.equal(made.pools.rows[1], made.pools.rows[2])

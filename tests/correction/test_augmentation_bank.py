@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from semiclip.correction import PEA, _augmentation
-from semiclip.correction._augmentation import BANK_MOST, Augmentation, _Bank
+from semiclip import errors
+from semiclip.correction import PEA, Augmentation, _augmentation
+
+MOST = 8
 
 
 def plates(n_controls=(9, 4), d=3, seed=0):
@@ -55,14 +57,13 @@ def test_transforms_are_drawn_anew_when_they_are_due(refresh, law, versions):
             assert same(held[epoch], held[earlier]) == (version == versions[earlier])
 
 
-def test_nothing_is_computed_for_transforms_that_are_there(monkeypatch):
-    fitted = []
-    monkeypatch.setattr(_Bank, "_fit", lambda self, entry, version: fitted.append(version))
+def test_nothing_is_computed_for_transforms_that_are_there():
     made = augmentation(bank_refresh=2)
-    for epoch in (0, 0, 1, 2, 3, 3):
+    made.start_epoch(0)
+    for epoch, is_due in ((0, False), (1, False), (2, True), (3, False)):
+        made.bank.mean.zero_()
         made.start_epoch(epoch)
-    assert sorted(set(fitted)) == [0, 1]
-    assert len(fitted) == 2 * -(-2 * 2 * BANK_MOST // _augmentation.AT_ONCE)
+        assert made.bank.mean.any() == is_due
 
 
 @pytest.mark.parametrize("refresh", [0, 1, 2, 5])
@@ -84,12 +85,12 @@ def test_how_many_are_fitted_together_does_not_matter(at_once, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "kinds", "size"),
     [
-        ({}, [True, False], BANK_MOST),
+        ({}, [True, False], MOST),
         ({"bank_size": 5}, [True, False], 5),
         ({"bank_size": 40}, [True, False], 40),
-        ({"methods": "tvn", "drop_probability": 0}, [True], BANK_MOST),
+        ({"methods": "tvn", "drop_probability": 0}, [True], MOST),
         ({"methods": "tvn", "min_steps": 3, "bank_size": 3}, [True], 3),
-        ({"methods": "tvn", "min_steps": 2}, [True, False], BANK_MOST),
+        ({"methods": "tvn", "min_steps": 2}, [True, False], MOST),
         ({"control_law": "all"}, [True, False], 1),
         ({"control_law": "all", "bank_size": 8}, [True, False], 1),
     ],
@@ -101,40 +102,58 @@ def test_each_batch_has_transforms_for_scaled_and_for_unscaled_controls(options,
     assert made.bank.weight.shape == (2 * len(kinds) * size, 3, 3)
     codes = torch.arange(2).repeat_interleave(10_000)
     draw = made.draw(torch.arange(20_000), codes, 0)
-    taken = draw.entry // size
     kind = (~draw.steps[:, 1]).long() if len(kinds) == 2 else 0
-    assert torch.equal(taken, codes * len(kinds) + kind)
-    whitened = draw.steps[:, 2]
-    assert len(draw.entry[whitened].unique()) == 2 * len(kinds) * size
+    assert torch.equal(draw.entry // size, codes * len(kinds) + kind)
+    assert len(draw.entry[draw.steps[:, 2]].unique()) == 2 * len(kinds) * size
 
 
-@pytest.mark.parametrize("options", [{"methods": "center"}, {"methods": ("center", "center_scale")}])
-def test_without_whitening_there_is_none(options):
-    data = x, batch, _ = plates()
-    made = augmentation(data, **options)
+@pytest.mark.parametrize(
+    "options", [{"methods": "center"}, {"methods": ("center", "center_scale")}, {"drop_probability": 1}]
+)
+def test_without_whitening_there_is_none_and_controls_may_be_constant(options):
+    x, batch, control = plates()
+    x[batch == 0] = 0.1
+    made = augmentation((x, batch, control), **options)
     assert made.bank is None
-    made.start_epoch(0)
     rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
     assert not made.draw(rows, codes, 0).entry.any()
-    assert torch.isfinite(made(torch.as_tensor(x), rows, codes, 0)).all()
-    assert augmentation(data, drop_probability=1).bank is None
+    for epoch in range(30):
+        made.start_epoch(epoch)
+        assert torch.isfinite(made(torch.as_tensor(x) + 1, rows, codes, epoch)).all()
 
 
-@pytest.mark.parametrize("room", [0, 2, 3, BANK_MOST - 1, BANK_MOST, 1000])
+def test_controls_that_do_not_vary_at_all_are_refused_where_there_is_whitening(refuses):
+    x, batch, control = plates((6, 4))
+    x[batch == 0] = 0.1
+    with refuses(errors.NoVariation, items=[0]):
+        augmentation((x, batch, control))
+    with refuses(errors.NoVariation, items=["A"]):
+        Augmentation(PEA(), x, batch, control, batch_names=["A", "B"])
+
+
+@pytest.mark.parametrize("room", [0, 2, 3, MOST - 1, MOST, 1000])
 def test_so_many_transforms_as_memory_holds(room, monkeypatch, caplog):
-    size = min(max(room, 2), BANK_MOST)
+    size = min(max(room, 2), MOST)
     bytes_ = room * 2 * 2 * 3 * 3 * 4  # batches, scaled and unscaled, features squared, bytes of a float32
     monkeypatch.setattr(_augmentation, "BANK_BYTES", bytes_)
     with caplog.at_level(logging.INFO, logger="semiclip"):
-        made = augmentation()
-        assert made.bank.size == size
-        assert caplog.messages == (
-            [] if size == BANK_MOST else [f"{size} whitening transforms for each batch, as many as {bytes_} bytes hold"]
-        )
+        assert augmentation().bank.size == size
+        assert [record.args for record in caplog.records] == ([] if size == MOST else [(size, bytes_)])
         caplog.clear()
         assert augmentation(bank_size=40).bank.size == 40  # what is asked for is made
         assert augmentation(control_law="all").bank.size == 1
     assert not caplog.records
+
+
+def test_how_often_transforms_are_drawn_follows_from_what_a_training_step_may_cost():
+    """Two batches have 32 transforms; 2**24 / 128**3 = 8 of them are affordable for each training step."""
+
+    def refresh(steps_per_epoch, **options):
+        return Augmentation(PEA(**options), *plates(d=128), steps_per_epoch=steps_per_epoch).refresh
+
+    assert [refresh(n) for n in (None, 1, 2, 3, 4)] == [1, 4, 2, 2, 1]
+    assert [refresh(1, bank_refresh=n) for n in (0, 5)] == [0, 5]
+    assert refresh(1, methods="center") == 1
 
 
 def test_rows_are_multiplied_by_the_transform_that_they_drew():
@@ -145,16 +164,3 @@ def test_rows_are_multiplied_by_the_transform_that_they_drew():
     entry = made.draw(rows, codes, 0).entry
     expected = torch.stack([(z - made.bank.mean[e]) @ made.bank.weight[e] for z, e in zip(values, entry, strict=True)])
     np.testing.assert_allclose(made(values, rows, codes, 0), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_controls_that_do_not_vary_at_all_are_refused_by_name_where_there_is_whitening():
-    x, batch, control = plates((6, 4))
-    x[batch == 0] = 0.1
-    with pytest.raises(
-        ValueError, match=r"the controls of 1 batch\(es\) do not vary.*: 0; drop these batches, or leave"
-    ):
-        augmentation((x, batch, control))
-    made = augmentation((x, batch, control), methods=("center", "center_scale"))
-    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
-    for epoch in range(30):
-        assert torch.isfinite(made(torch.as_tensor(x) + 1, rows, codes, epoch)).all()

@@ -11,9 +11,7 @@ import pytest
 import torch
 from scipy.stats import chi2, chi2_contingency, chisquare
 
-from semiclip import _counter_rng
-from semiclip.correction import PEA
-from semiclip.correction._augmentation import BANK, Augmentation
+from semiclip.correction import PEA, Augmentation
 
 LEAST = 1e-3  # p-value: the draws are fixed, so a test that passes once always passes
 NAMES = ("center", "scale", "whiten")
@@ -41,7 +39,13 @@ def frequencies(steps):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"drop_probability": 0}, {"drop_probability": 0.25, "min_steps": 1}, {"methods": ("center", "tvn")}],
+    [
+        {},
+        {"drop_probability": 0},
+        {"drop_probability": 0.25, "min_steps": 1},
+        {"methods": ("center", "tvn")},
+        {"methods": "tvn"},  # each step by a toss of its own
+    ],
 )
 def test_plans_are_drawn_as_often_as_they_should(options):
     """With ``drop_probability=0`` the plans are the methods, a third each."""
@@ -52,47 +56,29 @@ def test_plans_are_drawn_as_often_as_they_should(options):
     assert chisquare([counts[plan] for plan in plans], expected).pvalue > LEAST
 
 
-def test_each_step_is_kept_by_a_toss_of_its_own():
-    _, _, draw = drawn(30_000, methods="tvn")
-    counts = frequencies(draw.steps)
-    assert len(counts) == 8
-    assert chisquare(list(counts.values())).pvalue > LEAST
-    np.testing.assert_allclose(draw.steps.float().mean(dim=0), 0.5, atol=4 * 0.5 / math.sqrt(30_000))
-
-
-@pytest.mark.parametrize("n_controls", [2, 3, 10])
-@pytest.mark.parametrize("least", [2, 3])
-def test_the_number_of_controls_is_uniform_from_the_least_to_all(n_controls, least):
-    if n_controls < least:
-        return
-    _, _, draw = drawn(20_000, n_controls, min_controls=least)
-    counts = np.bincount(draw.number.numpy(), minlength=n_controls + 1)
-    assert counts[:least].sum() == 0
-    assert len(counts) == n_controls + 1
-    assert n_controls == least or chisquare(counts[least:]).pvalue > LEAST
-
-
-@pytest.mark.parametrize(("n_controls", "least"), [(3, 2), (10, 2), (10, 3), (40, 2)])
-def test_the_number_of_controls_is_log_uniform(n_controls, least):
-    _, _, draw = drawn(20_000, n_controls, min_controls=least, control_law="log_uniform")
+@pytest.mark.parametrize("law", ["uniform", "log_uniform"])
+@pytest.mark.parametrize(("n_controls", "least"), [(2, 2), (3, 2), (3, 3), (10, 2), (10, 3), (40, 2)])
+def test_the_number_of_controls_goes_from_the_least_to_all(n_controls, least, law):
+    _, _, draw = drawn(20_000, n_controls, min_controls=least, control_law=law)
     numbers = np.arange(least, n_controls + 1)
     counts = np.bincount(draw.number.numpy(), minlength=n_controls + 1)
-    expected = 20_000 * np.log((numbers + 1) / numbers) / np.log((n_controls + 1) / least)
+    chance = np.log((numbers + 1) / numbers) if law == "log_uniform" else np.ones(len(numbers))
     assert counts[:least].sum() == 0
-    assert chisquare(counts[least:], expected).pvalue > LEAST
+    assert len(counts) == n_controls + 1
+    assert n_controls == least or chisquare(counts[least:], 20_000 * chance / chance.sum()).pvalue > LEAST
 
 
 def test_all_controls_are_all():
     made, codes, draw = drawn(100, 10, control_law="all")
     assert (draw.number == 10).all()
-    assert made.drawn(codes, draw.number, draw.subset).all()
+    assert made.pools.draw_subset(codes, draw.number, draw.subset).all()
     assert made.bank.size == 1
 
 
 @pytest.mark.parametrize("law", ["uniform", "log_uniform"])
 def test_every_control_is_drawn_as_often(law):
     made, codes, draw = drawn(30_000, 10, control_law=law)
-    chosen = made.drawn(codes, draw.number, draw.subset)
+    chosen = made.pools.draw_subset(codes, draw.number, draw.subset)
     assert torch.equal(chosen.sum(dim=1), draw.number)  # without replacement
     for number in (2, 5, 9):
         assert LEAST < alike(chosen[draw.number == number]) < 1 - LEAST
@@ -101,7 +87,7 @@ def test_every_control_is_drawn_as_often(law):
 
 def test_every_set_of_controls_is_as_likely():
     made, codes, draw = drawn(30_000, 5)
-    chosen = made.drawn(codes, draw.number, draw.subset)
+    chosen = made.pools.draw_subset(codes, draw.number, draw.subset)
     for number in (2, 3, 4):
         counts = Counter(map(tuple, chosen[draw.number == number].tolist()))
         assert len(counts) == math.comb(5, number)
@@ -122,10 +108,7 @@ def test_the_transforms_of_the_bank_follow_the_same_laws():
     """The number of controls of a transform, which controls, and which transform a row takes."""
     made, codes, draw = drawn(30_000, 8, bank_size=6000)
     entry = torch.arange(12_000)
-    states = _counter_rng.state(0, 0, entry, BANK)
-    codes = torch.zeros_like(entry)
-    number = made._number(_counter_rng.uniform(states), codes)
-    chosen = made.drawn(codes, number, states)
+    _, number, chosen = made.bank.draw_controls(entry, 0)
     assert torch.equal(chosen.sum(dim=1), number)
     assert chisquare(np.bincount(number.numpy())[2:]).pvalue > LEAST
     for kind in (entry < 6000, entry >= 6000):
@@ -134,6 +117,6 @@ def test_the_transforms_of_the_bank_follow_the_same_laws():
     assert torch.equal(draw.entry >= 6000, ~draw.steps[:, 1])  # those of scaled controls come first
     assert chisquare(np.bincount(place.numpy() // 60, minlength=100)).pvalue > LEAST
     made.start_epoch(0)
-    controls = made.standard.double()
+    controls = made.pools.standard.double()
     mean = torch.einsum("en,nd->ed", chosen.double(), controls) / number[:, None]
-    np.testing.assert_allclose((made.bank.mean - made.mean) / made.sd, mean, atol=1e-6)
+    np.testing.assert_allclose((made.bank.mean - made.pools.mean) / made.pools.sd, mean, atol=1e-6)

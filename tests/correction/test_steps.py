@@ -7,8 +7,8 @@ from scipy.linalg import fractional_matrix_power
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
+from semiclip import errors
 from semiclip.correction import STEPS, Affine, fit
-from semiclip.correction._steps import deviation, magnitude
 
 FULL = ("center", "scale", "whiten")
 
@@ -36,20 +36,6 @@ def naive(name, controls, ridge=0.0, reg=0.5):
     return lambda x: x @ (whiten if name == "whiten_pca" else whiten @ vectors.T)
 
 
-def test_center_and_scale_take_the_mean_and_the_population_deviation():
-    controls = np.array([[1.0, 10.0], [3.0, 10.0], [8.0, 40.0]])
-    rows = np.array([[0.0, 0.0], [4.0, 50.0]])
-    np.testing.assert_allclose(fit(("center",), controls)(rows), [[-4, -20], [0, 30]], rtol=1e-15)
-    deviation = [np.sqrt(26 / 3), np.sqrt(200)]
-    np.testing.assert_allclose(fit(("scale",), controls)(rows), rows / deviation, rtol=1e-15)
-    np.testing.assert_allclose(fit(("center", "scale"), controls)(rows), (rows - [4, 20]) / deviation, rtol=1e-15)
-
-
-def test_two_controls_become_plus_and_minus_one():
-    controls = correlated(2, 7)
-    np.testing.assert_allclose(np.abs(fit(("center", "scale"), controls)(controls)), 1, rtol=1e-12)
-
-
 @pytest.mark.parametrize("special", [None, 0.0, 0.1, 1e8, "rounding"])
 def test_center_scale_is_the_standard_scaler(special):
     controls, rows = correlated(30, 5), correlated(11, 5, seed=1)
@@ -63,41 +49,16 @@ def test_center_scale_is_the_standard_scaler(special):
     np.testing.assert_allclose(chain(controls), expected.transform(controls), rtol=1e-10, atol=1e-12)
 
 
-@given(seed=st.integers(0, 1000), m=st.integers(2, 40), size=st.sampled_from([1e-6, 1.0, 1e6]))
-def test_the_deviation_is_that_of_the_population(seed, m, size):
-    controls = size * correlated(m, 3, seed)
-    np.testing.assert_allclose(deviation(controls), controls.std(axis=0), rtol=1e-9)
-    np.testing.assert_allclose(deviation(torch.from_numpy(controls)), controls.std(axis=0), rtol=1e-9)
-
-
 @pytest.mark.parametrize("value", [0.0, 0.1, -0.3, 1e8])
 @pytest.mark.parametrize("m", [2, 12, 37])
-def test_the_deviation_of_a_constant_is_zero_to_a_bit(value, m):
-    """Where the values, or the mean that was subtracted from them before, are rounded."""
+@pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor])
+def test_a_constant_has_no_scale_where_it_is_rounded(value, m, convert):
+    """Whether the values are rounded, or the mean that was subtracted from them before."""
     controls = np.full((m, 2), value)
-    assert deviation(controls).tolist() == [0, 0]
-    assert deviation(torch.from_numpy(controls)).tolist() == [0, 0]
     rounded = controls + np.spacing(abs(value)) * (np.arange(m)[:, None] % 2)
-    assert deviation(rounded).tolist() == [0, 0]
-    left = rounded - rounded.mean(axis=0)
-    assert deviation(left, magnitude=magnitude(controls)).tolist() == [0, 0]
-    if value:
-        assert (deviation(left) > 0).all() == (np.ptp(left) > 0)  # which is why the magnitude is asked for
-
-
-def test_whitening_makes_the_control_covariance_the_identity():
-    controls = correlated(80, 6)
-    out = fit(FULL, controls)(controls)
-    np.testing.assert_allclose(covariance(out), np.eye(6), atol=1e-9)
-    np.testing.assert_allclose(out.mean(axis=0), 0, atol=1e-12)
-
-
-def test_whitening_does_not_rotate():
-    weight = STEPS["whiten"](correlated(80, 6)).weight
-    np.testing.assert_allclose(weight, weight.T, atol=1e-14)
-    np.testing.assert_allclose(
-        weight, fractional_matrix_power(covariance(correlated(80, 6)), -0.5), rtol=1e-9, atol=1e-12
-    )
+    for steps in (("scale",), ("center", "scale")):
+        for constant in (controls, rounded):
+            assert fit(steps, convert(constant)).weight.tolist() == [1, 1]
 
 
 def test_whitening_with_pca_is_scikit_learns():
@@ -106,13 +67,6 @@ def test_whitening_with_pca_is_scikit_learns():
     expected = PCA(whiten=True).fit(controls).transform(rows) * np.sqrt(80 / 79)  # ddof 1 there, 0 here
     expected = expected[:, ::-1]
     np.testing.assert_allclose(out * np.sign(out[0] * expected[0]), expected, rtol=1e-9)
-
-
-def test_ridge_turns_an_eigenvalue_l_into_l_over_l_plus_ridge():
-    controls = correlated(80, 6)
-    before = np.linalg.eigvalsh(covariance(controls))
-    after = np.linalg.eigvalsh(covariance(STEPS["whiten"](controls, ridge=0.5)(controls)))
-    np.testing.assert_allclose(after, before / (before + 0.5), rtol=1e-10)
 
 
 @pytest.mark.parametrize("m", [4, 6, 7, 8, 40])
@@ -144,28 +98,10 @@ def test_coral_is_the_inverse_root_of_the_regularised_covariance(m, reg):
     np.testing.assert_allclose(STEPS["coral"](controls, reg=reg).weight, expected, rtol=1e-9, atol=1e-11)
 
 
-def test_coral_shrinks_white_controls_by_a_constant():
-    white = np.sqrt(2.5) * np.vstack([np.eye(3), -np.eye(3)])
-    np.testing.assert_allclose(covariance(white, ddof=1), np.eye(3), atol=1e-15)
-    rows = correlated(4, 3)
-    np.testing.assert_allclose(STEPS["coral"](white)(rows), rows / np.sqrt(1.5), rtol=1e-12)
-    assert 1 / np.sqrt(1.5) == pytest.approx(0.8165, abs=1e-4)
-
-
 def test_no_steps_do_nothing_to_a_bit():
     x = correlated(5, 3).astype(np.float32)
     assert fit((), correlated(4, 3)) == Affine()
     assert fit((), correlated(4, 3))(x) is x
-
-
-def test_leaving_out_the_centring_shifts_by_the_scaled_and_whitened_mean():
-    controls, rows = correlated(60, 5), correlated(9, 5, seed=1)
-    difference = fit(("scale", "whiten"), controls)(rows) - fit(FULL, controls)(rows)
-    mean, deviation = controls.mean(axis=0), controls.std(axis=0)
-    transform = STEPS["whiten"](controls / deviation).weight
-    shift = mean / deviation @ transform
-    assert np.abs(shift).max() > 0.1
-    np.testing.assert_allclose(difference, np.tile(shift, (9, 1)), rtol=1e-10, atol=1e-12)
 
 
 @given(
@@ -192,28 +128,12 @@ def test_two_shifts_add_up():
     np.testing.assert_array_equal(Affine().then(second)(np.zeros((1, 2))), [[-1, 0]])
 
 
-def test_each_step_sees_the_controls_that_the_steps_before_it_left():
-    controls, rows = correlated(60, 5), correlated(9, 5, seed=1)
-    twice = fit(("scale", "coral", "scale"), controls)
-    once = fit(("scale", "coral"), controls)
-    np.testing.assert_allclose(twice(rows), once(rows) / once(controls).std(axis=0), rtol=1e-10)
-    np.testing.assert_allclose(twice(controls).std(axis=0), 1, rtol=1e-12)
-
-
-def test_centring_comes_first():
-    with pytest.raises(ValueError, match="centring comes before scaling and whitening"):
+def test_centring_comes_first_and_whitening_needs_variation(refuses):
+    with refuses(errors.Conflict):
         fit(("scale", "center"), correlated(6, 3))
-
-
-@given(seed=st.integers(0, 1000))
-def test_offset_and_scale_of_the_features_leave_the_whole_chain_unchanged(seed):
-    rng = np.random.default_rng(seed)
-    controls, rows = rng.normal(size=(60, 4)), rng.normal(size=(9, 4))
-    offset, factor = 10 * rng.normal(size=4), rng.uniform(0.2, 5, 4)
-    for steps in (FULL, (*FULL, "coral")):
-        out = fit(steps, controls)(rows)
-        np.testing.assert_allclose(fit(steps, controls + offset)(rows + offset), out, atol=1e-10)
-        np.testing.assert_allclose(fit(steps, controls * factor)(rows * factor), out, atol=1e-10)
+    for step in ("whiten", "whiten_pca", "coral"):
+        with refuses(errors.NoVariation):
+            fit((step,), np.full((6, 3), 0.1))
 
 
 @pytest.mark.parametrize("m", [5, 30])

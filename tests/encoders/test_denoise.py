@@ -1,5 +1,3 @@
-import re
-
 import anndata
 import numpy as np
 import pandas as pd
@@ -8,6 +6,7 @@ import torch
 from scipy import sparse
 from scvi.model import SCVI
 
+from semiclip import errors
 from semiclip.encoders import SCVIEncoder
 
 GENES = [f"gene{i}" for i in range(15)]
@@ -23,7 +22,7 @@ def make(seed=0, n=300, convert=np.asarray):
 
 
 def encoder(**keywords):
-    keywords = {"n_latent": 4, "batch_key": "plate", "max_epochs": 1, "train_kwargs": QUIET} | keywords
+    keywords = {"n_latent": 4, "batch_key": "plate", "max_epochs": 1, "rng": 0, "train_kwargs": QUIET} | keywords
     return SCVIEncoder(**keywords)
 
 
@@ -53,11 +52,11 @@ VARIANTS = [
 @pytest.mark.filterwarnings("ignore:Using .* after custom Dataloader")  # scvi-tools 1.5, about its own batch size
 @pytest.mark.parametrize("options", VARIANTS)
 def test_is_what_scvi_tools_draws_with_the_same_seed(options):
-    own = make()
-    SCVI.setup_anndata(own, batch_key="plate")
+    private = make()
+    SCVI.setup_anndata(private, batch_key="plate")
     with torch.random.fork_rng():
         reseed(0)
-        model = SCVI(own, n_latent=4, **options)
+        model = SCVI(private, n_latent=4, **options)
         model.train(1, **QUIET)
     adata, trained = make(), SCVIEncoder.from_model(model)
     samples = list(model._make_data_loader(model.adata))  # a loader would draw a seed of its own
@@ -72,13 +71,20 @@ def test_is_what_scvi_tools_draws_with_the_same_seed(options):
 
 @pytest.mark.parametrize("mode", ["mean", "ppc"])
 @pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_array])
-def test_rows_are_ten_thousand_counts(fitted, mode, convert):
-    out = fitted.denoise(make(convert=convert), mode=mode, rng=0)
+def test_rows_are_ten_thousand_counts_and_data_are_left_alone(fitted, mode, convert, capfd, caplog):
+    caplog.set_level("INFO")
+    adata = make(n=340, convert=convert)
+    before, view = adata.copy(), adata[:300]
+    out = fitted.denoise(view, mode=mode, rng=0)
     assert out.shape == (300, 15)
     assert out.dtype == np.float32
     assert (out >= 0).all()
     np.testing.assert_allclose(out.sum(axis=1, dtype=float), 1e4, rtol=1e-5)
-    np.testing.assert_array_equal(out, fitted.denoise(make(), mode=mode, rng=0))
+    np.testing.assert_array_equal(out, fitted.denoise(make(n=340)[:300], mode=mode, rng=0))
+    assert view.is_view and not adata.uns and not adata.obsm and not np.abs(adata.X - before.X).sum()
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
 
 
 def test_counting_adds_noise_and_no_bias():
@@ -118,11 +124,11 @@ def test_without_a_seed_torch_decides(fitted):
 def test_each_sample_is_decoded_with_its_own_batch():
     trained = encoder(max_epochs=40, n_latent=2).fit(make())
     adata = make()
-    own = trained.denoise(adata, rng=0)
+    right = trained.denoise(adata, rng=0)
     seen = scaled(make().X[::2]).mean(axis=0)
     adata.obs["plate"] = adata.obs["plate"].map({"a": "b", "b": "a"})
     other = trained.denoise(adata, rng=0)
-    assert np.abs(other[::2] - seen).mean() > 1.3 * np.abs(own[::2] - seen).mean()
+    assert np.abs(other[::2] - seen).mean() > 1.3 * np.abs(right[::2] - seen).mean()
 
 
 def test_genes_come_in_the_order_of_the_encoder(fitted):
@@ -152,55 +158,69 @@ def test_without_batches():
     np.testing.assert_allclose(out.sum(axis=1, dtype=float), 1e4, rtol=1e-5)
 
 
-def test_batches_are_compared_as_text():
-    adata = make()
-    adata.obs["plate"] = adata.obs["plate"].map({"a": 1, "b": 2})
-    trained = encoder().fit(adata)
-    out = trained.denoise(adata, rng=0)
-    adata.obs["plate"] = adata.obs["plate"].astype(str).astype("category")
-    np.testing.assert_array_equal(trained.denoise(adata, rng=0), out)
-
-
-def test_is_silent_and_leaves_the_data_alone(fitted, capfd, caplog):
-    caplog.set_level("INFO")
-    adata = make(n=40)
-    before = adata.copy()
-    view = adata[10:30]
-    for mode in ("mean", "ppc"):
-        fitted.denoise(view, mode=mode, rng=0)
-    assert view.is_view
-    np.testing.assert_array_equal(adata.X, before.X)
-    pd.testing.assert_frame_equal(adata.obs, before.obs)
-    assert not adata.uns
-    assert not adata.obsm
-    assert capfd.readouterr() == ("", "")
-    assert not caplog.records
-
-
-def test_refuses(fitted):
-    def refuses(error, message, adata, trained=fitted, **options):
-        with pytest.raises(error, match=re.escape(message)):
-            trained.denoise(adata, **options)
-
+@pytest.mark.parametrize(
+    ("options", "obs", "value", "error", "data"),
+    [
+        ({"mode": "median"}, {}, 1, errors.UnknownChoice, {"name": "mode", "choices": ["mean", "ppc"]}),
+        ({}, {"plate": ["a", "c", "d", "e"] * 5}, 1, errors.UnknownChoice, {"value": ["c", "d", "e"]}),
+        ({}, {"plate": "c"}, 1, errors.UnknownChoice, {"name": "obs['plate']", "choices": ["a", "b"]}),
+        ({}, None, 1, errors.MissingColumn, {"key": "plate", "name": "batch_key"}),
+        ({}, {}, 0.5, errors.NotCounts, {"rows": ["cell3"]}),
+    ],
+)
+def test_refuses(fitted, options, obs, value, error, data, refuses):
     adata = make(n=20)
-    refuses(ValueError, "mode='median' is neither 'mean' nor 'ppc'", adata, mode="median")
-    refuses(RuntimeError, "this encoder is not fitted; call .fit(adata)", adata, encoder())
-    adata.obs["plate"] = ["a", "c", "d", "e"] * 5
-    message = (
-        "scVI was not trained on the batch(es) c, d, e of obs['plate'], only on a, b, and its decoder is told the "
-        "batch; denoise samples of those, or fit it on all batches"
-    )
-    refuses(ValueError, message, adata)
-    del adata.obs["plate"]
-    refuses(KeyError, "batch_key='plate' is not a column of obs", adata)
-    adata = make(n=20)
-    adata.X[3, 3] = 0.5
-    refuses(ValueError, "scVI models raw counts, but expression is negative, fractional or not finite in 1", adata)
+    adata.X[3, 3] = value
+    adata.obs = pd.DataFrame(index=adata.obs_names) if obs is None else adata.obs.assign(**obs)
+    with refuses(error, **data):
+        fitted.denoise(adata, **options)
 
 
-def test_refuses_noise_that_is_not_of_counts():
+def test_refuses_noise_that_is_not_of_counts(refuses):
     adata = make()
     trained = encoder(model_kwargs={"gene_likelihood": "normal"}).fit(adata)
     np.testing.assert_allclose(trained.denoise(adata, rng=0).sum(axis=1, dtype=float), 1e4, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"gene_likelihood='normal' .*, for which counts cannot be drawn; use mode="):
+    with refuses(errors.Conflict, first='mode="ppc"'):
         trained.denoise(adata, mode="ppc")
+
+
+def from_model(adata):
+    private = adata.copy()
+    SCVI.setup_anndata(private, batch_key="plate")
+    model = SCVI(private, n_latent=4)
+    model.train(1, **QUIET)
+    return SCVIEncoder.from_model(model)
+
+
+def on_plates(plates):
+    adata = make(n=50)
+    adata.obs["plate"] = np.asarray(plates)[np.arange(50) % 2]
+    return adata
+
+
+@pytest.mark.parametrize("fit", [lambda adata: encoder().fit(adata), from_model])
+@pytest.mark.parametrize("dtype", [int, float])
+def test_batches_that_are_whole_numbers_are_the_same_as_integers_and_floats(dtype, fit, refuses):
+    adata = on_plates(np.array([0, 1], dtype=dtype))
+    codes = np.arange(50) % 2
+    trained = fit(adata)
+    expected = trained.denoise(adata, rng=0)
+    for values in (codes, codes.astype(float), codes.astype(str), pd.Categorical(codes.astype(float))):
+        adata.obs["plate"] = values
+        np.testing.assert_array_equal(trained.denoise(adata, rng=0), expected)
+    adata.obs["plate"] = 1 - codes
+    assert np.abs(trained.denoise(adata, rng=0) - expected).max() > 1e-3
+    adata.obs["plate"] = codes + 0.5
+    with refuses(errors.UnknownChoice, name="obs['plate']", value=["0.5", "1.5"]):
+        trained.denoise(adata)
+
+
+def test_batches_that_differ_as_text_alone_stay_apart():
+    adata = on_plates(["1", "1.0"])
+    trained = encoder().fit(adata)
+    assert trained.batches_.tolist() == ["1", "1.0"]
+    out = trained.denoise(adata, rng=0)
+    adata.obs["plate"] = "1"
+    apart = np.abs(trained.denoise(adata, rng=0) - out).max(axis=1)
+    assert not apart[::2].any()
+    assert (apart[1::2] > 1e-3).all()

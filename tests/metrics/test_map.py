@@ -2,49 +2,116 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from semiclip.metrics import recalled_pairs, similarity
-from semiclip.metrics._map import pair_of_thresholds, pairs_of_thresholds
+from semiclip import errors
+from semiclip.metrics import recalled_pairs, relationship_recall, similarity
 
 PAIR = (0.05, 0.95)
+GENES = [f"G{i:02}" for i in range(30)]
+MEASURES = [relationship_recall, recalled_pairs, similarity]
 
 
-@pytest.mark.parametrize("one", [PAIR, list(PAIR), np.array(PAIR), [PAIR], np.array([PAIR])])
-def test_one_pair_of_thresholds(one):
-    assert pairs_of_thresholds(one) == [PAIR]
-    assert pair_of_thresholds(one) == PAIR
+def arguments(**change):
+    annotated = pd.DataFrame({"database": ["A", "B", "A"], "gene_a": GENES[:3], "gene_b": GENES[3:6]})
+    return {
+        "embedding": np.random.default_rng(0).normal(size=(30, 4)),
+        "genes": GENES,
+        "relationships": annotated,
+    } | change
 
 
-@pytest.mark.parametrize("several", [[PAIR, (0, 1)], np.array([PAIR, (0, 1)]), (list(PAIR), np.array([0, 1]))])
-def test_several_pairs_of_thresholds(several):
-    assert pairs_of_thresholds(several) == [PAIR, (0, 1)]
-    with pytest.raises(ValueError, match=r"thresholds=.* are 2 pairs, and one is needed here; call once for each"):
-        pair_of_thresholds(several)
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("thresholds", [list(PAIR), np.array(PAIR), [PAIR], np.array([PAIR])])
+def test_one_pair_of_thresholds_in_any_form(measure, thresholds):
+    options = {"n_permutations": 0} if measure is relationship_recall else {}
+    expected = measure(**arguments(), thresholds=PAIR, **options)
+    pd.testing.assert_frame_equal(measure(**arguments(), thresholds=thresholds, **options), expected)
 
 
+@pytest.mark.parametrize("thresholds", [[PAIR, (0, 1)], np.array([PAIR, (0, 1)]), (list(PAIR), np.array([0, 1]))])
+def test_several_pairs_of_thresholds(refuses, thresholds):
+    table = relationship_recall(**arguments(), thresholds=thresholds, n_permutations=0)
+    assert table[["threshold_low", "threshold_high"]].drop_duplicates().to_numpy().tolist() == [[0.05, 0.95], [0, 1]]
+    for measure in (recalled_pairs, similarity):
+        with refuses(errors.TooMany, number=2, limit=1):
+            measure(**arguments(), thresholds=thresholds)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize(
-    ("wrong", "shown"),
+    ("thresholds", "pair"),
     [
-        (0.05, r"\(0.05,\)"),
-        ("0.05", r"\('0.05',\)"),
-        (("0.05", "0.95"), r"\('0.05', '0.95'\)"),
-        ((None, 0.95), r"\(None, 0.95\)"),
-        ([0.05, PAIR], r"\(0.05,\)"),
-        ([PAIR, 0.05], r"\(0.05,\)"),
-        ([[PAIR]], r"\(\(0.05, 0.95\),\)"),
-        ([PAIR, ("0.1", "0.9")], r"\('0.1', '0.9'\)"),
-        ((0.1, np.nan), r"\(0.1, nan\)"),
+        (0.05, (0.05,)),
+        ("0.05", ("0.05",)),
+        (("0.05", "0.95"), ("0.05", "0.95")),
+        ((None, 0.95), (None, 0.95)),
+        ([0.05, PAIR], (0.05,)),
+        ([PAIR, 0.05], (0.05,)),
+        ([[PAIR]], (PAIR,)),
+        ([PAIR, ("0.1", "0.9")], ("0.1", "0.9")),
+        ([PAIR, (0.9, 0.1)], (0.9, 0.1)),
+        ((-0.1, 0.9), (-0.1, 0.9)),
+        ((0.1, 1.1), (0.1, 1.1)),
+        ((0.1, np.nan), (0.1, np.nan)),
+        ([], ()),
     ],
 )
-def test_other_thresholds_are_refused(wrong, shown):
-    for read in (pairs_of_thresholds, pair_of_thresholds):
-        with pytest.raises(
-            ValueError, match=f"thresholds={shown} must be two quantiles with 0 ≤ low ≤ high ≤ 1, such as"
-        ):
-            read(wrong)
+def test_other_thresholds_are_refused(refuses, measure, thresholds, pair):
+    with refuses(errors.BadValue, name="thresholds", value=pair):
+        measure(**arguments(), thresholds=thresholds)
 
 
-@pytest.mark.parametrize("measure", [similarity, recalled_pairs])
-def test_measures_of_one_pair_say_so(measure):
-    known = pd.DataFrame({"gene_a": ["G00"], "gene_b": ["G01"]})
-    with pytest.raises(ValueError, match="are 2 pairs, and one is needed here; call once for each"):
-        measure(np.ones((30, 2)), [f"G{i:02}" for i in range(30)], known, thresholds=[PAIR, (0.1, 0.9)])
+def test_a_pair_of_thresholds_is_named_once(refuses):
+    with refuses(errors.Repeated, items=[PAIR, PAIR]):
+        relationship_recall(**arguments(), thresholds=[PAIR, PAIR])
+
+
+def nan_at(row, value=np.nan):
+    embedding = arguments()["embedding"]
+    embedding[row, 1] = value
+    return embedding
+
+
+def relationships(**columns):
+    return arguments()["relationships"].assign(**columns)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(
+    ("change", "error", "data"),
+    [
+        ({"embedding": np.ones((19, 4)), "genes": GENES[:19]}, errors.TooFew, {"number": 19, "needed": 20}),
+        ({"genes": [GENES[5], *GENES[1:]]}, errors.Repeated, {"items": ["G05"]}),
+        ({"genes": [np.nan, *GENES[1:]]}, errors.WrongDtype, {"where": "genes"}),
+        ({"genes": [None, *GENES[1:]]}, errors.WrongDtype, {"where": "genes"}),
+        ({"genes": [7, *GENES[1:]]}, errors.WrongDtype, {"where": "genes"}),
+        ({"embedding": nan_at(4)}, errors.NotFinite, {"where": "embedding", "rows": ["G04"]}),
+        ({"embedding": nan_at(4, np.inf)}, errors.NotFinite, {"where": "embedding", "rows": ["G04"]}),
+        ({"embedding": pd.DataFrame({"a": ["x"] * 30})}, errors.WrongType, {"name": "embedding", "got": pd.DataFrame}),
+        ({"genes": GENES[1:]}, errors.WrongShape, {"where": "genes", "shape": (29,)}),
+        ({"embedding": np.ones(30)}, errors.WrongShape, {"where": "embedding", "shape": (30,)}),
+        ({"control": ["control"] * 30}, errors.WrongType, {"name": "control"}),
+        ({"control": np.zeros(29, bool)}, errors.WrongType, {"name": "control"}),
+        ({"control": np.zeros(30)}, errors.WrongType, {"name": "control"}),
+        ({"relationships": "CORUM"}, errors.WrongType, {"name": "relationships", "got": str}),
+        ({"relationships": [("G0", "G1")]}, errors.WrongType, {"name": "relationships", "got": list}),
+        (
+            {"relationships": relationships().drop(columns="gene_b")},
+            errors.MissingColumn,
+            {"key": "gene_b", "there": ["database", "gene_a"], "where": "relationships"},
+        ),
+        ({"relationships": relationships(gene_a=["x", None, None])}, errors.MissingValues, {"rows": [1, 2]}),
+        ({"relationships": relationships(gene_b=["x", None, None])}, errors.MissingValues, {"rows": [1, 2]}),
+        ({"relationships": relationships(database=["x", None, None])}, errors.MissingValues, {"rows": [1, 2]}),
+        (
+            {"relationships": relationships(database=["union", "mean", "x"])},
+            errors.NameTaken,
+            {"items": ["mean", "union"]},
+        ),
+        ({"relationships": relationships(gene_a="ENSG0")}, errors.NothingShared, {"one": ["ENSG0"], "other": GENES}),
+        ({"relationships": pd.DataFrame({"gene_a": GENES, "gene_b": GENES})}, errors.NothingShared, {}),
+        ({"relationships": relationships().iloc[:0]}, errors.NothingShared, {"one": []}),
+    ],
+)
+def test_refuses(refuses, measure, change, error, data):
+    with refuses(error, **data):
+        measure(**arguments(**change))

@@ -1,65 +1,90 @@
+"""What all measures of an embedding take and refuse."""
+
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
-from semiclip.metrics import average_precision, consistency, energy_distance, knn_accuracy, relationship_recall
-from semiclip.metrics._matrices import coded, vectors
+from semiclip import errors
+from semiclip.metrics import average_precision, consistency, energy_distance, group_mean, knn_accuracy
 
-CODES = np.array([0, 0, 1, 1])
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8])
-def test_an_array_is_taken_as_it_is(dtype):
-    x = np.ones((3, 2), dtype=dtype)
-    assert vectors(x) is x
-    np.testing.assert_array_equal(vectors(pd.DataFrame(x)), x)
-    np.testing.assert_array_equal(vectors(x.astype(object)), x)
-    np.testing.assert_array_equal(vectors(x.tolist()), x)
-
-
+CODES, BATCH = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+X = np.random.default_rng(0).normal(size=(4, 2))
 MEASURES = {
-    "average_precision": lambda x: average_precision(x, CODES),
+    "average_precision": lambda x: average_precision(x, CODES)[0],
     "consistency": lambda x: consistency(x, CODES, 2),
     "energy_distance": lambda x: energy_distance(x, np.ones((3, 2))),
-    "knn_accuracy": lambda x: knn_accuracy(x, CODES, n_neighbors=1),
+    "knn_accuracy": lambda x: knn_accuracy(x, CODES, n_neighbors=1, n_permutations=0)["value"],
 }
 
 
 @pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
-def test_measures_refuse_what_is_no_array_of_numbers(measure):
-    for matrix in (sparse.csr_matrix(np.ones((4, 2))), sparse.csc_array(np.ones((4, 2)))):
-        with pytest.raises(TypeError, match=r"x is sparse, but an embedding is dense; pass x.toarray\(\)"):
-            measure(matrix)
-    with pytest.raises(TypeError, match="x is list, not an array of real numbers; pass one with a row for each"):
-        measure([["a", "b"]] * 4)
-    with pytest.raises(TypeError, match="x is list, not an array of real numbers"):
-        measure([[1.0, 2.0], [1.0]])
-    with pytest.raises(TypeError, match="x is ndarray, not an array of real numbers"):
-        measure(np.ones((4, 2), dtype=complex))
+def test_measures_take_lists_frames_and_any_real_numbers_and_change_nothing(measure):
+    before = X.copy()
+    for x in (X.tolist(), pd.DataFrame(X), X.astype(object), np.asfortranarray(X)):
+        np.testing.assert_array_equal(measure(x), measure(X))
+    for dtype in (np.float16, np.float32, np.int8):
+        np.testing.assert_allclose(
+            measure((9 * X).astype(dtype)), measure((9 * X).astype(dtype).astype(float)), rtol=1e-3
+        )
+    np.testing.assert_array_equal(X, before)
 
 
-def test_recall_refuses_what_is_no_array_of_numbers():
-    known = pd.DataFrame({"gene_a": ["G0"], "gene_b": ["G1"]})
-    genes = [f"G{i}" for i in range(30)]
-    with pytest.raises(TypeError, match=r"embedding is sparse, but an embedding is dense; pass embedding.toarray\(\)"):
-        relationship_recall(sparse.csr_matrix(np.ones((30, 2))), genes, known)
-    with pytest.raises(TypeError, match="embedding is AnnData, not an array of real numbers"):
-        relationship_recall(anndata.AnnData(np.ones((30, 2))), genes, known)
+@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+@pytest.mark.parametrize(
+    ("x", "error", "data"),
+    [
+        (sparse.csr_matrix(X), errors.WrongType, {"name": "x", "got": sparse.csr_matrix}),
+        (sparse.csc_array(X), errors.WrongType, {"got": sparse.csc_array}),
+        ([["a", "b"]] * 4, errors.WrongDtype, {"where": "x"}),
+        ([[1.0, 2.0], [1.0]], errors.WrongType, {"got": list}),
+        (anndata.AnnData(X), errors.WrongType, {"got": anndata.AnnData}),
+        (X.astype(complex), errors.WrongDtype, {"dtype": np.complex128}),
+        (X[:, 0], errors.WrongShape, {"where": "x", "shape": (4,)}),
+        (np.where(X == X[1], np.nan, X), errors.NotFinite, {"where": "x", "rows": [1]}),
+        (np.full((4, 2), np.inf), errors.NotFinite, {"rows": [0, 1, 2, 3]}),
+    ],
+)
+def test_measures_refuse_what_is_no_embedding(refuses, measure, x, error, data):
+    with refuses(error, **data):
+        measure(x)
 
 
-@pytest.mark.parametrize("relationships", ["CORUM", [("G0", "G1")], {"gene_a": ["G0"], "gene_b": ["G1"]}])
-def test_recall_refuses_relationships_that_are_no_table(relationships):
-    kind = type(relationships).__name__
-    with pytest.raises(
-        TypeError, match=f"relationships is a {kind}, not a DataFrame; it needs the columns gene_a, gene_b"
-    ):
-        relationship_recall(np.random.default_rng(0).normal(size=(30, 2)), [f"G{i}" for i in range(30)], relationships)
+@pytest.mark.parametrize("measure", [group_mean, consistency])
+@pytest.mark.parametrize(
+    ("codes", "n_groups", "error", "data"),
+    [
+        ([0, 1], 2, errors.WrongShape, {"where": "codes", "shape": (2,)}),
+        ([0, 1, 2, 0], 2, errors.BadValue, {"name": "codes", "value": (0, 2)}),
+        ([0, -1, 1, 0], 2, errors.BadValue, {"name": "codes", "value": (-1, 1)}),
+    ],
+)
+def test_groups_are_refused(refuses, measure, codes, n_groups, error, data):
+    with refuses(error, **data):
+        measure(X, np.array(codes), n_groups)
 
 
-def test_labels_are_coded_in_order():
-    codes, names = coded(["b", "a", "b"], 3, "batch")
-    assert (codes.tolist(), names.tolist()) == ([1, 0, 1], ["a", "b"])
-    with pytest.raises(ValueError, match=r"batch has no label in 2 row\(s\); fill or drop them"):
-        coded(["b", np.nan, None], 3, "batch")
+def test_only_a_mean_needs_a_row_in_every_group(refuses):
+    assert np.isnan(consistency(X, CODES, 3)[2])
+    with refuses(errors.Empty, what="rows in 2 of 4 groups (1, 3)"):
+        group_mean(X, np.array([0, 2, 0, 0]), 4)
+
+
+LABELLED = {
+    "codes": lambda labels: average_precision(X, labels),
+    "batch of average_precision": lambda labels: average_precision(X, CODES, labels),
+    "labels": lambda labels: knn_accuracy(X, labels, n_neighbors=1),
+    "batch": lambda labels: knn_accuracy(X, CODES, labels, n_neighbors=1),
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_labels_are_refused(refuses, name):
+    where = name.split()[0]
+    with refuses(errors.WrongShape, where=where, shape=(3,)):
+        LABELLED[name](np.zeros(3, dtype=int))
+    for labels in (np.array([0.0, np.nan, 1.0, 1.0]), ["a", None, "b", "b"], ["a", np.nan, "b", "b"]):
+        if where != "codes":
+            with refuses(errors.MissingValues, where=where, rows=[1]):
+                LABELLED[name](labels)

@@ -7,13 +7,6 @@ from semiclip.metrics import _order
 from semiclip.metrics._order import order_statistics
 
 
-@pytest.fixture
-def small_sample(monkeypatch):
-    """Take the way of large arrays for small ones."""
-    monkeypatch.setattr(_order, "SAMPLE", 64)
-    monkeypatch.setattr(_order, "BLOCK", 100)
-
-
 def draws(kind, rng, n=5_000):
     return {
         "normal": rng.normal(size=n),
@@ -26,9 +19,10 @@ def draws(kind, rng, n=5_000):
     }[kind]
 
 
-@pytest.mark.usefixtures("small_sample")
 @pytest.mark.parametrize("kind", ["normal", "ascending", "descending", "ties", "constant", "misleading"])
-def test_large_arrays_equal_sorting(kind):
+def test_large_arrays_equal_sorting(kind, monkeypatch):
+    monkeypatch.setattr(_order, "SAMPLE", 64)  # take the way of large arrays for small ones
+    monkeypatch.setattr(_order, "BLOCK", 100)
     values = draws(kind, np.random.default_rng(0))
     before, ranks = values.copy(), [0, 1, 250, 2_500, 4_750, 4_998, 4_999]
     assert order_statistics(values, ranks) == np.sort(values)[ranks].tolist()
@@ -44,16 +38,12 @@ def test_small_arrays_equal_sorting(values, data):
     np.testing.assert_array_equal(values, before)
 
 
-@pytest.mark.usefixtures("small_sample")
 def test_only_what_lies_between_is_selected_from(monkeypatch):
     values, sizes, concatenate = np.random.default_rng(0).random(200_000), [], np.concatenate
-
-    def watched(parts):
-        sizes.append(sum(map(len, parts)))
-        return concatenate(parts)
-
     monkeypatch.setattr(_order, "SAMPLE", 10_000)
-    monkeypatch.setattr(_order.np, "concatenate", watched)
+    monkeypatch.setattr(
+        _order.np, "concatenate", lambda parts: sizes.append(sum(map(len, parts))) or concatenate(parts)
+    )
     monkeypatch.setattr(_order.np, "partition", lambda *_: pytest.fail("everything was copied"))
     order_statistics(values, [10_000, 190_000])
     assert max(sizes) < 20_000

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import PermutationMethod, rankdata, wilcoxon
+from scipy.stats import rankdata, wilcoxon
 
+from semiclip import errors
 from semiclip.metrics import paired_wilcoxon, smallest_p
 
 SIDES = ("two-sided", "greater", "less")
@@ -32,7 +33,8 @@ def test_the_smallest_p_is_reached_when_all_seeds_gain(n, two_sided):
     assert paired_wilcoxon(gains, alternative="less") == 1
 
 
-def test_the_smallest_p_of_no_and_one_pair():
+def test_the_smallest_p_of_few_pairs():
+    assert paired_wilcoxon(np.full(5, 0.1)) == 0.0625  # equal gains too
     assert [smallest_p(n) for n in (0, 1, 2)] == [1, 1, 0.5]
     assert [smallest_p(n, "greater") for n in (0, 1, 2)] == [1, 0.5, 0.25]
 
@@ -54,16 +56,6 @@ def test_equals_the_enumeration_of_all_signs_with_ties_and_zeros(differences, al
     assert p >= smallest_p(len(differences), alternative)
 
 
-def test_equals_the_permutation_test_of_scipy_with_ties():
-    differences = np.array([1, 1, 2, -1, 3, 3, 2, -2.0])
-    expected = wilcoxon(differences, method=PermutationMethod(n_resamples=np.inf)).pvalue
-    assert paired_wilcoxon(differences) == pytest.approx(expected, rel=1e-12)
-
-
-def test_five_equal_gains_stay_above_what_five_seeds_can_reach():
-    assert paired_wilcoxon(np.full(5, 0.1)) == 0.0625
-
-
 @pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
 def test_differences_that_are_equal_but_for_rounding_are_ties(scale):
     b = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
@@ -74,13 +66,8 @@ def test_differences_that_are_equal_but_for_rounding_are_ties(scale):
     assert paired_wilcoxon(scale * (b + 0.1 - 0.1), scale * b) == 1
 
 
-@pytest.mark.parametrize("alternative", SIDES)
-def test_no_difference_has_p_1(alternative):
-    assert paired_wilcoxon([0.0, 0.0], alternative=alternative) == 1
-    assert paired_wilcoxon([3.0, 0.5], [3.0, 0.5], alternative=alternative) == 1
-
-
 def test_pairs_without_a_difference_are_left_out():
+    assert paired_wilcoxon([0.0, 0.0]) == paired_wilcoxon([3.0, 0.5], [3.0, 0.5], alternative="less") == 1
     assert paired_wilcoxon([1, 2, 3, 0, 0]) == smallest_p(3) == 0.25
 
 
@@ -95,24 +82,20 @@ def test_sides_and_order():
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "message"),
+    ("a", "b", "error", "data"),
     [
-        ([], None, r"figures of shape \(0,\); a vector with one figure per pair"),
-        (1.0, None, r"figures of shape \(\); a vector"),
-        (np.ones((2, 3)), np.ones((2, 3)), r"figures of shape \(2, 3\)"),
-        ([1, 2], [1, 2, 3], r"a has shape \(2,\) and b \(3,\); pairs need one figure in each"),
-        ([1, np.nan, 2], [1, 2, np.inf], r"NaN or infinite in 2 pair\(s\), the first at 1; drop"),
+        ([], None, errors.WrongShape, {"shape": (0,)}),
+        (1.0, None, errors.WrongShape, {"shape": ()}),
+        (np.ones((2, 3)), np.ones((2, 3)), errors.WrongShape, {"shape": (2, 3)}),
+        ([1, 2], [1, 2, 3], errors.Mismatch, {"got": (3,), "expected": (2,)}),
+        ([1, np.nan, 2], [1, 2, np.inf], errors.NotFinite, {"rows": [1, 2]}),
     ],
 )
-def test_refuses(a, b, message):
-    with pytest.raises(ValueError, match=message):
+def test_refuses(refuses, a, b, error, data):
+    with refuses(error, **data):
         paired_wilcoxon(a, b)
-
-
-def test_refuses_an_unknown_side_and_a_negative_number():
-    with pytest.raises(ValueError, match="alternative='both' is none of two-sided, greater, less"):
-        paired_wilcoxon([1.0], alternative="both")
-    with pytest.raises(ValueError, match="alternative='both' is none of two-sided, greater, less"):
-        smallest_p(5, "both")
-    with pytest.raises(ValueError, match="n=-1 pairs; a number of pairs is 0 or more"):
+    for test in (paired_wilcoxon, smallest_p):
+        with refuses(errors.UnknownChoice, name="alternative", value="both"):
+            test(a, alternative="both")
+    with refuses(errors.BadValue, name="n", value=-1):
         smallest_p(-1)

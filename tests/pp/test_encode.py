@@ -1,11 +1,10 @@
-import re
-
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 
 import semiclip as scl
+from semiclip import errors
 from semiclip.encoders import ENCODERS, Encoder, PCAEncoder, SCVIEncoder
 
 
@@ -40,14 +39,13 @@ def adata():
 
 def test_fits_and_writes_a_pca(adata):
     before = adata.copy()
-    encoder = scl.pp.encode(adata, encoder="pca", n_components=3)
+    encoder = scl.pp.encode(adata, encoder="pca", n_components=3, rng=0)
     assert isinstance(encoder, PCAEncoder)
-    expected = PCAEncoder(n_components=3).fit(before).encode(before)
+    expected = PCAEncoder(n_components=3, rng=0).fit(before).encode(before)
     assert adata.obsm["X_pca"].dtype == np.float32
     np.testing.assert_array_equal(adata.obsm["X_pca"], expected)
-    assert adata.uns["semiclip"]["X_pca"]["params"] == {"encoder": "pca", "n_components": 3}
-    assert list(adata.obsm) == ["X_pca"]
-    assert list(adata.uns) == ["semiclip"]
+    assert adata.uns["semiclip"]["X_pca"]["params"] == {"encoder": "pca", "n_components": 3, "rng": 0}
+    assert (list(adata.obsm), list(adata.uns)) == (["X_pca"], ["semiclip"])
     np.testing.assert_array_equal(adata.X, before.X)
     pd.testing.assert_frame_equal(adata.obs, before.obs)
     pd.testing.assert_frame_equal(adata.var, before.var)
@@ -61,25 +59,19 @@ def test_a_fitted_encoder_embeds_other_data_in_the_same_space(adata):
     np.testing.assert_array_equal(encoder.model_.components_, components)
     np.testing.assert_array_equal(other.obsm["X_pca"], encoder.encode(other))
     assert other.uns["semiclip"]["X_pca"]["params"] == {"encoder": "pca"}
-    again = adata.copy()
-    scl.pp.encode(again, encoder=encoder, key_added="X_again")
-    np.testing.assert_allclose(again.obsm["X_again"], adata.obsm["X_pca"], rtol=1e-5, atol=1e-5)
 
 
-def test_any_object_that_encodes_will_do(adata):
-    assert isinstance(Sums(), Encoder)
-    encoder = Sums()
+@pytest.mark.parametrize(
+    "change", [np.asarray, np.float64, np.float16, np.round, pd.DataFrame, lambda x: x.astype(int)]
+)
+def test_what_any_object_encodes_becomes_float32(adata, change):
+    encoder = Sums(change)
+    assert isinstance(encoder, Encoder)
     assert scl.pp.encode(adata, encoder=encoder, key_added="X_sums") is encoder
-    np.testing.assert_array_equal(adata.obsm["X_sums"][:, 0], adata.X.sum(axis=1))
-    assert adata.obsm["X_sums"].dtype == np.float32
-    assert adata.uns["semiclip"]["X_sums"]["params"] == {"encoder": "Sums"}
-
-
-@pytest.mark.parametrize("change", [np.float64, np.float16, np.round, pd.DataFrame, lambda x: x.astype(int)])
-def test_what_an_encoder_returns_becomes_float32(adata, change):
-    scl.pp.encode(adata, encoder=Sums(change), key_added="X_sums")
     assert type(adata.obsm["X_sums"]) is np.ndarray
     assert adata.obsm["X_sums"].dtype == np.float32
+    np.testing.assert_array_equal(adata.obsm["X_sums"][:, 0], adata.X.sum(axis=1))
+    assert adata.uns["semiclip"]["X_sums"]["params"] == {"encoder": "Sums"}
 
 
 def test_arguments_reach_the_encoder(adata, monkeypatch):
@@ -127,62 +119,44 @@ def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
     assert back.uns["semiclip"]["X_pca"]["fingerprint"] == adata.uns["semiclip"]["X_pca"]["fingerprint"]
 
 
+def spoiled(bad):
+    return Sums(lambda x: np.vstack([[[bad, 1], [1, bad]], x[2:]]))
+
+
 @pytest.mark.parametrize(
-    ("change", "error", "message"),
+    ("change", "error", "data"),
     [
-        (
-            {"encoder": "umap"},
-            ValueError,
-            "encoder='umap' is not one of pca, scvi, scgpt; for embeddings made elsewhere",
-        ),
-        ({"encoder": object()}, TypeError, "encoder is a object without encode(adata); pass such an object, or pca"),
-        ({"encoder": PCAEncoder}, TypeError, "encoder is a type without encode(adata)"),
-        ({"encoder": Sums(), "n_latent": 8}, TypeError, "the encoder is already fitted, so n_latent would have no"),
-        ({"encoder": Sums()}, ValueError, "key_added= is needed for an encoder of type Sums"),
-        ({"encoder": PCAEncoder()}, RuntimeError, "this encoder is not fitted; call .fit(adata) on the training data"),
-        ({"encoder": SCVIEncoder()}, RuntimeError, "this encoder is not fitted; call .fit(adata) on the training data"),
-        ({"encoder": "pca", "n_components": 13}, ValueError, "n_components=13"),
-        ({"encoder": "pca", "layer": "counts"}, KeyError, "layer='counts' is not in layers, which has nothing"),
-        (
-            {"encoder": "pca", "dimensions": 3},
-            TypeError,
-            "encoder='pca': got an unexpected keyword argument 'dimensions'; PCAEncoder takes n_components, norm",
-        ),
-        (
-            {"encoder": "scgpt"},
-            TypeError,
-            "encoder='scgpt': missing a required argument: 'checkpoint'; ScGPTEncoder takes checkpoint, gene_key, ",
-        ),
-        ({"encoder": "mlp"}, ValueError, "encoder='mlp' is not fitted on expression alone; lay out scl.encoders.MLPE"),
-        ({"encoder": "image"}, ValueError, "for a table of image files there is scl.pp.images"),
-        ({"encoder": "profiles"}, ValueError, "for a table of features there is scl.pp.profiles"),
-        ({"encoder": "pca", "key_added": "X/pca"}, ValueError, "key_added='X/pca' contains '/'"),
-        ({"encoder": Failing(), "key_added": "X_own"}, RuntimeError, "no weights"),
         *(
-            ({"encoder": Sums(change), "key_added": "X_own"}, ValueError, f"the encoder returned shape {shape} for 40")
-            for change, shape in [
-                (lambda x: x[:-1], "(39, 2)"),
-                (lambda x: x[:, 0], "(40,)"),
-                (lambda x: x.T, "(2, 40)"),
-                (lambda x: x[None], "(1, 40, 2)"),
-                (lambda x: x[:, :0], "(40, 0)"),
-            ]
+            ({"encoder": name}, errors.UnknownChoice, {"name": "encoder", "value": name})
+            for name in ("umap", "mlp", "image", "profiles")
+        ),
+        ({"encoder": object()}, errors.WrongType, {"name": "encoder", "got": object}),
+        ({"encoder": PCAEncoder}, errors.WrongType, {"got": type}),
+        ({"encoder": Sums(), "n_latent": 8}, errors.IdleArgument, {"names": ["n_latent"]}),
+        ({"encoder": Sums()}, errors.BadValue, {"name": "key_added", "value": None}),
+        ({"encoder": PCAEncoder()}, RuntimeError, {}),
+        ({"encoder": SCVIEncoder()}, RuntimeError, {}),
+        ({"encoder": "pca", "n_components": 13}, ValueError, {}),
+        ({"encoder": "pca", "layer": "counts"}, KeyError, {}),
+        ({"encoder": "pca", "dimensions": 3}, errors.UnexpectedArgument, {"names": ["dimensions"]}),
+        ({"encoder": "scgpt"}, errors.UnexpectedArgument, {"names": []}),
+        ({"encoder": "pca", "key_added": "X/pca"}, errors.CannotWrite, {}),
+        ({"encoder": Failing(), "key_added": "X_own"}, RuntimeError, {}),
+        *(
+            ({"encoder": Sums(change), "key_added": "X_own"}, ValueError, {})
+            for change in (lambda x: x[:-1], lambda x: x[:, 0], lambda x: x.T, lambda x: x[None], lambda x: x[:, :0])
         ),
         *(
-            (
-                {"encoder": Sums(lambda x, bad=bad: np.vstack([[[bad, 1], [1, bad]], x[2:]])), "key_added": "X_own"},
-                ValueError,
-                "the embedding holds NaN or infinite values in 2 row(s): cell0, cell1;",
-            )
+            ({"encoder": spoiled(bad), "key_added": "X_own"}, errors.NotFinite, {"rows": ["cell0", "cell1"]})
             for bad in (np.nan, np.inf, np.float64(1e300))
         ),
     ],
 )
-def test_refuses_and_writes_nothing(adata, change, error, message):
+def test_refuses_and_writes_nothing(adata, refuses, change, error, data):
     adata.obsm["X_pca"] = np.ones((40, 2))
     adata.uns["semiclip"] = {"X_pca": {"params": {"encoder": "before"}}}
     before = adata.copy()
-    with pytest.raises(error, match=re.escape(message)):
+    with refuses(error, **data):
         scl.pp.encode(adata, **change)
     assert list(adata.obsm) == ["X_pca"]
     np.testing.assert_array_equal(adata.obsm["X_pca"], before.obsm["X_pca"])
@@ -190,12 +164,12 @@ def test_refuses_and_writes_nothing(adata, change, error, message):
     np.testing.assert_array_equal(adata.X, before.X)
 
 
-def test_refuses_a_view_before_any_work(adata):
-    with pytest.raises(ValueError, match="cannot write into a view"):
+def test_refuses_before_any_work(adata, refuses):
+    with refuses(errors.CannotWrite):
         scl.pp.encode(adata[:20], encoder=Failing(), key_added="X_own")
-    with pytest.raises(ValueError, match="contains '/'"):
+    with refuses(errors.CannotWrite):
         scl.pp.encode(adata, encoder=Failing(), key_added="X/own")
-    with pytest.raises(ValueError, match="the AnnData has no observations"):
+    with refuses(errors.Empty):
         scl.pp.encode(adata[:0].copy(), encoder=Failing(), key_added="X_own")
     assert not adata.obsm
     assert not adata.uns
@@ -206,8 +180,6 @@ def test_values_that_are_logged_already_are_warned_of_once(adata, caplog):
     adata.X = np.log1p(adata.X)
     scl.pp.encode(adata, encoder="pca", n_components=3)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "X holds numbers that are not whole" in caplog.text
-    assert "pass layer='counts', whole numbers, or normalize=False" in caplog.text
     caplog.clear()
     scl.pp.encode(adata, encoder="pca", n_components=3, layer="counts")
     scl.pp.encode(adata, encoder="pca", n_components=3, normalize=False)

@@ -1,12 +1,13 @@
-import re
-
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 
 import semiclip as scl
+from semiclip import errors
 from semiclip.encoders import MLPEncoder, PCAEncoder, SCVIEncoder, Trainable
+
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
 
 
 class Doubled:
@@ -40,8 +41,7 @@ def adata():
     ("kind", "name"), [(MLPEncoder, "MLPEncoder"), (PCAEncoder, "pca"), (Doubled, "Doubled"), (SCVIEncoder, "scvi")]
 )
 def test_writes_what_the_network_reads(adata, kind, name):
-    quiet = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
-    options = {PCAEncoder: {"n_components": 3}, SCVIEncoder: {"max_epochs": 1, "train_kwargs": quiet}}
+    options = {PCAEncoder: {"n_components": 3}, SCVIEncoder: {"max_epochs": 1, "train_kwargs": QUIET}}
     encoder = kind(**options.get(kind, {}))
     encoder = encoder.fit(make(1)) if hasattr(encoder, "fit") else encoder
     before = adata.copy()
@@ -65,7 +65,7 @@ def test_genes_come_in_the_order_of_the_encoder(adata):
     np.testing.assert_allclose(other.obsm["X_mlp"], adata.obsm["X_mlp"], rtol=1e-5)
 
 
-def test_copy_and_views(adata):
+def test_copy_and_subsets(adata, refuses):
     encoder = MLPEncoder().fit(adata)
     copied = scl.pp.expression(adata, encoder=encoder, copy=True)
     assert not adata.obsm
@@ -73,7 +73,7 @@ def test_copy_and_views(adata):
     part = scl.pp.expression(adata[5:15], encoder=encoder, copy=True)
     np.testing.assert_array_equal(part.obsm["X_expression"], copied.obsm["X_expression"][5:15])
     assert part.uns["semiclip"]["X_expression"]["params"] == {"encoder": "MLPEncoder"}
-    with pytest.raises(ValueError, match="cannot write into a view"):
+    with refuses(errors.CannotWrite):
         scl.pp.expression(adata[5:15], encoder=encoder)
 
 
@@ -98,61 +98,44 @@ class Frozen:
         return adata.X
 
 
-WITHOUT = "without architecture, weights() and features(adata); pass a fitted encoder that has them, such as scl.enc"
+def spoiled(bad):
+    return Doubled(lambda x: np.vstack([np.full((2, 12), bad), x[2:]]))
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "message"),
+    ("change", "error", "data"),
     [
-        ({"encoder": "pca"}, TypeError, f"encoder is a str {WITHOUT}"),
-        ({"encoder": Frozen()}, TypeError, f"encoder is a Frozen {WITHOUT}"),
-        ({"encoder": MLPEncoder}, TypeError, f"encoder is a type {WITHOUT}"),
-        ({"encoder": MLPEncoder()}, RuntimeError, "this encoder is not fitted; call .fit(adata) on the training data"),
-        ({"encoder": PCAEncoder()}, RuntimeError, "this encoder is not fitted; call .fit(adata) on the training data"),
-        ({"encoder": SCVIEncoder()}, RuntimeError, "this encoder is not fitted; call .fit(adata) on the training data"),
-        ({"encoder": Doubled(), "key_added": "X/own"}, ValueError, "key_added='X/own' contains '/'"),
         *(
-            (
-                {"encoder": Doubled(change)},
-                ValueError,
-                f"the encoder returned features of shape {shape}, but its network reads (40, 12)",
-            )
-            for change, shape in [
-                (lambda x: x[:, 1:], "(40, 11)"),
-                (lambda x: x[1:], "(39, 12)"),
-                (lambda x: x[:, 0], "(40,)"),
-            ]
+            ({"encoder": encoder}, errors.WrongType, {"got": type(encoder)})
+            for encoder in ("pca", Frozen(), MLPEncoder)
         ),
+        *(({"encoder": kind()}, RuntimeError, {}) for kind in (MLPEncoder, PCAEncoder, SCVIEncoder)),
+        ({"encoder": Doubled(), "key_added": "X/own"}, errors.CannotWrite, {}),
+        ({"encoder": Doubled(lambda x: x[:, 1:])}, errors.WrongShape, {"shape": (40, 11)}),
+        ({"encoder": Doubled(lambda x: x[1:])}, errors.WrongShape, {"shape": (39, 12)}),
+        ({"encoder": Doubled(lambda x: x[:, 0])}, errors.WrongShape, {"shape": (40,)}),
         *(
-            (
-                {"encoder": Doubled(lambda x, bad=bad: np.vstack([np.full((2, 12), bad), x[2:]]))},
-                ValueError,
-                "expression holds NaN or infinite values in 2 row(s): cell0, cell1;",
-            )
+            ({"encoder": spoiled(bad)}, errors.NotFinite, {"rows": ["cell0", "cell1"]})
             for bad in (np.nan, np.inf, np.float64(1e300))
         ),
     ],
 )
-def test_refuses_and_writes_nothing(adata, change, error, message):
+def test_refuses_and_writes_nothing(adata, refuses, change, error, data):
     assert isinstance(Doubled(), Trainable)
     adata.obsm["X_expression"] = np.ones((40, 2))
-    with pytest.raises(error, match=re.escape(message)):
+    with refuses(error, **data):
         scl.pp.expression(adata, **change)
     np.testing.assert_array_equal(adata.obsm["X_expression"], np.ones((40, 2)))
     assert not adata.uns
 
 
-def test_refuses_other_data(adata):
+def test_refuses_other_data_and_what_its_network_would_not_be(adata, refuses):
     encoder = MLPEncoder(min_overlap=1).fit(adata)
-    with pytest.raises(ValueError, match="only 11 of the 12 genes .* are in var_names, below .* missing are gene7"):
+    with pytest.raises(ValueError):  # of the encoder, whose tests say which
         scl.pp.expression(adata[:, adata.var_names != "gene7"].copy(), encoder=encoder)
-    with pytest.raises(ValueError, match="the AnnData has no observations"):
+    with refuses(errors.Empty):
         scl.pp.expression(adata[:0].copy(), encoder=encoder)
-
-
-def test_refuses_an_scvi_that_its_network_would_not_be(adata):
-    quiet = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
-    encoder = SCVIEncoder(max_epochs=1, model_kwargs={"use_layer_norm": "both"}, train_kwargs=quiet).fit(adata)
-    with pytest.raises(ValueError, match="cannot be trained further, since it has layer normalisation"):
-        scl.pp.expression(adata, encoder=encoder)
+    normed = SCVIEncoder(max_epochs=1, model_kwargs={"use_layer_norm": "both"}, train_kwargs=QUIET).fit(adata)
+    with pytest.raises(ValueError):
+        scl.pp.expression(adata, encoder=normed)
     assert not adata.obsm

@@ -18,7 +18,7 @@ NASTY = "<script>alert('x')</script> & \"y\""
 NAMES = ["planted", "noise", NASTY]
 KEYS = {"perturbation_key": "gene", "control": "control", "batch_key": "plate"}
 GENES = [f"G{i:02}" for i in range(38)] + ["<b>bold</b>", "=1+1"]
-QUICK = {"n_permutations": 100, "progress_bar": False}
+QUICK = {"n_permutations": 100, "progress_bar": False, "rng": 0}
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -32,10 +32,8 @@ def make_data():
     obs = pd.DataFrame({"gene": pd.Categorical(genes), "plate": plate.astype(str)})
     obs.index = [f"well{i}" for i in range(len(obs))]
     adata = anndata.AnnData(obs=obs)
-    for name, values in zip(
-        NAMES, [x, np.random.default_rng(4).normal(size=x.shape), x + rng.normal(size=x.shape)], strict=True
-    ):
-        adata.obsm[name] = values
+    adata.obsm["planted"], adata.obsm["noise"] = x, np.random.default_rng(4).normal(size=x.shape)
+    adata.obsm[NASTY] = x + rng.normal(size=x.shape)
     return adata
 
 
@@ -91,6 +89,11 @@ class Tree(HTMLParser):
         if self.cell is not None:
             self.cell += data
 
+    @property
+    def said(self):
+        """All text, with single spaces."""
+        return " ".join(" ".join(self.text).split())
+
     def all(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
 
@@ -107,10 +110,15 @@ def study():
     return SimpleNamespace(names=NAMES, nasty=NASTY, genes=GENES, sets=SETS, keys=KEYS, quick=QUICK)
 
 
-@pytest.fixture(scope="session")
-def read():
-    """Take a page apart."""
-    return Tree
+@pytest.fixture
+def write(tmp_path):
+    """Write a page, quickly, and take it apart."""
+
+    def make(adata, name="report.html", **options):
+        path = scl.report(adata, tmp_path / name, **QUICK | options)
+        return Tree(path.read_text(encoding="utf-8"))
+
+    return make
 
 
 @pytest.fixture
@@ -119,19 +127,14 @@ def adata():
 
 
 @pytest.fixture
-def known():
+def annotated():
     return make_relationships()
 
 
 @pytest.fixture(scope="session")
 def preserved():
-    index = pd.MultiIndex.from_product(
-        [
-            ["constant", "noise"],
-            ["seen perturbations", "unseen perturbations"],
-            ["structural_integrity", "spearman_gene"],
-        ]
-    )
+    tests, metrics = ["seen perturbations", "unseen perturbations"], ["structural_integrity", "spearman_gene"]
+    index = pd.MultiIndex.from_product([["constant", "noise"], tests, metrics])
     table = pd.DataFrame({"value": np.linspace(-0.1, 0.6, 8)}, index=index).reset_index()
     table.columns = ["representation", "key", "metric", "value"]
     score = table.groupby(["representation", "key"], as_index=False)["value"].mean()
@@ -147,18 +150,8 @@ def full(tmp_path_factory, preserved):
         "other": "no mapping",
     }
     path = tmp_path_factory.mktemp("report") / "full.html"
-    scl.report(
-        adata,
-        path,
-        use_rep=NAMES,
-        base="noise",
-        relationships=make_relationships(),
-        gene_sets=SETS,
-        preservation=preserved,
-        **KEYS,
-        **QUICK,
-    )
-    return path
+    more = {"base": "noise", "relationships": make_relationships(), "gene_sets": SETS, "preservation": preserved}
+    return scl.report(adata, path, use_rep=NAMES, **more, **KEYS, **QUICK)
 
 
 @pytest.fixture(scope="session")

@@ -39,10 +39,10 @@ def test_a_browser_shows_it_at_the_width_of_a_phone_and_loads_nothing(full, tmp_
     options += [f"--user-data-dir={tmp_path}", "--window-size=600,900", "--virtual-time-budget=5000", "--dump-dom"]
     done = subprocess.run([CHROMIUM, *options, name.as_uri()], capture_output=True, text=True, timeout=60, check=True)
     assert "CONSOLE" not in done.stderr
-    found = json.loads(unescape(re.search(r'data-found="([^"]*)"', done.stdout)[1]))
-    assert found["window"] == 390
-    assert found["page"] <= 390
-    assert found["wide"] == found["loaded"] == []
-    assert len(found["pictures"]) == 10
-    assert min(found["pictures"]) > 100
-    assert found["background"] == "rgb(255, 255, 255)"
+    seen = json.loads(unescape(re.search(r'data-found="([^"]*)"', done.stdout)[1]))
+    assert seen["window"] == 390
+    assert seen["page"] <= 390
+    assert seen["wide"] == seen["loaded"] == []
+    assert len(seen["pictures"]) == 10
+    assert min(seen["pictures"]) > 100
+    assert seen["background"] == "rgb(255, 255, 255)"

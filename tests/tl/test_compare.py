@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
 
+from semiclip import errors
 from semiclip.tl import compare, zscores
 
 METHODS, SEEDS = ["X_scvi", "X_semiclip", "X_pea"], [42, 45, 66, 88, 129, 7]
@@ -31,6 +32,13 @@ def scores(table, metric, key, method):
     return rows.sort_values("seed")["value"].to_numpy()
 
 
+def compare_with_base(table, **options):
+    return compare(table, base="X_scvi", **options)
+
+
+BOTH = pytest.mark.parametrize("function", [compare_with_base, zscores])
+
+
 def test_means_differences_and_p(table):
     result = compare(table, base="X_scvi")
     summary = ["mean", "sd", "n_seeds", "difference", "difference_sd", "p_value", "p_min"]
@@ -41,14 +49,10 @@ def test_means_differences_and_p(table):
     for _, row in result.iterrows():
         values = scores(table, row["metric"], row["key"], row["representation"])
         base = scores(table, row["metric"], row["key"], "X_scvi")
-        assert row["mean"] == pytest.approx(values.mean())
-        assert row["sd"] == pytest.approx(values.std(ddof=1))
-        assert row["n_seeds"] == 6
-        assert row["difference"] == pytest.approx((values - base).mean())
-        assert row["difference_sd"] == pytest.approx((values - base).std(ddof=1))
-        assert row["p_min"] == 0.03125
-        expected = 1 if row["representation"] == "X_scvi" else wilcoxon(values, base).pvalue
-        assert row["p_value"] == pytest.approx(expected)
+        difference = (values - base).mean(), (values - base).std(ddof=1)
+        p_value = 1 if row["representation"] == "X_scvi" else wilcoxon(values, base).pvalue
+        expected = [values.mean(), values.std(ddof=1), 6, *difference, p_value, 0.03125]
+        assert row[summary].tolist() == pytest.approx(expected)
     assert (result.loc[result["representation"] == "X_scvi", ["difference", "difference_sd"]] == 0).all(axis=None)
 
 
@@ -63,16 +67,16 @@ def test_a_gain_in_every_seed_reaches_the_smallest_p(n, p_min):
     assert list(compare(table, base="X_scvi", alternative="less")["p_value"]) == [1, 1]
 
 
-def test_seeds_are_paired_whatever_the_order_of_rows(table):
-    shuffled = table.sample(frac=1, random_state=0)
+@BOTH
+def test_seeds_are_paired_whatever_the_order_of_rows_and_nothing_is_changed(table, function):
+    before = table.copy()
     key = ["metric", "key", "representation"]
-    for function in (lambda rows: compare(rows, base="X_pea"), zscores):
-        one, other = (function(rows).set_index(key).sort_index() for rows in (table, shuffled))
-        pd.testing.assert_frame_equal(one, other, rtol=1e-12)
+    one, other = (function(rows).set_index(key).sort_index() for rows in (table, table.sample(frac=1, random_state=0)))
+    pd.testing.assert_frame_equal(one, other, rtol=1e-12)
+    pd.testing.assert_frame_equal(table, before)
 
 
-def naive_zscores(table):
-    """Standardise over the methods at each seed, one number at a time."""
+def test_zscores_equal_a_naive_loop(table):
     z = {}
     for metric, key in FIGURES:
         for seed in SEEDS:
@@ -82,20 +86,12 @@ def naive_zscores(table):
             sd = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
             for method, value in zip(METHODS, values, strict=True):
                 z.setdefault((metric, key, method), []).append((value - mean) / sd)
-    return z
-
-
-def test_zscores_equal_a_naive_loop(table):
     result = zscores(table)
     assert list(result.columns) == ["metric", "key", "representation", "mean", "sd", "n_seeds"]
     assert isinstance(result.index, pd.RangeIndex)
-    for (*figure, mean, sd, n_seeds), (name, z) in zip(
-        result.itertuples(index=False), naive_zscores(table).items(), strict=True
-    ):
-        assert tuple(figure) == name
-        assert mean == pytest.approx(np.mean(z))
-        assert sd == pytest.approx(np.std(z, ddof=1))
-        assert n_seeds == 6
+    for row, (name, values) in zip(result.itertuples(index=False), z.items(), strict=True):
+        assert tuple(row[:3]) == name
+        assert row[3:] == pytest.approx((np.mean(values), np.std(values, ddof=1), 6))
 
 
 def test_zscores_have_mean_0_and_forget_what_a_seed_or_a_scale_does_to_all(table):
@@ -107,8 +103,7 @@ def test_zscores_have_mean_0_and_forget_what_a_seed_or_a_scale_does_to_all(table
 
 
 def test_zscores_of_equal_scores_are_0(table):
-    equal = zscores(table.assign(value=0.1 * 3))
-    assert (equal[["mean", "sd"]] == 0).all(axis=None)
+    assert (zscores(table.assign(value=0.1 * 3))[["mean", "sd"]] == 0).all(axis=None)
     table.loc[table["seed"] == 42, "value"] = [0.3, 0.1 * 3, 0.1 + 0.2] * 3  # equal but for rounding
     others = zscores(table[table["seed"] != 42])
     np.testing.assert_allclose(zscores(table)["mean"], others["mean"] * 5 / 6)
@@ -122,13 +117,12 @@ def test_one_seed_has_no_deviation(table):
     assert zscores(table)["sd"].isna().all()
 
 
-def test_columns_by_other_names(table):
+@BOTH
+def test_columns_by_other_names(table, function):
     names = {"representation": "method", "seed": "run", "value": "score", "key": "test"}
-    renamed = table.rename(columns=names)
-    how = {"by": "method", "seed": "run", "value": "score", "within": ("metric", "test")}
-    expected = compare(table, base="X_scvi").rename(columns=names)
-    pd.testing.assert_frame_equal(compare(renamed, base="X_scvi", **how), expected)
-    pd.testing.assert_frame_equal(zscores(renamed, **how), zscores(table).rename(columns=names))
+    options = {"by": "method", "seed": "run", "value": "score", "within": ("metric", "test")}
+    renamed = function(table.rename(columns=names), **options)
+    pd.testing.assert_frame_equal(renamed, function(table).rename(columns=names))
 
 
 def test_within_by_default_by_name_and_not_at_all(table):
@@ -149,96 +143,76 @@ def test_within_by_default_by_name_and_not_at_all(table):
 def test_types_of_names(table, dtype):
     typed = table.astype({"representation": dtype, "metric": dtype, "key": dtype, "seed": "category"})
     typed["value"] = typed["value"].astype("Float64")
-    result = compare(typed, base="X_scvi").astype({"metric": object, "key": object, "representation": object})
-    expected = compare(table, base="X_scvi").astype({"metric": object, "key": object, "representation": object})
+    names = {"metric": object, "key": object, "representation": object}
+    result, expected = (compare(runs, base="X_scvi").astype(names) for runs in (typed, table))
     pd.testing.assert_frame_equal(result, expected)
 
 
-def test_nothing_is_changed(table):
-    before = table.copy()
-    compare(table, base="X_scvi")
-    zscores(table)
-    pd.testing.assert_frame_equal(table, before)
-
-
-def with_base(table, **how):
-    return compare(table, base="X_scvi", **how)
-
-
-@pytest.mark.parametrize("function", [with_base, zscores])
-def test_refuses(table, function):
-    with pytest.raises(TypeError, match="table is a dict, not a DataFrame; pass one with a row per run"):
-        function({})
-    for parameter in ("by", "value", "seed", "within"):
-        with pytest.raises(KeyError, match=f"{parameter}='wrong' is not a column of the table, which has metric"):
-            function(table, **{parameter: "wrong"})
-    with pytest.raises(ValueError, match="the table has no rows, so there is nothing to compare"):
-        function(table.iloc[:0])
-    with pytest.raises(TypeError, match="column 'value' holds object values, not numbers"):
-        function(table.astype({"value": object}))
-    for column, gap in [("value", np.nan), ("value", np.inf), ("key", None), ("representation", None)]:
-        gappy = table.copy()
-        gappy.loc[[3, 7], column] = gap
-        with pytest.raises(ValueError, match=rf"column '{column}' has no value in 2 row\(s\): 3, 7; fill them"):
-            function(gappy)
-    with pytest.raises(
-        ValueError,
-        match=r"none for representation=X_scvi seed=42 \(metric=relationship_recall key=CORUM\); add it, or drop its",
-    ):
-        function(table.drop(index=0))
-    with pytest.raises(
-        ValueError,
-        match=r"several values for representation=X_scvi seed=42 \(metric=relationship_recall key=CORUM\); average",
-    ):
-        function(pd.concat([table, table.iloc[:1]]))
-    with pytest.raises(ValueError, match="metric=preservation key=unseen perturbations has a single representation"):
-        function(table[(table["metric"] != "preservation") | (table["representation"] == "X_scvi")])
-    bare = table.loc[table["representation"] == "X_scvi", ["representation", "seed", "value"]].drop_duplicates("seed")
-    with pytest.raises(ValueError, match="the table has a single representation, X_scvi; add another one"):
-        function(bare)
-    with pytest.raises(ValueError, match="column seed is named twice among by, seed, value and within"):
-        function(table, within=("metric", "key", "seed"))
-    with pytest.raises(ValueError, match="the result has a column mean, sd of its own; rename that of the table"):
-        function(table.assign(mean="a", sd="b"), within=("metric", "key", "mean", "sd"))
-
-
-def test_refuses_a_base_that_is_not_there(table):
-    with pytest.raises(ValueError, match="base='X_none' is no representation of the table, which has X_scvi, X_semi"):
-        compare(table, base="X_none")
-    absent = (table["metric"] == "preservation") & (table["representation"] == "X_scvi")
-    with pytest.raises(
-        ValueError, match="base='X_scvi' has no score for metric=preservation key=unseen perturbations; run it, or"
-    ):
-        compare(table[~absent], base="X_scvi")
-    with pytest.raises(ValueError, match="alternative='both' is none of"):
-        compare(table, base="X_scvi", alternative="both")
-
-
-def test_several_thresholds_are_figures_of_their_own_beside_those_without(table):
-    recall = table[table["metric"] == "relationship_recall"]
+@BOTH
+def test_several_thresholds_are_figures_of_their_own_beside_those_without(table, function, refuses):
+    recall, others = (rows for _, rows in table.groupby(table["metric"] == "preservation"))
     limits = [(0.05, 0.95), (0.1, 0.9)]
     levels = [
         recall.assign(value=recall["value"] + i, threshold_low=low, threshold_high=high)
         for i, (low, high) in enumerate(limits)
     ]
-    both = pd.concat([*levels, table[table["metric"] == "preservation"]], ignore_index=True)
-    for function in (with_base, zscores):
-        result = function(both)
-        assert list(result.columns[:5]) == ["metric", "key", "threshold_low", "threshold_high", "representation"]
-        assert len(result) == 15
-        parts = [*levels, table[table["metric"] == "preservation"]]
-        expected = pd.concat([function(part) for part in parts], ignore_index=True)
-        pd.testing.assert_frame_equal(result, expected[result.columns])
-    by_level = compare(both, base="X_scvi").dropna().groupby("threshold_low")["mean"].mean()
-    assert by_level[0.1] == pytest.approx(by_level[0.05] + 1)
-    with pytest.raises(KeyError, match="within='threshold_low' is not a column of the table"):
-        compare(table, base="X_scvi", within=["metric", "key", "threshold_low"])
+    result = function(pd.concat([*levels, others], ignore_index=True))
+    assert list(result.columns[:5]) == ["metric", "key", "threshold_low", "threshold_high", "representation"]
+    assert len(result) == 15
+    expected = pd.concat([function(part) for part in (*levels, others)], ignore_index=True)
+    pd.testing.assert_frame_equal(result, expected[result.columns])
+    with refuses(errors.MissingColumn, key="threshold_low", name="within"):
+        function(table, within=["metric", "key", "threshold_low"])
 
 
-@pytest.mark.parametrize("function", [with_base, zscores])
-def test_databases_without_a_pair_are_left_out_as_the_message_says(table, function):
+@BOTH
+def test_databases_without_a_pair_are_to_be_left_out(table, function, refuses):
     empty = table[table["key"] == "CORUM"].assign(key="SIGNOR", value=np.nan)
-    with pytest.raises(ValueError, match=r"drop these rows, such as by table.dropna\(subset='value'\)"):
-        function(pd.concat([table, empty], ignore_index=True))
-    full = pd.concat([table, empty], ignore_index=True).dropna(subset="value")
-    pd.testing.assert_frame_equal(function(full), function(table))
+    both = pd.concat([table, empty], ignore_index=True)
+    with refuses(errors.MissingValues, rows=list(range(len(table), len(both)))):
+        function(both)
+    pd.testing.assert_frame_equal(function(both.dropna(subset="value")), function(table))
+
+
+def with_gaps(table, column, gap):
+    table = table.copy()
+    table.loc[[3, 7], column] = gap
+    return table
+
+
+NAMES = ["by", "value", "seed", "within"]
+TWICE = {"within": ("metric", "key", "seed")}
+TAKEN = {"within": ("metric", "key", "mean", "sd")}
+RUN = "representation=X_scvi seed=42"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("change", "options", "error", "data"),
+    [
+        (lambda _: {}, {}, errors.WrongType, {"name": "table", "got": dict}),
+        *((lambda t: t, {name: "wrong"}, errors.MissingColumn, {"key": "wrong", "name": name}) for name in NAMES),
+        (lambda t: t.iloc[:0], {}, errors.Empty, {}),
+        (lambda t: t.astype({"value": object}), {}, errors.WrongDtype, {"needed": "numbers"}),
+        (lambda t: with_gaps(t, "value", np.nan), {}, errors.MissingValues, {"rows": [3, 7]}),
+        (lambda t: with_gaps(t, "value", np.inf), {}, errors.MissingValues, {"rows": [3, 7]}),
+        (lambda t: with_gaps(t, "key", None), {}, errors.MissingValues, {"rows": [3, 7]}),
+        (lambda t: with_gaps(t, "representation", None), {}, errors.MissingValues, {"rows": [3, 7]}),
+        (lambda t: t.drop(index=0), {}, errors.MissingValues, {"rows": [RUN]}),
+        (lambda t: pd.concat([t, t.iloc[:1]]), {}, errors.Repeated, {"items": [RUN]}),
+        (lambda t: t[t["representation"] == "X_scvi"], {}, errors.TooFew, {"number": 1, "needed": 2}),
+        (lambda t: t, TWICE, errors.Repeated, {"items": ["seed"]}),
+        (lambda t: t.assign(mean="a", sd="b"), TAKEN, errors.NameTaken, {"items": ["mean", "sd"]}),
+    ],
+)
+def test_refuses(table, function, refuses, change, options, error, data):
+    with refuses(error, **data):
+        function(change(table), **options)
+
+
+def test_refuses_a_base_that_does_not_exist(table, refuses):
+    with refuses(errors.UnknownChoice, name="base", value="X_none", choices=METHODS):
+        compare(table, base="X_none")
+    absent = (table["metric"] == "preservation") & (table["representation"] == "X_scvi")
+    with refuses(errors.UnknownChoice, name="base", value="X_scvi", choices=METHODS[1:]):
+        compare(table[~absent], base="X_scvi")

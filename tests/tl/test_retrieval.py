@@ -4,12 +4,15 @@ import pytest
 from mudata import MuData
 from sklearn.metrics import average_precision_score
 
-from semiclip import metrics
+from semiclip import errors, metrics
 from semiclip.correction import correct
-from semiclip.tl._retrieval import cross_modal_retrieval, replicate_retrieval
+from semiclip.tl import cross_modal_retrieval, knn_accuracy, replicate_retrieval
 
 KEYS = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-PAIRED = {"pair_on": ["perturbation", "dose"], **KEYS}
+PAIRED = {"student_rep": "X_noisy", "teacher_rep": "X_image", "pair_on": ["perturbation", "dose"], **KEYS}
+IN_BATCHES = pytest.mark.parametrize(
+    ("measure", "options"), [(replicate_retrieval, {}), (knn_accuracy, {"label_key": "pathway", "n_permutations": 0})]
+)
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def knockouts(small_study):
 
 @pytest.fixture
 def aligned(small_study):
-    """A MuData whose student has the teacher's rows with some noise, and one key more."""
+    """A MuData whose student has the teacher's rows with some noise, and one key less."""
     rng = np.random.default_rng(0)
     image = small_study.mdata["image"]
     student = image[image.obs["perturbation"] != "compound_00"].copy()
@@ -31,11 +34,15 @@ def aligned(small_study):
     return MuData({"rna": student, "image": image.copy()})
 
 
-def treated(adata, key, method):
+def correct_by_hand(adata, key, method):
+    """Return the treated rows, their perturbations and their batches."""
     control = (adata.obs["perturbation"] == "control").to_numpy()
     batch = pd.factorize(adata.obs["batch"], sort=True)[0]
     x = adata.obsm[key] if method is None else correct(adata.obsm[key], batch, control, method=method)
     return x[~control].astype(float), adata.obs["perturbation"].astype(str).to_numpy()[~control], batch[~control]
+
+
+# ---- one modality
 
 
 @pytest.mark.parametrize("across", [True, False])
@@ -44,7 +51,7 @@ def test_replicates_equal_sklearn_by_hand(knockouts, method, across):
     table = replicate_retrieval(knockouts, use_rep="X_image", method=method, across_batches=across, **KEYS)
     assert list(table) == ["metric", "representation", "key", "value", "n_obs", "chance"]
     assert table.iloc[0, :3].tolist() == ["replicate_retrieval", "X_image", "mean_average_precision"]
-    x, labels, batch = treated(knockouts, "X_image", method)
+    x, labels, batch = correct_by_hand(knockouts, "X_image", method)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     scores = []
     for i in range(len(x)):
@@ -63,52 +70,76 @@ def test_noise_finds_replicates_as_often_as_chance(knockouts):
     assert table.loc["X_image", "value"] > 2 * table.loc["X_image", "chance"]
 
 
-def test_replicates_without_batches(knockouts):
-    keys = KEYS | {"batch_key": None, "method": None}
-    found = replicate_retrieval(knockouts, use_rep="X_image", **keys)
-    together = replicate_retrieval(knockouts, use_rep="X_image", method=None, across_batches=False, **KEYS)
-    pd.testing.assert_frame_equal(found, together)
-    assert found["n_obs"][0] == (knockouts.obs["perturbation"] != "control").sum()
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("method", ["tvn", "center", None])
+def test_neighbours_equal_the_steps_by_hand(adata, method, across):
+    keys = {"perturbation_key": "gene", "control": ["EGFP", "LACZ"], "batch_key": "plate", "label_key": "moa"}
+    options = {"n_neighbors": 3, "n_permutations": 5, "rng": 1}
+    table = knn_accuracy(adata, use_rep=["signal", "noise"], method=method, across_batches=across, **options, **keys)
+    columns = ["metric", "representation", "key", "value", "n_obs", "chance", "chance_mean", "chance_sd"]
+    assert list(table) == columns
+    assert table["key"].tolist() == ["moa", "moa"]
+    control, plate = adata.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy(), adata.obs["plate"].astype(int).to_numpy()
+    for name, row in table.set_index("representation").iterrows():
+        x = adata.obsm[name] if method is None else correct(adata.obsm[name], plate, control, method=method)
+        batch = plate[~control] if across else None
+        expected = metrics.knn_accuracy(x[~control], adata.obs["moa"].to_numpy()[~control], batch, **options)
+        assert row[list(expected)].to_dict() == expected
 
 
-def test_nothing_is_changed_and_views_do(knockouts):
-    before = knockouts.copy()
-    view = knockouts[knockouts.obs["pathway"] != "pathway_0"]
-    pd.testing.assert_frame_equal(
-        replicate_retrieval(view, use_rep="X_image", **KEYS),
-        replicate_retrieval(view.copy(), use_rep="X_image", **KEYS),
-    )
-    assert view.is_view
-    pd.testing.assert_frame_equal(knockouts.obs, before.obs)
-    np.testing.assert_array_equal(knockouts.obsm["X_image"], before.obsm["X_image"])
+def test_controls_need_no_label_and_others_do(knockouts, refuses):
+    options = {"use_rep": "X_image", "label_key": "pathway", "n_permutations": 0, **KEYS}
+    expected = knn_accuracy(knockouts, **options)
+    control = knockouts.obs["perturbation"] == "control"
+    knockouts.obs.loc[control, "pathway"] = np.nan
+    pd.testing.assert_frame_equal(knn_accuracy(knockouts, **options), expected)
+    row = knockouts.obs_names[~control][3]
+    knockouts.obs.loc[row, "pathway"] = np.nan
+    with refuses(errors.MissingValues, rows=[row]):
+        knn_accuracy(knockouts, **options)
+    with refuses(errors.MissingColumn, key="target", name="label_key"):
+        knn_accuracy(knockouts, **options | {"label_key": "target"})
+
+
+@IN_BATCHES
+def test_without_batches_all_other_rows_are_candidates(knockouts, measure, options):
+    together = measure(knockouts, use_rep="X_image", method=None, across_batches=False, **KEYS, **options)
+    for across in (True, False):
+        keys = KEYS | {"batch_key": None, "method": None, "across_batches": across}
+        table = measure(knockouts, use_rep="X_image", **keys, **options)
+        pd.testing.assert_frame_equal(table, together)
+    assert table["n_obs"][0] == (knockouts.obs["perturbation"] != "control").sum()
+
+
+@IN_BATCHES
+def test_refuses_to_look_in_other_batches_for_what_is_not_there(knockouts, refuses, measure, options):
+    knockouts.obs["one"] = "all"
+    keys = {"use_rep": "X_image", **KEYS, "batch_key": "one", **options}
+    with pytest.raises((errors.TooFew, errors.Empty)):
+        measure(knockouts, **keys)
+    table = measure(knockouts, across_batches=False, **keys)
+    pd.testing.assert_frame_equal(table, measure(knockouts, **keys | {"batch_key": None}))
 
 
 def test_refuses_data_without_replicates(knockouts):
     lone = knockouts[(knockouts.obs["perturbation"] == "control") | ~knockouts.obs["perturbation"].duplicated()]
-    with pytest.raises(ValueError, match="no perturbation has a second row in another batch; across_batches=False"):
-        replicate_retrieval(lone, use_rep="X_image", **KEYS)
-    with pytest.raises(ValueError, match="no perturbation has a second row$"):
-        replicate_retrieval(lone, use_rep="X_image", across_batches=False, **KEYS)
+    for across in (True, False):
+        with pytest.raises(errors.Empty):
+            replicate_retrieval(lone, use_rep="X_image", across_batches=across, **KEYS)
 
 
-def test_replicates_refuse_what_all_measures_refuse(knockouts):
-    with pytest.raises(KeyError, match="use_rep='X_none' is not in obsm"):
-        replicate_retrieval(knockouts, use_rep="X_none", **KEYS)
-    with pytest.raises(ValueError, match=r"control label\(s\) DMSO match no row"):
-        replicate_retrieval(knockouts, use_rep="X_image", **KEYS | {"control": "DMSO"})
+# ---- two modalities
 
 
 @pytest.mark.parametrize("teacher_correction", ["tvn", None])
 @pytest.mark.parametrize("student_correction", ["center", None])
 def test_modalities_equal_the_steps_by_hand(aligned, student_correction, teacher_correction):
-    table = cross_modal_retrieval(
-        aligned, student_rep="X_noisy", teacher_rep="X_image", ks=(1, 3),
-        student_correction=student_correction, teacher_correction=teacher_correction, **PAIRED,
-    )  # fmt: skip
+    methods = {"student_correction": student_correction, "teacher_correction": teacher_correction}
+    table = cross_modal_retrieval(aligned, ks=(1, 3), **methods, **PAIRED)
     assert list(table) == ["metric", "representation", "key", "value", "n_obs", "chance"]
     means = []
     for name, key, method in (("rna", "X_noisy", student_correction), ("image", "X_image", teacher_correction)):
-        x, _, _ = treated(aligned[name], key, method)
+        x, _, _ = correct_by_hand(aligned[name], key, method)
         obs = aligned[name].obs
         obs = obs[obs["perturbation"] != "control"]
         unit = pd.DataFrame(x / np.linalg.norm(x, axis=1, keepdims=True), index=obs.index)
@@ -123,14 +154,8 @@ def test_modalities_equal_the_steps_by_hand(aligned, student_correction, teacher
 
 
 def test_the_same_is_found_and_noise_is_not(aligned):
-    table = cross_modal_retrieval(
-        aligned,
-        student_rep=["X_same", "X_noise"],
-        teacher_rep="X_image",
-        teacher_correction=None,
-        ks=(1, 100),
-        **PAIRED,
-    ).set_index(["representation", "key"])
+    options = {"student_rep": ["X_same", "X_noise"], "teacher_correction": None, "ks": (1, 100)}
+    table = cross_modal_retrieval(aligned, **PAIRED | options).set_index(["representation", "key"])
     assert table.loc[("X_same", "mean_rank_percentile"), "value"] == 0
     assert table.loc[("X_same", "recall_at_1"), "value"] == 1
     assert table.loc[("X_noise", "mean_rank_percentile"), "value"] == pytest.approx(0.5, abs=4 / np.sqrt(12 * 69))
@@ -139,67 +164,57 @@ def test_the_same_is_found_and_noise_is_not(aligned):
 
 def test_modalities_are_left_as_they_are(aligned):
     before = {name: aligned[name].copy() for name in aligned.mod}
-    cross_modal_retrieval(aligned, student_rep="X_noisy", teacher_rep="X_image", **PAIRED)
+    cross_modal_retrieval(aligned, **PAIRED)
     for name, adata in before.items():
         pd.testing.assert_frame_equal(aligned[name].obs, adata.obs)
         for key in adata.obsm:
             np.testing.assert_array_equal(aligned[name].obsm[key], adata.obsm[key])
 
 
-def test_the_roles_can_be_played_by_others(aligned):
-    found = cross_modal_retrieval(
-        aligned, student_rep="X_image", teacher_rep="X_same", modalities={"student": "image", "teacher": "rna"},
-        teacher_correction=None, **PAIRED,
-    )  # fmt: skip
-    assert found["value"][0] == 0
+def test_other_modalities_can_be_student_and_teacher(aligned):
+    swapped = {"student_rep": "X_image", "teacher_rep": "X_same", "modalities": {"student": "image", "teacher": "rna"}}
+    assert cross_modal_retrieval(aligned, teacher_correction=None, **PAIRED | swapped)["value"][0] == 0
+
+
+def test_each_modality_may_have_its_own_control_label(aligned):
+    expected = cross_modal_retrieval(aligned, **PAIRED)
+    names = aligned["rna"].obs["perturbation"].astype(str)
+    aligned["rna"].obs["perturbation"] = names.where(names != "control", "vehicle")
+    both = PAIRED | {"control": ["control", "vehicle"]}
+    pd.testing.assert_frame_equal(cross_modal_retrieval(aligned, **both), expected)
+
+
+def test_directions_without_variation_stay_where_they_are(aligned):
+    image = aligned["image"]
+    image.obsm["X_flat"] = image.obsm["X_image"] * (np.arange(image.obsm["X_image"].shape[1]) > 0)
+    assert len(cross_modal_retrieval(aligned, **PAIRED | {"teacher_rep": "X_flat"})) == 4
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "message"),
+    ("change", "error", "data"),
     [
-        ({"student_rep": []}, ValueError, "student_rep names no representation"),
-        ({"student_rep": "X_none"}, KeyError, "student_rep='X_none' is not in obsm"),
-        ({"teacher_rep": "X_none"}, KeyError, "teacher_rep='X_none' is not in obsm"),
-        ({"modalities": {"student": "protein"}}, KeyError, "no modality 'protein'"),
-        ({"modalities": {"tutor": "image"}}, ValueError, "modalities names tutor"),
-        ({"pair_on": "well"}, KeyError, r"pair_on='well' is not a column of obs"),
-        ({"control": "DMSO"}, ValueError, r"control label\(s\) DMSO match no row"),
-        ({"teacher_correction": "combat"}, ValueError, "no correction method='combat'"),
-        ({"ks": (0,)}, ValueError, r"ks=\(0,\) has 0"),
+        ({"student_rep": []}, errors.BadValue, {"name": "student_rep"}),
+        ({"student_rep": "X_none"}, errors.MissingEntry, {"key": "X_none", "name": "student_rep"}),
+        ({"teacher_rep": "X_none"}, errors.MissingEntry, {"key": "X_none", "name": "teacher_rep"}),
+        ({"modalities": {"student": "protein"}}, errors.MissingEntry, {"key": "protein"}),
+        ({"modalities": {"tutor": "image"}}, errors.UnknownChoice, {"name": "modalities", "value": "tutor"}),
+        ({"pair_on": "well"}, KeyError, {}),
+        ({"control": "DMSO"}, ValueError, {}),
+        ({"teacher_correction": "combat"}, errors.UnknownChoice, {"name": "method", "value": "combat"}),
+        ({"profile": "public"}, errors.BadValue, {"name": "profile"}),
+        ({"ks": (0,)}, ValueError, {}),
+        ({"ks": 5}, TypeError, {}),
     ],
 )
-def test_modalities_refuse(aligned, change, error, message):
-    with pytest.raises(error, match=message):
-        cross_modal_retrieval(aligned, **{"student_rep": "X_noisy", "teacher_rep": "X_image", **PAIRED, **change})
+def test_modalities_refuse(aligned, refuses, change, error, data):
+    with refuses(error, **data):
+        cross_modal_retrieval(aligned, **PAIRED | change)
 
 
-def test_spaces_that_differ_are_refused(mdata):
-    message = r"student_rep='X_pca' has 8 dimensions and teacher_rep='X_image' has 16; .* 'semiclip' learns from this"
-    with pytest.raises(ValueError, match=message):
-        cross_modal_retrieval(mdata, student_rep="X_pca", teacher_rep="X_image", **PAIRED)
-
-
-def test_a_single_key_is_refused(aligned):
-    one = {
-        name: aligned[name][aligned[name].obs["perturbation"].isin(["control", "compound_01"])] for name in aligned.mod
-    }
-    with pytest.raises(ValueError, match="the modalities share 1 key on perturbation, but a ranking needs at least 2"):
-        cross_modal_retrieval(
-            MuData({name: part.copy() for name, part in one.items()}),
-            student_rep="X_noisy", teacher_rep="X_image", **PAIRED | {"pair_on": "perturbation"},
-        )  # fmt: skip
-
-
-def test_a_correction_that_turns_the_space_is_refused(aligned):
-    how = {"student_rep": "X_noisy", "teacher_rep": "X_image", **PAIRED}
-    with pytest.raises(ValueError, match="profile='public' turns each side .*; pass profile='clean'"):
-        cross_modal_retrieval(aligned, profile="public", **how)
-    # directions without variation stay where they are, as zeros
-    image = aligned["image"]
-    image.obsm["X_flat"] = image.obsm["X_image"] * (np.arange(image.obsm["X_image"].shape[1]) > 0)
-    assert len(cross_modal_retrieval(aligned, **how | {"teacher_rep": "X_flat"})) == 4
-
-
-def test_a_single_k_is_refused(aligned):
-    with pytest.raises(TypeError, match="ks=5 is not a list of numbers"):
-        cross_modal_retrieval(aligned, student_rep="X_noisy", teacher_rep="X_image", ks=5, **PAIRED)
+def test_refuses_spaces_that_differ_and_a_single_key(mdata, aligned, refuses):
+    with refuses(errors.Mismatch, got=8, expected=16):
+        cross_modal_retrieval(mdata, **PAIRED | {"student_rep": "X_pca"})
+    rows = {name: aligned[name].obs["perturbation"].isin(["control", "compound_01"]) for name in aligned.mod}
+    one = MuData({name: aligned[name][rows[name]].copy() for name in aligned.mod})
+    with refuses(errors.TooFew, number=1, needed=2):
+        cross_modal_retrieval(one, **PAIRED | {"pair_on": "perturbation"})

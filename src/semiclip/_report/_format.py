@@ -1,13 +1,8 @@
 """Numbers as text."""
 
-from __future__ import annotations
-
 import math
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Sequence
 
 NONE = "–"  # where there is no value
 

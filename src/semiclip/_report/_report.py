@@ -1,31 +1,34 @@
-from __future__ import annotations
-
+import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
 
-from semiclip._checks import some
-from semiclip._report import _about, _enrichment, _overlap, _preservation, _recall, _summary
-from semiclip._report._findings import Asked, computed
-from semiclip._report._format import count, listed
-from semiclip._report._page import page
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    import pandas as pd
-    from anndata import AnnData
-
-    from semiclip.correction import Fallback, Method, Profile
+import semiclip.datasets as datasets
+from semiclip._arguments import check_whole
+from semiclip._checks import check_adata, read_representation
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip._report._about import describe_method
+from semiclip._report._format import count, interval, listed, p_value, share
+from semiclip._report._overlap import show_gene_sets, show_overlap
+from semiclip._report._preservation import show_preservation
+from semiclip._report._recall import describe_data, show_cosines, show_curve, show_recall, summarise
+from semiclip._report._request import Request, compute
+from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
+from semiclip.errors import BadValue, FileExists, MissingEntry, MissingFile, TooMany, WrongType
 
 MOST = 6  # representations, which pictures can tell apart
 FEWEST = 100  # permutations, for a p-value of 0.01
 
 
+@document
 def report(
     adata: AnnData,
     path: str | os.PathLike[str] = "report.html",
@@ -51,9 +54,9 @@ def report(
     """Write a page on how many known gene relationships representations recall, to send to a colleague.
 
     The page is one file that loads nothing from elsewhere. It says in plain words whether each representation recalls
-    more than chance, and shows recall by database and over the thresholds, the cosines behind it, which pairs are
-    shared, gained and lost, which gene sets these hold, and how all of this was computed, with the tables as files
-    inside it.
+    more than chance. It shows recall by database and over the thresholds, the cosines behind recall, the pairs that are
+    shared, gained and lost, and the gene sets of these pairs. It also says how all of this was computed, and holds the
+    tables as files.
 
     Parameters
     ----------
@@ -63,12 +66,15 @@ def report(
         File to write; its folder must exist.
     use_rep
         Key or keys of ``obsm`` (or ``"X"``), at most six.
-    perturbation_key, control, batch_key, relationships, method, profile, ridge, fallback
-        As in :func:`semiclip.tl.recall`.
+    {columns}
     base
         Representation that gains and losses are counted from; by default the first of ``use_rep``.
+    relationships
+        Annotated gene pairs, columns ``gene_a``, ``gene_b`` and ``database``; by default those of
+        :func:`semiclip.datasets.relationships`.
     gene_sets
         Gene sets to test for enrichment, as in :func:`semiclip.tl.enrich`; by default none.
+    {correction}
     preservation
         What :func:`semiclip.tl.preservation` returned, to be shown too. It takes long, so it is not computed here.
     n_permutations
@@ -86,17 +92,6 @@ def report(
     -------
     The path of the page. It is written when everything has been computed; ``adata`` stays as it is.
 
-    Raises
-    ------
-    FileNotFoundError, IsADirectoryError, PermissionError, FileExistsError
-        If the folder does not exist or cannot be written to, ``path`` is a folder, or the file exists and ``overwrite``
-        is false.
-    KeyError
-        If ``base`` is not in ``use_rep``, or as in :func:`semiclip.tl.recall`.
-    TypeError, ValueError
-        If there are more than six representations or fewer than 100 permutations, or as in
-        :func:`semiclip.tl.recall`, :func:`semiclip.tl.enrich` and :func:`semiclip.pl.preservation`.
-
     References
     ----------
     Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.
@@ -112,28 +107,35 @@ def report(
     >>> genes = [f"G{i:02}" for i in range(40)]
     >>> adata = anndata.AnnData(obs=pd.DataFrame({"gene": genes}, index=genes))
     >>> adata.obsm["X_pca"] = np.repeat(rng.normal(size=(20, 8)), 2, axis=0) + rng.normal(size=(40, 8))
-    >>> known = pd.DataFrame({"gene_a": genes[0::2], "gene_b": genes[1::2]})
+    >>> annotated = pd.DataFrame({"gene_a": genes[0::2], "gene_b": genes[1::2]})
+    >>> keys = {"use_rep": "X_pca", "perturbation_key": "gene", "control": None}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = scl.report(
-    ...         adata,
-    ...         f"{folder}/report.html",
-    ...         use_rep="X_pca",
-    ...         perturbation_key="gene",
-    ...         control=None,
-    ...         relationships=known,
-    ...         method=None,
-    ...         n_permutations=100,
-    ...         progress_bar=False,
+    ...         adata, f"{folder}/report.html", **keys, relationships=annotated, method=None, progress_bar=False
     ...     )
     ...     print(path.name, path.read_text(encoding="utf-8")[:15])
     report.html <!DOCTYPE html>
     """
-    file = _writable(path, overwrite=overwrite)
-    how: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-    how |= {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
-    asked = _asked(adata, use_rep, base, how, relationships, gene_sets, n_permutations, rng)
+    file = _check_path(path, overwrite=overwrite)
+    names, base = _read_names(use_rep, base)
+    check_whole("n_permutations", n_permutations, FEWEST)
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    correction = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    check_adata(adata)
+    for read in (design.batches, design.perturbations, design.controls):
+        read(adata)
+    for name in names:
+        read_representation(adata, name)
+    sets, source = _read_gene_sets(gene_sets)
+    sources = {"relationships": "those of scl.datasets.relationships()", "gene_sets": source}
+    if relationships is None:
+        relationships = datasets.relationships()
+    else:
+        sources["relationships"] = f"a table of {count(len(relationships), 'row')}"
+    seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
+    request = Request(adata, names, base, design, correction, relationships, sets, sources, int(n_permutations), seed)
     # drawn first, so that a table of another kind is refused before the long work
-    preserved = [] if preservation is None else [_preservation.preservation(preservation, asked.names)]
+    preserved = None if preservation is None else show_preservation(preservation, request.names)
 
     from tqdm.auto import tqdm
 
@@ -143,89 +145,75 @@ def report(
             bar.set_postfix_str(what)
             bar.update(1)
 
-        found = computed(asked, say)
+        results = compute(request, say)
         say("pictures")
         made = datetime.now(UTC)
-        sections = [
-            _summary.summary(asked, found),
-            _summary.reading(asked),
-            _recall.data(asked, found),
-            _recall.recall(asked, found),
-            _recall.curve(found),
-            _recall.similarity(asked, found),
-            _overlap.overlap(asked, found),
-            _enrichment.enrichment(asked, found),
-            *preserved,
-            _about.method(asked, made),
-        ]
-    from semiclip import __version__
-
-    heading = f"Known relationships recalled by {listed(asked.names)}" if title is None else title
-    lead = f"Recall of annotated gene pairs by representations of perturbations, {made.day} {made:%B %Y}"
-    text = page(heading, lead, sections, generator=f"semiclip {__version__}")
+        text = _render(
+            title=f"Known relationships recalled by {listed(request.names)}" if title is None else title,
+            generator=f"semiclip {version('semiclip')}",
+            made=made,
+            request=request,
+            results=results,
+            summary=summarise(request, results),
+            data=describe_data(request, results),
+            recall=show_recall(request, results),
+            thresholds=show_curve(results),
+            cosines=show_cosines(request, results),
+            overlap=show_overlap(request, results),
+            enrichment=[show_gene_sets(name, table) for name, table in results.enrichment.items()],
+            preservation=preserved,
+            method=describe_method(request, made),
+        )
     _write(file, text)
     return file
 
 
-def _writable(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+def _check_path(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     """Return the path of a file that can be written, or say why not."""
     file = Path(path).expanduser()
     if file.is_dir():
-        msg = f"{file} is a folder; name a file in it, such as {file / 'report.html'}"
-        raise IsADirectoryError(msg)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
     if not file.parent.is_dir():
-        msg = f"the folder {file.parent} does not exist; make it first, or choose another path"
-        raise FileNotFoundError(msg)
+        raise MissingFile(file.parent, "make this folder first, or choose another path")
     if not os.access(file.parent, os.W_OK):
-        msg = f"the folder {file.parent} cannot be written to; choose another path"
-        raise PermissionError(msg)
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file.parent))
     if file.exists() and not overwrite:
-        msg = f"{file} exists; pass overwrite=True to replace it, or choose another path"
-        raise FileExistsError(msg)
+        raise FileExists(file)
     return file
 
 
-def _asked(
-    adata: AnnData,
-    use_rep: str | Sequence[str],
-    base: str | None,
-    how: dict[str, Any],
-    relationships: pd.DataFrame | None,
-    gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]] | None,
-    n_permutations: int,
-    rng: int | np.random.Generator | None,
-) -> Asked:
-    """Check everything that can be checked before the work, and say where the annotations are from."""
-    from semiclip import datasets
-    from semiclip.tl._enrich import _named
-    from semiclip.tl._maps import corrected, named
-
-    names = named(use_rep)
+def _read_names(use_rep: str | Sequence[str], base: str | None) -> tuple[list[str], str]:
+    """Return the representations, each once, and the one that the others are compared with."""
+    names = [use_rep] if isinstance(use_rep, str) else list(dict.fromkeys(use_rep))
+    if not names:
+        raise BadValue("use_rep", names, "one or more keys of obsm")
     if len(names) > MOST:
-        msg = f"use_rep names {len(names)} representations ({some(names)}); the page shows at most {MOST}"
-        raise ValueError(msg)
+        raise TooMany("representations", len(names), MOST)
     if base is not None and base not in names:
-        msg = f"base={base!r} is not in use_rep, which has {some(names)}"
-        raise KeyError(msg)
-    if isinstance(n_permutations, bool) or not isinstance(n_permutations, int | np.integer) or n_permutations < FEWEST:
-        msg = f"n_permutations={n_permutations} must be a whole number of at least {FEWEST}"
-        raise ValueError(msg)
-    seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
-    corrected(adata, names, **how)  # checks rows, columns and representations
+        raise MissingEntry(base, names, "use_rep", name="base")
+    return names, names[0] if base is None else base
 
-    sources = {"relationships": "those of scl.datasets.relationships()", "gene_sets": "none"}
-    if relationships is None:
-        known = datasets.relationships()
-    else:
-        known = relationships
-        sources["relationships"] = f"a table of {count(len(known), 'row')}"
-    sets = None
-    if gene_sets is not None:
-        sets = _named(gene_sets)
-        source = "a mapping" if isinstance(gene_sets, Mapping) else Path(gene_sets).name
-        sources["gene_sets"] = f"{source}, {count(len(sets), 'set')}"
-    asked_how = how | {"relationships": known}
-    return Asked(adata, names, names[0] if base is None else base, asked_how, sets, sources, int(n_permutations), seed)
+
+def _read_gene_sets(gene_sets: Any) -> tuple[dict[str, list[str]] | None, str]:
+    """Return the genes of each set, and what the sets are, in words."""
+    if gene_sets is None:
+        return None, "none"
+    sets = datasets.gene_sets(gene_sets) if isinstance(gene_sets, str | os.PathLike) else gene_sets
+    if not isinstance(sets, Mapping) or any(isinstance(genes, str) for genes in sets.values()):
+        raise WrongType("gene_sets", type(sets), "a name, the path of a GMT file or a mapping of names to genes")
+    source = Path(gene_sets).name if isinstance(gene_sets, str | os.PathLike) else "a mapping"
+    return {name: list(genes) for name, genes in sets.items()}, f"{source}, {count(len(sets), 'set')}"
+
+
+def _render(**contents: Any) -> str:
+    """Return the page; Jinja escapes every text that is put into it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("semiclip._report")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters |= {"share": share, "p_value": p_value, "count": count}
+    environment.globals |= {"interval": interval, "listed": listed}
+    return environment.get_template("page.html").render(contents)
 
 
 def _write(file: Path, text: str) -> None:

@@ -11,15 +11,15 @@ import torch
 from torch.nn.functional import embedding_bag
 
 from semiclip import _counter_rng
-from semiclip.correction._control_pools import fit_pools
+from semiclip.correction._control_pools import ControlPools, choose_pools
 from semiclip.correction._steps import EPS
+from semiclip.errors import NoVariation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-    from semiclip.correction._control_pools import ControlPools
     from semiclip.correction._pea import PEA
 
 logger = logging.getLogger(__name__)
@@ -78,8 +78,14 @@ class Augmentation:
         steps_per_epoch: int | None = None,
     ) -> None:
         self.pea, self.seed, self.device = pea, seed, torch.device(device)
-        self.pools = fit_pools(pea, x, batch, control, fallback, batch_names, seed, self.device)
+        pools, pool_of_batch = choose_pools(pea, batch, control, fallback, batch_names, seed)
+        self.pools = ControlPools(pea, x, pools, pool_of_batch, self.device)
         steps, cumulative = pea.table
+        constant = self.pools.constant.all(dim=1).nonzero()[:, 0].tolist()
+        if constant and steps[:, 2].any():
+            way_out = "drop these batches, or leave 'tvn' out of the methods of PEA"
+            names = constant if batch_names is None else [batch_names[code] for code in constant]
+            raise NoVariation("the controls of some batches", names, way_out)
         self.steps = torch.as_tensor(steps, device=self.device)
         self.cumulative = torch.as_tensor(cumulative.astype(np.float32), device=self.device)
         self.bank = WhiteningBank(self.pools, seed) if steps[:, 2].any() else None
@@ -161,7 +167,7 @@ class Augmentation:
 class WhiteningBank:
     """Whitening transforms of every batch, for scaled and for unscaled controls, each fitted on a draw of controls.
 
-    A transform of its own for every row would be too dear, so that rows draw from these.
+    Rows draw from these, since a separate transform for every row would cost too much.
     """
 
     def __init__(self, pools: ControlPools, seed: int) -> None:
@@ -200,14 +206,19 @@ class WhiteningBank:
             self._fit(entry, version)
         self.version = version
 
-    def _fit(self, entry: Tensor, version: int) -> None:
-        pools, n_kinds = self.pools, len(self.kinds)
-        batch = entry // (n_kinds * self.size)
-        scaled = torch.tensor(self.kinds, device=entry.device)[entry // self.size % n_kinds]
+    def draw_controls(self, entry: Tensor, version: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the batch of each of E transforms, how many controls it is fitted on and which, (E, n_most)."""
+        batch = entry // (len(self.kinds) * self.size)
         states = _counter_rng.state(self.seed, version, entry, BANK)
-        self.number[entry] = number = pools.draw_number(_counter_rng.uniform(states), batch)
-        chosen = pools.draw_subset(batch, number, states).double()
-        controls = pools.standard[pools.rows[batch]].double()
+        number = self.pools.draw_number(_counter_rng.uniform(states), batch)
+        return batch, number, self.pools.draw_subset(batch, number, states)
+
+    def _fit(self, entry: Tensor, version: int) -> None:
+        pools = self.pools
+        batch, number, chosen = self.draw_controls(entry, version)
+        scaled = torch.tensor(self.kinds, device=entry.device)[entry // self.size % len(self.kinds)]
+        controls, chosen = pools.standard[pools.rows[batch]].double(), chosen.double()
+        self.number[entry] = number
         m = number[:, None].double()
         mean = torch.einsum("en,end->ed", chosen, controls) / m
         controls = (controls - mean[:, None]) * chosen[..., None]

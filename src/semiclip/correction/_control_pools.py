@@ -12,7 +12,6 @@ from torch.nn.functional import embedding_bag
 from semiclip import _counter_rng
 from semiclip.correction._correct import split_controls
 from semiclip.correction._steps import center, deviation
-from semiclip.errors import NoVariation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,31 +88,18 @@ def _standardise(controls: np.ndarray) -> tuple[Any, ...]:
     return (controls - mean) / unit, mean, unit, sd == 0
 
 
-def fit_pools(
-    pea: PEA,
-    x: np.ndarray,
-    batch: np.ndarray,
-    control: np.ndarray,
-    fallback: str,
-    names: Sequence[object] | None,
-    seed: int,
-    device: torch.device,
-) -> ControlPools:
-    """Choose the controls that each batch draws from, and refuse those that cannot whiten."""
+def choose_pools(
+    pea: PEA, batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None, seed: int
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the rows of each distinct pool of controls, and which of them serves each batch."""
     rows, borrowing = split_controls(batch, control, fallback, names, at_least=pea.min_controls)
-    own = [code for code in range(len(rows)) if code not in borrowing]
-    pools = [rows[code] for code in own] + [rows[code] for code in sorted(borrowing)[:1]]  # all borrow the same
-    pool_of_batch = np.full(len(rows), len(own))
-    pool_of_batch[own] = np.arange(len(own))
+    lending = [code for code in range(len(rows)) if code not in borrowing]
+    pools = [rows[code] for code in (*lending, *sorted(borrowing)[:1])]  # all that borrow have the same
+    pool_of_batch = np.full(len(rows), len(lending))
+    pool_of_batch[lending] = np.arange(len(lending))
     most = pea.max_controls
     if most is not None and max(map(len, pools)) > most:
         logger.info("PEA draws from %d random controls of each batch that has more (max_controls)", most)
         rng = np.random.default_rng(seed)
         pools = [np.sort(rng.choice(pool, most, replace=False)) if len(pool) > most else pool for pool in pools]
-    made = ControlPools(pea, x, pools, pool_of_batch, device)
-    still = made.constant.all(dim=1).nonzero()[:, 0].tolist()
-    if still and pea.table[0][:, 2].any():
-        way_out = "drop these batches, or leave 'tvn' out of the methods of PEA"
-        named = still if names is None else [names[code] for code in still]
-        raise NoVariation("the controls of some batches", named, way_out)
-    return made
+    return pools, pool_of_batch

@@ -147,7 +147,7 @@ def fit_correction(
 ) -> Correction:
     """Fit a correction on the controls, to apply it to a part of the rows at a time.
 
-    Parameters and errors are those of :func:`correct`; only the control rows of ``x`` are read.
+    This takes the parameters of :func:`correct` and raises the same errors. Only the control rows of ``x`` are read.
 
     Returns
     -------
@@ -190,8 +190,8 @@ def fit_spec(
     references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
     if recipe.pooled:
         # no control is seen twice, nor centred on those of another batch
-        own = [reference for code, reference in enumerate(references) if code not in borrowing]
-        all_controls = xp.concat(own) if own else references[0]
+        distinct = [reference for code, reference in enumerate(references) if code not in borrowing]
+        all_controls = xp.concat(distinct) if distinct else references[0]
         pooled = fit(recipe.pooled[:-1], all_controls, scale={"magnitude": size})
         whitening = fit(recipe.pooled[-1:], pooled(all_controls), **options)
         if ridge == 0:
@@ -206,7 +206,7 @@ def fit_spec(
 def split_controls(
     batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None, *, at_least: int = 2
 ) -> tuple[list[np.ndarray], set[int]]:
-    """Return the reference rows of each batch, and the batches that borrow all controls for want of their own."""
+    """Return the reference rows of each batch, and the batches that borrow all controls because they have too few."""
     short = find_short_batches(batch, control, fallback, names, at_least=at_least)
     all_rows = np.flatnonzero(control)
     order = all_rows[np.argsort(batch[all_rows], kind="stable")]

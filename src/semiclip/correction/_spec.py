@@ -74,7 +74,7 @@ class CorrectionSpec:
 
     @property
     def recipe(self) -> Recipe:
-        """The steps, of which CORAL may be left out; none without a method."""
+        """The steps: none without a method, and no CORAL without ``coral_reg``."""
         if self.method is None:
             return Recipe()
         recipe = RECIPES[self.method, self.profile]

@@ -82,7 +82,7 @@ def deviation(controls: Array, *, magnitude: Array | None = None) -> Array:
 def whiten(controls: Array, *, ridge: float = 0.0) -> Affine:
     """Turn the control covariance into the identity without rotating it, ZCA (paper C.3).
 
-    The covariance is that of the centred controls, but no mean is subtracted: centring is a step of its own.
+    The covariance is taken about the control mean, but no mean is subtracted: centring is a separate step.
     With ``ridge`` η an eigenvalue λ becomes λ/(λ+η). Without it, directions in which the controls do not vary
     are dropped (mapped to zero), since nothing is known of their scale.
     """

@@ -1,32 +1,34 @@
-"""Encoders in files that hold names and numbers alone, so that one from elsewhere can run nothing."""
+"""Encoders in files that hold names and numbers alone, so that a file from elsewhere can run nothing."""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 import json
-import math
-import secrets
-import shutil
-import zipfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
 
-from semiclip._checks import some
-from semiclip._damage import DAMAGE, reason
+from semiclip import errors
+from semiclip._arguments import check_choice
+from semiclip._damage import DAMAGE, say_reason
 from semiclip.encoders._protocol import check_fitted
 
 if TYPE_CHECKING:
     from semiclip.encoders._protocol import Encoder
 
-FORMAT = 1
-SETTINGS, WEIGHTS = "encoder.json", "weights.npz"
-FIT_ONLY = {"rng", "train_kwargs"}  # arguments without which a fitted encoder is as good
+FORMAT = 2  # format 1 kept its arrays in OLD_WEIGHTS
+SETTINGS, WEIGHTS, OLD_WEIGHTS = "encoder.json", "weights.safetensors", "weights.npz"
+SAVE_AGAIN = "fit the encoder and save it again with this version of semiclip"
+UNREADABLE: tuple[type[Exception], ...] = (SafetensorError, *DAMAGE)
+FIT_ONLY = {"rng", "train_kwargs"}  # a fitted encoder is as good without these arguments
 # what JSON makes of the types that arguments are annotated with
-TYPES: dict[str, set[type]] = {
+JSON_TYPES: dict[str, set[type]] = {
     "None": {type(None)},
     "bool": {bool},
     "int": {int},
@@ -40,32 +42,25 @@ TYPES: dict[str, set[type]] = {
 
 
 class Stored:
-    """An encoder that can be saved. To add one, derive it from this class and write the two methods at the end.
+    """Base class of encoders that can be saved.
 
-    Its constructor keeps each argument in the attribute of the same name.
+    To add an encoder, derive it from this class, keep each argument of the constructor in the attribute of the same
+    name, and write the two methods at the end.
     """
 
     genes_: pd.Index
 
     @property
     def fingerprint(self) -> str:
-        """What tells a fitted encoder from others, 16 hexadecimal digits of all that it learned.
+        """Sixteen hexadecimal digits of everything that the encoder learned, which tell it from other encoders.
 
-        It stays the same when the encoder is saved and loaded; seeds, devices and the like have no part in it.
-
-        Examples
-        --------
-        >>> import semiclip as scl
-        >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
-        >>> one, other = (scl.encoders.MLPEncoder().fit(side["rna"]) for side in (study.mdata, study.knockouts))
-        >>> one.fingerprint == other.fingerprint  # both know the same genes, and nothing else
-        True
+        Saving and loading keep the fingerprint. Seeds and devices have no part in it.
         """
         check_fitted(self)
         state, arrays = self._state()
         shapes = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
-        known = {"class": type(self).__name__, "genes": self.genes_.tolist(), "state": state, "arrays": shapes}
-        digest = hashlib.sha256(_canonical(known).encode())
+        learned = {"class": type(self).__name__, "genes": self.genes_.tolist(), "state": state, "arrays": shapes}
+        digest = hashlib.sha256(json.dumps(_plain(learned), sort_keys=True).encode())
         for name in sorted(arrays):
             digest.update(arrays[name].tobytes())  # in C order, whatever the order in memory
         return digest.hexdigest()[:16]
@@ -73,15 +68,15 @@ class Stored:
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Save the fitted encoder in a folder of its own, for :func:`semiclip.encoders.load`.
 
-        The folder holds ``encoder.json``, with the arguments and the genes, and ``weights.npz``. It appears once it is
-        complete. ``rng`` and ``train_kwargs`` are left out where JSON cannot hold them, such as a generator.
+        ``encoder.json`` holds the arguments and the genes, ``weights.safetensors`` the weights. The folder appears once
+        both are complete. ``rng`` and ``train_kwargs`` are left out if JSON cannot hold them.
 
         Parameters
         ----------
         folder
             Where to save; folders above it are made.
         overwrite
-            Whether to replace an encoder that was saved there. Nothing but a saved encoder is ever replaced.
+            Whether to replace a saved encoder. Nothing but a saved encoder is ever replaced.
 
         Raises
         ------
@@ -90,25 +85,12 @@ class Stored:
         FileExistsError
             If the folder exists, unless it is a saved encoder and ``overwrite=True``.
         TypeError
-            If an argument is not of its type, JSON cannot hold it, or ``load`` would not know the class.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> import semiclip as scl
-        >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
-        >>> encoder = scl.encoders.MLPEncoder().fit(study.mdata["rna"])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     encoder.save(Path(folder) / "mlp")
-        ...     sorted(path.name for path in (Path(folder) / "mlp").iterdir())
-        ['encoder.json', 'weights.npz']
+            If an argument has a wrong type, JSON cannot hold it, or ``load`` would not know the class.
         """
         check_fitted(self)
         name = type(self).__name__
         if getattr(_kinds().get(name), "__module__", None) != type(self).__module__:  # the class itself may be reloaded
-            msg = f"{name} cannot be saved, since load would not know it; derive it from semiclip's Stored itself"
-            raise TypeError(msg)
+            raise errors.WrongType("the encoder", type(self), "derived from Stored itself, for load to know it")
         state, arrays = self._state()
         settings = {
             "format": FORMAT,
@@ -116,6 +98,8 @@ class Stored:
             "arguments": self._arguments(),
             "genes": self.genes_.tolist(),
             "state": _plain(state, "the trained network"),
+            "fingerprint": self.fingerprint,
+            "transposed": [name for name, array in arrays.items() if array.flags.fnc],
         }
         _write(Path(folder).absolute(), json.dumps(settings, indent=1), arrays, overwrite=overwrite)
 
@@ -141,26 +125,22 @@ class Stored:
 
 
 def load(folder: str | Path) -> Encoder:
-    """Load an encoder that its ``save`` wrote.
+    """Return the fitted encoder of a folder that ``save`` wrote.
 
-    It embeds as the saved one did, to a bit on the same machine. Nothing is unpickled: a file from a stranger can be
-    wrong, but it cannot run code.
+    The encoder embeds as the saved one did, to a bit on the same machine, and is on the CPU. Nothing is unpickled: a
+    file from a stranger can be wrong, but it cannot run code.
 
     Parameters
     ----------
     folder
         The folder that ``save`` was given.
 
-    Returns
-    -------
-    The fitted encoder, on the CPU.
-
     Raises
     ------
     FileNotFoundError
         If the folder or a file in it is missing.
     ValueError
-        If a file is damaged, does not fit the other or comes from another version.
+        If a file is damaged, does not fit the other file or has the format of another version.
 
     Examples
     --------
@@ -174,80 +154,66 @@ def load(folder: str | Path) -> Encoder:
     >>> bool((loaded.encode(counts) == counts.obsm["X_pca"]).all())
     True
     """
-    folder = Path(folder)
-    for name in (SETTINGS, WEIGHTS):
-        if not (folder / name).is_file():
-            msg = f"{folder} is not a saved encoder, since it has no {name}; name the folder that save was given"
-            raise FileNotFoundError(msg)
-    settings = _settings(folder / SETTINGS)
-    arrays = _arrays(folder / WEIGHTS)
+    folder = path = Path(folder)
     try:
+        settings = _read_settings(path := folder / SETTINGS)
+        arrays = safetensors.load((path := folder / WEIGHTS).read_bytes())
+        path = folder
+        arrays |= {name: arrays[name].T for name in settings["transposed"]}
         kind = _kinds()[settings["class"]]
         _check_types(kind, settings["arguments"])
         encoder = kind(**settings["arguments"])
-        encoder.genes_ = pd.Index(settings["genes"])
+        encoder.genes_ = read_names(settings["genes"], "genes")
         encoder._restore(settings["state"], arrays)
-    except DAMAGE as error:
-        msg = f"{folder} does not hold one whole encoder: {reason(error)}; save the encoder again"
-        raise ValueError(msg) from error
+        if encoder.fingerprint != settings["fingerprint"]:  # safetensors has no checksum of its own
+            raise errors.Mismatch("the fingerprint", encoder.fingerprint, settings["fingerprint"])
+    except FileNotFoundError as error:
+        raise errors.MissingFile(path, "name the folder that save was given") from error
+    except UNREADABLE as error:
+        raise errors.DamagedFile(path, say_reason(error), SAVE_AGAIN) from error
     return encoder
 
 
-def fitting(arrays: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> None:
-    """Refuse arrays of other names or shapes than an encoder needs."""
+def check_arrays(arrays: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Refuse arrays of other names, shapes or types than an encoder needs."""
     if wrong := sorted(arrays.keys() ^ shapes.keys()):
-        msg = f"{WEIGHTS} and {SETTINGS} differ in which weights there are: {some(wrong)}"
-        raise ValueError(msg)
+        raise errors.Refused("weights are missing or not needed", wrong)
     for name, shape in shapes.items():
-        if not isinstance(arrays[name], np.ndarray) or arrays[name].dtype.kind not in "fi":
-            msg = f"{name} in {WEIGHTS} does not hold numbers"
-            raise ValueError(msg)
         if arrays[name].shape != shape:
-            msg = f"{name} in {WEIGHTS} has shape {arrays[name].shape}, but {SETTINGS} tells of {shape}"
-            raise ValueError(msg)
+            raise errors.WrongShape(name, arrays[name].shape, str(shape))
+        if arrays[name].dtype.kind not in "fi":
+            raise errors.WrongDtype(name, arrays[name].dtype)
+
+
+def read_names(names: Any, what: str) -> pd.Index:
+    """Return the names in a file, which must differ."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+        raise errors.WrongType(what, type(names), "a list of different names")
+    return pd.Index(names)
 
 
 def _kinds() -> dict[str, Any]:
     return {kind.__name__: kind for kind in Stored.__subclasses__()}
 
 
-def _plain(value: Any, name: str) -> Any:
-    """Turn a value into what JSON holds."""
+def _plain(value: Any, name: str = "") -> Any:
+    """Turn a value into what JSON holds; other types are refused, or become their name if ``name`` is empty."""
 
-    def simple(part: Any) -> Any:
+    def simplify(part: Any) -> Any:
         if isinstance(part, np.generic | np.ndarray):
             return part.tolist()
-        msg = f"the encoder cannot be saved: JSON cannot hold the {type(part).__name__} in {name}"
-        raise TypeError(msg)
+        if name:
+            raise errors.WrongType(name, type(part), "of a type that JSON can hold, for the encoder to be saved")
+        return type(part).__name__
 
-    return json.loads(json.dumps(value, default=simple))
-
-
-def _canonical(value: Any) -> str:
-    """Write a value as JSON writes it after a file, and what JSON cannot hold as its type."""
-
-    def simple(part: Any) -> Any:
-        return part.tolist() if isinstance(part, np.generic | np.ndarray) else type(part).__name__
-
-    return json.dumps(json.loads(json.dumps(value, default=simple, skipkeys=True)), sort_keys=True)
+    return json.loads(json.dumps(value, default=simplify, skipkeys=not name))
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        version, kind, genes = settings["format"], settings["class"], settings["genes"]
-    except (KeyError, RecursionError, TypeError, ValueError) as error:
-        msg = f"{path} is damaged ({error!r}); save the encoder again"
-        raise ValueError(msg) from error
-    if version != FORMAT:
-        msg = f"{path} has format {version!r}, but this version of semiclip reads {FORMAT}; update semiclip"
-        raise ValueError(msg)
-    if not isinstance(kind, str) or kind not in _kinds():
-        msg = f"{path} is of the class {kind!r}, but the encoders that can be loaded are {some(sorted(_kinds()))}"
-        raise ValueError(msg)
-    if not isinstance(genes, list) or not all(isinstance(gene, str) for gene in genes) or len({*genes}) < len(genes):
-        msg = f"{path} is damaged: its genes are not names that differ; save the encoder again"
-        raise ValueError(msg)
+def _read_settings(path: Path) -> dict[str, Any]:
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings["format"] != FORMAT:
+        raise errors.Mismatch("the format", settings["format"], FORMAT)
+    check_choice("class", settings["class"], _kinds())
     return settings
 
 
@@ -257,72 +223,39 @@ def _check_types(kind: type[Stored], arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         annotation = str(parameters[name].annotation) if name in parameters else ""
         parts = annotation.split(" | ")
-        known = all(part in TYPES for part in parts)
-        if known and not any(type(value) in TYPES[part] for part in parts):
-            msg = f"the argument {name}={value!r} is not {annotation}"
-            raise TypeError(msg)
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with zipfile.ZipFile(path) as stored:
-            entries = stored.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                msg = "save compresses nothing, but this file is compressed"
-                raise ValueError(msg)
-            if sum(entry.file_size for entry in entries) > path.stat().st_size:
-                msg = "it claims to hold more than it does"
-                raise ValueError(msg)
-            return {entry.filename.removesuffix(".npy"): _array(stored, entry) for entry in entries}
-    except DAMAGE as error:
-        msg = f"{path} is damaged or holds more than plain arrays ({reason(error)}); save the encoder again"
-        raise ValueError(msg) from error
-
-
-def _array(stored: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    """Read an array, once its header is known to tell the truth, since numpy allocates what the header says."""
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with stored.open(entry) as file:
-        shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
-        claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
-        if claimed != there or dtype.hasobject:
-            msg = f"{entry.filename} claims to be {dtype} of shape {shape}, but holds {there} bytes"
-            raise ValueError(msg)
-        file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
+        if all(part in JSON_TYPES for part in parts) and not any(type(value) in JSON_TYPES[part] for part in parts):
+            raise errors.WrongType(name, type(value), annotation)
 
 
 def _write(folder: Path, settings: str, arrays: dict[str, np.ndarray], *, overwrite: bool) -> None:
     """Write beside the folder and rename, so that there is never half an encoder."""
-    there = folder.exists() or folder.is_symlink()
-    if there and not overwrite:
-        msg = f"{folder} exists; choose another folder, or pass overwrite=True to replace a saved encoder"
-        raise FileExistsError(msg)
-    if there and not _replaceable(folder):
-        msg = f"{folder} is not a saved encoder alone, so overwrite=True does not replace it; choose another folder"
-        raise FileExistsError(msg)
+    exists = folder.exists() or folder.is_symlink()
+    if exists and not overwrite:
+        raise errors.FileExists(folder)
+    if exists and not _is_replaceable(folder):
+        raise errors.FileExists(folder, "only a saved encoder is overwritten; choose another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (folder.with_name(f".{folder.name}.{secrets.token_hex(8)}") for _ in range(2))
-    try:
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
+        new, old = Path(beside, "new"), Path(beside, "old")
         new.mkdir()
         (new / SETTINGS).write_text(settings, encoding="utf-8")
-        np.savez(new / WEIGHTS, **arrays)  # type: ignore[arg-type]
-        if there:
-            folder.rename(old)
+        # safetensors knows the order of C alone; a loaded matrix must lie as before to multiply to the same bits
+        in_order = {
+            name: np.asarray(array.T if array.flags.fnc else array, order="C") for name, array in arrays.items()
+        }
+        (new / WEIGHTS).write_bytes(safetensors.save(in_order))
         try:
+            if exists:
+                folder.rename(old)
             new.rename(folder)
-        except OSError:
-            if there:
+        except BaseException:
+            if old.exists() and not folder.exists():
                 old.rename(folder)
             raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    if there:
-        shutil.rmtree(old)
 
 
-def _replaceable(folder: Path) -> bool:
-    """Whether a folder is empty or a saved encoder, so that replacing it loses nothing else."""
+def _is_replaceable(folder: Path) -> bool:
+    """Return whether a folder is empty or holds a saved encoder alone, so that replacing it loses nothing else."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    return {path.name for path in folder.iterdir()} in (set(), {SETTINGS, WEIGHTS})
+    return {path.name for path in folder.iterdir()} in (set(), {SETTINGS, WEIGHTS}, {SETTINGS, OLD_WEIGHTS})

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from semiclip.encoders._files import Stored, fitting
+from semiclip.encoders._files import Stored, check_arrays
 from semiclip.encoders._network import describe
-from semiclip.encoders._pca import expression
-from semiclip.encoders._protocol import align, check_fitted, dense, warn_unless_counts
+from semiclip.encoders._pca import read_expression
+from semiclip.encoders._protocol import check_fitted, dense
+from semiclip.errors import NotFitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
-    import pandas as pd
     import torch
     from anndata import AnnData
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class MLPEncoder(Stored):
     """An scVI-like multilayer perceptron that a model trains from scratch, together with its adapter.
 
-    It knows which genes it reads and how, and has no weights of its own. Therefore :func:`semiclip.pp.encode` cannot
-    use it: :func:`semiclip.pp.expression` writes what it reads, and the trained model makes the embedding.
+    The encoder knows which genes it reads and how, and has no weights of its own. :func:`semiclip.pp.encode` therefore
+    cannot use it: :func:`semiclip.pp.expression` writes what it reads, and the trained model makes the embedding.
 
     Parameters
     ----------
@@ -38,8 +38,7 @@ class MLPEncoder(Stored):
     layer
         Layer that holds the values, ``X`` by default.
     min_overlap
-        Share of the encoder's genes that other data must have. The rest count as zero, since nothing is known of what
-        the network will see of them in training, with a warning.
+        Share of the encoder's genes that other data must have. Missing genes count as zero, with a warning.
 
     References
     ----------
@@ -71,8 +70,8 @@ class MLPEncoder(Stored):
         self.normalize, self.layer, self.min_overlap = normalize, layer, min_overlap
 
     def fit(self, adata: AnnData) -> MLPEncoder:
-        """Remember the genes of ``adata`` and check its values; returns the encoder itself."""
-        self._expression(adata, adata.var_names)
+        """Remember the genes of ``adata``, check its values and return the encoder itself."""
+        read_expression(self, adata, adata.var_names)
         self._describe(adata.n_vars)
         self.genes_ = adata.var_names.copy()
         return self
@@ -84,35 +83,25 @@ class MLPEncoder(Stored):
         return self._describe(len(self.genes_))
 
     def weights(self) -> dict[str, torch.Tensor] | None:
-        """Return ``None``: a model draws the weights."""
+        """Return ``None``, since a model draws the weights."""
         return None
 
     def features(self, adata: AnnData) -> np.ndarray:
-        """Return what the perceptron reads: normalised expression, float32 of shape (n_obs, n_genes)."""
+        """Return normalised expression, which the perceptron reads, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
-        return dense(self._expression(adata, self.genes_), copy=not self.normalize)
+        return dense(read_expression(self, adata, self.genes_)[1], copy=not self.normalize)
 
     def encode(self, adata: AnnData) -> np.ndarray:
-        """Raise a RuntimeError: only a model that trained the perceptron can embed."""
-        msg = (
-            "an MLPEncoder has no weights before a model trains it; pass it on as "
-            "scl.model.SemiClip(..., encoder=encoder) and embed with the trained model"
-        )
-        raise RuntimeError(msg)
-
-    def _expression(self, adata: AnnData, genes: pd.Index) -> Any:
-        values = align(adata, self.layer, genes, self.min_overlap)
-        normalised = expression(values, adata.obs_names, normalize=self.normalize)
-        if self.normalize:
-            warn_unless_counts(values, adata, self.layer)
-        return normalised
+        """Raise a RuntimeError, since only a model that trained the perceptron can embed."""
+        way_out = "pass the encoder on as scl.model.SemiClip(..., encoder=encoder) and embed with the trained model"
+        raise NotFitted("the network of an MLPEncoder", way_out)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return {}, {}
 
     def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self._describe(len(self.genes_))
-        fitting(arrays, {})
+        check_arrays(arrays, {})
 
     def _describe(self, n_genes: int) -> dict[str, Any]:
         return describe(n_genes, self.n_hidden, self.n_latent, batch_norm=self.batch_norm, dropout=self.dropout)

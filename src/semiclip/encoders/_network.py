@@ -1,4 +1,4 @@
-"""The network behind an encoder, so that a model can train it further or from scratch."""
+"""The network behind an encoder, which a model can train further or from scratch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from semiclip._checks import some
+from semiclip._arguments import check_choice, check_number, check_whole
+from semiclip.errors import BadValue, WrongType, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,26 +17,22 @@ if TYPE_CHECKING:
 
 
 def build(architecture: Mapping[str, Any]) -> nn.Module:
-    """Build the network of an encoder from its architecture.
+    """Return the network of an architecture, with weights drawn from the state of torch.
+
+    The network maps features of shape (n, n_input) to an embedding of shape (n, n_output).
 
     Parameters
     ----------
     architecture
-        Plain values, as in ``architecture`` of a :class:`semiclip.encoders.Trainable`. ``kind`` is ``"mlp"``, also
-        where there is none, for :func:`semiclip.encoders.network`, or ``"scgpt"`` for the transformer of
-        :class:`semiclip.encoders.ScGPTEncoder`; the rest are its arguments, always with ``n_input`` and ``n_output``.
-
-    Returns
-    -------
-    The network, with weights drawn from the state of torch. It maps features of shape (n, n_input) to an embedding of
-    shape (n, n_output).
+        Plain values, as in ``architecture`` of a :class:`semiclip.encoders.Trainable`. ``kind`` is ``"mlp"``, the
+        default, for :func:`semiclip.encoders.network`, or ``"scgpt"`` for the transformer of
+        :class:`semiclip.encoders.ScGPTEncoder`. The rest are the arguments of the network, always with ``n_input`` and
+        ``n_output``.
 
     Raises
     ------
-    TypeError
-        If it is not a mapping, or has arguments that this kind of network does not take.
-    ValueError
-        If the kind is unknown, a width is missing or a value is out of range.
+    TypeError, ValueError
+        If it is not a mapping, the kind is unknown, or arguments of the network are unknown, missing or out of range.
 
     Examples
     --------
@@ -44,48 +41,37 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
     Linear(in_features=128, out_features=8, bias=True)
     """
     if not isinstance(architecture, Mapping):
-        msg = f"architecture={architecture!r} is not a mapping, such as encoder.architecture is"
-        raise TypeError(msg)
+        raise WrongType("architecture", type(architecture), "a mapping, as encoder.architecture is")
     arguments = dict(architecture)
     kind = arguments.pop("kind", "mlp")
-    if kind not in BUILDERS:
-        msg = f"kind={kind!r} is not a network; choose one of {some(BUILDERS)}"
-        raise ValueError(msg)
+    check_choice("kind", kind, BUILDERS)
     if missing := [name for name in ("n_input", "n_output") if name not in arguments]:
-        msg = f"the architecture lacks {some(missing)}, the widths of what the network reads and returns"
-        raise ValueError(msg)
+        raise BadValue("architecture", dict(architecture), f"a mapping that has {some(missing)}")
     return BUILDERS[kind](**arguments)
 
 
 def network(
     n_input: int, n_hidden: Sequence[int], n_output: int, *, batch_norm: bool = True, dropout: float = 0.1
 ) -> nn.Sequential:
-    """Build the multilayer perceptron that encodes expression in scVI.
+    """Return the multilayer perceptron that encodes expression in scVI, with weights drawn from the state of torch.
 
-    For each hidden width it has a linear map, batch normalisation, ReLU and dropout; a linear map to the embedding
-    follows. Without hidden widths that map is all there is. The names of the weights depend on the widths alone, so
-    that they fit whatever ``batch_norm`` and ``dropout`` are, save those of the batch normalisation itself.
+    Each hidden width stands for a linear map, batch normalisation, ReLU and dropout; a linear map to the embedding
+    follows. Names of weights depend on the widths alone, so that the same linear maps fit any ``batch_norm`` and
+    ``dropout``.
 
     Parameters
     ----------
     n_input, n_hidden, n_output
-        Number of genes, widths of the hidden layers and dimensions of the embedding.
+        Number of genes, widths of the hidden layers (``[]`` for one linear map) and dimensions of the embedding.
     batch_norm
         Whether hidden layers have batch normalisation, with the constants of scVI.
     dropout
         Probability with which a hidden value is dropped in training, at least 0 and below 1.
 
-    Returns
-    -------
-    The network, with weights drawn from the state of torch. It maps expression of shape (n, n_input) to an embedding
-    of shape (n, n_output).
-
     Raises
     ------
-    ValueError
-        If a width is below 1 or ``dropout`` is out of range.
-    TypeError
-        If a width is not a whole number, or ``n_hidden`` is not a sequence of them.
+    TypeError, ValueError
+        If widths are not whole numbers of at least 1, or ``dropout`` is out of range.
 
     References
     ----------
@@ -102,9 +88,9 @@ def network(
 
     describe(n_input, n_hidden, n_output, batch_norm=batch_norm, dropout=dropout)
     layers: list[nn.Module] = []
-    for width, following in pairwise([n_input, *n_hidden]):
-        norm = nn.BatchNorm1d(following, eps=1e-3, momentum=0.01) if batch_norm else nn.Identity()
-        layers += [nn.Linear(width, following), norm, nn.ReLU(), nn.Dropout(dropout)]
+    for width, next_width in pairwise([n_input, *n_hidden]):
+        norm = nn.BatchNorm1d(next_width, eps=1e-3, momentum=0.01) if batch_norm else nn.Identity()
+        layers += [nn.Linear(width, next_width), norm, nn.ReLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.Linear([n_input, *n_hidden][-1], n_output))
 
 
@@ -113,20 +99,14 @@ def describe(
 ) -> dict[str, Any]:
     """Check the arguments of :func:`network` and return them as plain values that JSON can hold."""
     if isinstance(n_hidden, Integral | str):
-        msg = f"n_hidden={n_hidden!r} is not a list of widths, such as [128], or [] for no hidden layer"
-        raise TypeError(msg)
-    widths = {"n_input": [n_input], "n_hidden": list(n_hidden), "n_output (the embedding)": [n_output]}
+        raise WrongType("n_hidden", type(n_hidden), "a list of widths, such as [128], or [] for no hidden layer")
+    widths = {"n_input": [n_input], "n_hidden": list(n_hidden), "n_output": [n_output]}
     for name, values in widths.items():
         for value in values:
             if not isinstance(value, Integral) or isinstance(value, bool):
-                msg = f"{name} has {value!r}, but a width is a whole number"
-                raise TypeError(msg)
-            if value < 1:
-                msg = f"{name} has {value}, but a width must be at least 1"
-                raise ValueError(msg)
-    if not 0 <= dropout < 1:
-        msg = f"dropout={dropout} must be at least 0 and below 1"
-        raise ValueError(msg)
+                raise WrongType(name, type(value), "a whole number")
+            check_whole(name, value)
+    check_number("dropout", dropout, least=0, below=1)
     return {
         "n_input": int(n_input),
         "n_hidden": [int(width) for width in n_hidden],
@@ -136,10 +116,10 @@ def describe(
     }
 
 
-def _scgpt(**arguments: Any) -> nn.Module:
+def _build_scgpt(**arguments: Any) -> nn.Module:
     from semiclip.encoders._scgpt_network import ScGPTNetwork  # needs torch
 
     return ScGPTNetwork(**arguments)
 
 
-BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": network, "scgpt": _scgpt}
+BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": network, "scgpt": _build_scgpt}

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from semiclip._checks import some
-from semiclip.encoders._files import Stored, fitting
+from semiclip._arguments import check_whole
+from semiclip.encoders._files import Stored, check_arrays
 from semiclip.encoders._network import describe
-from semiclip.encoders._protocol import align, check_fitted, dense, rows_where, warn_unless_counts
+from semiclip.encoders._protocol import align, check_counts, check_fitted, dense, rows_where, warn_unless_counts
+from semiclip.errors import BadValue, NotFinite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,11 +41,11 @@ class PCAEncoder(Stored):
     layer
         Layer that holds the values, ``X`` by default.
     rng
-        Seed of the truncated solvers.
+        Seed of the truncated solvers, which sparse and large data need.
     min_overlap
-        Share of the encoder's genes that other data must have. The rest take their mean in training, with a warning,
-        so that they move no sample. With ``normalize``, the genes that are there are scaled to the part of 10,000
-        counts that they had in training.
+        Share of the encoder's genes that other data must have. Missing genes take their mean in training, with a
+        warning, so that they move no sample. With ``normalize``, the genes that are there are scaled to the part of
+        10,000 counts that they had in training.
 
     Examples
     --------
@@ -68,19 +69,15 @@ class PCAEncoder(Stored):
         self.min_overlap = min_overlap
 
     def fit(self, adata: AnnData) -> PCAEncoder:
-        """Learn the components of ``adata``; returns the encoder itself."""
-        raw = align(adata, self.layer, adata.var_names, self.min_overlap)
-        values = expression(raw, adata.obs_names, normalize=self.normalize)
-        if self.normalize:
-            warn_unless_counts(raw, adata, self.layer)
+        """Learn the components of ``adata`` and return the encoder itself."""
+        raw, values = read_expression(self, adata, adata.var_names)
         most = most_components(values)
         if not 1 <= self.n_components <= most:
             size = f"{values.shape[0]} samples of {values.shape[1]} genes"
-            msg = f"n_components={self.n_components}, but {size} have 1 to {most}"
-            raise ValueError(msg)
+            raise BadValue("n_components", self.n_components, f"from 1 to {most}, as {size} have no more components")
         seed = int(np.random.default_rng(self.rng).integers(2**31))
         self.model_ = components(values, self.n_components, seed)
-        self.share_ = _shares(raw) if self.normalize else np.zeros(adata.n_vars)
+        self.share_ = _mean_shares(raw) if self.normalize else np.zeros(adata.n_vars)
         self.genes_ = adata.var_names.copy()
         return self
 
@@ -109,7 +106,7 @@ class PCAEncoder(Stored):
         return {"0.weight": torch.tensor(components).float(), "0.bias": torch.tensor(bias).float()}
 
     def features(self, adata: AnnData) -> np.ndarray:
-        """Return what the components are of: normalised expression, float32 of shape (n_obs, n_genes)."""
+        """Return normalised expression, which the components are made of, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
         values, missing = self._expression(adata)
         values = dense(values, copy=not self.normalize)
@@ -118,14 +115,10 @@ class PCAEncoder(Stored):
         return values
 
     def _expression(self, adata: AnnData) -> tuple[Any, np.ndarray]:
-        """Return expression of the encoder's genes, and which of them the data lack; those are zero."""
-        values = align(adata, self.layer, self.genes_, self.min_overlap)
+        """Return expression of the encoder's genes, and a mask of the genes that the data lack, which are zero."""
         missing = ~self.genes_.isin(adata.var_names)
         total = TARGET_SUM * float(self.share_[~missing].sum()) if missing.any() else TARGET_SUM
-        normalised = expression(values, adata.obs_names, normalize=self.normalize, total=total)
-        if self.normalize:
-            warn_unless_counts(values, adata, self.layer)
-        return normalised, missing
+        return read_expression(self, adata, self.genes_, total)[1], missing
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays = {name: np.asarray(getattr(self.model_, name)) for name in LEARNED}
@@ -135,38 +128,39 @@ class PCAEncoder(Stored):
         from sklearn.decomposition import PCA
 
         n, d, n_samples = len(self.genes_), self.n_components, state["n_samples"]
-        if type(n_samples) is not int or n_samples < 1:
-            msg = f"n_samples={n_samples!r} is not a number of samples"
-            raise ValueError(msg)
+        check_whole("n_samples", n_samples)
         shapes = dict.fromkeys(LEARNED, (d,)) | {"components_": (d, n), "mean_": (n,), "noise_variance_": ()}
-        fitting(arrays, {**shapes, "share_": (n,)})
+        check_arrays(arrays, {**shapes, "share_": (n,)})
         self.model_, self.share_ = PCA(d), arrays["share_"]
         for name in LEARNED:
             setattr(self.model_, name, arrays[name])
         self.model_.n_components_, self.model_.n_features_in_, self.model_.n_samples_ = d, n, n_samples
 
 
+def read_expression(encoder: Any, adata: AnnData, genes: pd.Index, total: float = TARGET_SUM) -> tuple[Any, Any]:
+    """Return the values of genes, raw and as an encoder reads them, with a warning if they look normalised already."""
+    raw = align(adata, encoder.layer, genes, encoder.min_overlap)
+    values = expression(raw, adata.obs_names, normalize=encoder.normalize, total=total)
+    if encoder.normalize:
+        warn_unless_counts(raw, adata, encoder.layer)
+    return raw, values
+
+
 def expression(values: Any, names: pd.Index, *, normalize: bool, total: float = TARGET_SUM) -> Any:
-    """Check expression, dense or sparse, and normalise it to counts of ``total``; messages name its rows."""
+    """Check expression, dense or sparse, and normalise it to counts of ``total``; errors name its rows."""
     from sklearn import preprocessing
 
     if (rows := rows_where(values, lambda x: ~np.isfinite(x))).size:
-        msg = f"expression is NaN or infinite in {len(rows)} row(s): {some(names[rows])}; drop them first"
-        raise ValueError(msg)
+        raise NotFinite("expression", names[rows].tolist(), "drop these rows first")
     if not normalize:
         return values
-    if (rows := rows_where(values, lambda x: x < 0)).size:
-        msg = (
-            f"expression is negative in {len(rows)} row(s): {some(names[rows])}, so it is not counts; "
-            "pass normalize=False if it is normalised already"
-        )
-        raise ValueError(msg)
+    check_counts(values, names, "negative", lambda x: x < 0, "pass normalize=False if it is normalised already")
     scaled = preprocessing.normalize(values, norm="l1", copy=True) * total
     return scaled.log1p() if sparse.issparse(values) else np.log1p(scaled, out=scaled)
 
 
-def _shares(values: Any) -> np.ndarray:
-    """Return the share that each gene has of the counts of a sample, on average."""
+def _mean_shares(values: Any) -> np.ndarray:
+    """Return the mean share that each gene has of the counts of a sample."""
     totals = np.asarray(values.sum(axis=1), dtype=np.float64).ravel()
     weights = np.divide(1, totals, out=np.zeros_like(totals), where=totals > 0)
     shares = np.asarray(values.T @ weights).ravel()
@@ -174,7 +168,7 @@ def _shares(values: Any) -> np.ndarray:
 
 
 def most_components(values: Any) -> int:
-    """Return how many principal components can be found; the solver for sparse values finds all but one."""
+    """Return how many principal components can be fitted; the solver for sparse values finds all but one."""
     return min(values.shape) - sparse.issparse(values)
 
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import some
+from semiclip import errors
+from semiclip._arguments import check_number, check_whole
 from semiclip._device import usable_device
-from semiclip.encoders._files import Stored, fitting
-from semiclip.encoders._protocol import align, check_fitted, counts, dense, rows_where
-from semiclip.encoders._scgpt_checkpoint import CLS, assemble, find, load, read_settings, read_vocabulary
+from semiclip._numerics import row_blocks
+from semiclip.encoders._files import Stored
+from semiclip.encoders._protocol import align, check_counts, check_fitted, check_overlap, counts, dense
+from semiclip.encoders._scgpt_checkpoint import CLS, assemble, find_folder, load, read_settings, read_vocabulary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,32 +25,32 @@ logger = logging.getLogger(__name__)
 
 
 class ScGPTEncoder(Stored):
-    """The embedding of a sample by a published scGPT model, read from its folder.
+    """The cell embedding of a published scGPT model, read from its folder.
 
-    It is what scGPT calls the cell embedding: the state of the <cls> token after the last layer, on the unit sphere.
-    Neither scGPT nor its requirements need be installed. Two draws of scGPT are fixed, so that the same sample always
-    has the same embedding: of more than ``max_length - 1`` expressed genes the most expressed are read, where scGPT
-    reads some at random, and counts that many quantiles are equal to get the middle one of their bins.
+    The cell embedding is the state of the <cls> token after the last layer, on the unit sphere. Neither scGPT nor its
+    requirements need be installed. scGPT draws twice at random, which is fixed here so that the same sample always has
+    the same embedding: of more than ``max_length - 1`` expressed genes the most expressed are read, and a count that
+    equals several quantiles gets the middle one of their bins.
 
     Parameters
     ----------
     checkpoint
-        Folder with ``args.json``, ``vocab.json`` and ``best_model.pt``, such as that of the whole-human model.
+        Folder with ``args.json``, ``vocab.json`` and ``best_model.pt``, such as the whole-human model.
     gene_key
         ``var`` column of the gene symbols, ``var_names`` by default.
     layer
-        Layer that holds the counts, ``X`` by default. What is normalised within samples has the same bins.
+        Layer that holds the counts, ``X`` by default. Values that are normalised within samples have the same bins.
     max_length
-        Most tokens of a sample, one of them <cls>; time and memory grow with it.
+        Most tokens of a sample, one of them <cls>. Time and memory grow with it.
     batch_size
         Samples that are embedded at a time.
     min_overlap
-        Share of the genes that must be in the vocabulary, and of ``genes_`` that other data must have. What they lack
-        is not expressed, with a warning.
+        Share of the genes that must be in the vocabulary, and of ``genes_`` that other data must have. Missing genes
+        count as not expressed, with a warning.
     device
         Where the network runs; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
     progress_bar
-        Whether :meth:`encode` shows its progress, where it takes more than a batch and a second.
+        Whether :meth:`encode` shows its progress if it takes more than a batch and a second.
 
     Attributes
     ----------
@@ -63,25 +65,10 @@ class ScGPTEncoder(Stored):
 
     Examples
     --------
-    A folder like a published one, with a small network that was never trained:
-
-    >>> import json
-    >>> import tempfile
-    >>> from pathlib import Path
     >>> import semiclip as scl
-    >>> import torch
-    >>> from semiclip.encoders import ScGPTEncoder, build
-    >>> rna = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
-    >>> names = [*rna.var_names, "<pad>", "<cls>"]
-    >>> settings = {"embsize": 8, "nheads": 2, "d_hid": 16, "nlayers": 1, "pad_value": -2}
-    >>> sizes = {"n_input": 41, "n_output": 8, "n_heads": 2, "n_hidden": 16, "n_layers": 1}
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = (Path(folder) / "args.json").write_text(json.dumps(settings))
-    ...     _ = (Path(folder) / "vocab.json").write_text(json.dumps({name: i for i, name in enumerate(names)}))
-    ...     torch.save(build({"kind": "scgpt", **sizes}).state_dict(), Path(folder) / "best_model.pt")
-    ...     encoder = ScGPTEncoder(folder, progress_bar=False).fit(rna)
-    >>> encoder.encode(rna).shape
-    (252, 8)
+    >>> encoder = scl.encoders.ScGPTEncoder("scGPT_human", gene_key="symbol")
+    >>> encoder.fit(adata).encode(adata).shape  # doctest: +SKIP
+    (252, 512)
     """
 
     def __init__(
@@ -96,31 +83,24 @@ class ScGPTEncoder(Stored):
         device: str = "auto",
         progress_bar: bool = True,
     ) -> None:
-        for name, value, least in (("max_length", max_length, 2), ("batch_size", batch_size, 1)):
-            if value < least:
-                msg = f"{name}={value} must be at least {least}"
-                raise ValueError(msg)
-        if not 0 < min_overlap <= 1:
-            msg = f"min_overlap={min_overlap} is not a share of the genes, above 0 and at most 1"
-            raise ValueError(msg)
+        check_whole("max_length", max_length, 2)
+        check_whole("batch_size", batch_size)
+        check_number("min_overlap", min_overlap, above=0, most=1)
         self.checkpoint, self.gene_key, self.layer = str(checkpoint), gene_key, layer
         self.max_length, self.batch_size, self.min_overlap = max_length, batch_size, min_overlap
         self.device, self.progress_bar = device, progress_bar
 
     def fit(self, adata: AnnData) -> ScGPTEncoder:
-        """Find the genes of ``adata`` in the vocabulary and read their weights; returns the encoder itself.
+        """Find the genes of ``adata`` in the vocabulary, read their weights and return the encoder itself.
 
         Raises
         ------
-        FileNotFoundError
-            If the folder lacks a file.
-        KeyError
-            If the layer or ``gene_key`` is missing.
+        FileNotFoundError, KeyError
+            If a file of the folder, the layer or ``gene_key`` is missing.
         ValueError
-            If a file is broken or not what scGPT publishes, too few genes are in the vocabulary, or values are not
-            counts.
+            If a file is damaged or not of scGPT, too few genes are in the vocabulary, or values are not counts.
         """
-        folder = find(self.checkpoint)
+        folder = find_folder(self.checkpoint)
         vocabulary = read_vocabulary(folder)
         genes = self._match(adata, vocabulary)
         self._counts(adata, genes)
@@ -141,28 +121,27 @@ class ScGPTEncoder(Stored):
         device = usable_device(self.device)
         network = self.network_.to(device)
         out = np.empty((adata.n_obs, self._architecture["n_output"]), dtype=np.float32)
-        starts = range(0, adata.n_obs, self.batch_size)
-        shown = self.progress_bar and len(starts) > 1
+        blocks = list(row_blocks(adata.n_obs, self.batch_size))
+        silent = not self.progress_bar or len(blocks) <= 1
         with torch.inference_mode():
-            for start in tqdm(starts, "scGPT", unit="batch", delay=1, disable=not shown):
-                rows = slice(start, start + self.batch_size)
+            for rows in tqdm(blocks, "scGPT", unit="batch", delay=1, disable=silent):
                 expression = torch.from_numpy(dense(values[rows], copy=True)).to(device)
                 out[rows] = network(expression).cpu().numpy()
         return out
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """Plain values that :func:`semiclip.encoders.build` makes the network of, ``"kind": "scgpt"`` among them."""
+        """Plain values of which :func:`semiclip.encoders.build` makes the network, with ``"kind": "scgpt"``."""
         check_fitted(self)
         return dict(self._architecture)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Return the published weights, of the vocabulary those of ``genes_`` and last of <cls>."""
+        """Return the published weights; the token embedding has a row for each of ``genes_`` and last <cls>."""
         check_fitted(self)
         return {name: value.cpu().clone() for name, value in self.network_.state_dict().items()}
 
     def features(self, adata: AnnData) -> np.ndarray:
-        """Return what the network reads: counts of ``genes_``, float32 of shape (n_obs, n_genes)."""
+        """Return counts of ``genes_``, which the network reads, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
         return dense(self._counts(adata, self.genes_), copy=True)
 
@@ -172,73 +151,55 @@ class ScGPTEncoder(Stored):
     def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         import torch
 
-        network = assemble(state, {name: torch.from_numpy(array) for name, array in arrays.items()})
-        fitting(arrays, {name: tuple(value.shape) for name, value in network.state_dict().items()})
         if state["n_input"] != len(self.genes_):
-            msg = f"there are {len(self.genes_)} genes, but the network reads {state['n_input']}"
-            raise ValueError(msg)
-        self.network_, self._architecture = network, state
+            raise errors.Mismatch("the number of genes", len(self.genes_), state["n_input"])
+        self.network_ = assemble(state, {name: torch.from_numpy(array) for name, array in arrays.items()})
+        self._architecture = state
 
     def _symbols(self, adata: AnnData) -> pd.Index:
         if self.gene_key is None:
             return adata.var_names
         if self.gene_key not in adata.var:
-            msg = f"gene_key={self.gene_key!r} is not a column of var, which has {some(adata.var) or 'none'}"
-            raise KeyError(msg)
+            raise errors.MissingColumn(self.gene_key, adata.var, "var", "gene_key")
         return pd.Index(adata.var[self.gene_key].astype(str))
 
     def _match(self, adata: AnnData, vocabulary: Mapping[str, int]) -> pd.Index:
         """Return the symbols that are in the vocabulary, in its order, or say why there are too few."""
         symbols = self._symbols(adata)
-        known = symbols.isin(vocabulary.keys())
-        size = f"{known.sum()} of the {len(symbols)} genes are in the vocabulary of {self.checkpoint}"
-        unknown = symbols[~known]
-        if not known.any() or known.mean() < self.min_overlap:
-            msg = (
-                f"{size}, less than min_overlap={self.min_overlap}; not {some(unknown) or 'one'}: "
-                f"{_remedy(unknown, vocabulary)}"
-            )
-            raise ValueError(msg)
-        logger.info("%s%s", size, f", not {some(unknown)}" if len(unknown) else "")
-        # an order of its own, so that the order of the data settles no tie
-        return pd.Index(sorted(symbols[known].unique(), key=vocabulary.__getitem__))
+        present = symbols.isin(vocabulary.keys())
+        unknown, size = symbols[~present], f"of the {len(symbols)} genes in the vocabulary of {self.checkpoint}"
+        check_overlap(present, symbols, self.min_overlap, size, lambda: _suggest_symbols(unknown, vocabulary))
+        logger.info("%d %s%s", present.sum(), size, f", not {errors.some(unknown)}" if len(unknown) else "")
+        # the order of the vocabulary, so that the order of the data settles no tie
+        return pd.Index(sorted(symbols[present].unique(), key=vocabulary.__getitem__))
 
     def _counts(self, adata: AnnData, genes: pd.Index) -> Any:
         """Return checked counts, dense or csr, with a column for each of ``genes``."""
         named, layer = (adata, self.layer) if self.gene_key is None else (self._renamed(adata, genes), None)
         values = align(named, layer, genes, self.min_overlap)
-        if (rows := rows_where(values, lambda x: ~((x >= 0) & (x <= np.finfo(np.float32).max)))).size:
-            msg = (
-                f"scGPT reads counts, but expression is negative or not finite in {len(rows)} row(s): "
-                f"{some(adata.obs_names[rows])}; name the layer that holds the counts"
-            )
-            raise ValueError(msg)
+        largest = np.finfo(np.float32).max
+        check_counts(values, adata.obs_names, "negative or not finite", lambda x: ~((x >= 0) & (x <= largest)))
         return values.tocsr() if hasattr(values, "tocsr") else values
 
     def _renamed(self, adata: AnnData, genes: pd.Index) -> AnnData:
-        """Return the counts with symbols as ``var_names``; of symbols that are not read the first is enough."""
+        """Return the counts with symbols as ``var_names``; only symbols that are read must not repeat."""
         from anndata import AnnData
 
         values, symbols = counts(adata, self.layer), self._symbols(adata)
         repeated = symbols.duplicated()
         if len(wrong := symbols[repeated & symbols.isin(genes)].unique()):
-            msg = (
-                f"var[{self.gene_key!r}] repeats {some(wrong)}; keep one of each, as "
-                f"adata[:, ~adata.var[{self.gene_key!r}].duplicated()] does"
-            )
-            raise ValueError(msg)
+            way_out = f"keep one of each, as adata[:, ~adata.var[{self.gene_key!r}].duplicated()] does"
+            raise errors.Repeated(f"symbols in var[{self.gene_key!r}]", wrong, way_out)
         if repeated.any():
             values, symbols = values[:, ~repeated], symbols[~repeated]
         return AnnData(values, var=pd.DataFrame(index=symbols))
 
 
-def _remedy(unknown: pd.Index, vocabulary: Mapping[str, int]) -> str:
+def _suggest_symbols(unknown: pd.Index, vocabulary: Mapping[str, int]) -> str:
     """Guess from the symbols that are not in the vocabulary what would mend that."""
     half = len(unknown) / 2
     if unknown.str.match(r"ENS[A-Z]*[GT]\d{6}").sum() > half:
         return "these are Ensembl ids; name the var column of gene symbols as gene_key"
     if unknown.str.upper().isin(vocabulary.keys()).sum() > half:
-        return (
-            "in capitals they would be; scGPT knows human genes, so map those of another species to their orthologues"
-        )
+        return "in capitals they would be there; map genes of another species to their human orthologues"
     return "name the var column of human gene symbols as gene_key, or lower min_overlap if these genes can be left out"

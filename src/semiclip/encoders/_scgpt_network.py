@@ -1,61 +1,44 @@
-"""The transformer of scGPT, from expression to the embedding of its <cls> token."""
+"""The transformer of scGPT (Cui et al. 2024), from expression to the embedding of its <cls> token."""
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from semiclip._arguments import check_number, check_whole
+from semiclip.errors import BadValue
 
 MAX_VALUE = 512  # the value encoder takes larger values for this one
 LEAST = {"n_input": 1, "n_hidden": 1, "n_output": 1, "n_layers": 1, "n_heads": 1, "n_bins": 3, "max_length": 2}
 
 
 class ScGPTNetwork(nn.Module):
-    """Reads the expressed genes of a sample as a set of tokens, and embeds it on the unit sphere.
+    """Reads the expressed genes of a sample as a set of tokens, and embeds the sample on the unit sphere.
 
-    A sample is <cls> followed by its expressed genes; each token is the sum of what its gene and its binned expression
-    are embedded as. Only genes that the data have are kept of the vocabulary: column i of the expression has row i of
-    the token embedding, and <cls> the last one.
+    A sample is <cls> followed by its expressed genes. Each token is the sum of two embeddings, of its gene and of its
+    binned expression. Column i of the expression has row i of the token embedding, and <cls> has the last row.
 
     Parameters
     ----------
     n_input, n_hidden, n_output
         Number of genes, width within the feed-forward part of a layer, and dimensions of the embedding.
     n_layers, n_heads
-        Number of transformer layers, and of attention heads of each.
+        Number of transformer layers, and of attention heads of each layer.
     n_bins
-        Bins of expression, with that of no expression.
+        Bins of expression, including the bin of no expression.
     max_length
-        Most tokens of a sample, with <cls>. Of more expressed genes the most expressed are read, and of equals those
-        that come first; scGPT draws some at random.
+        Most tokens of a sample, with <cls>. If more genes are expressed, the most expressed are read, and of equal
+        ones the first; scGPT draws some at random.
     pad_value
         Value of <cls>.
     dropout
         Probability with which a value is dropped in training, at least 0 and below 1.
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range, or ``n_output`` is not a multiple of ``n_heads``.
-
-    References
-    ----------
-    Cui et al. 2024, DOI 10.1038/s41592-024-02201-0.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from semiclip.encoders._scgpt_network import ScGPTNetwork
-    >>> network = ScGPTNetwork(40, 16, 8, n_layers=2, n_heads=4).eval()
-    >>> network(torch.eye(3, 40)).shape
-    torch.Size([3, 8])
     """
 
-    capturable = False  # how long the longest sample is, the host has to be told
+    capturable = False  # the host must be told how long the longest sample is
     block_rows = 64  # each token of a row takes some 25 bytes for each dimension
 
     def __init__(
@@ -72,21 +55,13 @@ class ScGPTNetwork(nn.Module):
         dropout: float = 0.2,
     ) -> None:
         super().__init__()
-        given = locals()
+        sizes = locals()
         for name, least in LEAST.items():
-            value = given[name]
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-                msg = f"{name}={value!r} is not a whole number of at least {least}"
-                raise ValueError(msg)
+            check_whole(name, sizes[name], least)
         if n_output % n_heads:
-            msg = f"n_output={n_output}, the embedding, is not a multiple of n_heads={n_heads}"
-            raise ValueError(msg)
-        if not isinstance(pad_value, int | float) or not math.isfinite(pad_value):
-            msg = f"pad_value={pad_value!r} is not a finite number"
-            raise ValueError(msg)
-        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-            msg = f"dropout={dropout!r} must be at least 0 and below 1"
-            raise ValueError(msg)
+            raise BadValue("n_output", n_output, f"a multiple of n_heads={n_heads}")
+        check_number("pad_value", pad_value)
+        check_number("dropout", dropout, least=0, below=1)
         self.n_input, self.n_bins, self.max_length, self.pad_value = n_input, n_bins, max_length, pad_value
         # the parts have the names that their weights have in a checkpoint
         self.encoder = nn.Sequential(
@@ -106,7 +81,7 @@ class ScGPTNetwork(nn.Module):
 
     def forward(self, expression: Tensor) -> Tensor:
         """Embed non-negative expression (n, n_input) as unit vectors (n, n_output)."""
-        genes, bins, kept = tokens(expression, self.n_bins, self.max_length - 1)
+        genes, bins, kept = read_tokens(expression, self.n_bins, self.max_length - 1)
         genes, kept = F.pad(genes, (1, 0), value=self.n_input), F.pad(kept, (1, 0), value=True)
         values = F.pad(bins.to(expression.dtype), (1, 0), value=self.pad_value).clamp(max=MAX_VALUE)
         states = self.encoder(genes) + self.value_encoder(values.unsqueeze(-1))
@@ -118,7 +93,7 @@ class ScGPTNetwork(nn.Module):
 class Layer(nn.Module):
     """Self-attention and a feed-forward part, each with normalisation after the residual sum.
 
-    The attention is written out because that of torch holds all scores in memory where no gradient is asked for.
+    The attention is written out, since torch's own layer holds all scores in memory without gradients.
     """
 
     def __init__(self, width: int, n_hidden: int, n_heads: int, dropout: float) -> None:
@@ -130,7 +105,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, states: Tensor, kept: Tensor) -> Tensor:
-        """Return new states (n, length, width); only tokens of which ``kept`` (n, length) is true are attended to."""
+        """Return new states (n, length, width); only tokens in the mask ``kept`` (n, length) are attended to."""
         states = self.norm1(states + self.dropout(self.attend(states, kept)))
         hidden = self.dropout(self.linear1(states).relu())
         return self.norm2(states + self.dropout(self.linear2(hidden)))
@@ -144,12 +119,12 @@ class Layer(nn.Module):
 
 
 @torch.no_grad()
-def tokens(expression: Tensor, n_bins: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def read_tokens(expression: Tensor, n_bins: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """Choose the expressed genes of each sample, at most ``most``, and bin their expression.
 
-    The bins have the quantiles of all expressed values of a sample as edges, so that they do not depend on depth. Of a
-    value that several edges are equal to, as is common in counts, scGPT draws one of the bins between them; here it has
-    the middle one, the lower of two.
+    The edges of the bins are quantiles of all expressed values of a sample, so that bins do not depend on depth. If
+    several edges equal a value, as is common in counts, scGPT draws one of the bins between them; here the value gets
+    the middle bin, the lower of two.
 
     Returns
     -------

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from semiclip._checks import column, some
+from semiclip import errors
+from semiclip._arguments import check_choice
+from semiclip._checks import read_column
 from semiclip._seed import seeded
 from semiclip.encoders import _scvi_network as scvi_network
-from semiclip.encoders._files import Stored
+from semiclip.encoders._files import Stored, read_names
 from semiclip.encoders._network import network
 from semiclip.encoders._protocol import align, check_fitted, dense
 
@@ -20,15 +22,16 @@ if TYPE_CHECKING:
     from scvi.model import SCVI
 
 BATCH = "batch"
-WHOLE = r"^(-?\d+)\.0$"  # how a whole number looks in a column of floats, which a gap or a file makes of integers
+WHOLE = r"^(-?\d+)\.0$"  # a whole number in a column of floats, which a gap or a file makes of integers
 COVARIATES = ("categorical_covariate_keys", "continuous_covariate_keys")
+Mode = Literal["mean", "ppc"]
 
 
 class SCVIEncoder(Stored):
     """The posterior mean of scVI's latent space, through scvi-tools.
 
-    The decoder is told the batch, the encoder is not (``encode_covariates=False``): that removes batch effects in
-    training and lets the encoder embed samples of batches it has never seen.
+    The decoder is told the batch and the encoder is not (``encode_covariates=False``). Training thereby removes batch
+    effects, and the encoder can embed samples of batches that it has never seen.
 
     Parameters
     ----------
@@ -41,11 +44,11 @@ class SCVIEncoder(Stored):
     max_epochs
         Training epochs; ``None`` is scvi-tools' rule, which depends on the number of samples.
     rng
-        Seed of training.
+        Seed of training; ``None`` follows the state of torch.
     model_kwargs, train_kwargs
         Further arguments of :class:`scvi.model.SCVI` and its ``train``.
     min_overlap
-        Share of the encoder's genes that other data must have. The rest count as zero, with a warning.
+        Share of the encoder's genes that other data must have. Missing genes count as zero, with a warning.
 
     References
     ----------
@@ -78,14 +81,16 @@ class SCVIEncoder(Stored):
         self.model_kwargs, self.train_kwargs = model_kwargs or {}, train_kwargs or {}
 
     def fit(self, adata: AnnData) -> SCVIEncoder:
-        """Train scVI on the counts of ``adata``; returns the encoder itself."""
+        """Train scVI on the counts of ``adata`` and return the encoder itself."""
         from anndata import AnnData
         from scvi.model import SCVI
 
-        batch = "all" if self.batch_key is None else column(adata, self.batch_key, "batch_key").astype(str).to_numpy()
-        values = scvi_network.counts(align(adata, self.layer, adata.var_names, self.min_overlap), adata.obs_names)
+        batch: Any = "all"
+        if self.batch_key is not None:
+            batch = read_column(adata, self.batch_key, "batch_key").astype(str).to_numpy()
+        values = scvi_network.as_counts(align(adata, self.layer, adata.var_names, self.min_overlap), adata.obs_names)
         obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
-        private = AnnData(values, obs=obs)  # scvi-tools writes nothing into the user's
+        private = AnnData(values, obs=obs)  # so that scvi-tools writes nothing into the user's
         SCVI.setup_anndata(private, batch_key=BATCH)
         with seeded(self.rng):
             model = SCVI(private, n_latent=self.n_latent, **self.model_kwargs)
@@ -98,62 +103,47 @@ class SCVIEncoder(Stored):
 
     @classmethod
     def from_model(cls, model: SCVI, *, min_overlap: float = 0.8) -> SCVIEncoder:
-        """Make an encoder of a model that scvi-tools has trained.
+        """Return an encoder made of a model that scvi-tools has trained.
 
-        The network is copied, so that training the model further changes nothing, and its data are not kept.
+        The network is copied, so that training the model further changes nothing, and the model's data are not kept.
 
         Parameters
         ----------
         model
-            A trained model in memory; read one from files with ``scvi.model.SCVI.load``, if you trust them. The layer
-            and the batches are those that it was set up with.
+            A trained model in memory, with its layer and batches; read one from files with
+            ``scvi.model.SCVI.load``, if you trust them. If the encoder of the model is told the batch
+            (``encode_covariates=True``), it embeds samples of the model's own batches only.
         min_overlap
-            As for the class.
-
-        Returns
-        -------
-        The fitted encoder, ready for :func:`semiclip.pp.encode`. If the encoder of the model is told the batch
-        (``encode_covariates=True``), it embeds samples of the model's own batches only.
+            Share of the encoder's genes that other data must have, as for the class.
 
         Raises
         ------
-        TypeError
-            If it is another kind of model.
-        RuntimeError
-            If the model is not trained.
-        ValueError
-            If the model has covariates besides the batch.
+        TypeError, RuntimeError, ValueError
+            If it is another kind of model, is not trained, or has covariates besides the batch.
 
         Examples
         --------
         >>> import scvi
         >>> import semiclip as scl
         >>> counts = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
-        >>> own = counts.copy()
-        >>> scvi.model.SCVI.setup_anndata(own, batch_key="batch")
-        >>> model = scvi.model.SCVI(own, n_latent=8)
+        >>> scvi.model.SCVI.setup_anndata(counts, batch_key="batch")
+        >>> model = scvi.model.SCVI(counts, n_latent=8)
         >>> model.train(1, enable_progress_bar=False, log_every_n_steps=1)
-        >>> encoder = scl.pp.encode(counts, encoder=scl.encoders.SCVIEncoder.from_model(model))
-        >>> counts.obsm["X_scvi"].shape
+        >>> scl.encoders.SCVIEncoder.from_model(model).encode(counts).shape
         (252, 8)
         """
         from scvi.model import SCVI
         from scvi.module import VAE
 
         if not isinstance(model, SCVI) or not (model.module is None or type(model.module) is VAE):
-            msg = f"a scvi.model.SCVI is needed, not {type(model).__name__}"
-            raise TypeError(msg)
+            raise errors.WrongType("model", type(model), "a scvi.model.SCVI")
         if model.module is None or not model.is_trained:
-            msg = "this scVI model is not trained; call model.train() first"
-            raise RuntimeError(msg)
+            raise errors.NotFitted("this scVI model", "call model.train() first")
         setup = model.registry["setup_args"]
-        if found := [key for kind in COVARIATES for key in setup.get(kind) or []]:
-            msg = (
-                f"this scVI model has covariates besides the batch: {some(found)}; an encoder knows the batch alone, "
-                "so train a model without them"
-            )
-            raise ValueError(msg)
-        recipe = scvi_network.recipe(model)
+        if covariates := [key for kind in COVARIATES for key in setup.get(kind) or []]:
+            problem = "an encoder knows the batch alone, but this scVI model has further covariates"
+            raise errors.Refused(problem, covariates, "train a model without them")
+        recipe = scvi_network.read_recipe(model)
         options = {name: recipe[name] for name in recipe if name not in ("n_latent", *scvi_network.SIZES)}
         keys = {"batch_key": setup.get("batch_key"), "layer": setup.get("layer")}
         encoder = cls(n_latent=recipe["n_latent"], model_kwargs=options, min_overlap=min_overlap, **keys)
@@ -165,27 +155,28 @@ class SCVIEncoder(Stored):
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return the posterior mean of each sample, float32 of shape (n_obs, n_latent)."""
         check_fitted(self)
-        told = self.module_.encode_covariates
-        batch = self._batches(adata, "embed") if told else np.zeros(adata.n_obs, dtype=np.int64)
+        knows_batch = self.module_.encode_covariates
+        way_out = "embed samples of these batches, or fit it with encode_covariates=False"
+        batch = self._batches(adata, way_out) if knows_batch else np.zeros(adata.n_obs, dtype=np.int64)
         with seeded(0):  # scVI draws from the posterior even where only its mean is asked for
-            return scvi_network.latent(self.module_, self._counts(adata), batch)
+            return scvi_network.embed(self.module_, self._counts(adata), batch)
 
     def denoise(
         self,
         adata: AnnData,
         *,
-        mode: Literal["mean", "ppc"] = "mean",
+        mode: Mode = "mean",
         rng: int | np.random.Generator | None = None,
     ) -> np.ndarray:
-        """Decode one draw from the posterior of each sample.
+        """Return the expression that scVI decodes from one posterior draw of each sample.
 
         Parameters
         ----------
         adata
             Counts of batches that scVI was trained on, in ``obs[batch_key]``.
         mode
-            ``"mean"`` gives the expression that scVI expects at the draw, ``"ppc"`` (posterior predictive) adds the
-            noise of counting a sample of the same depth.
+            ``"mean"`` is the expected expression at the draw; ``"ppc"`` (posterior predictive) adds the noise of
+            counting a sample of the same depth.
         rng
             Seed of the draws; ``None`` follows the state of torch.
 
@@ -196,14 +187,8 @@ class SCVIEncoder(Stored):
 
         Raises
         ------
-        ValueError
-            If ``mode`` is neither, scVI was not trained on a batch, or it has a likelihood without counts.
-        KeyError
-            If ``obs`` has no ``batch_key``.
-
-        References
-        ----------
-        Lopez et al. 2018, DOI 10.1038/s41592-018-0229-2.
+        KeyError, ValueError
+            If ``obs`` has no ``batch_key``, scVI was not trained on a batch, or its likelihood has no counts.
 
         Examples
         --------
@@ -216,11 +201,9 @@ class SCVIEncoder(Stored):
         ((252, 40), 10000)
         """
         check_fitted(self)
-        if mode not in ("mean", "ppc"):
-            msg = f"mode={mode!r} is neither 'mean' nor 'ppc'"
-            raise ValueError(msg)
+        check_choice("mode", mode, Mode)
         scvi_network.check_decodable(self.module_, noise=mode == "ppc")
-        batch, values = self._batches(adata, "denoise"), self._counts(adata)
+        batch, values = self._batches(adata, "denoise samples of these batches"), self._counts(adata)
         with seeded(rng):
             return scvi_network.decode(self.module_, values, batch, noise=mode == "ppc")
 
@@ -231,10 +214,10 @@ class SCVIEncoder(Stored):
         Raises
         ------
         ValueError
-            If ``model_kwargs`` asked for what that network does not have, such as ``use_layer_norm``.
+            If ``model_kwargs`` has an option that this network lacks, such as ``use_layer_norm``.
         """
         check_fitted(self)
-        return scvi_network.architecture(self.module_)
+        return scvi_network.describe_encoder(self.module_)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the trained weights of scVI's encoder."""
@@ -247,49 +230,40 @@ class SCVIEncoder(Stored):
         return {name: value.cpu().clone() for name, value in zip(names, values, strict=True)}
 
     def features(self, adata: AnnData) -> np.ndarray:
-        """Return what scVI reads: log1p of the counts, float32 of shape (n_obs, n_genes)."""
+        """Return log1p of the counts, which scVI reads, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
         values = self._counts(adata)
         return dense(values.log1p() if sparse.issparse(values) else np.log1p(values))
 
     def _take(self, model: SCVI, module: Any, genes: pd.Index) -> None:
-        self.module_, self.recipe_ = module, scvi_network.recipe(model)
-        self.batches_, self.genes_ = pd.Index(scvi_network.batch_names(model)), genes
+        self.module_, self.recipe_ = module, scvi_network.read_recipe(model)
+        self.batches_, self.genes_ = pd.Index(scvi_network.read_batches(model)), genes
 
     def _counts(self, adata: AnnData) -> Any:
-        return scvi_network.counts(align(adata, self.layer, self.genes_, self.min_overlap), adata.obs_names)
+        return scvi_network.as_counts(align(adata, self.layer, self.genes_, self.min_overlap), adata.obs_names)
 
-    def _batches(self, adata: AnnData, purpose: str) -> np.ndarray:
+    def _batches(self, adata: AnnData, way_out: str) -> np.ndarray:
         """Return the codes of the batches, all of which scVI must know."""
         if self.batch_key is None:
             return np.zeros(adata.n_obs, dtype=np.int64)
-        names = pd.Index(column(adata, self.batch_key, "batch_key").astype(str))
+        names = pd.Index(read_column(adata, self.batch_key, "batch_key").astype(str))
         codes = self.batches_.get_indexer(names)
-        known, asked = (index.str.replace(WHOLE, r"\1", regex=True) for index in (self.batches_, names))
-        if known.is_unique:
-            codes = np.where(codes < 0, known.get_indexer(asked), codes)
+        trained, present = (index.str.replace(WHOLE, r"\1", regex=True) for index in (self.batches_, names))
+        if trained.is_unique:
+            codes = np.where(codes < 0, trained.get_indexer(present), codes)
         if (codes < 0).any():
-            who, way = (
-                ("encoder", "with encode_covariates=False") if purpose == "embed" else ("decoder", "on all batches")
-            )
-            msg = (
-                f"scVI was not trained on the batch(es) {some(names[codes < 0].unique())} of obs[{self.batch_key!r}], "
-                f"only on {some(self.batches_)}, and its {who} is told the batch; {purpose} samples of those, or "
-                f"fit it {way}"
-            )
-            raise ValueError(msg)
+            unknown = names[codes < 0].unique().tolist()
+            raise errors.UnknownChoice(f"obs[{self.batch_key!r}]", unknown, self.batches_, way_out)
         return codes.astype(np.int64)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        return {"recipe": self.recipe_, "batches": self.batches_.tolist()}, scvi_network.trained(self.module_)
+        arrays = {name: value.cpu().numpy() for name, value in self.module_.state_dict().items()}
+        return {"recipe": self.recipe_, "batches": self.batches_.tolist()}, arrays
 
     def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        self.recipe_, self.batches_ = state["recipe"], pd.Index(state["batches"])
-        if not self.batches_.is_unique or not all(isinstance(name, str) for name in self.batches_):
-            msg = "its batches are not names that differ"
-            raise ValueError(msg)
+        self.recipe_, self.batches_ = state["recipe"], read_names(state["batches"], "batches")
         sizes = {"n_input": len(self.genes_), "n_batch": len(self.batches_), "n_latent": self.n_latent}
-        if wrong := [name for name, size in sizes.items() if self.recipe_[name] != size]:
-            msg = f"the network has another {some(wrong)} than the encoder"
-            raise ValueError(msg)
+        for name, size in sizes.items():
+            if self.recipe_[name] != size:
+                raise errors.Mismatch(f"{name} of the network", self.recipe_[name], size)
         self.module_ = scvi_network.build(self.recipe_, arrays)

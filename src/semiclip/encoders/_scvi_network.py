@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
-from semiclip._checks import some
-from semiclip.encoders._files import fitting
+from semiclip._numerics import row_blocks
+from semiclip.encoders._files import check_arrays
 from semiclip.encoders._network import describe
 from semiclip.encoders._pca import TARGET_SUM
-from semiclip.encoders._protocol import dense, fractional, rows_where
+from semiclip.encoders._protocol import check_counts, dense, fractional
+from semiclip.errors import Conflict, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,37 +26,27 @@ DRAWS = 5000  # with which scvi-tools averages a latent space that is not normal
 ROWS = 8  # of all these draws at a time
 
 
-def counts(values: Any, names: pd.Index) -> Any:
+def as_counts(values: Any, names: pd.Index) -> Any:
     """Return raw counts as scVI takes them, float32, dense or as a csr matrix."""
-    rows = rows_where(values, lambda x: ~np.isfinite(x) | (x < 0) | fractional(x))
-    if rows.size:
-        msg = (
-            f"scVI models raw counts, but expression is negative, fractional or not finite in {len(rows)} row(s): "
-            f"{some(names[rows])}; name the layer that holds the counts, or use the PCA encoder"
-        )
-        raise ValueError(msg)
+    reason, way_out = "negative, fractional or not finite", "name the layer of the counts, or use the PCA encoder"
+    check_counts(values, names, reason, lambda x: ~np.isfinite(x) | (x < 0) | fractional(x), way_out)
     values = sparse.csr_matrix(values) if hasattr(values, "tocsr") else np.asarray(values)
     return values.astype(np.float32, copy=False)
 
 
-def recipe(model: Any) -> dict[str, Any]:
+def read_recipe(model: Any) -> dict[str, Any]:
     """Return the arguments that build the network of a model again, defaults included."""
-    given, module = model.init_params_, model.module
-    named = {name: value for name, value in given["non_kwargs"].items() if name not in ("adata", "registry")}
-    further = {name: value for values in given["kwargs"].values() for name, value in values.items()}
+    arguments, module = model.init_params_, model.module
+    named = {name: value for name, value in arguments["non_kwargs"].items() if name not in ("adata", "registry")}
+    further = {name: value for values in arguments["kwargs"].values() for name, value in values.items()}
     sizes = {name: getattr(module, name) for name in SIZES}
     return {**named, **further, **sizes, "use_size_factor_key": bool(module.use_size_factor_key)}
 
 
-def batch_names(model: Any) -> list[str]:
+def read_batches(model: Any) -> list[str]:
     """Return the batches of a model as text, by their codes."""
     state = model.registry["field_registries"]["batch"]["state_registry"]
     return [str(name) for name in state["categorical_mapping"]]
-
-
-def trained(module: Any) -> dict[str, np.ndarray]:
-    """Return all that training changed."""
-    return {name: value.cpu().numpy() for name, value in module.state_dict().items()}
 
 
 def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
@@ -67,14 +58,14 @@ def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     with torch.device("meta"):  # takes no memory until the weights are known to fit
         module = VAE(**recipe, library_log_means=library, library_log_vars=library)
     state = module.state_dict()
-    fitting(arrays, {name: tuple(value.shape) for name, value in state.items()})
+    check_arrays(arrays, {name: tuple(value.shape) for name, value in state.items()})
     tensors = {name: torch.as_tensor(arrays[name]).to(value.dtype) for name, value in state.items()}
     module.load_state_dict(tensors, assign=True)
     return module.eval()
 
 
-def architecture(module: Any) -> dict[str, Any]:
-    """Describe the encoder of a network of scVI, or refuse one that :func:`semiclip.encoders.network` cannot be."""
+def describe_encoder(module: Any) -> dict[str, Any]:
+    """Describe the encoder of scVI, or refuse one that :func:`semiclip.encoders.network` cannot build."""
     from torch import nn
 
     blocks = [[layer for layer in block if layer is not None] for block in module.z_encoder.encoder.fc_layers]
@@ -88,21 +79,18 @@ def architecture(module: Any) -> dict[str, Any]:
         "no ReLU": nn.ReLU not in kinds,
         "no bias": blocks[0][0].bias is None,
     }
-    if found := [name for name, true in foreign.items() if true]:
-        msg = (
-            f"the encoder of this scVI model cannot be trained further, since it has {some(found)}; "
-            "leave that out of model_kwargs and fit it again"
-        )
-        raise ValueError(msg)
+    if options := [name for name, present in foreign.items() if present]:
+        way_out = "leave these options out of model_kwargs and fit it again"
+        raise Refused("the encoder of this scVI model cannot be trained further", options, way_out)
     widths = [block[0].out_features for block in blocks]
     dropout = next((layer.p for layer in layers if isinstance(layer, nn.Dropout)), 0.0)
     return describe(module.n_input, widths, module.n_latent, batch_norm=nn.BatchNorm1d in kinds, dropout=dropout)
 
 
-def latent(module: Any, values: Any, batch: np.ndarray) -> np.ndarray:
+def embed(module: Any, values: Any, batch: np.ndarray) -> np.ndarray:
     """Return the posterior mean of counts, float32 of shape (n, n_latent).
 
-    A mean that is estimated from draws is so from the same ones for each sample, so that it does not depend on others.
+    A mean that is estimated from draws takes the same draws for each sample, so that it does not depend on others.
     """
     import torch
 
@@ -142,21 +130,18 @@ def decode(module: Any, values: Any, batch: np.ndarray, *, noise: bool) -> np.nd
 
 
 def check_decodable(module: Any, *, noise: bool) -> None:
-    """Refuse a network whose decoder needs what no count tells."""
+    """Refuse a network whose decoder needs more than counts."""
     if module.use_size_factor_key:
-        msg = "this scVI model was trained with a size factor for each sample; denoising needs one without"
-        raise ValueError(msg)
+        raise Conflict("denoising", "a scVI model that was trained with size factors", "train a model without them")
     if noise and (module.gene_likelihood == "normal" or (module.dispersion == "gene-label" and module.n_labels > 1)):
-        what = f"gene_likelihood={module.gene_likelihood!r} and dispersion={module.dispersion!r}"
-        msg = f'this scVI model has {what}, for which counts cannot be drawn; use mode="mean"'
-        raise ValueError(msg)
+        options = f"gene_likelihood={module.gene_likelihood!r} and dispersion={module.dispersion!r}"
+        raise Conflict('mode="ppc"', options, 'counts cannot be drawn; pass mode="mean"')
 
 
 def _blocks(values: Any, batch: np.ndarray) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
     """Yield samples, a few at a time, as scVI reads them."""
     import torch
 
-    for start in range(0, values.shape[0], BLOCK):
-        rows = slice(start, start + BLOCK)
+    for rows in row_blocks(values.shape[0], BLOCK):
         x, codes = torch.as_tensor(dense(values[rows], copy=True)), torch.as_tensor(batch[rows, None])
         yield rows, {"X": x, "batch": codes, "labels": torch.zeros_like(codes)}

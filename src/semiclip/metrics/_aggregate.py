@@ -1,9 +1,8 @@
-from __future__ import annotations
-
 import numpy as np
-from scipy import sparse
 
-from semiclip._checks import some
+from semiclip._numerics import row_blocks
+from semiclip.errors import Empty, some
+from semiclip.metrics._matrices import membership, read_codes
 
 BLOCK = 1 << 16  # rows read at a time, so that no copy of x in float64 exists
 
@@ -24,11 +23,6 @@ def group_mean(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
     -------
     Means, shape (n_groups, d), in float64 whatever the precision of ``x``.
 
-    Raises
-    ------
-    ValueError
-        If ``codes`` does not hold one group per row, a code is out of range, or a group has no row.
-
     Examples
     --------
     >>> import numpy as np
@@ -36,21 +30,11 @@ def group_mean(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
     array([[1., 3.],
            [4., 4.]])
     """
-    codes = np.asarray(codes)
-    if codes.shape != x.shape[:1]:
-        msg = f"codes has shape {codes.shape} for {len(x)} rows; one group per row is needed"
-        raise ValueError(msg)
-    if codes.size and not (codes.min() >= 0 and codes.max() < n_groups):
-        msg = f"codes run from {codes.min()} to {codes.max()}; they must lie in 0 … {n_groups - 1}"
-        raise ValueError(msg)
+    codes = read_codes(codes, len(x), n_groups)
     counts = np.bincount(codes, minlength=n_groups)
     if empty := np.flatnonzero(counts == 0).tolist():
-        msg = f"{len(empty)} of {n_groups} groups have no row: {some(empty)}; number the groups without gaps"
-        raise ValueError(msg)
+        raise Empty(f"rows in {len(empty)} of {n_groups} groups ({some(empty)})", "number the groups without gaps")
     sums = np.zeros((n_groups, x.shape[1]))
-    for start in range(0, len(x), BLOCK):
-        rows = codes[start : start + BLOCK]
-        # one column per row of x, with a single 1 in the row of its group
-        member = sparse.csc_array((np.ones(rows.size), rows, np.arange(rows.size + 1)), shape=(n_groups, rows.size))
-        sums += member @ x[start : start + BLOCK].astype(np.float64, copy=False)
+    for rows in row_blocks(len(x), BLOCK):
+        sums += membership(codes[rows], n_groups) @ x[rows].astype(np.float64, copy=False)
     return sums / counts[:, None]

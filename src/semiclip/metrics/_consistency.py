@@ -1,17 +1,9 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
-import pandas as pd
-from scipy import sparse
+from numpy.typing import ArrayLike
 
-from semiclip._checks import finite_rows
+from semiclip._numerics import row_blocks
 from semiclip.metrics._cosine import DECIMALS, normalise
-from semiclip.metrics._matrices import vectors
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+from semiclip.metrics._matrices import membership, read_codes, read_embedding
 
 BLOCK = 1 << 12  # rows summed at a time; sums of sums round less than one long sum
 
@@ -22,7 +14,7 @@ def consistency(x: ArrayLike, codes: ArrayLike, n_groups: int) -> np.ndarray:
     Parameters
     ----------
     x
-        Embedding, shape (n, d). A row of zeros has cosine 0 with every other.
+        Embedding, shape (n, d). A row of zeros has cosine 0 with every other row.
     codes
         Group of each row, integers of 0 … ``n_groups`` − 1, shape (n,).
     n_groups
@@ -30,15 +22,8 @@ def consistency(x: ArrayLike, codes: ArrayLike, n_groups: int) -> np.ndarray:
 
     Returns
     -------
-    Means of shape (n_groups,), NaN for groups of fewer than two rows; exactly 1 where all rows are the same. No
-    matrix of pairs is made.
-
-    Raises
-    ------
-    TypeError
-        If ``x`` is sparse or holds no real numbers.
-    ValueError
-        If ``codes`` does not hold one group per row, a code is out of range, or values are not finite.
+    Means of shape (n_groups,): NaN for groups of fewer than two rows, exactly 1 where all rows are the same. The
+    matrix of all pairs never exists.
 
     References
     ----------
@@ -51,20 +36,12 @@ def consistency(x: ArrayLike, codes: ArrayLike, n_groups: int) -> np.ndarray:
     >>> consistency(x, np.array([0, 0, 0, 1]), 2).round(3)
     array([0.333,   nan])
     """
-    x, codes = vectors(x), np.asarray(codes)
-    if x.ndim != 2 or codes.shape != x.shape[:1]:
-        msg = f"x has shape {x.shape} and codes {codes.shape}; rows of an embedding and one group per row are needed"
-        raise ValueError(msg)
-    if codes.size and not (codes.min() >= 0 and codes.max() < n_groups):
-        msg = f"codes run from {codes.min()} to {codes.max()}; they must lie in 0 … {n_groups - 1}"
-        raise ValueError(msg)
-    finite_rows(x, pd.RangeIndex(len(x)), "x")
+    x = read_embedding(x)
+    codes = read_codes(codes, len(x), n_groups)
     sums, squares = np.zeros((n_groups, x.shape[1])), np.zeros(n_groups)
-    for start in range(0, len(x), BLOCK):
-        rows = codes[start : start + BLOCK]
-        unit = normalise(x[start : start + BLOCK].astype(np.float64, copy=False))
-        # one column per row of x, with a single 1 in the row of its group
-        member = sparse.csc_array((np.ones(rows.size), rows, np.arange(rows.size + 1)), shape=(n_groups, rows.size))
+    for rows in row_blocks(len(x), BLOCK):
+        unit = normalise(x[rows].astype(np.float64, copy=False))
+        member = membership(codes[rows], n_groups)
         sums += member @ unit
         squares += member @ np.einsum("ij,ij->i", unit, unit)
     return _mean_cosine(sums, squares, np.bincount(codes, minlength=n_groups))

@@ -1,15 +1,8 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
-import pandas as pd
+from numpy.typing import ArrayLike
 
-from semiclip._checks import finite_rows, some
-from semiclip.metrics._matrices import coded, vectors
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+from semiclip.errors import BadValue, Empty
+from semiclip.metrics._matrices import check_permutations, read_embedding, read_labels
 
 
 def knn_accuracy(
@@ -18,7 +11,7 @@ def knn_accuracy(
     batch: ArrayLike | None = None,
     *,
     n_neighbors: int = 5,
-    n_permutations: int = 0,
+    n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
 ) -> dict[str, float]:
     """Measure how often the nearest neighbours of a row, by cosine, vote for its label.
@@ -30,53 +23,36 @@ def knn_accuracy(
     labels
         Label of each row, shape (n,).
     batch
-        Batch of each row; then only rows of other batches are neighbours (leave one batch out). Without it all other
-        rows are (leave one out).
+        Batch of each row; then only rows of other batches are neighbours (leave one batch out). Without batches all
+        other rows are (leave one out).
     n_neighbors
         Neighbours that vote, each alike; of labels that tie, the first in their order wins.
     n_permutations
-        Number of random exchanges of the labels that measure chance, at least 2; 0 for none.
+        Number of random exchanges of the labels that measure chance, at least 2; 0 leaves chance out.
     rng
         Seed or generator of the exchanges.
 
     Returns
     -------
-    ``value``, the fraction of rows whose neighbours vote for their label; ``n_obs``, the rows that this counts, which
-    are those whose label some possible neighbour has; ``chance``, the fraction of them that has the most frequent
-    label; and, with permutations, ``chance_mean`` and ``chance_sd``, their mean and standard deviation (ddof 1).
-
-    Raises
-    ------
-    TypeError
-        If ``x`` is sparse or holds no real numbers.
-    ValueError
-        If lengths differ, values are not finite, labels or batches are missing, there are fewer possible neighbours
-        than ``n_neighbors``, no row has a possible neighbour of its label, or there is a single permutation.
+    ``n_obs``, the number of rows with a possible neighbour of their label; ``value``, the fraction of these rows whose
+    neighbours vote for their label; ``chance``, the fraction that has the most frequent label; and, with permutations,
+    ``chance_mean`` and ``chance_sd``, mean and standard deviation (ddof 1) of the value over them.
 
     Examples
     --------
     >>> import numpy as np
     >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0], [0.1, 1.0]])
-    >>> knn_accuracy(x, np.array(["a", "a", "b", "b", "b"]), n_neighbors=1)
+    >>> knn_accuracy(x, np.array(["a", "a", "b", "b", "b"]), n_neighbors=1, n_permutations=0)
     {'value': 0.8, 'n_obs': 5, 'chance': 0.6}
     """
-    x, shape = vectors(x), np.shape(labels)
-    if x.ndim != 2 or shape != x.shape[:1] or (batch is not None and np.shape(batch) != shape):
-        shapes = f"{x.shape}, labels {shape}" + ("" if batch is None else f" and batch {np.shape(batch)}")
-        msg = f"x has shape {shapes}; rows of an embedding and one label and batch per row are needed"
-        raise ValueError(msg)
-    if n_permutations < 0 or n_permutations == 1:
-        msg = f"n_permutations={n_permutations}: a mean and a standard deviation need at least 2, and 0 leaves them out"
-        raise ValueError(msg)
-    finite_rows(x, pd.RangeIndex(len(x)), "x")
-    codes, names = coded(labels, len(x), "labels")
-    fold = None if batch is None else coded(batch, len(x), "batch")[0]
-    neighbours = _neighbours(x, fold, n_neighbors)
+    check_permutations(n_permutations)
+    x = read_embedding(x)
+    codes, _ = read_labels(labels, len(x), "labels")
+    fold = None if batch is None else read_labels(batch, len(x), "batch")[0]
+    neighbours = _find_neighbours(x, fold, n_neighbors)
     value, n_obs, chance = _score(codes, fold, neighbours)
     if not n_obs:
-        where = "in another batch" if batch is not None else "elsewhere"
-        msg = f"no label is found a second time {where}, so no vote can be right; the labels are {some(names)}"
-        raise ValueError(msg)
+        raise Empty(f"labels that {'two rows' if fold is None else 'rows of two batches'} share")
     result = {"value": value, "n_obs": n_obs, "chance": chance}
     if n_permutations:
         rng = np.random.default_rng(rng)
@@ -85,30 +61,29 @@ def knn_accuracy(
     return result
 
 
-def _neighbours(x: np.ndarray, fold: np.ndarray | None, n_neighbors: int) -> np.ndarray:
+def _find_neighbours(x: np.ndarray, fold: np.ndarray | None, n_neighbors: int) -> np.ndarray:
     """Return the rows nearest to each row, shape (n, n_neighbors), outside of its fold."""
     from sklearn.neighbors import NearestNeighbors
 
     fewest = len(x) - 1 if fold is None else len(x) - int(np.bincount(fold).max())
     if not 1 <= n_neighbors <= fewest:
-        where = "other rows" if fold is None else "rows in other batches"
-        msg = f"n_neighbors={n_neighbors}, but a row has as few as {fewest} {where} to choose from"
-        raise ValueError(msg)
+        others = "other rows" if fold is None else "rows of other batches"
+        raise BadValue("n_neighbors", n_neighbors, f"from 1 to {fewest}, the number of {others}")
     search = NearestNeighbors(n_neighbors=n_neighbors, metric="cosine")
     if fold is None:
         return search.fit(x).kneighbors(return_distance=False)
     nearest = np.empty((len(x), n_neighbors), dtype=np.intp)
     for code in range(int(fold.max()) + 1):
-        own = fold == code
-        others = np.flatnonzero(~own)
-        nearest[own] = others[search.fit(x[others]).kneighbors(x[own], return_distance=False)]
+        members = fold == code
+        outside = np.flatnonzero(~members)
+        nearest[members] = outside[search.fit(x[outside]).kneighbors(x[members], return_distance=False)]
     return nearest
 
 
 def _score(codes: np.ndarray, fold: np.ndarray | None, neighbours: np.ndarray) -> tuple[float, int, float]:
     """Return the accuracy of the vote, the number of rows that count, and the share of their most frequent label."""
     counts = np.bincount(codes)
-    inside: np.ndarray | int = 1  # rows with a row's own label that cannot be its neighbours: itself, or its batch
+    inside: np.ndarray | int = 1  # rows of a row's label that cannot be its neighbours: itself, or its batch
     if fold is not None:
         _, pair, in_fold = np.unique(fold * counts.size + codes, return_inverse=True, return_counts=True)
         inside = in_fold[pair]

@@ -1,29 +1,52 @@
 """The map of a set of perturbations: the cosines of all pairs of genes, and what is annotated among them."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil, floor, inf
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from semiclip._checks import finite_rows, some
+from semiclip._checks import check_finite
+from semiclip.errors import (
+    BadValue,
+    MissingColumn,
+    MissingValues,
+    NameTaken,
+    NothingShared,
+    Repeated,
+    TooFew,
+    TooMany,
+    WrongDtype,
+    WrongShape,
+    WrongType,
+)
 from semiclip.metrics._cosine import pair_position, pairwise_cosines
-from semiclip.metrics._matrices import vectors
+from semiclip.metrics._matrices import read_mask, read_vectors
 from semiclip.metrics._order import order_statistics
-from semiclip.metrics._pairs import Pairs, pairs_in_map
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike
-
-    Thresholds = tuple[float, float] | Sequence[tuple[float, float]]
+Thresholds = tuple[float, float] | Sequence[tuple[float, float]]
 
 MIN_GENES = 20  # below, the tails hold too few pairs to mean anything
+MISSING = -2  # beside −1, a gene that is not in the map
+COLUMNS = "it needs gene_a, gene_b and optionally database, as scl.datasets.relationships() returns them"
+NA = "drop them with relationships.dropna(), or read the file with keep_default_na=False if a gene is called NA"
+
+
+class Pairs(NamedTuple):
+    """Annotated pairs of each database, unordered, unique, sorted by database and genes.
+
+    ``database`` indexes ``names`` (order of first appearance); ``first`` and ``second`` index the genes of the map,
+    with ``first < second``.
+    """
+
+    names: pd.Index
+    database: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
 
 
 class GeneMap(NamedTuple):
@@ -41,50 +64,70 @@ class GeneMap(NamedTuple):
 def gene_map(
     embedding: ArrayLike, genes: ArrayLike, relationships: pd.DataFrame, *, control: ArrayLike | None = None
 ) -> GeneMap:
-    """Check one vector per gene, leave out the rows that the mask ``control`` marks, and relate all genes."""
-    x = vectors(embedding, "embedding").astype(np.float64, copy=False)
+    """Return the map of one vector per gene, without the rows that the mask ``control`` marks."""
+    x = read_vectors(embedding, "embedding").astype(np.float64, copy=False)
     labels = np.asarray(genes, dtype=object)
-    if x.ndim != 2 or labels.shape != x.shape[:1]:
-        msg = f"embedding has shape {x.shape} and genes {labels.shape}; one row and one label per gene are needed"
-        raise ValueError(msg)
+    if labels.shape != x.shape[:1]:
+        raise WrongShape("genes", labels.shape, f"{x.shape[:1]}, one label per row of the embedding")
     if control is not None:
-        mask = np.asarray(control)
-        if mask.dtype != bool or mask.shape != labels.shape:
-            msg = (
-                f"control holds {mask.dtype} of shape {mask.shape}; it is a mask with one boolean per gene, of shape "
-                f"{labels.shape}, such as np.isin(genes, ['non-targeting'])"
-            )
-            raise TypeError(msg)
-        x, labels = x[~mask], labels[~mask]
+        kept = ~read_mask(control, len(labels))
+        x, labels = x[kept], labels[kept]
     if len(x) < MIN_GENES:
-        msg = f"the map has {len(x)} genes; recall looks at the tails of all pairs and needs at least {MIN_GENES}"
-        raise ValueError(msg)
+        raise TooFew("genes in the map", len(x), MIN_GENES)
     if (kind := pd.api.types.infer_dtype(labels, skipna=False)) != "string":
-        msg = f"gene labels must be strings without missing values, these are {kind}; convert them with astype(str)"
-        raise TypeError(msg)
+        raise WrongDtype("genes", kind, "strings without missing values", "convert them with astype(str)")
     names = pd.Index(labels)
     if not names.is_unique:
         repeated = names[names.duplicated()].unique()
-        msg = f"gene labels repeat: {some(repeated)}; average their rows first with scl.metrics.group_mean"
-        raise ValueError(msg)
-    finite_rows(x, names, "embedding")
+        raise Repeated("gene labels", repeated, "average their rows first with scl.metrics.group_mean")
+    check_finite(x, names, "embedding")
     order = names.argsort()  # so that neither results nor rounding depend on the order of the rows
     names = names[order]
-    pairs = pairs_in_map(relationships, names)
+    pairs = _read_pairs(relationships, names)
     return GeneMap(names, pairwise_cosines(x[order]), pairs)
+
+
+def _read_pairs(relationships: pd.DataFrame, genes: pd.Index) -> Pairs:
+    """Return the annotated pairs with both genes in the map, without self pairs and repeats."""
+    if not isinstance(relationships, pd.DataFrame):
+        raise WrongType("relationships", type(relationships), "a DataFrame", COLUMNS)
+    for name in ("gene_a", "gene_b"):
+        if name not in relationships:
+            raise MissingColumn(name, relationships.columns, "relationships", way_out=COLUMNS)
+    if "database" in relationships:
+        database, names = pd.factorize(pd.Index(relationships["database"], dtype=object))
+    else:
+        database, names = np.zeros(len(relationships), dtype=np.intp), pd.Index(["relationships"])
+    if taken := sorted({"mean", "union"} & set(names)):
+        raise NameTaken(taken, "a row of the result", "rename this database")
+    a, b = _locate(relationships["gene_a"], genes), _locate(relationships["gene_b"], genes)
+    missing = (a == MISSING) | (b == MISSING) | (database < 0)
+    if missing.any():
+        raise MissingValues("relationships", relationships.index[missing].tolist(), NA)
+    kept = (a >= 0) & (b >= 0) & (a != b)
+    if not kept.any():
+        sides, way_out = ("relationships", "the map"), "use one kind of gene label in both"
+        raise NothingShared("pair of two genes", relationships["gene_a"].unique(), genes, sides, way_out)
+    a, b, database = a[kept], b[kept], database[kept]
+    shape = (len(names), len(genes), len(genes))
+    unique = np.unique(np.ravel_multi_index((database, np.minimum(a, b), np.maximum(a, b)), shape))
+    return Pairs(names, *np.unravel_index(unique, shape))
+
+
+def _locate(labels: pd.Series, genes: pd.Index) -> np.ndarray:
+    codes, unique = pd.factorize(pd.Index(labels))  # each label is looked up once
+    return np.append(genes.get_indexer(unique), MISSING)[codes]  # code −1, a missing label, takes the last
 
 
 def pairs_of_thresholds(thresholds: Thresholds) -> list[tuple[float, float]]:
     """Return thresholds, one pair or several, as a list of pairs."""
-    given = _listed(thresholds)
-    pairs: list[Any] = [tuple(_listed(pair)) for pair in (given if any(map(_several, given)) else [given])]
+    items = _as_list(thresholds)
+    pairs: list[Any] = [tuple(_as_list(pair)) for pair in (items if any(map(_is_list, items)) else [items])]
     for pair in pairs:
-        if len(pair) != 2 or not all(isinstance(each, Real) for each in pair) or not 0 <= pair[0] <= pair[1] <= 1:
-            msg = f"thresholds={pair} must be two quantiles with 0 ≤ low ≤ high ≤ 1, such as (0.05, 0.95)"
-            raise ValueError(msg)
+        if len(pair) != 2 or not all(isinstance(end, Real) for end in pair) or not 0 <= pair[0] <= pair[1] <= 1:
+            raise BadValue("thresholds", pair, "two quantiles with 0 ≤ low ≤ high ≤ 1, such as (0.05, 0.95)")
     if len(set(pairs)) < len(pairs):
-        msg = f"thresholds={pairs} repeats a pair; name each once"
-        raise ValueError(msg)
+        raise Repeated("pairs of thresholds", pairs)
     return pairs
 
 
@@ -92,35 +135,34 @@ def pair_of_thresholds(thresholds: tuple[float, float]) -> tuple[float, float]:
     """Return the only pair of thresholds."""
     pairs = pairs_of_thresholds(thresholds)
     if len(pairs) > 1:
-        msg = f"thresholds={pairs} are {len(pairs)} pairs, and one is needed here; call once for each"
-        raise ValueError(msg)
+        raise TooMany("pairs of thresholds", len(pairs), 1, "call once for each pair")
     return pairs[0]
 
 
-def _several(given: Any) -> bool:
-    return np.iterable(given) and not isinstance(given, str)
+def _is_list(value: Any) -> bool:
+    return np.iterable(value) and not isinstance(value, str)
 
 
-def _listed(given: Any) -> list[Any]:
-    return list(given) if _several(given) else [given]
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if _is_list(value) else [value]
 
 
 def tails(null: np.ndarray, thresholds: Sequence[tuple[float, float]]) -> np.ndarray:
     """Return the values below which and above which, strictly, a cosine lies in a tail; shape (n_thresholds, 2).
 
     #{null ≤ v}/N ≤ low says that the null value of rank ⌊low·N⌋, counted from 0, exceeds v; #{null < v}/N ≥ high says
-    that the one of rank ⌈high·N⌉ − 1 is below v. So order statistics do for all pairs, and nothing is sorted.
+    that the value of rank ⌈high·N⌉ − 1 is below v. Order statistics therefore suffice, and nothing is sorted.
     """
     ranks = []
     for pair in thresholds:
         # 0.95 is meant, not the binary float beside it
         low, high = (Fraction(threshold).limit_denominator(10**9) for threshold in pair)
         ranks.append((floor(low * null.size), ceil(high * null.size) - 1))
-    wanted = sorted({rank for pair in ranks for rank in pair if 0 <= rank < null.size})
-    value = {-1: -inf, **dict(zip(wanted, order_statistics(null, wanted), strict=True)), null.size: inf}
+    inside = sorted({rank for pair in ranks for rank in pair if 0 <= rank < null.size})
+    value = {-1: -inf, **dict(zip(inside, order_statistics(null, inside), strict=True)), null.size: inf}
     return np.array([[value[below], value[above]] for below, above in ranks])
 
 
 def in_tails(cosine: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    """Say which cosines, shape (n,), lie in one of the :func:`tails`; shape (n, n_thresholds)."""
+    """Return which cosines, shape (n,), lie in one of the :func:`tails`; shape (n, n_thresholds)."""
     return (cosine[:, None] < cuts[:, 0]) | (cosine[:, None] > cuts[:, 1])

@@ -1,80 +1,102 @@
-"""Reads what a measure is given, and pairs matrices, dense or sparse, of which only a block is dense at a time."""
+"""Reads and checks what the measures are given, so that each refusal is written once."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from semiclip._checks import finite_rows
+from semiclip._arguments import check_whole
+from semiclip._checks import check_finite
+from semiclip.errors import BadValue, Mismatch, MissingValues, WrongDtype, WrongShape, WrongType
 
-if TYPE_CHECKING:
-    Matrix = Any  # a NumPy array or a sparse matrix
+Matrix = Any  # a NumPy array or a sparse matrix
 
 
-def vectors(x: Any, name: str = "x") -> np.ndarray:
-    """Return what came as an array, a DataFrame or lists as an array of real numbers."""
+def read_vectors(x: Any, name: str = "x") -> np.ndarray:
+    """Return an array, a DataFrame or lists as rows of real numbers, shape (n, d)."""
     if sparse.issparse(x):
-        msg = f"{name} is sparse, but an embedding is dense; pass {name}.toarray()"
-        raise TypeError(msg)
-    msg = f"{name} is {type(x).__name__}, not an array of real numbers; pass one with a row for each observation"
+        raise WrongType(name, type(x), "a dense embedding", f"pass {name}.toarray()")
     try:
         values = np.asarray(x)
         values = values.astype(np.float64) if values.dtype == object else values
     except (TypeError, ValueError) as error:
-        raise TypeError(msg) from error
+        raise WrongType(name, type(x), "an array of real numbers with a row per observation") from error
     if values.dtype.kind not in "biuf":
-        raise TypeError(msg)
+        raise WrongDtype(name, values.dtype)
+    if values.ndim != 2:
+        raise WrongShape(name, values.shape, "(n, d), rows of an embedding")
     return values
 
 
-def matched(**given: Any) -> list[Matrix]:
-    """Return matrices as arrays, or in CSR form where they are sparse; all must be finite and of one shape."""
-    matrices = {name: x.tocsr() if sparse.issparse(x) else np.asarray(x) for name, x in given.items()}
+def read_embedding(x: Any, name: str = "x") -> np.ndarray:
+    """Return rows of finite real numbers, shape (n, d)."""
+    values = read_vectors(x, name)
+    check_finite(values, range(len(values)), name)
+    return values
+
+
+def read_matched(**matrices: Any) -> list[Matrix]:
+    """Return finite matrices of one shape as arrays, or in CSR form where they are sparse."""
+    matrices = {name: x.tocsr() if sparse.issparse(x) else np.asarray(x) for name, x in matrices.items()}
+    shape = next(iter(matrices.values())).shape
     for name, x in matrices.items():
         if x.dtype.kind not in "biuf":
-            msg = f"{name} holds {x.dtype} values, not real numbers"
-            raise TypeError(msg)
-    shapes = [x.shape for x in matrices.values()]
-    if len(shapes[0]) != 2 or 0 in shapes[0] or len(set(shapes)) > 1:
-        told = " and ".join(f"{name} has shape {x.shape}" for name, x in matrices.items())
-        msg = f"{told}; all need the same rows (samples) and columns (genes), at least one of each"
-        raise ValueError(msg)
+            raise WrongDtype(name, x.dtype)
+        if x.ndim != 2 or 0 in x.shape:
+            raise WrongShape(name, x.shape, "(n, g), samples by genes, at least one of each")
+        if x.shape != shape:
+            raise Mismatch(f"the shape of {name}", x.shape, shape)
     for name, x in matrices.items():
         # the sum of a row is finite only if the row is
         rows = np.asarray(x.sum(axis=1)).reshape(-1, 1) if sparse.issparse(x) else x
-        finite_rows(rows, pd.RangeIndex(x.shape[0]), name)
+        check_finite(rows, range(len(rows)), name)
     return list(matrices.values())
+
+
+def read_codes(codes: Any, n: int, n_groups: int | None = None) -> np.ndarray:
+    """Return the group of each of ``n`` rows, of 0 … ``n_groups`` − 1 if that number is known."""
+    codes = np.asarray(codes)
+    if codes.shape != (n,):
+        raise WrongShape("codes", codes.shape, f"({n},), one group per row")
+    if n_groups is not None and codes.size and not (codes.min() >= 0 and codes.max() < n_groups):
+        raise BadValue("codes", (int(codes.min()), int(codes.max())), f"from 0 to {n_groups - 1}")
+    return codes
+
+
+def read_labels(labels: Any, n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the code of each row's label and the labels in order; every row has one."""
+    # a list of strings as an array of strings would turn a missing one into the string "nan"
+    values = np.asarray(labels, dtype=None if hasattr(labels, "dtype") else object)
+    if values.shape != (n,):
+        raise WrongShape(name, values.shape, f"({n},), one label per row")
+    codes, names = pd.factorize(values, sort=True)
+    if (missing := np.flatnonzero(codes < 0)).size:
+        raise MissingValues(name, missing.tolist())
+    return codes, np.asarray(names)
+
+
+def read_mask(control: Any, n: int) -> np.ndarray:
+    """Return which of ``n`` rows are controls."""
+    mask = np.asarray(control)
+    if mask.dtype != bool or mask.shape != (n,):
+        needed = f"a mask of shape ({n},), one boolean per row"
+        raise WrongType("control", type(control), needed, "compare labels, such as labels == 'DMSO'")
+    return mask
+
+
+def check_permutations(n_permutations: int) -> None:
+    """Refuse a number of permutations that has no standard deviation; 0 leaves chance out."""
+    check_whole("n_permutations", n_permutations, 0)
+    if n_permutations == 1:
+        raise BadValue("n_permutations", 1, "at least 2 for a standard deviation, or 0 to leave chance out")
+
+
+def membership(codes: np.ndarray, n_groups: int) -> sparse.csc_array:
+    """Return which group each row is in, shape (n_groups, n): a single 1 in each column."""
+    return sparse.csc_array((np.ones(codes.size), codes, np.arange(codes.size + 1)), shape=(n_groups, codes.size))
 
 
 def dense(x: Matrix) -> np.ndarray:
     """Return a block as an array."""
     return x.toarray() if sparse.issparse(x) else x
-
-
-def mask(control: Any, n: int) -> np.ndarray:
-    """Refuse what does not say of each row whether it is a control."""
-    is_control = np.asarray(control)
-    if is_control.dtype != bool or is_control.shape != (n,):
-        msg = (
-            f"control holds {is_control.dtype} of shape {is_control.shape}; it is a mask with one boolean per row, of "
-            f"shape ({n},), such as labels == 'DMSO'"
-        )
-        raise TypeError(msg)
-    return is_control
-
-
-def coded(labels: Any, n: int, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the code of each row's label and the labels in order; every row has one."""
-    # a list of strings as an array of strings would turn a missing one into the string "nan"
-    values = np.asarray(labels, dtype=None if hasattr(labels, "dtype") else object)
-    if values.shape != (n,):
-        msg = f"{name} has shape {values.shape} for {n} rows; one label per row is needed"
-        raise ValueError(msg)
-    codes, names = pd.factorize(values, sort=True)
-    if missing := int((codes < 0).sum()):
-        msg = f"{name} has no label in {missing} row(s); fill or drop them"
-        raise ValueError(msg)
-    return codes, np.asarray(names)

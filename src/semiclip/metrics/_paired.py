@@ -1,15 +1,13 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+from semiclip._arguments import check_choice, check_whole
+from semiclip.errors import Mismatch, NotFinite, WrongShape
 
 Alternative = Literal["two-sided", "greater", "less"]
 
-ALTERNATIVES = ("two-sided", "greater", "less")
 DIGITS = 12  # differences of figures that agree to so many digits are rounding errors of the same difference
 EXACT = 50  # pairs up to which the test is exact
 
@@ -19,10 +17,8 @@ def paired_wilcoxon(a: ArrayLike, b: ArrayLike | None = None, *, alternative: Al
 
     Parameters
     ----------
-    a
-        Figures, shape (n,), or the differences themselves if there is no ``b``.
-    b
-        The figures to compare with, pair by pair, shape (n,).
+    a, b
+        Figures to compare, pair by pair, shape (n,). Without ``b``, ``a`` holds the differences themselves.
     alternative
         ``"two-sided"``: the differences a − b lie off zero; ``"greater"``: above; ``"less"``: below.
 
@@ -30,18 +26,12 @@ def paired_wilcoxon(a: ArrayLike, b: ArrayLike | None = None, *, alternative: Al
     -------
     The p-value; 1 if no pair differs.
 
-    Raises
-    ------
-    ValueError
-        If the figures are not two vectors of one length (or one vector), there are none, one is not finite, or
-        ``alternative`` is unknown.
-
     Notes
     -----
     Pairs without a difference are left out (``zero_method="wilcox"`` of :func:`scipy.stats.wilcoxon`), and differences
-    that are equal but for rounding share their ranks. Up to 50 pairs the p-value is exact, with shared ranks too, which
-    scores that are shares of counts often have; scipy approximates some of these cases. Beyond, it is the normal
-    approximation of scipy.
+    that are equal but for rounding share their ranks. Up to 50 pairs the p-value is exact. That holds for shared ranks
+    too, which are frequent where scores are shares of counts; scipy approximates some of these cases. Beyond 50 pairs
+    the p-value is scipy's normal approximation.
 
     References
     ----------
@@ -53,17 +43,17 @@ def paired_wilcoxon(a: ArrayLike, b: ArrayLike | None = None, *, alternative: Al
     >>> paired_wilcoxon([0.52, 0.55, 0.51, 0.58, 0.54, 0.57], [0.50, 0.52, 0.50, 0.53, 0.53, 0.51])
     0.03125
     """
-    if alternative not in ALTERNATIVES:
-        msg = f"alternative={alternative!r} is none of {', '.join(ALTERNATIVES)}"
-        raise ValueError(msg)
-    figures = np.asarray(a, dtype=float)[None] if b is None else _stack(a, b)
+    check_choice("alternative", alternative, Alternative)
+    figures = np.asarray(a, dtype=float)[None]
+    if b is not None:
+        others = np.asarray(b, dtype=float)[None]
+        if others.shape != figures.shape:
+            raise Mismatch("the shape of b", others.shape[1:], figures.shape[1:])
+        figures = np.concatenate([figures, others])
     if figures.ndim != 2 or figures.shape[1] == 0:
-        msg = f"figures of shape {figures.shape[1:]}; a vector with one figure per pair is needed"
-        raise ValueError(msg)
-    if not np.isfinite(figures).all():
-        bad = np.flatnonzero(~np.isfinite(figures).all(axis=0))
-        msg = f"figures are NaN or infinite in {len(bad)} pair(s), the first at {bad[0]}; drop these pairs"
-        raise ValueError(msg)
+        raise WrongShape("a", figures.shape[1:], "(n,), one figure per pair")
+    if (bad := np.flatnonzero(~np.isfinite(figures).all(axis=0))).size:
+        raise NotFinite("pairs of figures", bad.tolist(), "drop these pairs")
     size = np.abs(figures).max()
     if size == 0:
         return 1.0
@@ -87,16 +77,11 @@ def smallest_p(n: int, alternative: Alternative = "two-sided") -> float:
     n
         Number of pairs.
     alternative
-        As in :func:`paired_wilcoxon`.
+        ``"two-sided"``, ``"greater"`` or ``"less"``.
 
     Returns
     -------
     2 / 2ⁿ for two sides, 1 / 2ⁿ for one, and 1 without a pair.
-
-    Raises
-    ------
-    ValueError
-        If ``n`` is negative or ``alternative`` unknown.
 
     Examples
     --------
@@ -105,21 +90,9 @@ def smallest_p(n: int, alternative: Alternative = "two-sided") -> float:
     >>> smallest_p(5), smallest_p(6)
     (0.0625, 0.03125)
     """
-    if alternative not in ALTERNATIVES:
-        msg = f"alternative={alternative!r} is none of {', '.join(ALTERNATIVES)}"
-        raise ValueError(msg)
-    if n < 0:
-        msg = f"n={n} pairs; a number of pairs is 0 or more"
-        raise ValueError(msg)
+    check_choice("alternative", alternative, Alternative)
+    check_whole("n", n, 0)
     return min(1.0, (1 + (alternative == "two-sided")) * 0.5**n)
-
-
-def _stack(a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if a.shape != b.shape:
-        msg = f"a has shape {a.shape} and b {b.shape}; pairs need one figure in each"
-        raise ValueError(msg)
-    return np.stack([a, b])
 
 
 def _exact(differences: np.ndarray, alternative: Alternative) -> float:

@@ -1,30 +1,16 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from semiclip.metrics._matrices import coded, dense, mask, matched
+from semiclip._numerics import row_blocks, rows_at_once
+from semiclip.errors import Empty, NoVariation
+from semiclip.metrics._matrices import Matrix, dense, read_labels, read_mask, read_matched
 from semiclip.metrics._spearman import spearman
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import ArrayLike
-
-    from semiclip.metrics._matrices import Matrix
 
 BLOCK = 1 << 22  # values that are dense at a time
 LEGACY_ROWS, LEGACY_EVERY = 512, 100  # the released evaluation kept one mini-batch of 512 rows in a hundred
-
-
-class Structure(NamedTuple):
-    """Structural integrity, and how many batches it was taken over and had to leave out."""
-
-    value: float
-    n_batches: int
-    n_dropped: int
 
 
 def structural_integrity(
@@ -33,30 +19,22 @@ def structural_integrity(
     r"""Measure how well predicted expression keeps what distinguishes samples from the controls of their batch (B.2).
 
     In each batch the mean of its controls is subtracted from the predictions, which gives :math:`P_b`, and from the
-    targets, which gives :math:`Y_b`. With :math:`n_b` rows in batch b, the result is :math:`1 - D / 2M`, where D is
-    the mean over batches of :math:`\lVert P_b - Y_b \rVert_F / n_b` and M that of :math:`\lVert Y_b \rVert_F / n_b`.
+    targets, which gives :math:`Y_b`. With :math:`n_b` rows in batch b, the result is :math:`1 - D / 2M`, where D and M
+    are the means over batches of :math:`\lVert P_b - Y_b \rVert_F / n_b` and of :math:`\lVert Y_b \rVert_F / n_b`.
 
     Parameters
     ----------
     predictions, targets
         Predicted and true expression, shape (n, n_genes), dense or sparse.
     batch
-        Batch of each row, shape (n,).
+        Batch of each row, shape (n,). Batches without controls are left out.
     control
         Mask of the controls, boolean, shape (n,).
 
     Returns
     -------
     1 if each batch is predicted up to a constant, 0.5 for predictions that do not vary within a batch, and negative
-    for predictions further from the targets than their mirror image. Batches without controls are left out.
-
-    Raises
-    ------
-    TypeError
-        If ``control`` is not a mask or values are no real numbers.
-    ValueError
-        If shapes differ, values are NaN or infinite, a row has no batch, no batch has a control, or all targets equal
-        the mean of their batch's controls, which leaves nothing to preserve.
+    for predictions further from the targets than their mirror image.
 
     References
     ----------
@@ -70,9 +48,7 @@ def structural_integrity(
     >>> [round(structural_integrity(scale * targets, targets, batch, control), 3) for scale in (1, 0.5, 0, -1)]
     [1.0, 0.75, 0.5, 0.0]
     """
-    predictions, targets = matched(predictions=predictions, targets=targets)
-    n = len(mask(control, targets.shape[0]))
-    return _structure(predictions, targets, coded(batch, n, "batch")[0], np.asarray(control)).value
+    return _structure(*_read(predictions, targets, batch, control))[0]
 
 
 def preservation(
@@ -84,16 +60,20 @@ def preservation(
     legacy_subsample: bool = False,
     rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Measure how well expression that was predicted from an embedding preserves the measured one (paper B.2).
+    """Measure how well expression that was predicted from an embedding preserves the measured one.
 
     Parameters
     ----------
-    predictions, targets, batch, control
-        As in :func:`structural_integrity`.
+    predictions, targets
+        Predicted and true expression, shape (n, n_genes), dense or sparse.
+    batch
+        Batch of each row, shape (n,).
+    control
+        Mask of the controls, boolean, shape (n,).
     legacy_subsample
         Measure as the evaluation released with the paper does, to compare with its numbers: on one random mini-batch
-        of 512 rows (one for every 51,200 rows), where batches of which it holds no control stay uncentred. Where
-        batches are many this rewards predictions of mean expression, up to a score of 46 instead of 25.
+        of 512 rows (one for every 51,200 rows), in which batches without a control stay uncentred. Where batches are
+        many this rewards predictions of mean expression, up to a score of 46 instead of 25.
     rng
         Seed or generator of that subset.
 
@@ -104,23 +84,14 @@ def preservation(
     ``"structural_integrity"``
         As in :func:`structural_integrity`.
     ``"spearman_gene"``, ``"spearman_sample"``
-        Mean over genes of Spearman's correlation across the samples, and mean over samples of that across the genes.
-        It is 0 for a gene or sample of constant predictions or targets.
+        Spearman's correlation of each gene across the samples, averaged over genes, and of each sample across the
+        genes, averaged over samples. A gene or sample of constant predictions or targets counts as 0.
     ``"preservation"``
         100 · (structural integrity + Spearman's correlation per gene) / 2.
 
-    and in columns its ``value``, ``n_obs`` (rows), ``n_batches`` and ``n_dropped_batches`` (batches that the
-    structural integrity was taken over, and those left out for want of controls; the correlations take all rows) and
+    and in columns its ``value``, ``n_obs`` (rows), ``n_batches`` and ``n_dropped_batches`` (batches with and without
+    controls; the structural integrity is taken over the former, the correlations over all rows) and
     ``n_constant_genes`` (genes without a correlation).
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in :func:`structural_integrity`, or if there is only one sample or gene.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.2, DOI 10.48550/arXiv.2505.21317.
 
     Examples
     --------
@@ -134,17 +105,16 @@ def preservation(
     2       spearman_sample    0.0     40          2
     3          preservation   25.0     40          2
     """
-    predictions, targets = matched(predictions=predictions, targets=targets)
-    n = targets.shape[0]
-    is_control, codes = mask(control, n), coded(batch, n, "batch")[0]
+    parts = _read(predictions, targets, batch, control)
     if legacy_subsample:
+        n = len(parts[-1])
         size = min(n, LEGACY_ROWS * -(-n // (LEGACY_ROWS * LEGACY_EVERY)))
         rows = np.sort(np.random.default_rng(rng).choice(n, size, replace=False))
-        predictions, targets, is_control, codes = predictions[rows], targets[rows], is_control[rows], codes[rows]
-    structure = _structure(predictions, targets, codes, is_control, uncentred=legacy_subsample)
-    by_gene, constant = spearman(predictions, targets, axis=0)
-    by_sample, _ = spearman(predictions, targets, axis=1)
-    integrity, gene = structure.value, float(by_gene.mean())
+        parts = tuple(part[rows] for part in parts)
+    integrity, n_kept, n_dropped = _structure(*parts, uncentred=legacy_subsample)
+    by_gene, constant = spearman(*parts[:2], axis=0)
+    by_sample, _ = spearman(*parts[:2], axis=1)
+    gene = float(by_gene.mean())
     values = {
         "structural_integrity": integrity,
         "spearman_gene": gene,
@@ -155,33 +125,39 @@ def preservation(
         {
             "metric": list(values),
             "value": list(values.values()),
-            "n_obs": targets.shape[0],
-            "n_batches": structure.n_batches,
-            "n_dropped_batches": structure.n_dropped,
+            "n_obs": len(by_sample),
+            "n_batches": n_kept,
+            "n_dropped_batches": n_dropped,
             "n_constant_genes": int(constant.sum()),
         }
     )
 
 
+def _read(predictions: object, targets: object, batch: object, control: object) -> tuple[Matrix, ...]:
+    """Return predictions, targets, batch codes and the mask of the controls."""
+    matrices = read_matched(predictions=predictions, targets=targets)
+    n = matrices[0].shape[0]
+    is_control = read_mask(control, n)
+    return *matrices, read_labels(batch, n, "batch")[0], is_control
+
+
 def _structure(
     predictions: Matrix, targets: Matrix, codes: np.ndarray, control: np.ndarray, *, uncentred: bool = False
-) -> Structure:
-    """Take the structural integrity; batches without controls are left out, or kept as they are if ``uncentred``."""
+) -> tuple[float, int, int]:
+    """Return structural integrity and the numbers of batches that it was taken over and that were left out.
+
+    Batches without controls are left out, or kept as they are if ``uncentred``.
+    """
     batches = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     batches = [rows for rows in batches if rows.size]
     kept = [rows for rows in batches if uncentred or control[rows].any()]
     if not kept:
-        msg = (
-            f"none of the {len(batches)} batch(es) has a control, so no structure can be measured; "
-            "mark the controls of the batches"
-        )
-        raise ValueError(msg)
+        raise Empty(f"controls in any of the {len(batches)} batches")
     norms = np.array([_norms(predictions, targets, rows, rows[control[rows]]) / len(rows) for rows in kept])
     distance, extent = norms.mean(axis=0)
     if extent == 0:
-        msg = "all targets equal the mean of their batch's controls, so there is no structure that could be preserved"
-        raise ValueError(msg)
-    return Structure(float(1 - distance / (2 * extent)), len(kept), len(batches) - len(kept))
+        raise NoVariation("targets about the mean of their batch's controls")
+    return float(1 - distance / (2 * extent)), len(kept), len(batches) - len(kept)
 
 
 def _norms(predictions: Matrix, targets: Matrix, rows: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -205,5 +181,4 @@ def _mean(x: Matrix, rows: np.ndarray) -> np.ndarray:
 
 
 def _blocks(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
-    size = max(1, BLOCK // width)
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+    return (rows[block] for block in row_blocks(len(rows), rows_at_once(BLOCK, width)))

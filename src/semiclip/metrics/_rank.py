@@ -1,11 +1,5 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 
 def rank_p_value(values: ArrayLike, null: ArrayLike, *, drawn: bool = False) -> np.ndarray:
@@ -16,9 +10,9 @@ def rank_p_value(values: ArrayLike, null: ArrayLike, *, drawn: bool = False) -> 
     values
         Observed statistics, of any shape.
     null
-        The same statistic where nothing is to be found; NaN is left out.
+        The same statistic without an effect; NaN is left out.
     drawn
-        Whether the null was drawn at random. Then the value counts as one draw more, so that no p-value is 0:
+        Whether the null was drawn at random. The value then counts as one more draw, so that no p-value is 0:
         (1 + #{null ≥ v}) / (1 + n) in place of #{null ≥ v} / n.
 
     Returns

@@ -1,19 +1,14 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from semiclip.metrics._map import gene_map, in_tails, pairs_of_thresholds, tails
-from semiclip.metrics._shares import Shares
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from semiclip.metrics._map import Thresholds
+from semiclip._docs import document
+from semiclip.metrics._map import Thresholds, gene_map, in_tails, pair_of_thresholds, pairs_of_thresholds, tails
+from semiclip.metrics._matrices import check_permutations
+from semiclip.metrics._recall_uncertainty import Shares
 
 
+@document
 def relationship_recall(
     embedding: ArrayLike,
     genes: ArrayLike,
@@ -21,7 +16,7 @@ def relationship_recall(
     *,
     control: ArrayLike | None = None,
     thresholds: Thresholds = (0.05, 0.95),
-    n_permutations: int = 0,
+    n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Measure how many known gene relationships stand out in a map of perturbations (paper B.1).
@@ -33,19 +28,11 @@ def relationship_recall(
 
     Parameters
     ----------
-    embedding
-        One vector per gene, shape (n_genes, d).
-    genes
-        Gene labels of the rows, unique.
-    relationships
-        Annotated pairs, columns ``gene_a``, ``gene_b`` and, optionally, ``database``. Order within a pair, repeats,
-        self pairs and genes that are not in the map do not matter.
-    control
-        Mask of rows that are no genes, such as non-targeting guides, and are left out; boolean, shape (n_genes,).
+    {gene_map}
     thresholds
         Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1; one such pair or a list of them.
     n_permutations
-        Number of random exchanges of the gene labels that measure chance on these annotations; 0 for none.
+        Number of random exchanges of the gene labels that measure chance on these annotations; 0 leaves it out.
     rng
         Seed or generator of the exchanges.
 
@@ -58,27 +45,17 @@ def relationship_recall(
         ``"relationship_recall"``, and the recall. The mean is the unweighted mean of the databases with a pair in the
         map; the union holds each distinct pair once.
     ``threshold_low``, ``threshold_high``, ``n_pairs``, ``n_recalled``
-        What it was counted from. A database without a pair in the map keeps its row, with ``n_pairs`` 0 and no value.
+        What recall was counted from. A database without a pair in the map keeps its row, with ``n_pairs`` 0 and no
+        value.
     ``error``, ``ci_low``, ``ci_high``
-        Standard error and 95 % interval. The error is the binomial one, or larger where pairs that share a gene are
-        recalled together, which makes them worth fewer independent pairs. The interval is Wilson's for that number: no
-        point, even where nothing is recalled; that of the mean is put together from those of the databases.
-    ``chance``
-        What a map that knows nothing recalls; with permutations also ``chance_mean`` and ``chance_sd``, the mean and
-        standard deviation over them, and ``p_value``, one-sided: (1 + number of permutations that recall as much or
-        more) / (1 + ``n_permutations``).
+        Standard error and 95 % interval. The error is binomial, or larger where pairs that share a gene are recalled
+        together: they are worth fewer independent pairs. The interval is Wilson's for that number, so that it is no
+        point even where nothing is recalled. The interval of the mean is put together from those of the databases.
+    ``chance``, ``chance_mean``, ``chance_sd``, ``p_value``
+        What a map that knows nothing recalls. With permutations also mean and standard deviation over them, and a
+        one-sided p-value: (1 + number of permutations that recall as much or more) / (1 + ``n_permutations``).
     ``n_genes``, ``n_annotated``
         Genes of the map, and those among them with an annotated pair; the others only make up the null.
-
-    Raises
-    ------
-    KeyError
-        If ``relationships`` lacks a column.
-    TypeError
-        If gene labels are not strings, or ``control`` is not a mask.
-    ValueError
-        If there are fewer than 20 genes, labels repeat, lengths differ, values are not finite, thresholds are out of
-        order, or no annotated pair has both genes in the map.
 
     References
     ----------
@@ -95,50 +72,102 @@ def relationship_recall(
     >>> complexes = rng.normal(size=(20, 16))
     >>> embedding = np.repeat(complexes, 2, axis=0) + rng.normal(size=(40, 16))
     >>> genes = [f"G{i:02}" for i in range(40)]
-    >>> known = pd.DataFrame({"gene_a": genes[0::2], "gene_b": genes[1::2]})
-    >>> table = relationship_recall(embedding, genes, known, n_permutations=99, rng=0)
+    >>> annotated = pd.DataFrame({"gene_a": genes[0::2], "gene_b": genes[1::2]})
+    >>> table = relationship_recall(embedding, genes, annotated, n_permutations=99, rng=0)
     >>> table[["key", "value", "n_pairs", "ci_low", "ci_high", "chance", "p_value"]].round(2)
                  key  value  n_pairs  ci_low  ci_high  chance  p_value
     0  relationships   0.85       20    0.64     0.95     0.1     0.01
     1           mean   0.85       20    0.64     0.95     0.1     0.01
     2          union   0.85       20    0.64     0.95     0.1     0.01
     """
-    if n_permutations < 0 or n_permutations == 1:
-        msg = f"n_permutations={n_permutations}: a mean and a standard deviation need at least 2, and 0 leaves them out"
-        raise ValueError(msg)
+    check_permutations(n_permutations)
     limits = pairs_of_thresholds(thresholds)
     rng = np.random.default_rng(rng)
-    found = gene_map(embedding, genes, relationships, control=control)
-    shares = Shares.of(found)
-    cuts = tails(found.cosines, limits)
-    hit = in_tails(found.cosine(shares.first, shares.second), cuts)
+    cosine_map = gene_map(embedding, genes, relationships, control=control)
+    shares = Shares.of(cosine_map)
+    cuts = tails(cosine_map.cosines, limits)
+    hit = in_tails(cosine_map.cosine(shares.first, shares.second), cuts)
     value = shares(hit)
-    per_threshold = [shares.uncertainty(*column) for column in zip(hit.T, value.T, strict=True)]
+    per_threshold = [shares.estimate_uncertainty(*column) for column in zip(hit.T, value.T, strict=True)]
     error, low, high = np.array(per_threshold).transpose(1, 2, 0)
 
-    n_pairs, n_annotated, n_recalled = shares.n_pairs, shares.n_genes, shares.counts(hit)
-    keys = [*found.pairs.names, "mean", "union"]
-    union = [*range(len(n_pairs)), -1]  # the mean looks at the pairs of the union
+    keys = [*cosine_map.pairs.names, "mean", "union"]
+    union = [*range(len(keys) - 1), -1]  # the mean looks at the pairs of the union
+    n_pairs, n_annotated, n_recalled = (
+        shares.n_pairs[union, None],
+        shares.n_genes[union, None],
+        shares.count_pairs(hit)[union],
+    )
+    threshold_low, threshold_high = np.array(limits).T
     columns = {
         "value": value,
-        "threshold_low": np.array([limit[0] for limit in limits]),
-        "threshold_high": np.array([limit[1] for limit in limits]),
-        "n_pairs": n_pairs[union, None],
-        "n_recalled": n_recalled[union],
+        "threshold_low": threshold_low,
+        "threshold_high": threshold_high,
+        "n_pairs": n_pairs,
+        "n_recalled": n_recalled,
         "error": error,
         "ci_low": low,
         "ci_high": high,
-        "chance": np.array([limit[0] + 1 - limit[1] for limit in limits]),
+        "chance": threshold_low + 1 - threshold_high,
     }
     if n_permutations:
-        draws = shares.permuted(found, cuts, n_permutations, rng)
+        draws = shares.draw_permuted(cosine_map, cuts, n_permutations, rng)
         columns["chance_mean"], columns["chance_sd"] = draws.mean(axis=-1), draws.std(axis=-1, ddof=1)
         # shares of equal counts are equal, however their sums were rounded
         as_high = (draws.round(12) >= value[..., None].round(12)).sum(axis=-1)
-        columns["p_value"] = np.where(n_pairs[union, None] > 0, (1 + as_high) / (1 + n_permutations), np.nan)
-    columns |= {"n_genes": np.array(len(found.genes)), "n_annotated": n_annotated[union, None]}
+        columns["p_value"] = np.where(n_pairs > 0, (1 + as_high) / (1 + n_permutations), np.nan)
+    columns |= {"n_genes": np.array(len(cosine_map.genes)), "n_annotated": n_annotated}
     shape = (len(keys), len(limits))
     table = pd.DataFrame({name: np.broadcast_to(array, shape).T.ravel() for name, array in columns.items()})
     table.insert(0, "key", keys * len(limits))
     table.insert(0, "metric", "relationship_recall")
     return table
+
+
+@document
+def recalled_pairs(
+    embedding: ArrayLike,
+    genes: ArrayLike,
+    relationships: pd.DataFrame,
+    *,
+    control: ArrayLike | None = None,
+    thresholds: tuple[float, float] = (0.05, 0.95),
+) -> pd.DataFrame:
+    """Tell for each annotated gene pair whether the map recalls it, as :func:`relationship_recall` counts (paper B.1).
+
+    Parameters
+    ----------
+    {gene_map}
+    thresholds
+        Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1.
+
+    Returns
+    -------
+    One row per database and unique unordered pair with both genes in the map: ``database``, ``gene_a``, ``gene_b``
+    (in alphabetical order), ``cosine`` and ``recalled``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> embedding = np.random.default_rng(0).normal(size=(30, 8))
+    >>> embedding[1] = embedding[0]
+    >>> genes = [f"G{i:02}" for i in range(30)]
+    >>> annotated = pd.DataFrame({"gene_a": ["G01", "G02"], "gene_b": ["G00", "absent"]})
+    >>> recalled_pairs(embedding, genes, annotated)
+            database gene_a gene_b  cosine  recalled
+    0  relationships    G00    G01     1.0      True
+    """
+    pair = pair_of_thresholds(thresholds)
+    cosine_map = gene_map(embedding, genes, relationships, control=control)
+    names, database, first, second = cosine_map.pairs
+    cosine = cosine_map.cosine(first, second)
+    return pd.DataFrame(
+        {
+            "database": names[database],
+            "gene_a": cosine_map.genes[first],
+            "gene_b": cosine_map.genes[second],
+            "cosine": cosine,
+            "recalled": in_tails(cosine, tails(cosine_map.cosines, [pair]))[:, 0],
+        }
+    )

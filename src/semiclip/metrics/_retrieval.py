@@ -1,14 +1,13 @@
-from __future__ import annotations
-
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from array_api_compat import array_namespace, device
 
+from semiclip._numerics import row_blocks, rows_at_once
+from semiclip.errors import BadValue, Mismatch, NotFinite, TooFew, WrongDtype, WrongShape, WrongType
 from semiclip.metrics._cosine import normalise
 
-if TYPE_CHECKING:
-    Array = Any  # a NumPy array or a torch tensor
+Array = Any  # a NumPy array or a torch tensor
 
 BLOCK = 1 << 22  # cosines that exist at a time
 
@@ -21,28 +20,18 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[
 
     Parameters
     ----------
-    query
-        Embeddings that ask, shape (n, d).
-    candidates
-        Embeddings among which the answer is, shape (K, d), K at least 2.
+    query, candidates
+        Embeddings that ask, shape (n, d), and those among which the answer is, shape (K, d), K at least 2.
     target
         Index of the right candidate of each query, integers, shape (n,).
     ks
-        The k of recall at k.
+        The k of recall at k, each at least 1.
 
     Returns
     -------
-    ``mean_rank_percentile``, the mean of rank / (K − 1): 0 at best, 0.5 by chance, 1 at worst; and ``recall_at_k``
-    for each k, the fraction of queries whose right candidate is among the first k (with ties: the share of their
-    orders that puts it there, so that k / K is chance).
-
-    Raises
-    ------
-    TypeError
-        If ``target`` does not hold integers, or ``ks`` is no sequence.
-    ValueError
-        If there is no query, fewer than two candidates, a target that is no candidate, widths or lengths that
-        differ, NaN or infinity, or a k below 1.
+    ``mean_rank_percentile``, the mean of rank / (K − 1): 0 at best, 0.5 by chance, 1 at worst; and ``recall_at_k`` for
+    each k, the fraction of queries whose right candidate is among the first k. Where candidates tie, that is the share
+    of their orders that puts the right one there, so that k / K is chance.
 
     Notes
     -----
@@ -65,11 +54,9 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[
 
     unit = normalise(xp.astype(candidates, dtype, copy=False))
     twice_ranks, hits = 0, dict.fromkeys(ks, 0.0)
-    size = max(1, BLOCK // n_candidates)
-    for start in range(0, n, size):
-        cosine = normalise(xp.astype(query[start : start + size], dtype, copy=False)) @ unit.T
-        rows = xp.arange(cosine.shape[0], device=device(query))
-        right = cosine[rows, target[start : start + size]][:, None]
+    for rows in row_blocks(n, rows_at_once(BLOCK, n_candidates)):
+        cosine = normalise(xp.astype(query[rows], dtype, copy=False)) @ unit.T
+        right = cosine[xp.arange(cosine.shape[0], device=device(query)), target[rows]][:, None]
         better = xp.sum(cosine > right + tolerance, axis=1, dtype=xp.int64)
         tied = xp.sum(cosine >= right - tolerance, axis=1, dtype=xp.int64) - better  # the right one among them
         twice_ranks += int(xp.sum(2 * better + tied - 1))
@@ -81,33 +68,25 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[
 
 
 def _check(xp: Any, query: Array, candidates: Array, target: Array, ks: Collection[int], dtype: Any) -> None:
-    if query.ndim != 2 or candidates.ndim != 2 or query.shape[1] != candidates.shape[1]:
-        msg = (
-            f"query has shape {tuple(query.shape)} and candidates {tuple(candidates.shape)}; "
-            "both need rows of the same width, in one space"
-        )
-        raise ValueError(msg)
-    if query.shape[0] == 0 or candidates.shape[0] < 2:
-        msg = f"{query.shape[0]} queries and {candidates.shape[0]} candidates; ranking needs at least 1 and 2"
-        raise ValueError(msg)
+    for name, x, least in (("query", query, 1), ("candidates", candidates, 2)):
+        if x.ndim != 2:
+            raise WrongShape(name, tuple(x.shape), "(n, d), rows of an embedding")
+        if x.shape[0] < least:
+            raise TooFew(f"rows in {name}", x.shape[0], least)
+    if query.shape[1] != candidates.shape[1]:
+        raise Mismatch("the width of candidates", candidates.shape[1], query.shape[1])
     if not xp.isdtype(target.dtype, "integral"):
-        msg = f"target holds {target.dtype}, not integers; it is the row of the right candidate in candidates"
-        raise TypeError(msg)
+        raise WrongDtype("target", target.dtype, "integers, rows of candidates")
     if tuple(target.shape) != (query.shape[0],):
-        msg = f"target has shape {tuple(target.shape)} for {query.shape[0]} queries; one candidate per query is needed"
-        raise ValueError(msg)
-    if int(xp.min(target)) < 0 or int(xp.max(target)) >= candidates.shape[0]:
-        bounds = f"{int(xp.min(target))} to {int(xp.max(target))}"
-        msg = f"target runs from {bounds}, but candidates has rows 0 to {candidates.shape[0] - 1}"
-        raise ValueError(msg)
+        raise WrongShape("target", tuple(target.shape), f"({query.shape[0]},), one candidate per query")
+    ends = int(xp.min(target)), int(xp.max(target))
+    if ends[0] < 0 or ends[1] >= candidates.shape[0]:
+        raise BadValue("target", ends, f"from 0 to {candidates.shape[0] - 1}, rows of candidates")
     if not isinstance(ks, Collection) or isinstance(ks, str):
-        msg = f"ks={ks!r} is not a list of numbers; pass a list or a tuple, such as (1, 5, 10)"
-        raise TypeError(msg)
-    if bad := [k for k in ks if k < 1]:
-        msg = f"ks={tuple(ks)} has {bad[0]}; the first k candidates are at least one"
-        raise ValueError(msg)
+        raise WrongType("ks", type(ks), "a list of numbers, such as (1, 5, 10)")
+    if any(k < 1 for k in ks):
+        raise BadValue("ks", tuple(ks), "at least 1 each")
     for name, x in (("query", query), ("candidates", candidates)):
         # one number that is finite only if all are: no temporary of the array's size
         if not bool(xp.isfinite(xp.sum(x, dtype=dtype))):
-            msg = f"{name} holds NaN or infinite values; drop or mend these rows first"
-            raise ValueError(msg)
+            raise NotFinite(name, xp.nonzero(~xp.all(xp.isfinite(x), axis=1))[0].tolist())

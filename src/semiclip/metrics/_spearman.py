@@ -1,16 +1,13 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
-from semiclip.metrics._matrices import dense, matched
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-    from semiclip.metrics._matrices import Matrix
+from semiclip._arguments import check_choice
+from semiclip._numerics import row_blocks, rows_at_once
+from semiclip.errors import TooFew
+from semiclip.metrics._matrices import Matrix, dense, read_matched
 
 BLOCK = 1 << 20  # values ranked at a time
 ROUNDING = 8  # a spread of so many rounding errors of the largest value is none
@@ -28,23 +25,13 @@ def spearman(x: ArrayLike | Matrix, y: ArrayLike | Matrix, *, axis: Literal[0, 1
 
     Returns
     -------
-    correlation
-        Spearman's coefficient of each column (shape (g,)) or row (shape (n,)), with average ranks for ties. It is 0
-        where it is not defined, since one side is constant.
-    constant
-        Where that is so, boolean of the same shape.
-
-    Raises
-    ------
-    TypeError
-        If values are no real numbers.
-    ValueError
-        If shapes differ, values are NaN or infinite, or there are fewer than two values to rank.
+    Spearman's coefficient of each column (shape (g,)) or row (shape (n,)), with average ranks for ties; and a mask of
+    the same shape where one side is constant: the coefficient is not defined there, and 0.
 
     Notes
     -----
-    Values that differ by no more than 8 rounding errors of the largest among them count as constant, so that what a
-    network computes for equal inputs is not ranked by its rounding. Memory is bounded: columns or rows are taken in
+    Values that differ by no more than 8 rounding errors of the largest among them count as constant. A network's
+    outputs for equal inputs are therefore not ranked by their rounding. Memory is bounded: columns or rows are taken in
     blocks, and a sparse matrix is dense only within a block.
 
     Examples
@@ -57,20 +44,15 @@ def spearman(x: ArrayLike | Matrix, y: ArrayLike | Matrix, *, axis: Literal[0, 1
     >>> constant
     array([False, False,  True])
     """
-    if axis not in (0, 1):
-        msg = f"axis={axis!r} is neither 0 (column by column) nor 1 (row by row)"
-        raise ValueError(msg)
-    x, y = matched(x=x, y=y)
+    check_choice("axis", axis, (0, 1))
+    x, y = read_matched(x=x, y=y)
     length, n = x.shape[axis], x.shape[1 - axis]
     if length < 2:
-        msg = f"each series has {length} value; a rank correlation needs at least two"
-        raise ValueError(msg)
+        raise TooFew("values to rank", length, 2)
     if axis == 0:  # sparse columns are quick to take from this form only
         x, y = (values.tocsc() if sparse.issparse(values) else values for values in (x, y))
     correlation, constant = np.zeros(n), np.zeros(n, dtype=bool)
-    size = max(1, BLOCK // length)
-    for start in range(0, n, size):
-        part = slice(start, start + size)
+    for part in row_blocks(n, rows_at_once(BLOCK, length)):
         (a, flat_a), (b, flat_b) = (_ranks(values[part] if axis else values[:, part].T) for values in (x, y))
         constant[part] = flat_a | flat_b
         length_a, length_b = (np.sqrt(np.einsum("ij,ij->i", ranks, ranks)) for ranks in (a, b))
@@ -80,7 +62,7 @@ def spearman(x: ArrayLike | Matrix, y: ArrayLike | Matrix, *, axis: Literal[0, 1
 
 
 def _ranks(block: Matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Rank each row about its mean rank, and say which rows are constant."""
+    """Return the ranks of each row about its mean rank, and which rows are constant."""
     from scipy.stats import rankdata
 
     values = np.ascontiguousarray(dense(block))

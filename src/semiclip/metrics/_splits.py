@@ -1,13 +1,11 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from semiclip.metrics._matrices import coded, mask
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+from semiclip._arguments import check_number
+from semiclip.errors import Empty, TooFew, WrongShape
+from semiclip.metrics._matrices import read_labels, read_mask
 
 
 class PreservationSplit(NamedTuple):
@@ -29,7 +27,7 @@ def preservation_split(
     train_fraction: float = 0.7,
     rng: int | np.random.Generator | None = None,
 ) -> PreservationSplit:
-    """Hold out batches and perturbations, both at once (paper B.2).
+    """Hold out batches and perturbations, both at once, to measure :func:`preservation`.
 
     Batches and perturbations are drawn at random and independently. With 70 % of each about 49 % of the perturbed
     rows train, 21 % are known perturbations in new batches, 9 % are new perturbations in new batches, and the new
@@ -38,7 +36,7 @@ def preservation_split(
     Parameters
     ----------
     batch, perturbation
-        Batch and perturbation of each row, shape (n,).
+        Batch and perturbation of each row, shape (n,); at least two batches and two perturbations beside the controls.
     control
         Mask of the controls, boolean, shape (n,); their perturbation does not matter.
     train_fraction
@@ -50,18 +48,6 @@ def preservation_split(
     -------
     Row numbers ``train``, ``seen`` and ``unseen``.
 
-    Raises
-    ------
-    TypeError
-        If ``control`` is not a mask.
-    ValueError
-        If lengths differ, a label is missing, ``train_fraction`` is out of range, there are fewer than two batches or
-        perturbations, or no perturbed row trains or is new in both respects.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.2, DOI 10.48550/arXiv.2505.21317.
-
     Examples
     --------
     >>> import numpy as np
@@ -70,26 +56,21 @@ def preservation_split(
     >>> [len(part) for part in split]
     [56, 24, 12]
     """
+    check_number("train_fraction", train_fraction, above=0, below=1)
     n = np.size(batch)
-    codes, names = coded(batch, n, "batch")
-    is_control = mask(control, n)
-    perturbations = np.asarray(perturbation)
-    if not 0 < train_fraction < 1:
-        msg = f"train_fraction={train_fraction} must lie between 0 and 1, so that something trains and something is new"
-        raise ValueError(msg)
-    if perturbations.shape != (n,):
-        msg = f"perturbation has shape {perturbations.shape} for {n} rows; one label per row is needed"
-        raise ValueError(msg)
-    labels, kinds = coded(perturbations[~is_control], n - int(is_control.sum()), "perturbation")
-    for count, what in ((len(names), "batch(es)"), (len(kinds), "perturbation(s) beside the controls")):
-        if count < 2:
-            msg = f"there are {count} {what}; some must train and others be new, so at least 2 are needed"
-            raise ValueError(msg)
+    codes, batches = read_labels(batch, n, "batch")
+    is_control = read_mask(control, n)
+    if (shape := np.shape(perturbation)) != (n,):
+        raise WrongShape("perturbation", shape, f"({n},), one label per row")
+    labels, kinds = read_labels(np.asarray(perturbation)[~is_control], n - int(is_control.sum()), "perturbation")
+    for names, what in ((batches, "batches"), (kinds, "perturbations beside the controls")):
+        if len(names) < 2:
+            raise TooFew(what, len(names), 2)
     rng = np.random.default_rng(rng)
-    in_training = _drawn(len(names), train_fraction, rng)[codes]
-    known = np.zeros(n, dtype=bool)
-    known[~is_control] = _drawn(len(kinds), train_fraction, rng)[labels]
-    parts = {"train": (in_training, known), "seen": (~in_training, known), "unseen": (~in_training, ~known)}
+    in_training = _draw(len(batches), train_fraction, rng)[codes]
+    trained = np.zeros(n, dtype=bool)
+    trained[~is_control] = _draw(len(kinds), train_fraction, rng)[labels]
+    parts = {"train": (in_training, trained), "seen": (~in_training, trained), "unseen": (~in_training, ~trained)}
     rows = {}
     for name, (of_batch, of_kind) in parts.items():
         perturbed = of_batch & of_kind & ~is_control
@@ -98,16 +79,13 @@ def preservation_split(
         elif name == "seen":  # where each perturbation has a batch of its own; controls alone would test nothing
             rows[name] = np.flatnonzero(perturbed)
         else:
-            msg = (
-                f"no row is left for the part {name!r}: none of its perturbations is in one of its batches; take "
-                "another rng, or a train_fraction nearer to one half"
-            )
-            raise ValueError(msg)
+            way_out = "take another rng, or a train_fraction nearer to one half"
+            raise Empty(f"perturbed rows for the part {name!r}", way_out)
     return PreservationSplit(**rows)
 
 
-def _drawn(n: int, fraction: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw a share of n things, at least one and not all; a mask."""
+def _draw(n: int, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Return a mask of a random share of n things, at least one and not all."""
     drawn = np.zeros(n, dtype=bool)
     drawn[rng.permutation(n)[: min(max(1, round(fraction * n)), n - 1)]] = True
     return drawn

@@ -80,7 +80,7 @@ def check(
     Examples
     --------
     >>> import semiclip as scl
-    >>> mdata = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40).mdata
+    >>> mdata = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata
     >>> keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "batch_key": "batch"}
     >>> len(scl.pp.check(mdata, control="control", **keys))
     0

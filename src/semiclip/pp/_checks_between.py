@@ -1,4 +1,4 @@
-"""The usual mistakes between two modalities that shall be paired, each found by a function of its own."""
+"""The usual mistakes between two modalities to be paired, one function for each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTROL_NAME = re.compile(  # without case, blanks, hyphens, underscores and dot
 
 
 def find_control_names(student: Modality, teacher: Modality) -> Iterator[Finding]:
-    """Find controls under another name than the given ones, of which each modality may have its own."""
+    """Find controls under another name than ``control=`` says; each modality may have its own name."""
     modalities, labels = (student, teacher), student.controls
     if not labels:
         yield from _find_unnamed_controls(modalities)
@@ -52,7 +52,7 @@ def find_control_names(student: Modality, teacher: Modality) -> Iterator[Finding
             )
             mend = f"name those of {strange!r} that are controls in control="
         if len(strange) == 1:
-            # the label that is spelt alike, or else that of the other modality
+            # the label that is spelt alike, or else the label of the other modality
             alike = [label for label in labels if fold(str(label)) == fold(str(strange[0]))]
             label = [*alike, *(label for label in labels if label in counts[1 - i]), *labels][0]
             mend = f"{column} = {column}.astype(object).replace({strange[0]!r}, {label!r})"

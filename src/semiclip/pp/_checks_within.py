@@ -1,4 +1,4 @@
-"""The usual mistakes within one modality, each found by a function of its own."""
+"""The usual mistakes within one modality, one function for each."""
 
 from __future__ import annotations
 

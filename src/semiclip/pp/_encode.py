@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 ELSEWHERE = {
     "mlp": "lay out scl.encoders.MLPEncoder().fit(adata) with scl.pp.expression and train it with the adapter, by "
     "scl.tl.semiclip(..., model_kwargs={'encoder': mlp})",
-    "image": "for a table of image files there is scl.pp.images",
-    "profiles": "for a table of features there is scl.pp.profiles",
+    "image": "for a table of image files there is scl.io.images",
+    "profiles": "for a table of features there is scl.io.profiles",
 }
 
 
@@ -59,7 +59,7 @@ def encode(
     Examples
     --------
     >>> import semiclip as scl
-    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0)
     >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=10)
     >>> encoder = scl.pp.encode(study.knockouts["rna"], encoder=encoder)
     >>> study.knockouts["rna"].obsm["X_pca"].shape

@@ -50,7 +50,7 @@ def expression(
     Examples
     --------
     >>> import semiclip as scl
-    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0)
     >>> encoder = scl.encoders.MLPEncoder().fit(study.mdata["rna"])
     >>> scl.pp.expression(study.mdata["rna"], encoder=encoder)
     >>> study.mdata["rna"].obsm["X_expression"].shape

@@ -89,7 +89,7 @@ class Modality(NamedTuple):
 
 
 def is_numeric(column: pd.Series) -> bool:
-    """Tell whether a column holds numbers, be it as categories, as pairing tells it."""
+    """Tell whether a column holds numbers, also as categories, by the rule of pairing."""
     return column.dropna().to_numpy().dtype.kind in "iuf"
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from semiclip._checks import get_modality
 from semiclip._design import SIDES, Design
 from semiclip._docs import document
 from semiclip._pairing import pair_rows
@@ -63,7 +64,7 @@ def pair(
     Examples
     --------
     >>> import semiclip as scl
-    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0)
     >>> report = scl.pp.pair(
     ...     study.mdata, pair_on=["perturbation", "dose"], perturbation_key="perturbation", control="control"
     ... )
@@ -73,8 +74,8 @@ def pair(
     design = Design.of(
         perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
     )
-    sides = design.sides(mdata)
-    pairing = pair_rows(*sides, design)
+    student, teacher = sides = [get_modality(mdata, getattr(design, side)) for side in SIDES]
+    pairing = pair_rows(student, teacher, design)
     report = pairing.counts.assign(shared=pairing.counts.index < pairing.n_keys)
     summary = {"shared_keys": pairing.n_keys}
     for side, adata, codes in zip(SIDES, sides, (pairing.student, pairing.teacher), strict=True):

@@ -109,7 +109,7 @@ def pea_correct(
     Examples
     --------
     >>> import semiclip as scl
-    >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["image"]
+    >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["image"]
     >>> keys = {"use_rep": "X_image", "perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> scl.pp.pea_correct(images, **keys)
     >>> images.obsm["X_image_tvn"].shape[1]

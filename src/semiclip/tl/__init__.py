@@ -1,20 +1,15 @@
 """Train and evaluate: distil, embed, recall known relationships."""
 
 from semiclip.tl._compare import compare, zscores
-from semiclip.tl._consistency import consistency
 from semiclip.tl._distill import distill, semiclip
+from semiclip.tl._effects import consistency, magnitude, significant
 from semiclip.tl._embed import embed
 from semiclip.tl._enrich import enrich
-from semiclip.tl._knn import knn_accuracy
-from semiclip.tl._magnitude import magnitude
 from semiclip.tl._null_overlap import null_overlap
-from semiclip.tl._overlap import gains_losses, overlap, region
 from semiclip.tl._preservation import preservation
-from semiclip.tl._recall import recall
-from semiclip.tl._relationship_sets import relationship_sets
-from semiclip.tl._retrieval import cross_modal_retrieval, replicate_retrieval
-from semiclip.tl._significant import significant
-from semiclip.tl._similarity import similarity
+from semiclip.tl._recall import recall, relationship_sets, similarity
+from semiclip.tl._retrieval import cross_modal_retrieval, knn_accuracy, replicate_retrieval
+from semiclip.tl._sets import gains_losses, overlap, region
 
 __all__ = [
     "compare",

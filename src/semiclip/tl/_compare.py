@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import some
-from semiclip._seed_table import checked, grid, named
+from semiclip._docs import document
+from semiclip._seed_table import name_run, read_grid, read_runs
+from semiclip.errors import NameTaken, Repeated, TooFew, UnknownChoice
 from semiclip.metrics import paired_wilcoxon, smallest_p
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from semiclip.metrics._paired import Alternative
 
@@ -20,6 +21,7 @@ RESULTS = ("mean", "sd", "n_seeds", "difference", "difference_sd", "p_value", "p
 EQUAL = 1e-12  # scores whose range is a smaller share of their size are equal but for rounding
 
 
+@document
 def compare(
     table: pd.DataFrame,
     *,
@@ -30,53 +32,40 @@ def compare(
     within: str | Sequence[str] | None = None,
     alternative: Alternative = "two-sided",
 ) -> pd.DataFrame:
-    """Compare methods with a base over seeds, figure by figure, as Table 1 of the paper does.
+    """Return how methods differ from a base over seeds, figure by figure, as Table 1 of the paper does.
 
     Parameters
     ----------
     table
-        One row per method, seed and figure, such as the results of :func:`recall` for each seed with a column of the
-        seed, stacked by :func:`pandas.concat`.
+        One row per method, seed and figure: for example what :func:`recall` returns for each seed, with a column of the
+        seed, stacked by :func:`pandas.concat`. A database without an annotated pair in the map has no recall: leave it
+        out by ``table.dropna(subset="value")``.
     base
         The method to compare the others with.
-    by
-        Column of the methods.
-    value
-        Column of the scores.
-    seed
-        Column of the seeds. Within a figure every method needs the same ones.
+    by, value, seed
+        Columns of the methods, of the scores and of the seeds. Within a figure every method needs the same seeds.
     within
-        Column or columns that tell the figures apart; methods are compared within each. By default those of
-        ``metric``, ``key``, ``dataset``, ``threshold_low`` and ``threshold_high`` that the table has. Figures without
-        thresholds, such as those of :func:`preservation`, have gaps there.
+        Column or columns that tell the figures apart; methods are compared within each. By default the columns
+        ``metric``, ``key``, ``dataset``, ``threshold_low`` and ``threshold_high`` if the table has them. Figures
+        without thresholds, for example of :func:`preservation`, have gaps there.
     alternative
         ``"two-sided"``: a method differs from the base; ``"greater"``: it scores higher; ``"less"``: lower.
 
     Returns
     -------
-    One row per figure and method, in their order in the table: the columns of ``within`` and ``by``, ``mean``, ``sd``
-    (of the scores over the seeds, ddof 1; NaN for one seed), ``n_seeds``, ``difference`` (the mean less that of the
-    base), ``difference_sd`` (of the differences seed by seed), ``p_value`` (of :func:`semiclip.metrics.paired_wilcoxon`
-    over the seeds, not corrected for the number of tests) and ``p_min`` (what so many seeds can reach at best, see
+    One row per figure and method, in the order of the table: the columns of ``within`` and ``by``, ``mean`` and ``sd``
+    (of the scores over the seeds, ddof 1; NaN for one seed), ``n_seeds``, ``difference`` (of the mean from the base's),
+    ``difference_sd`` (of the differences seed by seed), ``p_value`` (:func:`semiclip.metrics.paired_wilcoxon` over the
+    seeds, not corrected for the number of tests) and ``p_min`` (the smallest that so many seeds can reach, see
     :func:`semiclip.metrics.smallest_p`). The base has the difference 0 and the p-value 1.
 
     Raises
     ------
-    TypeError
-        If ``table`` is not a DataFrame, or ``value`` does not hold numbers.
-    KeyError
-        If a column is missing.
-    ValueError
-        If the table is empty or has gaps, ``base`` is unknown, a figure lacks it or has a single method, a method lacks
-        a seed that others have or has it twice, or a column is named twice or like one of the result.
+    KeyError, TypeError, ValueError
+        If a column is missing or has gaps, ``value`` does not hold numbers, a figure lacks the base or has a single
+        method, or a method lacks a seed that others have or has it twice.
 
-    Notes
-    -----
-    A database without an annotated pair in the map has no recall: leave it out by ``table.dropna(subset="value")``.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, Table 1, DOI 10.48550/arXiv.2505.21317.
+    {paper}
 
     Examples
     --------
@@ -90,15 +79,13 @@ def compare(
     0          plain  0.408        0.00    1.000  0.031
     1            PEA  0.448        0.04    0.031  0.031
     """
-    figures = _figures(table, by, value, seed, within)
+    figures = list(_read_figures(table, by, value, seed, within))
     if base not in (methods := list(table[by].unique())):
-        msg = f"base={base!r} is no {by} of the table, which has {some(methods)}"
-        raise ValueError(msg)
+        raise UnknownChoice("base", base, methods)
     results = []
     for figure, values, methods in figures:
         if base not in methods:
-            msg = f"base={base!r} has no score for {named(figure, figure.values())}; run it, or leave that out"
-            raise ValueError(msg)
+            raise UnknownChoice("base", base, methods, f"run it for {name_run(figure, figure.values())}")
         scores = values[methods.index(base)]
         differences = values - scores
         tests = {
@@ -111,6 +98,7 @@ def compare(
     return pd.concat(results, ignore_index=True)
 
 
+@document
 def zscores(
     table: pd.DataFrame,
     *,
@@ -119,88 +107,66 @@ def zscores(
     seed: str = "seed",
     within: str | Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Standardise the scores of methods, so that figures of different scales can be compared (paper, Figure 2a).
+    """Return standardised scores of methods, so that figures of different scales can be compared (paper Figure 2a).
 
-    For each figure and seed, the scores of all methods under this seed are brought to mean 0 and standard deviation 1
-    (ddof 0); then come mean and standard deviation over the seeds. What a seed does to all methods alike, such as a
-    better encoder, thus leaves no trace.
+    For each figure and seed, the scores of all methods are brought to mean 0 and standard deviation 1 (ddof 0). Mean
+    and standard deviation are then taken over the seeds. What a seed does to all methods alike leaves no trace.
 
     Parameters
     ----------
     table, by, value, seed, within
-        As in :func:`compare`.
+        As in :func:`compare`, which refuses the same tables.
 
     Returns
     -------
-    One row per figure and method, in their order in the table: the columns of ``within`` and ``by``, ``mean`` and
-    ``sd`` of z over the seeds (ddof 1; NaN for one seed), and ``n_seeds``. Where all methods score the same under a
-    seed, z is 0.
+    One row per figure and method, in the order of the table: the columns of ``within`` and ``by``, ``mean`` and ``sd``
+    of z over the seeds (ddof 1; NaN for one seed), and ``n_seeds``. Where all methods score the same under a seed, z
+    is 0.
 
-    Raises
-    ------
-    TypeError, KeyError, ValueError
-        As in :func:`compare`.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, Figure 2a, DOI 10.48550/arXiv.2505.21317.
+    {paper}
 
     Examples
     --------
     >>> import pandas as pd
     >>> import semiclip as scl
     >>> runs = {"representation": ["KD", "KD", "CLIP", "CLIP", "DCCA", "DCCA"], "seed": [0, 1] * 3}
-    >>> table = pd.DataFrame(runs | {"value": [0.1, 0.2, 0.3, 0.4, 0.2, 0.5]})
-    >>> scl.tl.zscores(table).round(2)
+    >>> scl.tl.zscores(pd.DataFrame(runs | {"value": [0.1, 0.2, 0.3, 0.4, 0.2, 0.5]})).round(2)
       representation  mean    sd  n_seeds
     0             KD -1.28  0.08        2
     1           CLIP  0.75  0.68        2
     2           DCCA  0.53  0.76        2
     """
     results = []
-    for figure, values, methods in _figures(table, by, value, seed, within):
+    for figure, values, methods in _read_figures(table, by, value, seed, within):
         equal = np.ptp(values, axis=0) <= EQUAL * np.abs(values).max(axis=0)
         z = (values - values.mean(axis=0)) / np.where(equal, 1, values.std(axis=0))
         results.append(pd.DataFrame({**figure, by: methods, **_summary(np.where(equal, 0, z))}))
     return pd.concat(results, ignore_index=True)
 
 
-def _figures(
+def _read_figures(
     table: pd.DataFrame, by: str, value: str, seed: str, within: str | Sequence[str] | None
-) -> list[tuple[dict[str, object], np.ndarray, list]]:
-    """Return what tells each figure apart, its scores of shape (methods, seeds), and the methods."""
-    own = [by, seed, value]
+) -> Iterator[tuple[dict[str, object], np.ndarray, list]]:
+    """Yield what tells each figure apart, its scores of shape (methods, seeds), and the methods."""
     if within is None:
-        within = [name for name in WITHIN if name in getattr(table, "columns", ()) and name not in own]
+        within = [name for name in WITHIN if name in getattr(table, "columns", ()) and name not in (by, seed, value)]
     columns = [within] if isinstance(within, str) else list(within)
-    table = _checked(table, own, columns)
-    groups = table.groupby(columns, sort=False, observed=True, dropna=False) if columns else [((), table)]
-    figures = []
-    for names, rows in groups:
-        where = named(columns, names)
-        values, (methods, _) = grid(rows, value, [by, seed], within=where)
-        if len(methods) < 2:
-            msg = f"{where or 'the table'} has a single {by}, {methods[0]}; add another one to compare it with"
-            raise ValueError(msg)
-        figures.append((dict(zip(columns, names, strict=True)), values, methods))
-    return figures
-
-
-def _checked(table: pd.DataFrame, own: list[str], columns: list[str]) -> pd.DataFrame:
-    by, seed, value = own
     for name in columns:
-        if name in THRESHOLDS and name in table:
-            continue
-        checked(table, values={}, keys={"within": name}, aim="compare")
-    checked(table, values={"value": value}, keys={"by": by, "seed": seed}, aim="compare")
-    names = [*own, *columns]
+        if name not in THRESHOLDS or name not in table:  # thresholds may have gaps
+            read_runs(table, values={}, keys={"within": name})
+    read_runs(table, values={"value": value}, keys={"by": by, "seed": seed})
+    names = [by, seed, value, *columns]
     if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        msg = f"column {some(repeated)} is named twice among by, seed, value and within; each needs its own"
-        raise ValueError(msg)
+        raise Repeated("columns named by by=, seed=, value= and within=", repeated)
     if taken := [name for name in (by, *columns) if name in RESULTS]:
-        msg = f"the result has a column {some(taken)} of its own; rename that of the table"
-        raise ValueError(msg)
-    return table[names]
+        raise NameTaken(taken, "a column of the result", "rename the column of the table")
+    groups = table[names].groupby(columns, sort=False, observed=True, dropna=False) if columns else [((), table[names])]
+    for keys, rows in groups:
+        part = name_run(columns, keys)
+        values, (methods, _) = read_grid(rows, value, [by, seed], part=part)
+        if len(methods) < 2:
+            raise TooFew(f"values of {by} in {part or 'the table'}", 1, 2, f"add another beside {methods[0]}")
+        yield dict(zip(columns, keys, strict=True)), values, methods
 
 
 def _summary(values: np.ndarray) -> dict[str, object]:

@@ -107,7 +107,7 @@ def semiclip(
     )
     reps = {"student_rep": student_rep, "teacher_rep": teacher_rep}
     train_kwargs |= {"max_epochs": max_epochs, "pea": pea}
-    return _distill(mdata, "semiclip", design, reps, key_added, rng, model_kwargs, train_kwargs)  # type: ignore[return-value]
+    return _distill(mdata, "semiclip", design, reps, key_added, rng, model_kwargs, train_kwargs)
 
 
 @document
@@ -213,7 +213,7 @@ def _distill(
     rng: int | np.random.Generator | None,
     model_kwargs: dict[str, Any] | None,
     train_kwargs: dict[str, Any],
-) -> SemiClip | Baseline:
+) -> Any:
     from semiclip.baselines import BASELINES
     from semiclip.model import Baseline, SemiClip
     from semiclip.model._base import check_training_arguments
@@ -224,7 +224,8 @@ def _distill(
         way_out = "pass objective= to scl.tl.distill instead"
         raise UnexpectedArgument("model_kwargs", doubled, f"{doubled[0]} is the objective", way_out)
     check_choice("objective", objective, [*OBJECTIVES, *BASELINES])
-    model_cls, name = (SemiClip, "objective") if objective in OBJECTIVES else (Baseline, "method")
+    model_cls: Any = SemiClip if objective in OBJECTIVES else Baseline
+    name = "objective" if model_cls is SemiClip else "method"
     check_training_arguments(SemiClip.train, model_cls, objective, train_kwargs, caller=distill)
     key_added = f"X_{objective}" if key_added is None else key_added
     check_writable(get_modality(mdata, getattr(design, STUDENT)), key_added, reads=reps["student_rep"])

@@ -10,7 +10,9 @@ import pandas as pd
 from scipy import sparse
 
 from semiclip import datasets, metrics
-from semiclip._checks import some
+from semiclip._arguments import check_choice, check_whole
+from semiclip._docs import document
+from semiclip.errors import NameTaken, NothingShared, TooFew, UnknownChoice, WrongType, some
 from semiclip.tl._sets import read_sets
 
 if TYPE_CHECKING:
@@ -18,22 +20,14 @@ if TYPE_CHECKING:
 
     from semiclip.tl._sets import Sets
 
+Level = Literal["gene", "pair"]
 logger = logging.getLogger(__name__)
 
-COLUMNS = {
-    "gene_set": object,
-    "n_overlap": np.intp,
-    "n_region": np.intp,
-    "n_set": np.intp,
-    "n_background": np.intp,
-    "expected": float,
-    "fold": float,
-    "p_value": float,
-    "p_adjusted": float,
-    "genes": object,
-}
+COLUMNS = {"gene_set": object, **dict.fromkeys(["n_overlap", "n_region", "n_set", "n_background"], np.intp)}
+COLUMNS |= {**dict.fromkeys(["expected", "fold", "p_value", "p_adjusted"], float), "genes": object}
 
 
+@document
 def enrich(
     sets: pd.DataFrame,
     *,
@@ -42,12 +36,11 @@ def enrich(
     gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]],
     background: str | Iterable[str] = "recalled",
     min_size: int = 3,
-    level: Literal["gene", "pair"] = "gene",
+    level: Level = "gene",
 ) -> pd.DataFrame:
-    """Ask which gene sets are over-represented among the pairs of a region (paper Table 3).
+    """Return how over-represented gene sets are among the pairs of a region (paper Table 3).
 
-    A region is a set without a ranking, so the test is that of over-representation: the hypergeometric probability of
-    an overlap at least as large, see :func:`semiclip.metrics.over_representation`.
+    The test is the hypergeometric one of a set without a ranking, see :func:`semiclip.metrics.over_representation`.
 
     Parameters
     ----------
@@ -60,43 +53,30 @@ def enrich(
         of names to genes, labelled as in ``sets``.
     background
         What the region is drawn from: ``"recalled"``, the pairs that any representation in ``sets`` recalls; ``"map"``,
-        all pairs of ``sets``; the name of a representation, the pairs that it recalls; or a list of genes. What of the
-        region is not in the background is left out, which is logged.
+        all pairs in ``sets``; the name of a representation, the pairs that it recalls; or a list of genes. Parts of the
+        region outside the background are left out, which is logged.
     min_size
-        Least number of items in the background that a gene set must have to be tested; the others do not count in the
-        adjustment.
+        Smallest number of items in the background that a gene set must have. Smaller sets are not tested and do not
+        count in the adjustment.
     level
-        What is counted. ``"gene"``: the distinct genes of the pairs, each once however many pairs it is in. ``"pair"``:
-        the pairs, which belong to a gene set if both of their genes do; with a list of genes as background, the pairs
-        of ``sets`` between these genes. See the notes.
+        What is counted. ``"gene"``: the distinct genes of the pairs. ``"pair"``: the pairs, which belong to a gene set
+        if both of their genes do, and to a list of genes as background likewise. See the notes.
 
     Returns
     -------
     One row per gene set, sorted by p-value: ``gene_set``, ``n_overlap`` (items of the region in the gene set),
     ``n_region`` (in the region), ``n_set`` (of the background in the gene set), ``n_background``, ``expected`` (overlap
     at random), ``fold`` (overlap / expected), ``p_value``, ``p_adjusted`` (Benjamini and Hochberg, over all rows) and
-    ``genes`` (those of the overlap, joined by ``";"``). An empty region gives an empty table.
-
-    Raises
-    ------
-    KeyError, ValueError
-        As in :func:`region`; if ``background`` or ``level`` is unknown, ``background`` is a word of the above that a
-        representation is called by too, ``min_size`` is less than 1, the region is not empty but lies outside the
-        background, or no gene set has ``min_size`` items in the background.
-    TypeError
-        If the genes of a set are not a list.
+    ``genes`` (of the overlap, joined by ``";"``). An empty region gives an empty table.
 
     Notes
     -----
-    Genes do not come into a region one by one: the two of an annotated pair mostly share gene sets, and a gene of many
-    pairs comes into any region. So at the level of genes even a region of random pairs looks enriched, the more the
-    wider the background. For a claim that a region has a theme, ask at the level of pairs too: random regions are not
-    enriched there, though pairs that share a gene still depend on each other.
+    Genes enter a region by pairs, and the two genes of an annotated pair mostly share gene sets. At the level of genes
+    even a region of random pairs therefore looks enriched, the more so the wider the background. To claim that a region
+    has a theme, test at the level of pairs too: random regions are not enriched there.
 
-    References
-    ----------
-    Bendidi et al., ICML 2025, Table 3, DOI 10.48550/arXiv.2505.21317; Benjamini and Hochberg 1995, DOI
-    10.1111/j.2517-6161.1995.tb02031.x.
+    {paper}
+    Benjamini and Hochberg 1995, DOI 10.1111/j.2517-6161.1995.tb02031.x.
 
     Examples
     --------
@@ -104,104 +84,81 @@ def enrich(
     >>> import semiclip as scl
     >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B", "D", "E"], "gene_b": ["B", "C", "C", "E", "F"]})
     >>> sets = sets.assign(X_pca=[False, False, False, True, True], X_semiclip=[True, True, True, False, True])
-    >>> known = {"complex": ["A", "B", "C"], "pathway": ["C", "D", "E", "F"]}
-    >>> table = scl.tl.enrich(sets, inside="X_semiclip", outside="X_pca", gene_sets=known)
+    >>> gene_sets = {"complex": ["A", "B", "C"], "pathway": ["C", "D", "E", "F"]}
+    >>> table = scl.tl.enrich(sets, inside="X_semiclip", outside="X_pca", gene_sets=gene_sets)
     >>> table[["gene_set", "n_overlap", "n_region", "n_set", "n_background", "p_value", "genes"]]
       gene_set  n_overlap  n_region  n_set  n_background  p_value  genes
     0  complex          3         3      3             6     0.05  A;B;C
     1  pathway          1         3      4             6     1.00      C
     """
-    if level not in ("gene", "pair"):
-        msg = f"no level={level!r}; choose 'gene' or 'pair'"
-        raise ValueError(msg)
-    if min_size < 1:
-        msg = f"min_size={min_size} must be at least 1"
-        raise ValueError(msg)
+    check_choice("level", level, Level)
+    check_whole("min_size", min_size)
     read = read_sets(sets)
-    in_region = read.region(inside, outside)
-    named = _named(gene_sets)
-    genes, gene_in, pair_in = _background(read, background)
+    in_region = read.mark_region(inside, outside)
+    members = read_gene_sets(gene_sets)
+    genes, gene_in, pair_in = _read_background(read, background)
     if not in_region.any():
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
 
     # an item is a pair of genes, or a gene as a pair with itself
+    of_region = np.union1d(read.first[in_region], read.second[in_region])
     if level == "pair":
         first, second, drawn = read.first[pair_in], read.second[pair_in], in_region[pair_in]
         n_region = in_region.sum()
     else:
         first = second = np.flatnonzero(gene_in)
-        of_region = np.union1d(read.first[in_region], read.second[in_region])
         drawn, n_region = np.isin(first, of_region), of_region.size
     if not drawn.any():
-        msg = (
-            f"no {level} of the region is in the background, which has {some(genes[gene_in]) or 'none'}, while sets "
-            f"has {some(read.genes)}; use one kind of gene label in both, or another background"
-        )
-        raise ValueError(msg)
+        sides = ("the region", "the background")
+        way_out = "use one kind of gene label in both, or another background"
+        raise NothingShared(level, genes[of_region], genes[gene_in], sides, way_out)
     if n_left := n_region - drawn.sum():
         logger.info("%d of %d %ss of the region are not in the background and are left out", n_left, n_region, level)
-    member = _membership(named, genes)
-    items = member[:, first] * member[:, second]
+    is_member = _membership(members, genes)
+    items = is_member[:, first] * is_member[:, second]
     n_set = np.asarray(items.sum(axis=1))
     tested = n_set >= min_size
     if not tested.any():
-        msg = (
-            f"no gene set has {min_size} or more {level}s in the background; the largest has {max(n_set, default=0)} "
-            f"of {len(first)}. Lower min_size, or label genes as in sets, which has {some(read.genes)}"
-        )
-        raise ValueError(msg)
+        way_out = f"lower min_size, or label genes as in sets, which has {some(read.genes)}"
+        raise TooFew(f"{level}s of the largest gene set in the background", max(n_set, default=0), min_size, way_out)
     overlap, n_set = items[tested][:, drawn].tocsr(), n_set[tested]
-    n_overlap = np.diff(overlap.indptr)
-    p_value = metrics.over_representation(n_overlap, drawn.sum(), n_set, len(first))
+    n_overlap, n_drawn, n_background = np.diff(overlap.indptr), drawn.sum(), len(first)
+    expected = n_drawn * n_set / n_background
+    p_value = metrics.over_representation(n_overlap, n_drawn, n_set, n_background)
 
     from scipy.stats import false_discovery_control
 
-    expected = drawn.sum() * n_set / len(first)
     columns = np.split(overlap.indices, overlap.indptr[1:-1])
     shared = [np.union1d(first[drawn][column], second[drawn][column]) for column in columns]
-    table = pd.DataFrame(
-        {
-            "gene_set": np.array(list(named), dtype=object)[tested],
-            "n_overlap": n_overlap,
-            "n_region": drawn.sum(),
-            "n_set": n_set,
-            "n_background": len(first),
-            "expected": expected,
-            "fold": n_overlap / expected,
-            "p_value": p_value,
-            "p_adjusted": false_discovery_control(p_value),
-            "genes": [";".join(genes[which]) for which in shared],
-        }
-    )
-    return table.astype(COLUMNS).sort_values("p_value", kind="stable", ignore_index=True)
+    counts = {"n_overlap": n_overlap, "n_region": n_drawn, "n_set": n_set, "n_background": n_background}
+    scores = {"expected": expected, "fold": n_overlap / expected, "p_value": p_value}
+    scores["p_adjusted"] = false_discovery_control(p_value)
+    in_both = [";".join(genes[which]) for which in shared]
+    table = pd.DataFrame({"gene_set": np.array(list(members), dtype=object)[tested], **counts, **scores})
+    return table.assign(genes=in_both).astype(COLUMNS).sort_values("p_value", kind="stable", ignore_index=True)
 
 
-def _named(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+def read_gene_sets(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     """Return the genes of each set, each once."""
     if isinstance(gene_sets, str | os.PathLike):
         return datasets.gene_sets(gene_sets)
     if not isinstance(gene_sets, Mapping):
-        msg = f"gene_sets is {type(gene_sets).__name__}; pass a name, the path of a GMT file or a mapping"
-        raise TypeError(msg)
+        raise WrongType("gene_sets", type(gene_sets), "a name, the path of a GMT file or a mapping")
     for name, genes in gene_sets.items():
         if isinstance(genes, str) or not isinstance(genes, Iterable):
-            kind = "one string" if isinstance(genes, str) else f"of type {type(genes).__name__}"
-            msg = f"the genes of {name} are {kind}; pass a list of genes for each gene set"
-            raise TypeError(msg)
+            raise WrongType(f"gene_sets[{name!r}]", type(genes), "a list of genes")
     return {name: list(dict.fromkeys(genes)) for name, genes in gene_sets.items()}
 
 
-def _background(read: Sets, background: str | Iterable[str]) -> tuple[pd.Index, np.ndarray, np.ndarray]:
+def _read_background(read: Sets, background: str | Iterable[str]) -> tuple[pd.Index, np.ndarray, np.ndarray]:
     """Return the genes of ``read`` and of the background, and which of them and which pairs are the background."""
     if isinstance(background, str):
         words = {"recalled": read.recalled.any(axis=1), "map": np.ones(len(read.first), dtype=bool)}
         if background in words and background in read.names:
-            msg = f"background={background!r}, but a representation is called {background} too; rename that column"
-            raise ValueError(msg)
+            raise NameTaken(background, "a representation in sets", "rename that column")
         choices = words | dict(zip(read.names, read.recalled.T, strict=True))
         if background not in choices:
-            msg = f"no background={background!r}; choose one of {some(choices, 10)}, or a list of genes"
-            raise ValueError(msg)
+            raise UnknownChoice("background", background, choices, "or pass a list of genes")
         pair_in = choices[background]
         gene_in = np.zeros(len(read.genes), dtype=bool)
         gene_in[read.first[pair_in]] = gene_in[read.second[pair_in]] = True
@@ -212,10 +169,10 @@ def _background(read: Sets, background: str | Iterable[str]) -> tuple[pd.Index, 
     return genes, gene_in, np.logical_and(gene_in[read.first], gene_in[read.second])
 
 
-def _membership(named: dict[str, list[str]], genes: pd.Index) -> sparse.csc_array:
-    """Say which gene set (row) has which gene (column)."""
-    sizes = [len(members) for members in named.values()]
-    column = genes.get_indexer(pd.Index([gene for members in named.values() for gene in members], dtype=object))
-    row = np.repeat(np.arange(len(named)), sizes)[column >= 0]
+def _membership(members: dict[str, list[str]], genes: pd.Index) -> sparse.csc_array:
+    """Return which gene set (row) has which gene (column)."""
+    sizes = [len(in_set) for in_set in members.values()]
+    column = genes.get_indexer(pd.Index([gene for in_set in members.values() for gene in in_set], dtype=object))
+    row = np.repeat(np.arange(len(members)), sizes)[column >= 0]
     ones = np.ones(len(row), dtype=np.int64)
-    return sparse.csc_array((ones, (row, column[column >= 0])), shape=(len(named), len(genes)))
+    return sparse.csc_array((ones, (row, column[column >= 0])), shape=(len(members), len(genes)))

@@ -1,14 +1,15 @@
-"""Reads representations of genetic perturbations, corrected on the controls, one after the other."""
+"""Reads representations corrected on the controls, one after the other."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import batches, column, controls, nonempty, representation
-from semiclip.correction import fit_correction
+from semiclip._checks import check_adata, read_representation
+from semiclip.errors import BadValue, Empty
 from semiclip.metrics import group_mean
 
 if TYPE_CHECKING:
@@ -16,75 +17,87 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-    from semiclip.correction import Method, Profile
+    from semiclip._design import Design
+    from semiclip.correction import CorrectionSpec
 
 
-class Corrected(NamedTuple):
-    """A representation after correction, with the perturbation of each row."""
+@dataclass(frozen=True)
+class Corrected:
+    """A corrected representation, and the perturbation of each of its rows."""
 
     name: str
     x: np.ndarray
-    """All rows, those of the controls too; shape (n_obs, d)."""
+    """All rows, also those of controls; shape (n_obs, d)."""
     codes: np.ndarray
-    """Perturbation of each row, an index of ``labels``; shape (n_obs,)."""
+    """Perturbation of each row as an index of ``labels``, -1 for a control; shape (n_obs,)."""
     labels: np.ndarray
-    treated: np.ndarray
-    """Mask of ``labels``: those that are no controls."""
+    """The perturbations in alphabetical order."""
     rank: int
     """Directions that the correction kept."""
 
-    def means(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean of each treated perturbation, shape (n_treated, d), and the perturbations."""
-        return group_mean(self.x, self.codes, len(self.labels))[self.treated], self.labels[self.treated]
+    @property
+    def treated(self) -> np.ndarray:
+        """Numbers of the rows that are no controls."""
+        return np.flatnonzero(self.codes >= 0)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Rows of each perturbation, shape (len(labels),)."""
+        return np.bincount(self.codes[self.treated], minlength=len(self.labels))
+
+    def group_rows(self) -> list[np.ndarray]:
+        """Return the numbers of the rows of each perturbation."""
+        order = np.argsort(self.codes[self.treated], kind="stable")
+        return np.split(self.treated[order], np.cumsum(self.counts)[:-1])
+
+    def average(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean of each perturbation, shape (len(labels), d), and the perturbations."""
+        codes = np.where(self.codes < 0, len(self.labels), self.codes)  # controls are a last group of their own
+        return group_mean(self.x, codes, int(codes.max()) + 1)[: len(self.labels)], self.labels
+
+    def exchange(self, rng: np.random.Generator) -> Corrected:
+        """Exchange the perturbations of the treated rows; each perturbation keeps its number of rows."""
+        codes = self.codes.copy()
+        codes[self.treated] = rng.permutation(codes[self.treated])
+        return replace(self, name=f"{self.name} (permuted)", codes=codes)
 
 
-def named(use_rep: str | Sequence[str]) -> list[str]:
+def list_names(names: str | Sequence[str], argument: str = "use_rep") -> list[str]:
     """Return the names of representations, each once."""
-    keys = [use_rep] if isinstance(use_rep, str) else list(dict.fromkeys(use_rep))
+    keys = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     if not keys:
-        msg = "use_rep names no representation; pass a key of obsm or a list of them"
-        raise ValueError(msg)
+        raise BadValue(argument, names, "one name or more")
     return keys
 
 
-def corrected(
+def read_corrected(
     adata: AnnData,
     use_rep: str | Sequence[str],
-    *,
-    perturbation_key: str,
-    control: str | Sequence[str] | None,
-    batch_key: str | None,
-    method: Method | None,
-    profile: Profile,
-    ridge: float | None,
-    fallback: Literal["raise", "pooled"],
+    design: Design,
+    spec: CorrectionSpec,
     fit_on: np.ndarray | None = None,
 ) -> Iterator[Corrected]:
-    """Check everything, then give out one representation at a time, so that one corrected copy exists at a time.
+    """Check everything at once, then yield one representation at a time, so that a single corrected copy exists.
 
-    The correction is fitted on the controls, or on the rows of the mask ``fit_on`` alone.
+    The correction is fitted on the reference of the design, or on the rows of the mask ``fit_on``.
     """
-    keys = named(use_rep)
-    nonempty(adata)
-    batch, batch_names = batches(adata, batch_key)
-    is_control = controls(adata, perturbation_key, control)
-    if is_control.all():
-        msg = f"all {adata.n_obs} rows are controls, so there is no perturbation to look at"
-        raise ValueError(msg)
-    reference = is_control if control is not None else np.ones(adata.n_obs, dtype=bool)
-    reference = reference if fit_on is None else fit_on
-    codes, labels = pd.factorize(column(adata, perturbation_key, "perturbation_key").to_numpy(), sort=True)
-    treated = np.ones(len(labels), dtype=bool)
-    treated[codes[is_control]] = False
-    arrays = {key: representation(adata, key) for key in keys}
+    names = list_names(use_rep)
+    check_adata(adata)
+    batch, batch_names = design.batches(adata)
+    control = design.controls(adata)
+    if control.all():
+        raise Empty("treated rows", f"all {adata.n_obs} rows are controls")
+    reference = design.reference(adata) if fit_on is None else fit_on
+    codes = np.full(adata.n_obs, -1)
+    codes[~control], labels = pd.factorize(design.perturbations(adata)[~control].to_numpy(), sort=True)
+    arrays = {name: read_representation(adata, name) for name in names}
 
-    def each() -> Iterator[Corrected]:
-        for key, x in arrays.items():
+    def correct() -> Iterator[Corrected]:
+        for name, x in arrays.items():
             rank = None
-            if method is not None:
-                how = {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
-                fitted = fit_correction(x, batch, reference, **how, batch_names=list(batch_names))  # type: ignore[arg-type]
-                x, rank = fitted(x, batch), fitted.rank
-            yield Corrected(key, x, codes, labels, treated, x.shape[1] if rank is None else rank)
+            if spec.method is not None:
+                correction = spec.fit(x, batch, reference, list(batch_names))
+                x, rank = correction(x, batch), correction.rank
+            yield Corrected(name, x, codes, labels, x.shape[1] if rank is None else rank)
 
-    return each()
+    return correct()

@@ -1,40 +1,36 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
 from semiclip import metrics
-from semiclip._checks import batches, column, controls, nonempty, representation, some
+from semiclip._arguments import check_choice
+from semiclip._checks import check_adata, read_representation
+from semiclip._design import Design
+from semiclip._docs import document
 from semiclip.encoders._pca import components, expression, most_components
 from semiclip.encoders._protocol import counts, warn_unless_counts
-from semiclip.tl._baselines import check_baselines
-from semiclip.tl._maps import named
+from semiclip.errors import BadValue, NameTaken
+from semiclip.tl._maps import list_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from anndata import AnnData
 
-    Baseline = Literal["random", "constant", "PCA"]
+    Predict = Callable[[np.ndarray], np.ndarray]  # from numbers of rows to expression
 
-BASELINES: tuple[Baseline, ...] = ("random", "constant", "PCA")
+DecodedBaseline = Literal["random", "constant", "PCA"]
+BASELINES: tuple[DecodedBaseline, ...] = get_args(DecodedBaseline)
 COUNTS = ["n_obs", "n_batches", "n_dropped_batches", "n_constant_genes"]
 COLUMNS = ["metric", "representation", "key", "value", *COUNTS]
 
 
-class Study(NamedTuple):
-    """What every representation is measured on."""
-
-    values: Any  # normalised expression, dense or sparse float32 (n, n_genes)
-    batch: np.ndarray  # (n,)
-    control: np.ndarray  # (n,)
-    split: metrics.PreservationSplit
-    seed: int
-
-
+@document
 def preservation(
     adata: AnnData,
     *,
@@ -48,13 +44,13 @@ def preservation(
     max_epochs: int = 30,
     batch_size: int = 512,
     lr: float = 1e-4,
-    baselines: Sequence[Baseline] = BASELINES,
+    baselines: Sequence[DecodedBaseline] = BASELINES,
     legacy_subsample: bool = False,
     device: str = "auto",
     rng: int | np.random.Generator | None = None,
     progress_bar: bool = True,
 ) -> pd.DataFrame:
-    """Measure how much of measured expression each representation preserves (paper B.2).
+    """Return how much of measured expression each representation preserves (paper B.2).
 
     A decoder learns to predict expression from the representation as it is, on some of the batches and perturbations,
     and is judged on new batches; see :func:`semiclip.metrics.preservation` and
@@ -63,36 +59,30 @@ def preservation(
     Parameters
     ----------
     adata
-        Expression with controls in its batches, and representations of it.
+        Expression with controls in several batches, and representations of it.
     use_rep
-        Key or keys of ``obsm``. The output of a model is taken as it comes, not corrected again.
-    perturbation_key
-        Column of ``obs`` with the perturbation.
-    control
-        Label or labels in that column that mark controls.
-    batch_key
-        Column of ``obs`` with the batch.
+        Key or keys of ``obsm``. The output of a model is taken as it is, not corrected again.
+    {columns}
     layer
         Layer that holds expression, ``X`` by default.
     normalize
         Whether to scale each sample to 10,000 counts and take log1p first; a sample without counts stays 0. Turn it
-        off for values that are already normalised, such as L1000 z-scores.
+        off for values that are already normalised, for example L1000 z-scores.
     train_fraction
         Share of the batches, and of the perturbations, that train.
     max_epochs, batch_size, lr
-        Training of the decoder: epochs (the paper takes 30 for public data, 250 for its own), rows per step and
-        learning rate. The paper's need thousands of steps. On a few thousand samples take more epochs, smaller steps
-        or a higher rate: a decoder that has not converged scores below 25.
+        Training of the decoder: epochs (in the paper 30 for public data, 250 for its own), rows per step and learning
+        rate. On a few thousand samples take more epochs, smaller steps or a higher rate: a decoder that has not
+        converged scores below 25.
     baselines
         What to compare with. ``"random"``: a decoder of normal noise as wide as the first representation.
-        ``"constant"``: the mean of each gene over the training rows, which scores 25. ``"PCA"``: a decoder of so many
+        ``"constant"``: the mean of each gene over the training rows, which scores 25. ``"PCA"``: a decoder of as many
         principal components of expression, fitted on the training rows.
     legacy_subsample
-        Measure on 512 random rows as the evaluation released with the paper does, see
-        :func:`semiclip.metrics.preservation`.
+        Whether to measure on 512 random rows, as the evaluation released with the paper does.
     device
         Device of torch that trains; ``"auto"`` takes a GPU if there is one. It holds expression of the training rows
-        (sparse where it comes sparse) and a decoder of about 5/4 · n_genes² weights.
+        and a decoder of about 5/4 · n_genes² weights.
     rng
         Seed or generator of split, decoders and baselines.
     progress_bar
@@ -105,35 +95,18 @@ def preservation(
     ``n_dropped_batches`` and ``n_constant_genes``. If no training perturbation is in a new batch, the seen ones have
     ``n_obs`` 0 and no value.
 
-    Raises
-    ------
-    KeyError
-        If a column, layer or representation does not exist.
-    TypeError, ValueError
-        If a control label matches no row, values are missing, not finite or (with ``normalize``) negative, a
-        representation is called like a baseline, a training diverges, or as in
-        :func:`semiclip.metrics.preservation_split` and :func:`semiclip.metrics.preservation`.
+    {corrected_errors}
 
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.2, DOI 10.48550/arXiv.2505.21317.
+    {paper}
 
     Examples
     --------
     >>> import semiclip as scl
-    >>> adata = scl.datasets.simulate(n_compounds=12, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
+    >>> adata = scl.datasets.simulate(n_compounds=12, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["rna"]
     >>> encoder = scl.pp.encode(adata, encoder="pca", n_components=8)
-    >>> table = scl.tl.preservation(
-    ...     adata,
-    ...     use_rep="X_pca",
-    ...     perturbation_key="perturbation",
-    ...     control="control",
-    ...     batch_key="batch",
-    ...     max_epochs=2,
-    ...     baselines=["constant"],
-    ...     rng=0,
-    ...     progress_bar=False,
-    ... )
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    >>> options = {"max_epochs": 2, "baselines": ["constant"], "rng": 0, "progress_bar": False}
+    >>> table = scl.tl.preservation(adata, use_rep="X_pca", **columns, **options)
     >>> table.loc[table["metric"] == "preservation", ["representation", "key"]]
        representation                   key
     3           X_pca    seen perturbations
@@ -142,98 +115,77 @@ def preservation(
     15       constant  unseen perturbations
     """
     from semiclip._device import usable_device
+    from semiclip.tl._decoder import fit_decoder
 
-    keys = named(use_rep)
-    check_baselines(baselines, BASELINES)
-    if taken := [key for key in keys if key in BASELINES]:
-        msg = f"a representation is called {some(taken)} like a baseline; copy it to another key of obsm"
-        raise ValueError(msg)
-    nonempty(adata)
-    training = {
-        "max_epochs": max_epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "device": usable_device(device),
-        "progress_bar": progress_bar,
-    }
-    inputs = {key: representation(adata, key) for key in keys}
-    study = _study(adata, perturbation_key, control, batch_key, train_fraction, rng, layer=layer, normalize=normalize)
-    width = inputs[keys[0]].shape[1]
-    tables = []
-    for name in [*keys, *dict.fromkeys(baselines)]:
-        if name in inputs:
-            predict = _decoded(study, name, inputs[name], training)
-        else:
-            predict = _baseline(study, name, width, training)
-        tables += _measured(study, name, predict, legacy_subsample=legacy_subsample)
-    return pd.concat(tables, ignore_index=True)
-
-
-def _study(
-    adata: AnnData,
-    perturbation_key: str,
-    control: str | Sequence[str],
-    batch_key: str,
-    train_fraction: float,
-    rng: int | np.random.Generator | None,
-    *,
-    layer: str | None,
-    normalize: bool,
-) -> Study:
-    is_control = controls(adata, perturbation_key, control)
-    if not is_control.any():
-        msg = "control=None, but structure is measured against controls; pass the label(s) that mark them"
-        raise ValueError(msg)
-    batch, _ = batches(adata, batch_key)
-    perturbation = column(adata, perturbation_key, "perturbation_key").to_numpy()
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    if design.control is None:
+        raise BadValue("control", None, "the label or labels of the controls")
+    names = list_names(use_rep)
+    for name in baselines:
+        check_choice("baselines", name, DecodedBaseline)
+    if taken := [name for name in names if name in BASELINES]:
+        raise NameTaken(taken, "a baseline", "copy the representation to another key of obsm")
+    check_adata(adata)
+    device_used = usable_device(device)
+    arrays = {name: read_representation(adata, name) for name in names}
+    control_rows, (batch, _) = design.controls(adata), design.batches(adata)
+    perturbations = design.perturbations(adata).to_numpy()
     rng = np.random.default_rng(rng)
-    split = metrics.preservation_split(batch, perturbation, is_control, train_fraction=train_fraction, rng=rng)
+    split = metrics.preservation_split(batch, perturbations, control_rows, train_fraction=train_fraction, rng=rng)
     raw = counts(adata, layer)
     if normalize:
         warn_unless_counts(raw, adata, layer)
     values = expression(raw, adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
-    values = values.tocsr() if sparse.issparse(values) else values  # whose rows are quick to take
-    return Study(values, batch, is_control, split, int(rng.integers(2**31)))
+    values = values.tocsr() if sparse.issparse(values) else values  # rows of CSR are quick to take
+    task = Task(values, batch, control_rows, split, int(rng.integers(2**31)), legacy_subsample)
+
+    def fit(name: str, x: np.ndarray) -> Predict:
+        decoder = fit_decoder(
+            x[split.train], values[split.train], rng=task.seed, name=f"decoder of {name}", device=device_used,
+            max_epochs=max_epochs, batch_size=batch_size, lr=lr, progress_bar=progress_bar,
+        )  # fmt: skip
+        return lambda rows: decoder.predict(x[rows])
+
+    tables = [table for name, x in arrays.items() for table in task.judge(name, fit(name, x))]
+    width = arrays[names[0]].shape[1]
+    for name in dict.fromkeys(baselines):
+        predict = task.predict_mean if name == "constant" else fit(name, task.draw_inputs(name, width))
+        tables += task.judge(name, predict)
+    return pd.concat(tables, ignore_index=True)
 
 
-def _measured(
-    study: Study, name: str, predict: Callable[[np.ndarray], np.ndarray], *, legacy_subsample: bool
-) -> list[pd.DataFrame]:
-    """Judge predictions on both test parts."""
-    tables: list[pd.DataFrame] = []
-    for key, rows in (("unseen perturbations", study.split.unseen), ("seen perturbations", study.split.seen)):
-        if rows.size:
-            table = metrics.preservation(
-                predict(rows),
-                study.values[rows],
-                study.batch[rows],
-                study.control[rows],
-                legacy_subsample=legacy_subsample,
-                rng=study.seed,
-            )
-        else:  # the unseen ones always exist and say which measures there are
-            table = tables[0][["metric"]].assign(value=np.nan, **dict.fromkeys(COUNTS, 0))
-        tables.append(table.assign(representation=name, key=key)[COLUMNS])
-    return tables[::-1]
+@dataclass(frozen=True)
+class Task:
+    """What every representation has to predict."""
 
+    values: Any
+    """Normalised expression, dense or sparse float32, shape (n, n_genes)."""
+    batch: np.ndarray
+    control: np.ndarray
+    split: metrics.PreservationSplit
+    seed: int
+    legacy_subsample: bool
 
-def _decoded(study: Study, name: str, x: np.ndarray, training: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """Train a decoder of a representation."""
-    from semiclip.model._decoder import fit_decoder
+    def predict_mean(self, rows: np.ndarray) -> np.ndarray:
+        """Predict the mean of each gene over the training rows."""
+        mean = np.asarray(self.values[self.split.train].mean(axis=0, dtype=np.float64)).reshape(1, -1)
+        return np.broadcast_to(mean, (len(rows), mean.shape[1]))
 
-    train = study.split.train
-    decoder = fit_decoder(x[train], study.values[train], rng=study.seed, name=f"decoder of {name}", **training)
-    return lambda rows: decoder.predict(x[rows])
+    def draw_inputs(self, baseline: DecodedBaseline, width: int) -> np.ndarray:
+        """Return noise or principal components of expression, of the width of a representation."""
+        if baseline == "random":
+            return np.random.default_rng(self.seed).normal(size=(len(self.batch), width)).astype(np.float32)
+        train = self.values[self.split.train]
+        return components(train, min(width, most_components(train)), self.seed).transform(self.values)
 
-
-def _baseline(study: Study, name: str, width: int, training: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
-    values, train = study.values, study.split.train
-    if name == "constant":
-        mean = np.asarray(values[train].mean(axis=0, dtype=np.float64)).reshape(1, -1)
-        return lambda rows: np.broadcast_to(mean, (len(rows), values.shape[1]))
-    if name == "random":
-        x = np.random.default_rng(study.seed).normal(size=(values.shape[0], width)).astype(np.float32)
-    else:
-        seen = values[train]
-        x = components(seen, min(width, most_components(seen)), study.seed).transform(values)
-    return _decoded(study, name, x, training)
+    def judge(self, name: str, predict: Predict) -> list[pd.DataFrame]:
+        """Return the scores of predictions on both test parts."""
+        tables: list[pd.DataFrame] = []
+        for key, rows in (("unseen perturbations", self.split.unseen), ("seen perturbations", self.split.seen)):
+            if rows.size:
+                parts = (predict(rows), self.values[rows], self.batch[rows], self.control[rows])
+                table = metrics.preservation(*parts, legacy_subsample=self.legacy_subsample, rng=self.seed)
+            else:  # the unseen ones always exist and say which measures there are
+                table = tables[0][["metric"]].assign(value=np.nan, **dict.fromkeys(COUNTS, 0))
+            tables.append(table.assign(representation=name, key=key)[COLUMNS])
+        return tables[::-1]

@@ -1,26 +1,32 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from semiclip import datasets, metrics
-from semiclip.metrics._map import pairs_of_thresholds
-from semiclip.tl._baselines import check_baselines, permuted, random
-from semiclip.tl._maps import corrected
+from semiclip._arguments import check_choice
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
+from semiclip.errors import NameTaken
+from semiclip.metrics._map import pair_of_thresholds, pairs_of_thresholds
+from semiclip.tl._maps import Corrected, list_names, read_corrected
+from semiclip.tl._sets import GENES, NOT_SETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
 
-    from semiclip.correction import Fallback, Method, Profile
     from semiclip.metrics._map import Thresholds
-    from semiclip.tl._baselines import Baseline
-    from semiclip.tl._maps import Corrected
+
+RecallBaseline = Literal["permuted", "normal", "uniform"]
 
 
+@document
 def recall(
     adata: AnnData,
     *,
@@ -34,110 +40,212 @@ def recall(
     ridge: float | None = None,
     fallback: Fallback = "raise",
     thresholds: Thresholds = (0.05, 0.95),
-    baselines: Sequence[Baseline] = (),
-    n_permutations: int = 0,
+    baselines: Sequence[RecallBaseline] = (),
+    n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Measure how many known gene relationships each representation recalls (paper B.1).
+    """Return how many known gene relationships each representation recalls (paper B.1).
 
-    Each representation is corrected on the controls, the controls are dropped, the rows of each perturbation are
-    averaged, and the cosines of all pairs of perturbations are compared with annotated gene pairs; see
+    Each representation is corrected on the controls, the controls are dropped, and the rows of each perturbation are
+    averaged. The cosines of all pairs of perturbations are then compared with annotated gene pairs; see
     :func:`semiclip.metrics.relationship_recall`.
 
     Parameters
     ----------
-    adata
-        Observations of genetic perturbations.
-    use_rep
-        Key or keys of ``obsm`` (or ``"X"``).
-    perturbation_key
-        Column of ``obs`` with the perturbed gene, labelled as in ``relationships``.
-    control
-        Label or labels in that column that mark controls. ``None`` says that there are none: then every row is a
-        reference of the correction and no row is dropped.
-    batch_key
-        Column of ``obs`` with the batch; without it all rows are one batch.
-    relationships
-        Annotated pairs, columns ``gene_a``, ``gene_b`` and, optionally, ``database``. By default the five databases
-        of ``scl.datasets.relationships()``.
-    method, profile, ridge, fallback
-        Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is. The
-        paper's numbers are in the profile ``"public"``, that of EFAAR_benchmarking; ``"batch"`` takes a ``ridge``
-        unless each batch has many more controls than the representation has dimensions.
-    thresholds, n_permutations, rng
-        As in :func:`semiclip.metrics.relationship_recall`. With an integer ``rng`` all representations meet the
-        same exchanges of labels. These take every gene for alike: where annotated genes have more replicates than
-        others, look at the baseline ``"permuted"`` too, which keeps their numbers.
+    {samples}
+    {relationships}
+    {correction}
+        The paper's numbers are in the profile ``"public"``, which is the one of EFAAR_benchmarking.
+    thresholds
+        Low and high quantile beyond which a pair is recalled, or several such pairs.
     baselines
-        Embeddings that know nothing, which get rows of their own: ``"permuted"``, each representation after one
-        exchange of the perturbations of its treated rows, the fairest; ``"normal"``, random values around zero; and
-        ``"uniform"``, random values between zero and one, the paper's, which recalls more than chance if annotated
-        genes have more replicates than others, since means of many rows are all alike.
+        Embeddings that know nothing, each with rows of its own. ``"permuted"``, the fairest, is each representation
+        after one exchange of the perturbations of its treated rows. ``"normal"`` is random values around zero, and
+        ``"uniform"``, as in the paper, between zero and one: means of many such rows are all alike, so that it recalls
+        more than chance if annotated genes have more replicates than others.
+    n_permutations
+        Number of random exchanges of the gene labels that measure chance; 0 leaves chance out. An exchange ignores how
+        many replicates a gene has. If annotated genes have more of them than others, that alone can look significant:
+        look at the baseline ``"permuted"`` too, which keeps these numbers.
+    rng
+        Seed or generator of exchanges and baselines. With an integer all representations meet the same exchanges.
 
     Returns
     -------
     One row per representation, pair of thresholds and database, and for the mean and the union of the databases:
-    ``metric``, ``representation``, ``key``, ``value`` and what else :func:`semiclip.metrics.relationship_recall`
-    returns; and ``rank``, how many directions the correction kept: fewer than the representation has if the controls do
-    not vary in the others.
+    ``metric``, ``representation``, ``key``, ``value``, the other columns of
+    :func:`semiclip.metrics.relationship_recall`, and ``rank``, the number of directions that the correction kept
+    because the controls vary in them.
 
-    Raises
-    ------
-    KeyError
-        If a column or representation does not exist.
-    TypeError, ValueError
-        If a control label matches no row, a batch has fewer than two controls, values are missing or not finite, or
-        as in :func:`semiclip.metrics.relationship_recall`.
+    {corrected_errors}
 
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.1, DOI 10.48550/arXiv.2505.21317.
+    {paper}
 
     Examples
     --------
-    >>> import anndata
-    >>> import numpy as np
-    >>> import pandas as pd
     >>> import semiclip as scl
-    >>> rng = np.random.default_rng(0)
-    >>> obs = pd.DataFrame({"gene": [f"G{i:02}" for i in range(40)] * 2 + ["control"] * 20})
-    >>> complexes = np.tile(np.repeat(rng.normal(size=(20, 8)), 2, axis=0), (2, 1))
-    >>> x = np.concatenate([complexes, np.zeros((20, 8))]) + rng.normal(size=(100, 8))
-    >>> adata = anndata.AnnData(obs=obs.set_index(obs.index.astype(str)), obsm={"X_pca": x})
-    >>> known = pd.DataFrame(obs["gene"].to_numpy()[:40].reshape(20, 2), columns=["gene_a", "gene_b"])
-    >>> table = scl.tl.recall(
-    ...     adata, use_rep="X_pca", perturbation_key="gene", control="control", relationships=known, method="center"
-    ... )
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
+    >>> table = scl.tl.recall(study.knockouts["image"], use_rep="X_image", **columns, rng=0)
     >>> table[["representation", "key", "value", "n_pairs", "rank"]].round(2)
-      representation            key  value  n_pairs  rank
-    0          X_pca  relationships   0.55       20     8
-    1          X_pca           mean   0.55       20     8
-    2          X_pca          union   0.55       20     8
+      representation       key  value  n_pairs  rank
+    0        X_image  pathways   0.36       36   128
+    1        X_image      mean   0.36       36   128
+    2        X_image     union   0.36       36   128
     """
-    check_baselines(baselines)
-    limits = pairs_of_thresholds(thresholds)
-    how: dict[str, Any] = {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
-    found = corrected(adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key, **how)
-    known = datasets.relationships() if relationships is None else relationships
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    for name in baselines:
+        check_choice("baselines", name, RecallBaseline)
+    levels = pairs_of_thresholds(thresholds)
+    representations = read_corrected(adata, use_rep, design, spec)
+    annotated = datasets.relationships() if relationships is None else relationships
     tables = []
-    for each in _with_baselines(found, baselines, rng):
+    for corrected in _add_baselines(representations, baselines, rng):
         table = metrics.relationship_recall(
-            *each.means(), known, thresholds=limits, n_permutations=n_permutations, rng=rng
+            *corrected.average(), annotated, thresholds=levels, n_permutations=n_permutations, rng=rng
         )
-        table.insert(1, "representation", each.name)
-        tables.append(table.assign(rank=each.rank))
+        table.insert(1, "representation", corrected.name)
+        tables.append(table.assign(rank=corrected.rank))
     return pd.concat(tables, ignore_index=True)
 
 
-def _with_baselines(
-    found: Iterator[Corrected], baselines: Sequence[Baseline], rng: int | np.random.Generator | None
+def _add_baselines(
+    representations: Iterator[Corrected], baselines: Sequence[RecallBaseline], rng: int | np.random.Generator | None
 ) -> Iterator[Corrected]:
     first = None
-    for each in found:
-        first = first or each
-        yield each
+    for corrected in representations:
+        first = first or corrected
+        yield corrected
         if "permuted" in baselines:
-            yield permuted(each, np.random.default_rng(rng))
+            yield corrected.exchange(np.random.default_rng(rng))
     for kind in dict.fromkeys(baselines):
         if kind != "permuted" and first is not None:
-            yield random(first, kind, np.random.default_rng(rng))
+            generator, shape = np.random.default_rng(rng), first.x.shape
+            x = generator.standard_normal(shape) if kind == "normal" else generator.random(shape)
+            yield replace(first, name=f"random ({kind})", x=x, rank=shape[1])
+
+
+@document
+def relationship_sets(
+    adata: AnnData,
+    *,
+    use_rep: str | Sequence[str],
+    perturbation_key: str,
+    control: str | Sequence[str] | None,
+    batch_key: str | None = None,
+    relationships: pd.DataFrame | None = None,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
+    thresholds: tuple[float, float] = (0.05, 0.95),
+) -> pd.DataFrame:
+    """Return which representations recall each annotated gene pair, over all databases together (paper Figure 4).
+
+    Parameters
+    ----------
+    {samples}
+    {relationships}
+    {correction}
+    thresholds
+        Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1.
+
+    Returns
+    -------
+    One row per annotated pair with both genes among the perturbations: ``gene_a``, ``gene_b`` (in alphabetical
+    order), ``databases`` (joined by ``";"``) and a boolean column per representation, true where it recalls the pair.
+
+    {corrected_errors}
+
+    {paper}
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
+    >>> scl.tl.relationship_sets(study.knockouts["image"], use_rep="X_image", **columns).head(2)
+        gene_a   gene_b databases  X_image
+    0  gene_00  gene_06  pathways    False
+    1  gene_00  gene_12  pathways     True
+    """
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    names = list_names(use_rep)
+    if taken := [name for name in names if name in NOT_SETS]:
+        raise NameTaken(taken, "a column of the result", "copy the representation to another key of obsm")
+    level = pair_of_thresholds(thresholds)
+    representations = read_corrected(adata, names, design, spec)
+    annotated = datasets.relationships() if relationships is None else relationships
+    recalled = {}
+    for corrected in representations:
+        pairs = metrics.recalled_pairs(*corrected.average(), annotated, thresholds=level)
+        recalled[corrected.name] = pairs.groupby(GENES)["recalled"].first()
+    # the sum of strings joins them, many times faster than a join per pair
+    parts = pairs["database"].astype(object) + ";"
+    databases = parts.groupby([pairs[gene] for gene in GENES]).sum().str.removesuffix(";")
+    return pd.DataFrame({"databases": databases, **recalled}).reset_index()
+
+
+@document
+def similarity(
+    adata: AnnData,
+    *,
+    use_rep: str | Sequence[str],
+    perturbation_key: str,
+    control: str | Sequence[str] | None,
+    batch_key: str | None = None,
+    relationships: pd.DataFrame | None = None,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
+    thresholds: tuple[float, float] = (0.05, 0.95),
+    n_bins: int = 100,
+) -> pd.DataFrame:
+    """Return histograms of the cosines of all pairs of perturbations and of the annotated pairs (paper B.1).
+
+    The map of each representation is the one that :func:`recall` judges.
+
+    Parameters
+    ----------
+    {samples}
+    {relationships}
+    {correction}
+    thresholds
+        Low and high quantile beyond which a pair is recalled; the table says at which cosines they lie.
+    n_bins
+        Number of bins between -1 and 1.
+
+    Returns
+    -------
+    One row per representation and bin: ``representation`` and the columns of :func:`semiclip.metrics.similarity`.
+
+    {corrected_errors}
+
+    {paper}
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
+    >>> table = scl.tl.similarity(study.knockouts["image"], use_rep="X_image", **columns, n_bins=4)
+    >>> table[["representation", "low", "high", "n_all", "n_annotated"]]
+      representation  low  high  n_all  n_annotated
+    0        X_image -1.0  -0.5      0            0
+    1        X_image -0.5   0.0    107            0
+    2        X_image  0.0   0.5    137            4
+    3        X_image  0.5   1.0     32           32
+    """
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    level = pair_of_thresholds(thresholds)
+    representations = read_corrected(adata, use_rep, design, spec)
+    annotated = datasets.relationships() if relationships is None else relationships
+    tables = {
+        corrected.name: metrics.similarity(*corrected.average(), annotated, thresholds=level, n_bins=n_bins)
+        for corrected in representations
+    }
+    return pd.concat(tables, names=["representation", None]).reset_index(level=0).reset_index(drop=True)

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from semiclip import metrics
-from semiclip._checks import batches, modality, own_labels, representation
-from semiclip._pairing import pair_rows, roles
+from semiclip._checks import check_adata, read_column, read_representation
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip._pairing import pair_rows
+from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
+from semiclip.errors import BadValue, Empty, Mismatch, TooFew
 from semiclip.metrics._cosine import normalise
-from semiclip.tl._maps import corrected
-from semiclip.tl._treated import Treated
+from semiclip.tl._maps import list_names, read_corrected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,9 +21,82 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from semiclip.correction import Fallback, Method, Profile
+
+@document
+def knn_accuracy(
+    adata: AnnData,
+    *,
+    use_rep: str | Sequence[str],
+    perturbation_key: str,
+    control: str | Sequence[str] | None,
+    batch_key: str | None = None,
+    label_key: str,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
+    across_batches: bool = True,
+    n_neighbors: int = 5,
+    n_permutations: int = 1000,
+    rng: int | np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Return how often the nearest neighbours of a row, by cosine, vote for its label.
+
+    Each representation is corrected on the controls, which are then left out. All other treated rows can be neighbours.
+
+    Parameters
+    ----------
+    {samples}
+    label_key
+        ``obs`` column of the labels, for example mechanisms of action or the perturbations themselves. Controls need
+        no label.
+    {correction}
+    across_batches
+        Whether neighbours come from other batches alone, where ``batch_key`` tells them apart, so that what a batch has
+        in common does not help.
+    n_neighbors
+        Neighbours that vote, all with the same weight. Of labels that tie, the first in alphabetical order wins.
+    n_permutations
+        Number of random exchanges of the labels that measure chance, at least 2; 0 leaves chance out.
+    rng
+        Seed or generator of the exchanges.
+
+    Returns
+    -------
+    One row per representation: ``metric``, ``representation``, ``key`` (``label_key``), ``value`` (the fraction of rows
+    whose neighbours vote for their label), ``n_obs`` (the rows that count, whose label a possible neighbour has),
+    ``chance`` (the fraction of them with the most frequent label) and, with permutations, ``chance_mean`` and
+    ``chance_sd``.
+
+    {corrected_errors}
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).knockouts["image"]
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    >>> scl.tl.knn_accuracy(adata, use_rep="X_image", **columns, label_key="pathway", n_permutations=0).round(2)
+             metric representation      key  value  n_obs  chance
+    0  knn_accuracy        X_image  pathway   0.99     72    0.33
+    """
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    treated = ~design.controls(check_adata(adata))
+    labels = read_column(adata, label_key, "label_key", treated).to_numpy()
+    batch = design.batches(adata)[0][treated] if batch_key is not None and across_batches else None
+    representations = read_corrected(adata, use_rep, design, spec)
+    if batch is not None and (batch == batch[0]).all():
+        raise TooFew("batches of treated rows", 1, 2, "pass across_batches=False to take neighbours of the same batch")
+    rows = []
+    for corrected in representations:
+        scores = metrics.knn_accuracy(
+            corrected.x[treated], labels, batch, n_neighbors=n_neighbors, n_permutations=n_permutations, rng=rng
+        )
+        rows.append({"metric": "knn_accuracy", "representation": corrected.name, "key": label_key, **scores})
+    return pd.DataFrame(rows)
 
 
+@document
 def replicate_retrieval(
     adata: AnnData,
     *,
@@ -34,20 +110,18 @@ def replicate_retrieval(
     fallback: Fallback = "raise",
     across_batches: bool = True,
 ) -> pd.DataFrame:
-    """Measure how well a treated row finds the replicates of its perturbation among all treated rows, by cosine.
+    """Return how well a treated row finds the replicates of its perturbation among all treated rows, by cosine.
 
-    Each representation is corrected on the controls, which are then left out. Each row ranks all others or, where
-    batches are known, all rows of other batches; :func:`semiclip.metrics.average_precision` judges the ranking.
+    Each representation is corrected on the controls, which are then left out. Each row ranks all others;
+    :func:`semiclip.metrics.average_precision` judges the ranking.
 
     Parameters
     ----------
-    adata, use_rep, perturbation_key, control, batch_key
-        As in :func:`recall`; the perturbations need not be genetic.
-    method, profile, ridge, fallback
-        Correction, see :func:`semiclip.correction.correct`; ``method=None`` takes the representation as it is.
+    {samples}
+    {correction}
     across_batches
-        Whether replicates are looked for in other batches alone, so that what a batch has in common neither helps nor
-        harms. Without ``batch_key`` this does nothing.
+        Whether a row ranks the rows of other batches alone, where ``batch_key`` tells them apart, so that what a batch
+        has in common neither helps nor harms.
 
     Returns
     -------
@@ -55,12 +129,7 @@ def replicate_retrieval(
     mean over rows), ``n_obs`` (the rows that have a replicate to find) and ``chance`` (the value expected of random
     rankings).
 
-    Raises
-    ------
-    KeyError
-        If a column or representation does not exist.
-    TypeError, ValueError
-        If no row has a replicate to find, or as in :func:`recall`.
+    {corrected_errors}
 
     References
     ----------
@@ -69,46 +138,32 @@ def replicate_retrieval(
     Examples
     --------
     >>> import semiclip as scl
-    >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20).knockouts["image"]
-    >>> table = scl.tl.replicate_retrieval(
-    ...     adata,
-    ...     use_rep="X_image",
-    ...     perturbation_key="perturbation",
-    ...     control="control",
-    ...     batch_key="batch",
-    ...     method="center",
-    ... )
+    >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).knockouts["image"]
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    >>> table = scl.tl.replicate_retrieval(adata, use_rep="X_image", **columns, method="center")
     >>> table.drop(columns="metric").round(2)
       representation                     key  value  n_obs  chance
     0        X_image  mean_average_precision   0.84     72    0.13
     """
-    rows = []
-    for found in corrected(
-        adata, use_rep, perturbation_key=perturbation_key, control=control, batch_key=batch_key,
-        method=method, profile=profile, ridge=ridge, fallback=fallback,
-    ):  # fmt: skip
-        treated = Treated.of(found)
-        apart = batch_key is not None and across_batches
-        batch = batches(adata, batch_key)[0][treated.rows] if apart else None
-        value, chance = metrics.average_precision(found.x[treated.rows], treated.codes, batch)
-        asked = ~np.isnan(value)
-        if not asked.any():
-            where = " in another batch; across_batches=False looks in its own too" if apart else ""
-            msg = f"no perturbation has a second row{where}"
-            raise ValueError(msg)
-        rows.append(
-            {
-                "metric": "replicate_retrieval",
-                "representation": found.name,
-                "key": "mean_average_precision",
-                "value": value[asked].mean(),
-                "n_obs": int(asked.sum()),
-                "chance": chance[asked].mean(),
-            }
-        )
-    return pd.DataFrame(rows)
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    across = batch_key is not None and across_batches
+    tables = []
+    for corrected in read_corrected(adata, use_rep, design, spec):
+        treated = corrected.treated
+        batch = design.batches(adata)[0][treated] if across else None
+        value, chance = metrics.average_precision(corrected.x[treated], corrected.codes[treated], batch)
+        judged = ~np.isnan(value)
+        if not judged.any():
+            way_out = "pass across_batches=False to look in the same batch too" if across else ""
+            raise Empty(f"perturbations with a second row{' in another batch' if across else ''}", way_out)
+        key, n_obs = "mean_average_precision", int(judged.sum())
+        mean, expected = value[judged].mean(), chance[judged].mean()
+        tables.append(_tabulate("replicate_retrieval", corrected.name, {key: mean}, n_obs, {key: expected}))
+    return pd.concat(tables, ignore_index=True)
 
 
+@document
 def cross_modal_retrieval(
     mdata: MuData,
     *,
@@ -126,28 +181,28 @@ def cross_modal_retrieval(
     fallback: Fallback = "raise",
     ks: Sequence[int] = (1, 5, 10),
 ) -> pd.DataFrame:
-    """Measure how well the student's mean of a perturbation finds the teacher's mean of the same, by cosine.
+    """Return how well the student's mean of a perturbation finds the teacher's mean of the same, by cosine.
 
     The treated rows of each key are scaled to length one and averaged in each modality, as in the validation of a
-    model, and the student's mean of each key ranks the teacher's means of all keys; see
-    :func:`semiclip.metrics.retrieval`. This needs both in one space, as what :func:`embed` writes and the teacher
-    that the model was trained on.
+    model. The student's mean of each key ranks the teacher's means of all keys; see :func:`semiclip.metrics.retrieval`.
+    This needs both in one space: what :func:`embed` writes, and the teacher that the model was trained on.
 
     Parameters
     ----------
     mdata
         Both modalities, which need not share observations.
     student_rep, teacher_rep
-        Key or keys of the student's ``obsm``, such as ``"X_semiclip"``, and key of the teacher's.
-    pair_on, modalities
-        ``obs`` columns that make the key, and the modalities in the two roles; see :func:`semiclip.pp.pair`.
-    perturbation_key, control, batch_key
-        Columns of both modalities' ``obs`` and the control label(s), as in :func:`recall`.
+        Key or keys of the student's ``obsm``, for example ``"X_semiclip"``, and key of the teacher's.
+    pair_on
+        ``obs`` column or columns of both modalities that make the pairing key, see :func:`semiclip.pp.pair`.
+    {columns}
+    {modalities}
     student_correction, teacher_correction
-        Correction of each side, see :func:`semiclip.correction.correct`, or ``None``. The defaults are those that a
-        model learns with: the teacher is corrected, and the student's embedding needs to be like it as it is.
+        Method of correction of each side, or ``None``. The defaults are what a model learns with: the teacher is
+        corrected, and the student's embedding is to match it as it is.
     profile, ridge, fallback
-        How both are corrected; the profile ``"public"`` turns the space, and each side its own way, so it is refused.
+        Correction of both sides, see :func:`semiclip.correction.correct`. The profile ``"public"`` is refused, since it
+        turns each side in its own way.
     ks
         The k of recall at k.
 
@@ -157,28 +212,15 @@ def cross_modal_retrieval(
     (``"mean_rank_percentile"``, 0 at best, and ``"recall_at_k"``), ``value``, ``n_obs`` (the shared keys) and
     ``chance``.
 
-    Raises
-    ------
-    KeyError
-        If a modality, column or representation does not exist.
-    TypeError, ValueError
-        If the two representations differ in width, the profile is ``"public"``, fewer than two keys are shared, or as
-        in :func:`recall` and :func:`semiclip.pp.pair`.
+    {corrected_errors}
 
     Examples
     --------
     >>> import semiclip as scl
-    >>> mdata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20).knockouts
-    >>> table = scl.tl.cross_modal_retrieval(
-    ...     mdata,
-    ...     student_rep="X_image",
-    ...     teacher_rep="X_image",
-    ...     pair_on="perturbation",
-    ...     perturbation_key="perturbation",
-    ...     control="control",
-    ...     modalities={"student": "image"},
-    ...     teacher_correction=None,
-    ... )
+    >>> mdata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).knockouts
+    >>> columns = {"pair_on": "perturbation", "perturbation_key": "perturbation", "control": "control"}
+    >>> options = {"modalities": {"student": "image"}, "teacher_correction": None}
+    >>> table = scl.tl.cross_modal_retrieval(mdata, student_rep="X_image", teacher_rep="X_image", **columns, **options)
     >>> table.drop(columns="metric").round(2)
       representation                   key  value  n_obs  chance
     0        X_image  mean_rank_percentile    0.0     12    0.50
@@ -186,56 +228,49 @@ def cross_modal_retrieval(
     2        X_image           recall_at_5    1.0     12    0.42
     3        X_image          recall_at_10    1.0     12    0.83
     """
+    design = Design.of(
+        perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
+    )
     if profile == "public":
-        msg = "profile='public' turns each side into components of its own, not one space; pass profile='clean'"
-        raise ValueError(msg)
-    names = roles(modalities)
-    student, teacher = modality(mdata, names["student"]), modality(mdata, names["teacher"])
-    _same_width(student, [student_rep] if isinstance(student_rep, str) else student_rep, teacher, teacher_rep)
-    pairing = pair_rows(student, teacher, pair_on=pair_on, perturbation_key=perturbation_key, control=control)
-    if pairing.n_keys < 2:
-        msg = f"the modalities share {pairing.n_keys} key on {pair_on}, but a ranking needs at least 2"
-        raise ValueError(msg)
-    how: dict[str, Any] = {"perturbation_key": perturbation_key, "batch_key": batch_key}
-    how |= {"profile": profile, "ridge": ridge, "fallback": fallback}
-    own, theirs = (own_labels(side, perturbation_key, control) for side in (student, teacher))
-    (target,) = corrected(teacher, teacher_rep, method=teacher_correction, control=theirs, **how)
-    candidates = _means(target.x, pairing.teacher, pairing.n_keys)
+        raise BadValue("profile", profile, "one that keeps both sides in one space", "pass profile='clean'")
+    student_spec, teacher_spec = (
+        CorrectionSpec(method, profile, ridge, fallback=fallback) for method in (student_correction, teacher_correction)
+    )
+    student, teacher = design.sides(mdata)
+    names = list_names(student_rep, "student_rep")
+    _check_widths(student, names, teacher, teacher_rep)
+    pairing = pair_rows(student, teacher, design)
+    n_keys = pairing.n_keys
+    if n_keys < 2:
+        raise TooFew("shared keys", n_keys, 2)
+    (target,) = read_corrected(teacher, teacher_rep, design.within(teacher), teacher_spec)
+    candidates = _average_directions(target.x, pairing.teacher, n_keys)
+    chance = {"mean_rank_percentile": 0.5}
     tables = []
-    for found in corrected(student, student_rep, method=student_correction, control=own, **how):
-        query = _means(found.x, pairing.student, pairing.n_keys)
-        scores = metrics.retrieval(query, candidates, np.arange(pairing.n_keys), ks=ks)
-        chance = {"mean_rank_percentile": 0.5, **{f"recall_at_{k}": min(1.0, k / pairing.n_keys) for k in ks}}
-        tables.append(
-            pd.DataFrame(
-                {
-                    "metric": "cross_modal_retrieval",
-                    "representation": found.name,
-                    "key": list(scores),
-                    "value": list(scores.values()),
-                    "n_obs": pairing.n_keys,
-                    "chance": [chance[key] for key in scores],
-                }
-            )
-        )
+    for corrected in read_corrected(student, names, design.within(student), student_spec):
+        query = _average_directions(corrected.x, pairing.student, n_keys)
+        scores = metrics.retrieval(query, candidates, np.arange(n_keys), ks=ks)
+        chance |= {f"recall_at_{k}": min(1.0, k / n_keys) for k in ks}
+        tables.append(_tabulate("cross_modal_retrieval", corrected.name, scores, n_keys, chance))
     return pd.concat(tables, ignore_index=True)
 
 
-def _same_width(student: AnnData, student_reps: Sequence[str], teacher: AnnData, teacher_rep: str) -> None:
-    if not student_reps:
-        msg = "student_rep names no representation; pass a key of the student's obsm or a list of them"
-        raise ValueError(msg)
-    wanted = representation(teacher, teacher_rep, "teacher_rep").shape[1]
-    for key in student_reps:
-        if (width := representation(student, key, "student_rep").shape[1]) != wanted:
-            msg = (
-                f"student_rep={key!r} has {width} dimensions and teacher_rep={teacher_rep!r} has {wanted}; retrieval "
-                "needs both in one space, such as what a model with the objective 'semiclip' learns from this teacher "
-                "(that of 'dcca' is another space)"
-            )
-            raise ValueError(msg)
+def _check_widths(student: AnnData, names: list[str], teacher: AnnData, teacher_rep: str) -> None:
+    expected = read_representation(teacher, teacher_rep, "teacher_rep").shape[1]
+    for name in names:
+        if (width := read_representation(student, name, "student_rep").shape[1]) != expected:
+            way_out = "pass what a model of the objective 'semiclip' learns from this teacher; 'dcca' has another space"
+            raise Mismatch(f"the width of student_rep={name!r}", width, expected, way_out)
 
 
-def _means(x: np.ndarray, codes: np.ndarray, n_keys: int) -> np.ndarray:
+def _average_directions(x: np.ndarray, codes: np.ndarray, n_keys: int) -> np.ndarray:
     paired = codes >= 0
     return metrics.group_mean(normalise(x[paired]), codes[paired], n_keys)
+
+
+def _tabulate(
+    metric: str, name: str, scores: Mapping[str, float], n_obs: int, chance: Mapping[str, float]
+) -> pd.DataFrame:
+    keys = list(scores)
+    values = {"value": [scores[key] for key in keys], "n_obs": n_obs, "chance": [chance[key] for key in keys]}
+    return pd.DataFrame({"metric": metric, "representation": name, "key": keys, **values})

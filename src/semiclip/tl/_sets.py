@@ -1,86 +1,208 @@
-"""Reads the table that :func:`semiclip.tl.relationship_sets` returns, or says what is wrong with it."""
+"""Reads the table that :func:`semiclip.tl.relationship_sets` returns, and counts what its sets have in common."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import some
+from semiclip import errors
+from semiclip._docs import document
+from semiclip.tl._maps import list_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GENES = ["gene_a", "gene_b"]
 NOT_SETS = [*GENES, "databases"]
+COUNTS = ["n_pairs", "n_genes"]
+MOST = 16  # representations, beyond which the regions outnumber any set of pairs
 SOURCE = "pass what scl.tl.relationship_sets returns"
 
 
-class Sets(NamedTuple):
-    """Which representations (columns of ``recalled``) recall which pairs (rows) of genes (``first``, ``second``)."""
+@dataclass(frozen=True)
+class Sets:
+    """Which representations recall which pairs of genes."""
 
     names: list[str]
     recalled: np.ndarray
+    """Whether a representation (column) recalls a pair (row); shape (n_pairs, n_names)."""
     genes: pd.Index
     first: np.ndarray
+    """One gene of each pair, a position in ``genes``; shape (n_pairs,)."""
     second: np.ndarray
 
-    def region(self, inside: str | Sequence[str], outside: str | Sequence[str]) -> np.ndarray:
+    def mark_region(self, inside: str | Sequence[str], outside: str | Sequence[str]) -> np.ndarray:
         """Mark the pairs that all of ``inside`` and none of ``outside`` recall."""
-        within, without = listed(inside), listed(outside)
-        if not within:
-            msg = f"inside names no representation; choose at least one of {some(self.names)}"
-            raise ValueError(msg)
+        within = list_names(inside, "inside")
+        without = [outside] if isinstance(outside, str) else list(outside)
         if both := [name for name in within if name in without]:
-            msg = f"{some(both)} is in both inside and outside, where no pair can be; leave it out of one"
-            raise ValueError(msg)
-        return np.asarray(self._columns(within).all(axis=1) & ~self._columns(without).any(axis=1))
+            raise errors.Repeated("representations in inside and outside", both, "leave each out of one")
+        return np.asarray(self.columns(within).all(axis=1) & ~self.columns(without).any(axis=1))
 
-    def _columns(self, names: list[str]) -> np.ndarray:
-        return self.recalled[:, [self.names.index(name) for name in known(names, self.names)]]
-
-
-def listed(names: str | Sequence[str]) -> list[str]:
-    """Return one name or several as a list without repeats."""
-    return [names] if isinstance(names, str) else list(dict.fromkeys(names))
+    def columns(self, names: list[str]) -> np.ndarray:
+        """Return which pairs these representations recall, shape (n_pairs, len(names))."""
+        return self.recalled[:, [self.names.index(name) for name in check_names(names, self.names)]]
 
 
-def known(names: list[str], there: list[str]) -> list[str]:
-    """Refuse names of representations that are not there."""
-    if unknown := [name for name in names if name not in there]:
-        msg = f"sets has no representation {some(unknown)}, only {some(there) or 'none'}"
-        raise KeyError(msg)
+def check_names(names: list[str], representations: list[str]) -> list[str]:
+    """Refuse names of representations that do not exist."""
+    if unknown := [name for name in names if name not in representations]:
+        raise errors.MissingEntry(unknown, representations, "sets")
     return names
 
 
 def read_sets(sets: pd.DataFrame, representations: str | Sequence[str] | None = None) -> Sets:
-    """Check the table and return the chosen representations, by default all, in the order given."""
+    """Check the table and return the chosen representations, by default all, in the order of the argument."""
     if absent := [name for name in GENES if name not in sets]:
-        msg = f"sets has no column {some(absent)}, only {some(sets.columns)}; {SOURCE}"
-        raise KeyError(msg)
-    there = [name for name in sets.columns if name not in NOT_SETS]
-    names = there if representations is None else known(listed(representations), there)
+        raise errors.MissingColumn(absent, sets.columns, "sets", way_out=SOURCE)
+    all_names = [name for name in sets.columns if name not in NOT_SETS]
+    names = (
+        all_names if representations is None else check_names(list_names(representations, "representations"), all_names)
+    )
     if not names:
-        msg = f"there is no representation among the columns {some(sets.columns)}; {SOURCE}"
-        raise ValueError(msg)
+        raise errors.Empty("representations in sets", SOURCE)
     # a column without rows has no values that could be of the wrong kind
     wrong = [name for name in names if len(sets) and not pd.api.types.is_bool_dtype(sets[name].convert_dtypes())]
     if wrong:
-        msg = f"column(s) {some(wrong)} are not true or false; choose other columns, or {SOURCE}"
-        raise ValueError(msg)
+        raise errors.Refused("columns of sets are not true or false", wrong, f"choose other columns, or {SOURCE}")
     missing = sets[[*GENES, *names]].isna().any(axis=1)
     if missing.any():
-        rows = sets.index[missing]
-        msg = f"sets has missing values in {len(rows)} row(s): {some(rows)}; keep the pairs that all tables share"
-        raise ValueError(msg)
-    a, b = (sets[name].to_numpy(dtype=object) for name in GENES)
-    codes, genes = pd.factorize(np.concatenate([a, b]), sort=True)
+        raise errors.MissingValues("sets", sets.index[missing].tolist(), "keep the pairs that all tables share")
+    one, other = (sets[name].to_numpy(dtype=object) for name in GENES)
+    codes, genes = pd.factorize(np.concatenate([one, other]), sort=True)
     first, second = np.sort(codes.reshape(2, -1), axis=0)
     pairs = pd.Series(first * max(len(genes), 1) + second)
     if (repeated := pairs.duplicated().to_numpy()).any():
-        shown = some(f"{one}–{other}" for one, other in zip(a[repeated], b[repeated], strict=True))
-        msg = f"sets repeats pairs: {shown}; each pair must have one row, or it would count more than once"
-        raise ValueError(msg)
+        named = [f"{a}–{b}" for a, b in zip(one[repeated], other[repeated], strict=True)]
+        raise errors.Repeated("pairs in sets", named, "keep one row for each pair, or it would count more than once")
     recalled = np.column_stack([sets[name].to_numpy(dtype=bool) for name in names])
     return Sets(names, recalled, pd.Index(genes), first, second)
+
+
+@document
+def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the number of recalled pairs in every region of the Venn diagram of representations (paper Figure 4).
+
+    Parameters
+    ----------
+    sets
+        What :func:`relationship_sets` returns.
+    representations
+        Columns to compare, at most 16; by default all representations.
+
+    Returns
+    -------
+    One row for each of the 2^k − 1 regions, also empty ones: first the regions of one representation, then of two.
+    A boolean column per representation is true where the region lies inside its set; ``n_pairs`` counts the pairs that
+    just these representations recall, and the regions add up to the union; ``n_genes`` counts the genes of these pairs.
+
+    {paper}
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B", "C"], "gene_b": ["B", "C", "C", "D"]})
+    >>> sets = sets.assign(X_pca=[True, True, False, False], X_semiclip=[True, True, True, False])
+    >>> scl.tl.overlap(sets)
+       X_pca  X_semiclip  n_pairs  n_genes
+    0   True       False        0        0
+    1  False        True        1        2
+    2   True        True        2        3
+    """
+    read = read_sets(sets, representations)
+    names, n_genes = read.names, len(read.genes)
+    if taken := [name for name in COUNTS if name in names]:
+        raise errors.NameTaken(taken, "a column of the result", "rename the column of sets")
+    if len(names) > MOST:
+        raise errors.TooMany("representations", len(names), MOST, f"they make {2 ** len(names) - 1:,} regions")
+    # the first representation is the highest bit, so that falling numbers are the order of the columns
+    bits = 1 << np.arange(len(names))[::-1]
+    region_of_pair = read.recalled @ bits
+    with_genes = [region_of_pair * n_genes + gene for gene in (read.first, read.second)]
+    region_of_gene = np.unique(np.concatenate(with_genes)) // max(n_genes, 1)
+    counts = [np.bincount(regions, minlength=2 ** len(names)) for regions in (region_of_pair, region_of_gene)]
+    regions = np.arange(1, 2 ** len(names))
+    inside = (regions[:, None] & bits) > 0
+    order = np.lexsort((-regions, inside.sum(axis=1)))
+    table = pd.DataFrame(inside[order], columns=names)
+    return table.assign(**{name: count[regions[order]] for name, count in zip(COUNTS, counts, strict=True)})
+
+
+@document
+def gains_losses(sets: pd.DataFrame, *, base: str, representations: str | Sequence[str] | None = None) -> pd.DataFrame:
+    """Return how many pairs each representation gains over a base, loses and keeps (paper Figure 5).
+
+    Parameters
+    ----------
+    sets
+        What :func:`relationship_sets` returns.
+    base
+        Representation to compare with, for example the unimodal one that the others were distilled from.
+    representations
+        Columns to compare with it; by default all others.
+
+    Returns
+    -------
+    One row per representation: ``representation``, ``base``, ``preserved`` (pairs that both recall), ``gains`` (only
+    the representation), ``losses`` (only the base), ``total`` (= gains + preserved, all that the representation
+    recalls) and ``base_total`` (= losses + preserved, the same in every row).
+
+    {paper}
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B", "C"], "gene_b": ["B", "C", "C", "D"]})
+    >>> sets = sets.assign(X_pca=[True, True, False, False], X_semiclip=[True, False, True, True])
+    >>> scl.tl.gains_losses(sets, base="X_pca").drop(columns="base")
+      representation  preserved  gains  losses  total  base_total
+    0     X_semiclip          1      2       1      3           2
+    """
+    read = read_sets(
+        sets, representations if representations is None else [base, *list_names(representations, "representations")]
+    )
+    in_base = read.columns([base])
+    others = [name for name in read.names if name != base]
+    if not others:
+        raise errors.TooFew("representations beside the base", 0, 1)
+    recalled = read.columns(others)
+    preserved, total, base_total = (recalled & in_base).sum(axis=0), recalled.sum(axis=0), in_base.sum()
+    changes = {"preserved": preserved, "gains": total - preserved, "losses": base_total - preserved}
+    return pd.DataFrame({"representation": others, "base": base, **changes, "total": total, "base_total": base_total})
+
+
+@document
+def region(sets: pd.DataFrame, *, inside: str | Sequence[str], outside: str | Sequence[str] = ()) -> pd.DataFrame:
+    """Return the pairs that some representations all recall and others do not (paper Figure 4).
+
+    Parameters
+    ----------
+    sets
+        What :func:`relationship_sets` returns.
+    inside
+        Representation or representations that must all recall a pair.
+    outside
+        Representation or representations of which none may recall it. Representations in neither list do not matter.
+
+    Returns
+    -------
+    The rows of ``sets`` in the region, with the same columns.
+
+    {paper}
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B"], "gene_b": ["B", "C", "C"]})
+    >>> sets = sets.assign(X_pca=[True, True, False], X_semiclip=[True, False, True])
+    >>> scl.tl.region(sets, inside="X_semiclip", outside="X_pca")
+      gene_a gene_b  X_pca  X_semiclip
+    0      B      C  False        True
+    """
+    return sets[read_sets(sets).mark_region(inside, outside)].reset_index(drop=True)

@@ -1,0 +1,129 @@
+"""Reads expression back from an embedding, to measure what the embedding preserves (paper B.2)."""
+
+from __future__ import annotations
+
+from math import cos, pi
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+from tqdm.auto import tqdm
+
+from semiclip._arguments import check_number, check_whole
+from semiclip._device import usable_device
+from semiclip._numerics import row_blocks
+from semiclip._seed import seeded
+from semiclip.errors import Diverged
+from semiclip.model._module import make_adapter
+
+WEIGHT_DECAY, WARMUP_EPOCHS, WARMUP_FROM = 1e-6, 10, 0.3
+
+
+class Decoder(nn.Module):
+    """A perceptron with three hidden layers whose widths go from the embedding's width to the number of genes."""
+
+    def __init__(self, n_input: int, n_genes: int) -> None:
+        super().__init__()
+        hidden = [int(n_input + (n_genes - n_input) * i / 4) for i in (1, 2, 3)]
+        self.widths = [n_input, *hidden, n_genes]
+        self.network = make_adapter(self.widths)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Predict the expression (n, n_genes) of embedded rows (n, n_input)."""
+        return self.network(embedding)
+
+    @torch.inference_mode()
+    def predict(self, embedding: np.ndarray, *, block: int = 4096) -> np.ndarray:
+        """Predict expression on the decoder's device; float32 of shape (n, n_genes)."""
+        device = next(self.parameters()).device
+        expression = np.empty((len(embedding), self.widths[-1]), dtype=np.float32)
+        for rows in row_blocks(len(embedding), block):
+            x = np.require(embedding[rows], np.float32, ["C", "W"])
+            expression[rows] = self(torch.as_tensor(x, device=device)).cpu().numpy()
+        return expression
+
+
+class Expression:
+    """Rows of expression on a device; sparse ones stay compressed until a mini-batch asks for them."""
+
+    def __init__(self, values: Any, device: torch.device) -> None:
+        self.n_genes = values.shape[1]
+        self.start: Tensor | None = None
+        if sparse.issparse(values):
+            rows = values.tocsr(copy=True)
+            rows.sum_duplicates()
+            self.start = torch.as_tensor(rows.indptr.astype(np.int64), device=device)
+            self.column = torch.as_tensor(rows.indices, device=device)
+            values = rows.data
+        self.values = torch.as_tensor(np.require(values, np.float32, ["C", "W"]), device=device)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        if self.start is None:
+            return self.values[rows]
+        start, count = self.start[rows], self.start[rows + 1] - self.start[rows]
+        row = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), count)
+        shift = start - (torch.cumsum(count, 0) - count)
+        entry = torch.arange(len(row), device=rows.device) + shift[row]
+        dense = torch.zeros(len(rows), self.n_genes, device=rows.device)
+        dense[row, self.column[entry].long()] = self.values[entry]
+        return dense
+
+
+def fit_decoder(
+    embedding: np.ndarray,
+    targets: Any,
+    *,
+    max_epochs: int = 30,
+    batch_size: int = 512,
+    lr: float = 1e-4,
+    device: str | torch.device = "auto",
+    rng: int | np.random.Generator | None = None,
+    progress_bar: bool = True,
+    name: str = "decoder",
+) -> Decoder:
+    """Return a decoder trained by mean squared error with AdamW; both matrices live on the device.
+
+    ``targets`` is dense or sparse expression, shape (n, n_genes), and ``lr`` the highest rate of the schedule, see
+    :func:`learning_rate`. Torch's own random state is left as it was.
+    """
+    check_whole("max_epochs", max_epochs)
+    check_whole("batch_size", batch_size)
+    check_number("lr", lr, above=0)
+    target_device, n = usable_device(device), len(embedding)
+    x = torch.as_tensor(np.require(embedding, np.float32, ["C", "W"]), device=target_device)
+    y = Expression(targets, target_device)
+    steps = -(-n // batch_size)
+    with seeded(int(np.random.default_rng(rng).integers(2**63))):
+        decoder = Decoder(x.shape[1], y.n_genes).to(target_device)
+        optimizer = torch.optim.AdamW(decoder.parameters(), lr, weight_decay=WEIGHT_DECAY)
+        with tqdm(total=max_epochs * steps, desc=name, unit="step", disable=not progress_bar) as bar:
+            for epoch in range(max_epochs):
+                total = torch.zeros((), device=target_device)
+                for i, rows in enumerate(torch.randperm(n).to(target_device).split(batch_size)):
+                    for group in optimizer.param_groups:
+                        group["lr"] = lr * learning_rate(epoch * steps + i, steps, max_epochs)
+                    loss = mse_loss(decoder(x[rows]), y[rows])
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    total += loss.detach() * len(rows)
+                    bar.update()
+                mean = float(total) / n
+                if not np.isfinite(mean):
+                    raise Diverged(f"the {name}", epoch, "scale the representation to values of order 1 first")
+                bar.set_postfix(loss=f"{mean:.4g}")
+    return decoder
+
+
+def learning_rate(step: int, steps: int, max_epochs: int) -> float:
+    """Share of the highest rate: linear from 0.3 to 1 over ten epochs of ``steps`` steps, then to 0 as a cosine.
+
+    The rise takes a third of the training at most.
+    """
+    warmup = steps * min(WARMUP_EPOCHS, max_epochs / 3)
+    if step < warmup:
+        return WARMUP_FROM + (1 - WARMUP_FROM) * step / warmup
+    return (1 + cos(pi * (step - warmup) / (steps * max_epochs - warmup))) / 2

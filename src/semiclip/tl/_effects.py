@@ -1,0 +1,324 @@
+"""Measures of single perturbations: how alike their rows are, how far from the controls, and how many stand out."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from semiclip import metrics
+from semiclip._arguments import check_number, check_whole
+from semiclip._checks import check_adata
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
+from semiclip.errors import BadValue, Empty, MissingColumn, TooFew, UnknownChoice, WrongType
+from semiclip.metrics import rank_p_value
+from semiclip.metrics._consistency import random_consistency
+from semiclip.metrics._energy import energy_distances, permuted_energy_distances
+from semiclip.tl._maps import Corrected, read_corrected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+
+MAX_DRAWN = 1000  # rows of a random set
+NEEDED = ["metric", "representation", "p_value"]
+
+
+@document
+def consistency(
+    adata: AnnData,
+    *,
+    use_rep: str | Sequence[str],
+    perturbation_key: str,
+    control: str | Sequence[str] | None,
+    batch_key: str | None = None,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
+    null: Sequence[str] | None = None,
+    n_permutations: int = 1000,
+    rng: int | np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Return how alike the replicates of each perturbation are: the mean cosine of all their pairs.
+
+    Each representation is corrected on the controls, which are then left out.
+
+    Parameters
+    ----------
+    {samples}
+    {correction}
+    null
+        Perturbations known to be inactive, for example genes that are not expressed: their values are the null
+        distribution. ``None`` draws it: random sets of as many treated rows.
+    n_permutations
+        Number of random sets for each number of rows.
+    rng
+        Seed or generator of the sets. With an integer all representations meet the same sets.
+
+    Returns
+    -------
+    One row per representation and perturbation: ``metric``, ``representation``, ``key`` (the perturbation), ``value``,
+    ``n_obs`` (its rows) and ``p_value``. A perturbation of one row has neither value nor p-value (NaN). Perturbations
+    in ``null`` have no p-value, since the others are compared with them.
+
+    {corrected_errors}
+
+    Notes
+    -----
+    The p-value is (1 + #{random sets at least as consistent}) / (1 + n_permutations), or the share of the inactive
+    perturbations that are at least as consistent. Random sets ignore batches: where a correction leaves some of a
+    batch, replicates that share it look consistent for that alone. Perturbations of more than 1000 rows meet sets of
+    1000, which vary more, so that their p-values err towards 1.
+
+    References
+    ----------
+    Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control"}
+    >>> table = scl.tl.consistency(study.knockouts["image"], use_rep="X_image", **columns, method="center", rng=0)
+    >>> table.round(3).head(2)
+            metric representation      key  value  n_obs  p_value
+    0  consistency        X_image  gene_00  0.413      6    0.001
+    1  consistency        X_image  gene_01  0.346      6    0.001
+    """
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    tables = []
+    for corrected in read_corrected(adata, use_rep, design, spec):
+        inactive = _find_inactive(corrected, null, n_permutations)
+        _find_measured(corrected, 2, inactive)
+        x = corrected.x[corrected.treated]
+        values = metrics.consistency(x, corrected.codes[corrected.treated], len(corrected.labels))
+        if inactive is None:
+            draw = partial(random_consistency, x, n_draws=n_permutations, rng=np.random.default_rng(rng))
+            p = _rank_among_sets(values, np.minimum(corrected.counts, MAX_DRAWN), draw)
+        else:
+            p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
+        tables.append(_tabulate("consistency", corrected, values, p))
+    return pd.concat(tables, ignore_index=True)
+
+
+@document
+def magnitude(
+    adata: AnnData,
+    *,
+    use_rep: str | Sequence[str],
+    perturbation_key: str,
+    control: str | Sequence[str],
+    batch_key: str | None = None,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
+    null: Sequence[str] | None = None,
+    max_controls: int = 1000,
+    min_obs: int = 5,
+    n_permutations: int = 1000,
+    rng: int | np.random.Generator | None = None,
+    progress_bar: bool = True,
+) -> pd.DataFrame:
+    """Return how far each perturbation is from the controls: the energy distance of their rows.
+
+    Each representation is corrected on the controls, so there must be some. Without inactive perturbations, half of the
+    controls serve for the correction, and the perturbations are compared with the other half.
+
+    Parameters
+    ----------
+    {samples}
+    {correction}
+    null
+        Perturbations known to be inactive, for example genes that are not expressed: their values are the null
+        distribution. ``None`` tests each perturbation by itself, by exchanges of its rows with those of controls of the
+        same batches.
+    max_controls
+        Largest number of controls to compare with, and of rows of a perturbation to exchange. Where there are more, a
+        random sample serves. Memory holds all distances between them.
+    min_obs
+        Rows that a perturbation must have to be measured.
+    n_permutations
+        Number of exchanges.
+    rng
+        Seed or generator of halves, samples and exchanges. With an integer all representations meet the same.
+    progress_bar
+        Whether to show the progress of the tests.
+
+    Returns
+    -------
+    One row per representation and perturbation: ``metric``, ``representation``, ``key`` (the perturbation), ``value``
+    (in units of the corrected representation, see :func:`semiclip.metrics.energy_distance`), ``n_obs`` (its rows) and
+    ``p_value``. A perturbation of fewer than ``min_obs`` rows has neither value nor p-value (NaN). Perturbations in
+    ``null`` have no p-value, since the others are compared with them.
+
+    {corrected_errors}
+
+    Notes
+    -----
+    A correction pulls the controls that it is fitted on together, and every other row then seems far from them. So a
+    perturbation is tested against controls that the correction has not seen: in each batch half of them, as long as two
+    are left to be fitted on.
+
+    The p-value is (1 + #{exchanges at least as far}) / (1 + n_permutations), the permutation test of equal
+    distributions within batches, or the share of the inactive perturbations that are at least as far. Where few
+    controls of a batch are held out there are few different exchanges, and p-values err towards 1: without any, the
+    p-value is 1. The distance of a small set is larger by chance: compare values at equal ``n_obs``.
+
+    References
+    ----------
+    Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463; Székely and Rizzo 2013, DOI 10.1016/j.jspi.2013.03.018.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control"}
+    >>> table = scl.tl.magnitude(study.knockouts["image"], use_rep="X_image", **columns, method="center", rng=0)
+    >>> table.round(3).head(2)
+          metric representation      key  value  n_obs  p_value
+    0  magnitude        X_image  gene_00  31.89      6    0.001
+    1  magnitude        X_image  gene_01  25.49      6    0.001
+    """
+    from scipy.spatial.distance import cdist
+    from tqdm.auto import tqdm
+
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    if design.control is None:
+        raise BadValue("control", None, "the label or labels of the controls")
+    check_whole("max_controls", max_controls, 2)
+    check_whole("min_obs", min_obs)
+    controls, (batch, _) = design.controls(check_adata(adata)), design.batches(adata)
+    compared, fit_on = controls, None
+    if null is None and spec.method is not None:
+        compared = _hold_out(batch, controls, np.random.default_rng(rng))
+        fit_on = controls & ~compared
+    if compared.sum() < 2:
+        way_out = "name inactive perturbations as null=, correct beforehand and pass method=None, or use consistency"
+        raise TooFew("controls to compare with", int(compared.sum()), 2, way_out)
+    tables = []
+    for corrected in read_corrected(adata, use_rep, design, spec, fit_on):
+        inactive = _find_inactive(corrected, null, n_permutations)
+        measured = np.flatnonzero(_find_measured(corrected, min_obs, inactive))
+        groups, generator = corrected.group_rows(), np.random.default_rng(rng)
+        sample = _sample(np.flatnonzero(compared), max_controls, generator)
+        reference = corrected.x[sample]
+        values, p = np.full((2, len(groups)), np.nan)
+        values[measured] = energy_distances((corrected.x[groups[i]] for i in measured), reference)
+        if inactive is None:
+            tested = [_sample(groups[i], max_controls, generator) for i in measured]
+            within = cdist(reference, reference)
+            for i, rows in zip(measured, tqdm(tested, "perturbations", disable=not progress_bar), strict=True):
+                batches = batch[rows], batch[sample]
+                value, null_values = permuted_energy_distances(
+                    corrected.x[rows], reference, within, batches, n_permutations, generator
+                )
+                # sets that are equal but for rounding are as far
+                p[i] = rank_p_value(value - 1e-9 * abs(value), null_values, drawn=True)
+        else:
+            p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
+        tables.append(_tabulate("magnitude", corrected, values, p))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _hold_out(batch: np.ndarray, control: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mark half of the controls of each batch, at random, but leave two."""
+    held = np.zeros(control.shape, dtype=bool)
+    for code in np.unique(batch[control]):
+        rows = np.flatnonzero(control & (batch == code))
+        held[rng.permutation(rows)[: max(0, min(len(rows) // 2, len(rows) - 2))]] = True
+    return held
+
+
+def _sample(rows: np.ndarray, at_most: int, rng: np.random.Generator) -> np.ndarray:
+    return rows if len(rows) <= at_most else np.sort(rng.choice(rows, at_most, replace=False))
+
+
+def _find_inactive(corrected: Corrected, null: Sequence[str] | None, n_permutations: int) -> np.ndarray | None:
+    """Return a mask of the perturbations that make the null distribution, or ``None`` where it is drawn."""
+    if null is None:
+        if n_permutations < 1:
+            raise BadValue("n_permutations", n_permutations, "at least 1, unless null= names inactive perturbations")
+        return None
+    if isinstance(null, str):
+        raise WrongType("null", str, "a list of labels of inactive perturbations")
+    labels = pd.Index(corrected.labels)
+    if absent := [label for label in null if label not in labels]:
+        raise UnknownChoice("null", absent, labels)
+    return np.asarray(labels.isin(list(null)))
+
+
+def _find_measured(corrected: Corrected, min_obs: int, inactive: np.ndarray | None) -> np.ndarray:
+    """Return a mask of the perturbations with enough rows to be measured; a null that is not drawn needs some."""
+    counts = corrected.counts
+    measured = counts >= min_obs
+    if not measured.any():
+        raise TooFew("rows of the largest perturbation", int(counts.max()), min_obs)
+    if inactive is not None and not (measured & inactive).any():
+        largest = int(counts[inactive].max(initial=0))
+        raise TooFew("rows of the largest perturbation in null", largest, min_obs, "name others, or pass null=None")
+    if n_few := int((~measured).sum()):
+        logger.info("%d of %d perturbations have fewer than %d rows and no value", n_few, measured.size, min_obs)
+    return measured
+
+
+def _rank_among_sets(values: np.ndarray, sizes: np.ndarray, draw: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the p-value of each value among random sets of its size; ``draw`` takes ascending sizes."""
+    p = np.full(values.shape, np.nan)
+    judged = np.flatnonzero(~np.isnan(values))
+    different, which = np.unique(sizes[judged], return_inverse=True)
+    for i, null in enumerate(draw(different)):
+        places = judged[which == i]
+        p[places] = rank_p_value(values[places], null, drawn=True)
+    return p
+
+
+def _tabulate(metric: str, corrected: Corrected, values: np.ndarray, p: np.ndarray) -> pd.DataFrame:
+    columns = {"metric": metric, "representation": corrected.name, "key": corrected.labels, "value": values}
+    return pd.DataFrame({**columns, "n_obs": corrected.counts, "p_value": p})
+
+
+def significant(table: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
+    """Return how many perturbations stand out in each representation.
+
+    Parameters
+    ----------
+    table
+        What :func:`consistency` and :func:`magnitude` return, also concatenated.
+    alpha
+        Largest p-value that stands out, between 0 and 1. It is also the share that chance alone makes stand out.
+
+    Returns
+    -------
+    One row per metric and representation, in the order of the table: ``metric``, ``representation``, ``value`` (the
+    share with a p-value of at most ``alpha``; NaN if there is none), ``n`` (the p-values, where missing ones do not
+    count) and ``n_significant``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> p_values = {"metric": "consistency", "representation": ["X_pca"] * 4, "p_value": [0.01, 0.2, 0.05, None]}
+    >>> significant(pd.DataFrame(p_values)).round(2)
+            metric representation  value  n  n_significant
+    0  consistency          X_pca   0.67  3              2
+    """
+    if absent := [name for name in NEEDED if name not in table]:
+        raise MissingColumn(absent, table.columns, "the table", way_out="pass what scl.tl.consistency returns")
+    if table.empty:
+        raise Empty("rows in the table")
+    check_number("alpha", alpha, above=0, below=1)
+    marked = table[NEEDED[:2]].assign(n=table["p_value"].notna(), n_significant=table["p_value"] <= alpha)
+    counts = marked.groupby(NEEDED[:2], sort=False, observed=True)[["n", "n_significant"]].sum().reset_index()
+    counts.insert(2, "value", counts["n_significant"] / counts["n"])
+    return counts
