@@ -40,9 +40,6 @@ def widths(adapter):
     return [adapter[0].in_features, *(layer.out_features for layer in adapter[::2])]
 
 
-# ---- adapters
-
-
 def test_with_many_pairs_the_adapters_are_those_of_the_paper_and_with_few_small(tmp_path):
     def of(n_pairs, **kwargs):
         values = np.random.default_rng(0).normal(size=(n_pairs, 768))
@@ -87,21 +84,6 @@ def test_modules_compute_the_products_written_out(make):
     assert linear.teach(teacher) is teacher
 
 
-def test_parts_are_all_that_is_learned_once_and_known_before_there_are_heads(make):
-    for name in ("c2kd", "shake"):
-        module = make(name, teacher_adapter=[2]).module
-        trained = module.trained_parts
-        assert list(module.parts()) == ["student", "teacher"]
-        module.set_classes(7)
-        assert trained == module.trained_parts
-        parts = [id(weights) for part in module.parts().values() for weights in part]
-        assert sorted(parts) == sorted(id(weights) for weights in module.parameters())
-        assert {(head.in_features, head.out_features) for head in module.objective.heads.values()} == {(16, 7)}
-    assert list(module.parts()) == ["student", "teacher", "student_head", "teacher_head", "shadow"]
-    assert trained == ["student", "student_head", "shadow"]
-    assert list(make("siglip").module.parts()) == ["student", "objective"]
-
-
 def test_without_adapter_of_the_teacher_and_in_one_direction_clip_is_semiclip(make, quiet):
     one, other = make("clip", teacher_adapter=False, symmetric=False), make("semiclip")
     for model in (one, other):
@@ -124,9 +106,6 @@ def test_dcca_reads_the_leading_components_of_the_teacher_unless_that_has_an_ada
     np.testing.assert_array_equal(seen[8, True], full)
     u, s, _ = np.linalg.svd((full - full.mean(axis=0)).astype(float), full_matrices=False)
     np.testing.assert_allclose(np.abs(seen[8, False]), np.abs(u * s)[:, :8], atol=1e-4)
-
-
-# ---- training
 
 
 @pytest.mark.parametrize("pea", [True, False])
@@ -180,14 +159,6 @@ def test_on_a_gpu_steps_are_captured_unless_the_objective_waits_for_the_device(m
     assert same(graphed, plain)
 
 
-def test_half_precision(make, quiet):
-    for name in OBJECTIVES:
-        model = make(name)
-        model.train(1, batch_size=64, precision="bf16-mixed", **quiet)
-        assert np.isfinite(model.history["train_loss"].to_numpy(float)).all()
-        assert all(weights.dtype == torch.float32 for weights in model.module.parameters())
-
-
 def test_arguments_are_those_of_the_objective_and_recorded_with_its_defaults(make, capsys):
     model = make("vicreg", covariance=2)
     assert (model.module.objective.invariance, model.module.objective.covariance) == (25, 2)
@@ -213,22 +184,6 @@ def test_a_model_that_was_saved_before_there_was_a_choice_loads(make, mdata, qui
     np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
 
 
-# ---- what is refused
-
-
-@pytest.mark.parametrize(
-    ("objective", "arguments", "error", "data"),
-    [
-        ("simclr", {}, errors.UnknownChoice, {"name": "objective", "value": "simclr", "choices": [*OBJECTIVES]}),
-        ("vicreg", {"temperature": 0.1}, errors.UnexpectedArgument, {"names": ["temperature"]}),
-        ("semiclip", {"n_hiden": [3], "tau": 1}, errors.UnexpectedArgument, {"names": ["n_hiden", "tau"]}),
-    ],
-)
-def test_an_unknown_objective_or_argument_is_refused(make, refuses, objective, arguments, error, data):
-    with refuses(error, **data):
-        make(objective, **arguments)
-
-
 def test_too_few_rows_are_refused_in_training_and_have_no_loss_in_validation(make, quiet, refuses):
     model = make("dcca", n_components=16)  # so that 34 rows are needed
     rows = np.flatnonzero((model.adata["rna"].obs["perturbation"] != "control").to_numpy())
@@ -242,13 +197,12 @@ def test_too_few_rows_are_refused_in_training_and_have_no_loss_in_validation(mak
         with refuses(errors.TooFew, number=number, needed=34):
             model.train(1, **arguments, **quiet)
     assert not model.is_trained
-    model.train(1, train_size=0.75, batch_size=34, **quiet)  # holds out 72 rows
-    assert set(model.history) == {"train_loss", "validation_loss"}
-    for name, held_out in (("dcca", 33), ("vicreg", 1)):
+    for name, held_out, batch_size in (("dcca", 34, 34), ("dcca", 33, 34), ("vicreg", 1, 64)):
         model = make(name, **({"n_components": 16} if name == "dcca" else {}))
-        split = {"external_indexing": [rows[:200], rows[200 : 200 + held_out]]}
-        model.train(1, datasplitter_kwargs=split, **quiet)
-        assert set(model.history) == {"train_loss"}
+        mask = np.isin(np.arange(model.adata["rna"].n_obs), rows[200 : 200 + held_out])
+        split = {"external_indexing": [rows[:200], mask]}
+        model.train(1, batch_size=batch_size, datasplitter_kwargs=split, **quiet)
+        assert ("validation_loss" in model.history) == (held_out == 34)
 
 
 def test_a_space_of_its_own_has_a_loss_but_no_retrieval_to_watch(make, quiet, refuses):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import mudata
 import numpy as np
 import pytest
 import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from semiclip import errors
 from semiclip.model import SemiClip
 
 # Lightning remarks that a resumed run writes where the interrupted one did
@@ -60,18 +58,6 @@ def resumed(train, tmp_path):
     return run
 
 
-@pytest.fixture
-def graphs(monkeypatch):
-    """Take steps as on a GPU, several in a call of the trainer, with what stands for a CUDA graph."""
-
-    def capture(self, step):
-        loss = torch.zeros(())
-        return lambda: loss.copy_(step()), loss
-
-    monkeypatch.setattr("semiclip.model._plan.can_capture", lambda trainer: True)
-    monkeypatch.setattr("semiclip.model._graph.GraphedStep._capture", capture)
-
-
 def same(model, other):
     weights, others = model.module.state_dict(), other.module.state_dict()
     return all(torch.equal(weights[name], others[name]) for name in weights)
@@ -94,8 +80,8 @@ CHECKPOINTS = {
 def test_same_weights_wherever_it_was_interrupted_and_saved(train, resumed, checkpoint):
     whole = train(3)
     assert whole.history["train_loss"].index.tolist() == [0, 1, 2]
-    for step in (1, None):
-        again = resumed(3, Interrupt(1, step), checkpoint)
+    for interrupt in (Interrupt(1, 1), Interrupt(1), Interrupt(1, 2, KeyboardInterrupt)):  # which leaves as SystemExit
+        again = resumed(3, interrupt, checkpoint)
         assert same(whole, again)
         assert curves(again, 1) == curves(whole, 1)
         assert again.history["train_loss"].index.tolist() in ([0, 1, 2], [1, 2], [2])
@@ -106,7 +92,15 @@ def test_same_weights_wherever_it_was_interrupted_and_saved(train, resumed, chec
 @pytest.mark.parametrize(
     ("when", "step"), [("at the end of an epoch", 0), ("when interrupted", 0), ("at the last step of an epoch", None)]
 )
-def test_same_weights_where_steps_are_graphs(train, resumed, graphs, when, step):
+def test_same_weights_where_steps_are_graphs(train, resumed, monkeypatch, when, step):
+    """Several steps in a call of the trainer, with what stands for a CUDA graph."""
+
+    def capture(self, step):
+        loss = torch.zeros(())
+        return lambda: loss.copy_(step()), loss
+
+    monkeypatch.setattr("semiclip.model._plan.can_capture", lambda trainer: True)
+    monkeypatch.setattr("semiclip.model._graph.GraphedStep._capture", capture)
     options = {"plan_kwargs": {"steps_per_call": 2}}
     again = resumed(3, Interrupt(1, step), CHECKPOINTS[when], **options)
     assert same(train(3, **options), again)
@@ -136,16 +130,6 @@ def test_same_curve_and_split_with_any_options(train, resumed, options):
     np.testing.assert_array_equal(again.get_latent_representation(), whole.get_latent_representation())
 
 
-def test_a_new_model_splits_as_the_checkpoint_did_and_keys_interrupt_as_errors_do(train, resumed, quiet):
-    apart, again = train(1, seed=99), resumed(3, Interrupt(1, 2, KeyboardInterrupt))  # which leaves as SystemExit
-    assert same(train(3), again)
-    assert apart.split_seed_ != again.split_seed_
-    held_out = again.validation_indices.tolist()
-    assert apart.validation_indices.tolist() != held_out
-    again.train(1, **quiet)
-    assert again.validation_indices.tolist() == held_out
-
-
 def test_the_best_epoch_may_lie_before_the_interruption(train, resumed, scores, tmp_path):
     options = {"select": "best", "monitor": "validation_score", "callbacks": [scores(3, 1, 4, 2, 5)]}
     whole = train(5, **options)
@@ -172,15 +156,3 @@ def test_checkpoints_of_lightning_need_no_switch(train, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {f"epoch={epoch}.ckpt" for epoch in best}
     assert float(keep.best_model_score) == pytest.approx(losses.min())
     assert [path.name for path in tmp_path.iterdir()] == ["kept"], "nothing else is written"
-
-
-def test_other_data_are_refused(train, tmp_path, mdata, setup, quiet, refuses):
-    train(1, callbacks=[ModelCheckpoint(dirpath=tmp_path, save_last=True)])
-    rna = mdata["rna"]
-    treated = np.flatnonzero((rna.obs["perturbation"] != "control").to_numpy())
-    fewer = mudata.MuData({"rna": rna[np.delete(np.arange(rna.n_obs), treated[:5])].copy(), "image": mdata["image"]})
-    SemiClip.setup_mudata(fewer, **setup)
-    model = SemiClip(fewer, n_hidden=[32])
-    with refuses(errors.Mismatch, got=rna.n_obs - 5, expected=rna.n_obs):
-        model.train(2, ckpt_path=str(tmp_path / "last.ckpt"), callbacks=[ModelCheckpoint(dirpath=tmp_path)], **quiet)
-    assert not model.is_trained

@@ -10,6 +10,7 @@ import pytest
 import semiclip as scl
 from semiclip import errors
 from semiclip.model import SemiClip
+from semiclip.objectives import OBJECTIVES
 
 
 def test_one_mini_batch_of_distinct_keys_is_learned_by_heart(quiet):
@@ -128,23 +129,21 @@ def test_objects_of_the_wrong_kind(mdata, setup, refuses):
         SemiClip.setup_anndata(mdata, **setup)
 
 
-METHODS = ["center", "center_scale", "tvn"]
-
-
 @pytest.mark.parametrize(
     ("change", "error", "data"),
     [
         *(({"n_hidden": widths}, errors.BadValue, {}) for widths in ("big", 64, (0,))),
         *(({"teacher_adapter": widths}, errors.BadValue, {}) for widths in ("auto", 64, [8, 0])),
-        ({"student_correction": "combat"}, errors.UnknownChoice, {"choices": METHODS}),
-        ({"teacher_correction": "combat"}, errors.UnknownChoice, {"choices": METHODS}),
+        *(({f"{side}_correction": "combat"}, errors.UnknownChoice, {"choices": ["center", "center_scale", "tvn"]})
+          for side in ("student", "teacher")),
+        ({"objective": "simclr"}, errors.UnknownChoice, {"choices": [*OBJECTIVES]}),
         ({"ridge": -1.0}, errors.BadValue, {}),
         ({"ridge": np.inf}, errors.BadValue, {}),
         ({"fallback": "skip"}, errors.UnknownChoice, {"choices": ["raise", "pooled"]}),
         ({"temperature": 0.0}, errors.BadValue, {}),
         ({"duplicates": "drop"}, errors.UnknownChoice, {"choices": ["negative", "mask", "multi_positive"]}),
     ],
-)
+)  # fmt: skip
 def test_choices_of_the_model_are_checked_when_it_is_made(mdata, setup, refuses, change, error, data):
     ((name, value),) = change.items()
     SemiClip.setup_mudata(mdata, **setup)
@@ -162,11 +161,11 @@ def test_guides_of_one_gene_are_held_out_together(mdata, setup, quiet, caplog):
         adata.obs["guide"] = np.where(control, "control", guide)
     obs = mdata["rna"].obs
     held_out = {}
+    caplog.set_level("INFO", logger="semiclip")
     for split_key in (None, "guide"):
         SemiClip.setup_mudata(mdata, **setup | {"pair_on": "gene", "perturbation_key": "guide", "split_key": split_key})
         model = SemiClip(mdata)
-        with caplog.at_level("INFO", logger="semiclip._sides"):
-            model.train(1, train_size=0.7, **quiet)
+        model.train(1, train_size=0.7, **quiet)
         rows = obs.iloc[model.validation_indices]
         held_out[split_key] = set(rows["gene"]) & set(obs["gene"].iloc[model.train_indices])
         if split_key is None:
@@ -177,6 +176,8 @@ def test_guides_of_one_gene_are_held_out_together(mdata, setup, quiet, caplog):
     treated = obs[obs["gene"] != "control"]
     n_tied = treated["guide"].nunique() - treated["gene"].nunique()
     assert [record.args for record in caplog.records if record.name == "semiclip._sides"] == [(n_tied,)]
+    n_shared = [record.args[0] for record in caplog.records if record.name == "semiclip._pairing"]
+    assert n_shared == [24, 24]
 
 
 def test_a_student_that_is_corrected_already_is_warned_of(mdata, setup, caplog):

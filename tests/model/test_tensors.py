@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiclip import errors
 from semiclip._sides import tie_groups
 from semiclip.model._tensors import PairedTensors
 
@@ -39,21 +38,6 @@ def test_partners_are_uniform_over_the_rows_of_a_key_and_a_function_of_counters_
     assert abs(float((again == drawn).float().mean()) - 1 / 3) < 0.02
 
 
-def test_some_rows_can_be_seen_in_another_form_and_a_part_has_the_rows_of_its_pairs(paired):
-    tensors, student, _ = paired([0, 1, -1, 1, 0], [1, 0, 0], np.random.default_rng(0))
-    rows, form = torch.tensor([3, 0]), torch.ones(2, 7)
-    seen = tensors.seen_as(rows, form)
-    assert torch.equal(seen.student, form)
-    assert seen.key.tolist() == student[[3, 0]].tolist()
-    assert torch.equal(seen.batch, tensors.batch[rows])
-    drawn, pairs = seen.pair(rows, torch.arange(2), 1), tensors.pair(rows, rows, 1)
-    assert torch.equal(drawn.teacher, pairs.teacher)
-    part = tensors.part(pairs, torch.device("cpu"))
-    for name in ("student", "key", "batch"):
-        assert torch.equal(getattr(part, name), getattr(tensors, name)[rows])
-    assert torch.equal(part.teacher, tensors.teacher[pairs.teacher])
-
-
 def test_arrays_are_copied_only_where_they_must_be_and_bytes_are_those_of_all_tensors():
     values = np.arange(12, dtype=np.float32).reshape(4, 3)
     views = values[:, None]
@@ -66,9 +50,6 @@ def test_arrays_are_copied_only_where_they_must_be_and_bytes_are_those_of_all_te
     assert tensors.batch.tolist() == [0] * 4
     assert tensors.nbytes == 4 * (4 * 3 + 3 * 2 + 4 * 3) + 8 * (4 + 4 + 2 + 2 + 1)
     assert tensors.to(torch.device("cpu")).student.data_ptr() == tensors.student.data_ptr()
-
-
-# ---- views
 
 
 def viewed(*numbers, n=3):
@@ -113,9 +94,6 @@ def test_a_view_is_a_function_of_counters_and_row_and_independent_of_the_partner
     assert abs(float(((drawn.view >= 0) == (drawn.teacher == 1)).float().mean()) - 0.5) < 0.02
 
 
-# ---- splits
-
-
 @given(st.integers(2, 12), st.floats(0.1, 0.9), st.integers(0, 100))
 def test_groups_are_never_torn_apart(paired, data_module, n_groups, train_size, seed):
     rows = np.arange(5, 5 + 4 * n_groups)
@@ -130,46 +108,6 @@ def test_groups_are_never_torn_apart(paired, data_module, n_groups, train_size, 
     assert train
     assert validation
     assert not train & validation
-
-
-@pytest.fixture
-def split(paired, data_module):
-    """Split 100 pairs in groups of ten."""
-    tensors, _, _ = paired(np.arange(100), np.arange(100), np.random.default_rng(0))
-
-    def of(groups=None, **kwargs):
-        data = data_module(tensors, np.arange(100) // 10 if groups is None else groups, **kwargs)
-        return [part.tolist() for part in (data.train_idx, data.val_idx, data.test_idx)]
-
-    return of
-
-
-def test_the_seed_makes_the_split_and_what_is_left_is_a_test_set(split):
-    assert [len(part) for part in split(train_size=0.6, validation_size=0.2)] == [60, 20, 20]
-    assert split(np.zeros(100), train_size=1.0) == [list(range(100)), [], []]
-    same, again, other = (split(train_size=0.5, split_seed=seed) for seed in (1, 2**32 + 1, 2))  # seeds have 64 bits
-    assert same == again != other
-    rows = np.arange(100)
-    for parts in ([rows[:2], [2, 3]], [rows < 2, (rows == 2) | (rows == 3)]):  # or it is given, as rows or masks
-        assert split(external_indexing=parts) == [[0, 1], [2, 3], []]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "data"),
-    [
-        ({"groups": np.zeros(100)}, errors.TooFew, {"number": 1, "needed": 2}),
-        ({"validation_size": 0.3}, errors.BadValue, {"name": "validation_size", "value": 0.3}),
-        ({"train_size": 0}, errors.BadValue, {"name": "train_size", "value": 0}),
-        ({"train_size": 1.5}, errors.BadValue, {"name": "train_size", "value": 1.5}),
-        ({"external_indexing": [[0, 1, 100]]}, errors.Refused, {"items": [100]}),
-        ({"external_indexing": [[0, 1, -1]]}, errors.Refused, {"items": [-1]}),
-        ({"external_indexing": [np.arange(3), np.arange(2, 4)]}, errors.Repeated, {"items": [2]}),
-        ({"external_indexing": [[3], [4]]}, errors.TooFew, {"number": 1, "needed": 2}),
-    ],
-)
-def test_splits_that_cannot_be_are_refused(split, refuses, arguments, error, data):
-    with refuses(error, **data):
-        split(**arguments)
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(1, 12), st.integers(0, 1000))

@@ -21,7 +21,7 @@ MIN_LR = 1e-6
 
 
 class Watch(Callback):
-    """Keeps optimiser, data and matrix precision of a training, the rates in each epoch and after the last, and logs scores."""
+    """Keeps what a training has and its rates in each epoch and after the last, and logs scores."""
 
     def __init__(self, name="", scores=(), fail=False):
         self.name, self.scores, self.fail, self.rates = name, scores, fail, []
@@ -84,15 +84,6 @@ def test_each_part_is_annealed_along_its_own_cosine_and_never_up(train):
     assert unchanged == [False, False, False, True, False, False], "a part at rate zero is not changed"
 
 
-def test_adamw_and_a_constant_rate_are_choices(train):
-    choices = {"optimizer": "adamw", "schedule": "constant", "lr": 0.002, "weight_decay": 0.3}
-    model, watch = train(3, plan_kwargs=choices)
-    assert isinstance(watch.optimizer, torch.optim.AdamW)
-    assert watch.optimizer.defaults["weight_decay"] == 0.3
-    assert watch.rates == [[0.002]] * 4
-    assert {name: model.train_params_[name] for name in choices} == choices
-
-
 @pytest.mark.parametrize(
     ("objective", "preset", "changes", "lr", "min_lr"),
     [
@@ -104,6 +95,7 @@ def test_adamw_and_a_constant_rate_are_choices(train):
         ("kd", "paper", {"lr": {"student": 1}, "min_lr": {"student_head": 0.1}},
          {"student": 1, "student_head": 1e-4}, {"student": 1e-10, "student_head": 0.1}),
         ("kd", "default", {"momentum": 0.5}, 0.001, MIN_LR),
+        ("semiclip", "default", {"optimizer": "adamw", "lr": 0.002, "schedule": "constant"}, 0.002, MIN_LR),
     ],
 )  # fmt: skip
 def test_rates_by_part_go_over_those_of_the_preset(train, objective, preset, changes, lr, min_lr):
@@ -112,12 +104,16 @@ def test_rates_by_part_go_over_those_of_the_preset(train, objective, preset, cha
     assert (model.train_params_["lr"], model.train_params_["min_lr"]) == (lr, min_lr)
     by_part = lr if isinstance(lr, dict) else {"student": lr}
     assert watch.rates[0] == [by_part.get(part, by_part["student"]) for part in model.module.trained_parts]
+    assert (watch.rates[0] == watch.rates[-1]) == ("schedule" in changes)
+    assert type(watch.optimizer).__name__.lower() == model.train_params_["optimizer"] == changes.get("optimizer", "sgd")
     assert repr(PRESETS) == start
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_optimiser_has_what_is_learned_once_at_the_rates_of_the_paper(train, name):
-    model, watch = train(objective=name, preset="paper", plan_kwargs={"weight_decay": 0.3})
+    model, watch = train(objective=name, preset="paper", plan_kwargs={"weight_decay": 0.3}, precision="bf16-mixed")
+    assert np.isfinite(model.history["train_loss"].to_numpy(float)).all()
+    assert all(value.dtype == torch.float32 for value in model.module.parameters())
     paper = {
         "semiclip": [1e-3],
         "clip": [1e-3, 1e-3],
@@ -129,12 +125,13 @@ def test_the_optimiser_has_what_is_learned_once_at_the_rates_of_the_paper(train,
         "c2kd": [0.1, 1e-6, 1e-5, 1e-3, 1e-5, 1e-3],
     }
     assert watch.rates[0] == paper[name]
-    assert model.train_params_["optimizer"] == "sgd"
     assert model.train_params_["min_lr"] == {"semiclip": 1e-6, "clip": 1e-6, "c2kd": 1e-7}.get(name, 1e-10)
     frozen = {"teacher", "teacher_head"} if name in ("kd", "shake") else set()
     parts = model.module.parts()
     assert frozen < set(parts)
+    assert sorted(map(id, sum(parts.values(), []))) == sorted(map(id, model.module.parameters()))
     groups, learned = watch.optimizer.param_groups, [part for part in parts if part not in frozen]
+    assert model.module.trained_parts == learned
     assert [group["params"] for group in groups] == [parts[part] for part in learned]
     # what the objective learns, such as a scale, is not decayed
     assert [group["weight_decay"] for group in groups] == [0.0 if part == "objective" else 0.3 for part in learned]
@@ -267,11 +264,13 @@ def test_options_survive_saving_and_are_recorded_with_the_embedding(train, tmp_p
     assert {name: type(values[name])(value) for name, value in stored["pea"].items()} == values
 
 
-def test_weights_that_the_last_step_breaks_are_not_passed_on(untrained, quiet, refuses):
+def test_what_training_finds_wrong_leaves_the_model_untrained(untrained, quiet, refuses):
     class Break(Callback):
         def on_train_end(self, trainer, pl_module):
             pl_module.module.adapter[0].weight.data[0, 0] = torch.nan
 
+    with refuses(errors.UnknownChoice, name="monitor", value="validation_elbo"):
+        untrained.train(1, select="best", monitor="validation_elbo", **quiet)
     with refuses(errors.Diverged, stage="training", epoch=1):
         untrained.train(2, train_size=1.0, callbacks=[Break()], **quiet)
     assert not untrained.is_trained
@@ -288,10 +287,24 @@ def test_weights_that_the_last_step_breaks_are_not_passed_on(untrained, quiet, r
         ({"max_epochs": 0}, errors.BadValue, {"name": "max_epochs", "value": 0}),
         ({"batch_size": 1}, errors.BadValue, {"name": "batch_size", "value": 1}),
         ({"datasplitter_kwargs": {"chunk_rows": 31}}, errors.BadValue, {"name": "chunk_rows", "value": 31}),
+        *(({"train_size": size}, errors.BadValue, {"name": "train_size", "value": size}) for size in (0, 1.5)),
+        ({"validation_size": 0.3}, errors.BadValue, {"name": "validation_size", "value": 0.3}),
+        *(({"datasplitter_kwargs": {"external_indexing": split}}, error, data) for split, error, data in (
+            ([[0, 1], [-1]], errors.Refused, {"items": [-1, 0, 1]}),  # controls, and no row at all
+            ([[40, 41, 42], [42]], errors.Repeated, {"items": [42]}),
+            ([[40], [41]], errors.TooFew, {"number": 1, "needed": 2}),
+        )),
         ({"train_size": 1.0, "select": "best"}, errors.TooFew, {"number": 0}),
         ({"train_size": 1.0, "early_stopping": True}, errors.TooFew, {"number": 0}),
+        *(({"plan_kwargs": {name: {part: 0.1}}}, errors.UnknownChoice,
+           {"value": part, "choices": ["student", "student_head"]})  # the teacher's adapter is there, but frozen
+          for name in ("lr", "min_lr") for part in ("teacher", "shadow")),
+        *(({"plan_kwargs": {name: rate}}, errors.BadValue, {"name": f"{name} of student"})
+          for name in ("lr", "min_lr") for rate in (-0.1, math.nan, math.inf, "0.1", None)),
+        *(({"plan_kwargs": {name: {"student_head": -0.1}}}, errors.BadValue, {"name": f"{name} of student_head"})
+          for name in ("lr", "min_lr")),
     ],
-)
+)  # fmt: skip
 def test_what_training_cannot_take_is_refused_before_anything_is_made(
     mdata, setup, quiet, refuses, arguments, error, data
 ):
@@ -302,23 +315,3 @@ def test_what_training_cannot_take_is_refused_before_anything_is_made(
     assert not model.is_trained
     assert model.classes_ is None
     assert not model.module.objective.heads
-
-
-@pytest.mark.parametrize("name", ["lr", "min_lr"])
-def test_rates_that_would_not_descend_or_have_no_part_are_refused(mdata, setup, quiet, refuses, name):
-    SemiClip.setup_mudata(mdata, **setup)
-    model = SemiClip(mdata, objective="kd", n_hidden=[16])
-    for part in ("teacher", "shadow"):  # the teacher's adapter is there, but frozen
-        with refuses(errors.UnknownChoice, value=part, choices=["student", "student_head"]):
-            model.train(1, plan_kwargs={name: {part: 0.1}}, **quiet)
-    for rate in (-0.1, math.nan, math.inf, "0.1", None):
-        for part, rates in (("student", rate), ("student_head", {"student_head": rate})):
-            with refuses(errors.BadValue, name=f"{name} of {part}"):
-                model.train(1, plan_kwargs={name: rates}, **quiet)
-    assert model.classes_ is None
-
-
-def test_a_curve_that_is_not_there_cannot_be_watched(untrained, quiet, refuses):
-    with refuses(errors.UnknownChoice, name="monitor", value="validation_elbo"):
-        untrained.train(1, select="best", monitor="validation_elbo", **quiet)
-    assert not untrained.is_trained

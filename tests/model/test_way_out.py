@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import anndata
 import numpy as np
 import pytest
 from mudata import MuData
 
 from semiclip import errors
-from semiclip.baselines import BASELINES
 from semiclip.model import Baseline, SemiClip
 
 
@@ -91,31 +89,13 @@ def test_what_training_does_not_take_is_refused_first(untrained, refuses, argume
     assert not untrained.is_trained
 
 
-@pytest.mark.parametrize("method", BASELINES)
-def test_what_training_of_baselines_does_not_take(mdata, setup, refuses, method):
-    Baseline.setup_mudata(mdata, **setup)
-    with refuses(errors.UnexpectedArgument, taker="training", names=["fallback"]) as caught:
-        Baseline(mdata, method=method).train(fallback="pooled")
-    assert "Baseline(mdata, fallback=…)" in caught.value.way_out
-
-
 @pytest.mark.parametrize("model_cls", [SemiClip, Baseline])
-def test_arguments_of_the_trainer_pass(mdata, setup, quiet, model_cls):
+def test_arguments_of_the_trainer_pass_and_those_of_the_model_do_not(mdata, setup, quiet, refuses, model_cls):
     model_cls.setup_mudata(mdata, **setup)
     model = model_cls(mdata)
     more = {"gradient_clip_val": 1.0, "num_sanity_val_steps": 0, "log_save_dir": None, "deterministic": False}
     model.train(1, early_stopping_patience=3, min_epochs=1, **more, **quiet)
     assert model.is_trained
-
-
-def test_a_query_needs_the_modality_of_the_model_and_all_control_labels_that_are_named_for_it(
-    model, knockouts, refuses
-):
-    image = anndata.AnnData(obs=knockouts.obs)
-    both = MuData({"rna": knockouts, "image": image})
-    np.testing.assert_array_equal(model.get_latent_representation(both), model.get_latent_representation(knockouts))
-    with refuses(errors.MissingEntry, key="rna", there=["protein", "image"]):
-        model.get_latent_representation(MuData({"protein": knockouts, "image": image}))
-    for query in (knockouts, both):
-        with refuses(errors.UnknownControl, labels=["water"], perturbation_key="perturbation"):
-            model.get_latent_representation(query, control=["control", "water"])
+    with refuses(errors.UnexpectedArgument, names=["fallback"]) as caught:
+        model.train(1, fallback="pooled")
+    assert f"{model_cls.__name__}(mdata, fallback=…)" in caught.value.way_out

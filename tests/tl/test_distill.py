@@ -107,12 +107,9 @@ def test_what_is_not_known_writes_nothing(mdata, arguments, refuses, objective, 
     [
         ("semiclip", {"temperature": 0.2}, "model_kwargs={'temperature': …}"),
         ("semiclip", {"fallback": "pooled"}, "model_kwargs={'fallback': …}"),
-        ("semiclip", {"momentum": 0.2}, "plan_kwargs={'momentum': …}"),
-        ("semiclip", {"bach_size": 5}, "'batch_size'"),
         ("semiclip", {"seed": 5}, "'rng'"),
         ("semiclip", {"batchkey": "x"}, "'batch_key'"),
         ("dcca", {"n_components": 3}, "model_kwargs={'n_components': …}"),
-        ("cca", {"n_components": 3}, "model_kwargs={'n_components': …}"),
         ("ridge", {"temperature": 3}, "max_epochs, "),
     ],
 )
