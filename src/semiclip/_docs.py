@@ -89,6 +89,24 @@ TypeError, ValueError
 References
 ----------
 Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.""",
+    "drawing": """\
+ax
+    Where to draw; by default a new figure.
+palette
+    Colours of what is compared, in the order drawn or by name.""",
+    "drawn": """\
+Returns
+-------
+The axes; an array of them, one per panel, where a picture has panels.
+
+Raises
+------
+TypeError
+    If ``table`` is not a DataFrame, or a column of figures does not hold numbers.
+KeyError
+    If the table lacks a column, or a mapping as ``palette`` lacks a name.
+ValueError
+    If the table is empty or has gaps or repeated rows, an argument names what is not there, or colours are too few.""",
 }
 ADATA = "adata\n    Observations of perturbations, and representations of them."
 PARAMETERS["samples"] = "\n".join([ADATA, PARAMETERS["representations"], PARAMETERS["columns"]])

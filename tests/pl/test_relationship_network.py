@@ -1,3 +1,8 @@
+import itertools
+import os
+import subprocess
+import sys
+
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -6,21 +11,12 @@ from matplotlib import pyplot as plt
 from matplotlib.collections import LineCollection
 from matplotlib.colors import same_color
 
-from semiclip import pl, tl
-from semiclip.pl._style import OKABE_ITO
-
-PAIRS = [
-    ("A", "B", "CORUM", True, False),
-    ("B", "C", "CORUM;SIGNOR", True, False),
-    ("C", "D", "SIGNOR", True, True),
-    ("E", "F", "SIGNOR", True, False),
-    ("G", "H", "StringDB", False, True),
-]
+from semiclip import errors, pl, tl
 
 
 @pytest.fixture
-def sets():
-    return pd.DataFrame(PAIRS, columns=["gene_a", "gene_b", "databases", "X_semiclip", "X_scvi"])
+def sets(make):
+    return make("relationship_network")
 
 
 def random_sets(n_genes, n_pairs):
@@ -32,143 +28,141 @@ def random_sets(n_genes, n_pairs):
     return pd.DataFrame({"gene_a": names[a[chosen]], "gene_b": names[b[chosen]], "databases": databases, "X": True})
 
 
+def texts(ax):
+    """Return the names of genes, which have no spaces."""
+    return [text for text in ax.texts if " " not in text.get_text()]
+
+
 def named(ax):
-    return [text.get_text() for text in ax.texts if " " not in text.get_text()]
+    return [text.get_text() for text in texts(ax)]
+
+
+def lines(ax):
+    """Return the lines by the name of their database."""
+    return {part.get_label(): part for part in ax.collections if isinstance(part, LineCollection)}
 
 
 def n_lines(ax):
-    """Count the lines by the name of their database."""
-    return {part.get_label(): len(part.get_segments()) for part in ax.collections if isinstance(part, LineCollection)}
+    return {name: len(part.get_segments()) for name, part in lines(ax).items()}
 
 
-def n_dots(ax):
-    (dots,) = [part for part in ax.collections if not isinstance(part, LineCollection)]
-    return len(dots.get_offsets())
+def dots(ax):
+    return np.asarray(ax.collections[-1].get_offsets())
 
 
-def legend(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
+def drawn_graph(ax):
+    """Return the graph of the lines, whose nodes are places."""
+    graph = nx.Graph()
+    for part in lines(ax).values():
+        graph.add_edges_from(tuple(map(tuple, segment.round(9))) for segment in part.get_segments())
+    return graph
 
 
-def test_pairs_genes_colours_and_counts(sets):
+def test_pairs_genes_colours_and_counts(sets, legend, shades):
     ax = pl.relationship_network(sets, inside="X_semiclip", outside=["X_scvi"])
     assert n_lines(ax) == {"CORUM": 1, "SIGNOR": 1, "several": 1}
     assert sorted(named(ax)) == list("ABCEF")
-    assert n_dots(ax) == 5
+    assert len(dots(ax)) == 5
     assert ax.get_title() == "3 pairs (5 genes) in X_semiclip, not in X_scvi"
     assert legend(ax) == ["CORUM", "SIGNOR", "several"]
-    colours = {part.get_label(): part.get_color()[0] for part in ax.collections if isinstance(part, LineCollection)}
-    assert same_color(colours["CORUM"], OKABE_ITO[0])
-    assert same_color(colours["SIGNOR"], OKABE_ITO[1])
-    assert same_color(colours["several"], "0.45")
+    for part, colour in zip(lines(ax).values(), [*shades[:2], "0.45"], strict=True):
+        assert same_color(part.get_color()[0], colour)
 
 
 def test_lines_end_at_their_genes(sets):
     ax = pl.relationship_network(sets, inside="X_semiclip", outside="X_scvi", database="CORUM")
-    graph = nx.Graph()
-    for part in ax.collections[:-1]:
-        for segment in part.get_segments():
-            graph.add_edge(*(tuple(end.round(9)) for end in segment))
+    graph = drawn_graph(ax)
     assert sorted(dict(graph.degree).values()) == [1, 1, 2], "A–B–C"
+    assert set(graph) == set(map(tuple, dots(ax).round(9)))
     assert ax.get_title() == "2 pairs (3 genes) in X_semiclip, not in X_scvi, of CORUM"
 
 
-def test_the_region_is_that_of_the_tools(sets):
+def test_the_region_is_that_of_the_tools(sets, legend, shades):
     ax = pl.relationship_network(sets, inside=["X_semiclip", "X_scvi"])
     assert sum(n_lines(ax).values()) == len(tl.region(sets, inside=["X_semiclip", "X_scvi"])) == 1
     assert ax.get_title() == "1 pair (2 genes) in X_semiclip and X_scvi"
     assert pl.relationship_network(sets).get_title() == "5 pairs (8 genes)"
-
-
-def test_a_database_keeps_its_colour_whatever_the_region(sets):
     ax = pl.relationship_network(sets, inside="X_scvi", outside="X_semiclip")
     assert legend(ax) == ["StringDB"]
-    assert same_color(ax.collections[0].get_color()[0], OKABE_ITO[2])
+    assert same_color(ax.collections[0].get_color()[0], shades[2]), "its colour whatever the region"
 
 
-def test_the_largest_components_that_fit(sets):
-    for most, genes, rest in ((4, 6, "CD"), (3, 4, "")):
-        ax = pl.relationship_network(sets, max_pairs=most)
-        first, second = ax.get_title().split("\n")
-        assert first == f"{most} of 5 pairs ({genes} genes)", rest
-        assert second == "shown: the largest components that fit"
-        assert sum(n_lines(ax).values()) == most
-        assert set("ABCD") <= set(named(ax))
+@pytest.mark.parametrize(("most", "n_genes"), [(4, 6), (3, 4)])
+def test_the_largest_components_that_fit(sets, most, n_genes):
+    ax = pl.relationship_network(sets, max_pairs=most)
+    assert ax.get_title().split("\n") == [
+        f"{most} of 5 pairs ({n_genes} genes)",
+        "shown: the largest components that fit",
+    ]
+    assert sum(n_lines(ax).values()) == most
+    assert set("ABCD") <= set(named(ax))
 
 
 def test_of_too_large_a_component_the_pairs_in_most_databases(sets):
     ax = pl.relationship_network(sets, max_pairs=1)
     assert sorted(named(ax)) == ["B", "C"]
-    assert " ".join(ax.get_title().split()) == (
-        "1 of 5 pairs (2 genes) shown: of the largest component the pairs in most databases"
+    rule = "shown: of the largest component the pairs in most databases"
+    assert " ".join(ax.get_title().split()) == f"1 of 5 pairs (2 genes) {rule}"
+    assert n_lines(pl.relationship_network(random_sets(40, 200), max_pairs=30)) == {"several": 30}
+
+
+def test_components_stay_apart():
+    ax = pl.relationship_network(random_sets(80, 40), rng=0)
+    boxes = [np.array(list(part)) for part in nx.connected_components(drawn_graph(ax))]
+    assert len(boxes) > 5
+    for one, other in itertools.combinations(boxes, 2):
+        assert (one.max(axis=0) < other.min(axis=0)).any() or (other.max(axis=0) < one.min(axis=0)).any()
+
+
+def test_names_keep_clear_of_each_other_of_dots_and_of_the_edge():
+    ax = pl.relationship_network(
+        random_sets(90, 140), rng=0, ax=plt.subplots(figsize=(3.2, 2.6), layout="constrained")[1]
     )
-    many = random_sets(40, 200)
-    ax = pl.relationship_network(many, max_pairs=30)
-    assert n_lines(ax) == {"several": 30}
-
-
-def test_genes_without_room_are_counted():
-    sets = random_sets(90, 140)
-    ax = pl.relationship_network(sets, ax=plt.subplots(figsize=(3.2, 2.6), layout="constrained")[1])
-    n_genes = n_dots(ax)
+    ax.figure.canvas.draw()
     (note,) = [text.get_text() for text in ax.texts if "room" in text.get_text()]
-    assert note == f"{n_genes - len(named(ax))} of {n_genes} genes have no room for their name"
-    assert 10 < len(named(ax)) < n_genes
-
-
-@pytest.mark.parametrize("size", [None, (3.2, 2.6)])
-@pytest.mark.parametrize("n_pairs", [20, 120])
-def test_nothing_is_cut_or_hidden(size, n_pairs, assert_legible):
-    ax = None if size is None else plt.subplots(figsize=size, layout="constrained")[1]
-    ax = pl.relationship_network(random_sets(80, n_pairs), ax=ax, inside="X")
-    assert_legible(ax)
-    legend = ax.get_legend().get_window_extent()
-    assert not any(text.get_window_extent().overlaps(legend) for text in ax.texts if " " not in text.get_text())
+    n_genes, n_named = len(dots(ax)), len(named(ax))
+    assert note == f"{n_genes - n_named} of {n_genes} genes have no room for their name"
+    assert 50 < n_named < n_genes
+    boxes, page = [text.get_window_extent() for text in texts(ax)], ax.get_window_extent().padded(0.5)
+    assert all(page.count_contains(box.corners()) == 4 for box in boxes)
+    assert not any(one.padded(-0.5).overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert not any(box.padded(-0.5).count_contains(ax.transData.transform(dots(ax))) for box in boxes)
 
 
 def test_seeds_decide(sets):
     def places(rng):
-        return pl.relationship_network(sets, rng=rng).collections[-1].get_offsets()
+        return dots(pl.relationship_network(sets, rng=rng))
 
     np.testing.assert_array_equal(places(0), places(0))
     np.testing.assert_array_equal(places(np.random.default_rng(0)), places(0))
     assert (places(1) != places(0)).any()
 
 
-def test_draws_on_given_axes_in_given_colours_and_changes_nothing(sets):
-    before = sets.copy()
-    figure, ax = plt.subplots()
-    palette = {"SIGNOR": "red", "CORUM": "blue", "StringDB": "lime"}
-    assert pl.relationship_network(sets, ax=ax, palette=palette) is ax
-    for part in ax.collections[:3]:
-        assert same_color(part.get_color()[0], palette[part.get_label()])
-    assert plt.get_fignums() == [figure.number]
-    pd.testing.assert_frame_equal(sets, before)
+def test_seeds_decide_in_every_process():
+    code = (
+        "import pandas as pd; from semiclip import pl;"
+        "pairs = pd.DataFrame({'gene_a': list('ABCDEF'), 'gene_b': list('BCDEAG'), 'databases': 'CORUM', 'X': True});"
+        "print(pl.relationship_network(pairs, rng=0).collections[-1].get_offsets().data.tolist())"
+    )
+    one, other = (
+        subprocess.check_output([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed})
+        for seed in ("1", "2")
+    )
+    assert one == other
 
 
-def test_refuses(sets):
-    with pytest.raises(TypeError, match="table is a dict, not a DataFrame; draw what scl.tl.relationship_sets returns"):
-        pl.relationship_network({})
-    with pytest.raises(KeyError, match="no column databases; draw what scl.tl.relationship_sets returns"):
-        pl.relationship_network(sets.drop(columns="databases"))
-    with pytest.raises(ValueError, match="the table has no rows"):
-        pl.relationship_network(sets.iloc[:0])
-    with pytest.raises(ValueError, match=r"column 'databases' has no value in 1 row\(s\): 1; drop them first"):
+def test_refuses(sets, refuses):
+    with refuses(errors.MissingValues, where="column 'databases'", rows=[1]):
         pl.relationship_network(sets.assign(databases=sets["databases"].where(sets.index != 1)))
-    with pytest.raises(KeyError, match="database='HuMAP' is not in sets, which has CORUM, SIGNOR, StringDB"):
+    with refuses(errors.MissingEntry, key="HuMAP", there=["CORUM", "SIGNOR", "StringDB"], name="database"):
         pl.relationship_network(sets, database="HuMAP")
-    with pytest.raises(KeyError, match="X_kd"):
-        pl.relationship_network(sets, inside="X_kd")
-    with pytest.raises(ValueError, match="inside names no representation"):
-        pl.relationship_network(sets, outside="X_scvi")
-    with pytest.raises(
-        ValueError, match="no annotated pair in X_scvi, not in X_semiclip, of CORUM, so there is nothing"
-    ):
+    with refuses(errors.Empty):
         pl.relationship_network(sets, inside="X_scvi", outside="X_semiclip", database="CORUM")
-    with pytest.raises(ValueError, match="repeats pairs"):
-        pl.relationship_network(pd.concat([sets, sets.iloc[:1]]))
-    with pytest.raises(ValueError, match="max_pairs=0: draw at least one pair"):
+    with refuses(errors.BadValue, name="max_pairs", value=0):
         pl.relationship_network(sets, max_pairs=0)
-    with pytest.raises(ValueError, match="3 names .* 1 colours"):
-        pl.relationship_network(sets, palette=["red"])
+    for options, error in (({"inside": "X_kd"}, KeyError), ({"outside": "X_scvi"}, ValueError)):
+        with pytest.raises(error):
+            pl.relationship_network(sets, **options)
+    with pytest.raises(ValueError):
+        pl.relationship_network(pd.concat([sets, sets.iloc[:1]]))
     assert plt.get_fignums() == []

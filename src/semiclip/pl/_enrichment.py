@@ -5,30 +5,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semiclip._checks import some
-from semiclip.pl._style import CHANCE, OKABE_ITO, bare, inches, new_axes
-from semiclip.pl._tables import filled, finite
+from semiclip._arguments import check_whole
+from semiclip.errors import Refused
+from semiclip.pl import _style as style
+from semiclip.pl._tables import check_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
 LEVELS = (0.05, 0.01)
-COLUMNS = ("gene_set", "n_overlap", "n_set", "p_value", "p_adjusted")
+NUMBERS = ("n_overlap", "n_set", "p_value", "p_adjusted")
 
 
 def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, ax: Axes | None = None) -> Axes:
     """Draw the gene sets that are most enriched among the genes of a region (Table 3 of the paper).
 
-    A dot stands at −log10 p, its area is the number of genes of the region in the set, and that number is written
-    beside it with the size of the set. Dashed lines are p = 0.05 and 0.01.
+    A dot stands at −log10 p. Its area is the number of genes of the region in the set, and that number is written
+    beside the dot with the size of the set. Dashed lines are p = 0.05 and 0.01.
 
     Parameters
     ----------
     table
         What :func:`semiclip.tl.enrich` returns.
     n_top
-        Number of gene sets to draw, those of the smallest p.
+        Number of gene sets to draw, those with the smallest p.
     adjusted
         Draw the p that is adjusted for the number of gene sets; ``False`` draws the raw one.
     ax
@@ -40,16 +41,8 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
 
     Raises
     ------
-    TypeError
-        If ``table`` is not a DataFrame, or a column does not hold numbers.
-    KeyError
-        If a column is missing.
-    ValueError
-        If the table has no gene set or has gaps, a p is not between 0 and 1, or ``n_top`` is less than 1.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, Table 3, DOI 10.48550/arXiv.2505.21317.
+    TypeError, KeyError, ValueError
+        If the table is not what :func:`semiclip.tl.enrich` returns, it has no gene set, or ``n_top`` is less than 1.
 
     Examples
     --------
@@ -60,51 +53,42 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
     >>> [text.get_text() for text in ax.texts if "/" in text.get_text()]
     ['6/40', '3/55']
     """
-    empty = "the table has no gene set, since the region is empty or shares too few genes with each"
-    table = filled(table, COLUMNS, "scl.tl.enrich", empty=empty)
-    if n_top < 1:
-        msg = f"n_top={n_top}: draw at least one gene set"
-        raise ValueError(msg)
+    check_whole("n_top", n_top)
+    check_table(table, ["gene_set"], "scl.tl.enrich", numbers=NUMBERS)
     column = "p_adjusted" if adjusted else "p_value"
-    finite(table, ["n_overlap", "n_set", "p_value", "p_adjusted"])
     if (wrong := ~table[column].between(0, 1)).any():
-        msg = f"column {column!r} is not between 0 and 1 for {some(table.loc[wrong, 'gene_set'])}"
-        raise ValueError(msg)
+        raise Refused(f"column {column!r} is not between 0 and 1", table.loc[wrong, "gene_set"].tolist())
     top = table.sort_values(["p_adjusted", "p_value"], kind="stable").head(n_top)
     height = -np.log10(np.maximum(top[column].to_numpy(float), np.finfo(float).tiny)) + 0.0  # no minus zero
 
-    ax = new_axes(size=(5.8, 1.2 + 0.34 * len(top)))[0] if ax is None else ax
+    ax = style.take_axes(ax, size=(5.8, 1.2 + 0.34 * len(top)))[0]
     of_all = f"\n{len(top)} of {len(table):,} gene sets" if len(top) < len(table) else ""
     ax.set_xlabel(f"−log₁₀ {'adjusted p' if adjusted else 'p'}{of_all}")
-    wide, high = inches(ax)
+    wide, high = style.measure_inches(ax)
     rows = np.arange(len(top))
     line = min(8, 2.2 * wide, 60 * high / len(top))  # points of a name
-    several = high / len(top) > 2.6 * line / 72
+    two_lines = high / len(top) > 2.6 * line / 72
     letters = max(10, int(0.45 * wide / (0.0085 * line)))
-    ax.set_yticks(rows, [_short(name, letters, 1 + several) for name in top["gene_set"]], fontsize=line)
+    ax.set_yticks(rows, [_shorten(name, letters, 1 + two_lines) for name in top["gene_set"]], fontsize=line)
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    for level, side in zip(LEVELS, ("right", "left"), strict=True):
-        at = -np.log10(level)
-        ax.axvline(at, **CHANCE | {"linewidth": 0.9, "zorder": 0})
-        where: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "ha": side, "va": "bottom"}
-        ax.text(
-            at, 1, f"p = {level:g} " if side == "right" else f" {level:g}", color=CHANCE["color"], fontsize=7, **where
-        )
-    ax.hlines(rows, 0, height, color=OKABE_ITO[0], linewidth=1.5)
+    for level, text, side in zip(LEVELS, ("p = 0.05 ", " 0.01"), ("right", "left"), strict=True):
+        ax.axvline(-np.log10(level), **style.CHANCE | {"linewidth": 0.9, "zorder": 0})
+        look: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "ha": side, "va": "bottom", "fontsize": 7}
+        ax.text(-np.log10(level), 1, text, color=style.CHANCE["color"], **look)
+    ax.hlines(rows, 0, height, color=style.OKABE_ITO[0], linewidth=1.5)
     area = 90 * top["n_overlap"] / top["n_overlap"].max()
-    ax.scatter(height, rows, s=np.maximum(area, 6), color=OKABE_ITO[0], zorder=3, clip_on=False)
+    ax.scatter(height, rows, s=np.maximum(area, 6), color=style.OKABE_ITO[0], zorder=3, clip_on=False)
     shares = [f"{n:,}/{of:,}" for n, of in zip(top["n_overlap"], top["n_set"], strict=True)]
     for row, at, share in zip(rows, height, shares, strict=True):
-        note = ax.annotate(share, (at, row), (7, 0), textcoords="offset points", va="center", fontsize=7)
-        note.set_in_layout(False)  # room for it is made inside the axes
+        style.add_note(ax, share, (at, row), (7, 0), va="center", fontsize=7)
     end = max(height.max(), -np.log10(min(LEVELS)) + 0.15)
     margin = 0.065 * max(map(len, shares)) + 0.15  # inches
-    ax.set_xlim(0, end / max(0.3, 1 - margin / inches(ax)[0]))
-    bare(ax)
+    ax.set_xlim(0, end / max(0.3, 1 - margin / style.measure_inches(ax)[0]))
+    style.strip_spines(ax)
     return ax
 
 
-def _short(name: object, letters: int, lines: int) -> str:
+def _shorten(name: object, letters: int, lines: int) -> str:
     """Break a name between words; what does not fit becomes an ellipsis."""
     parts = wrap(str(name).replace("_", " "), letters)
     if len(parts) > lines:

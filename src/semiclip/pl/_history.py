@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semiclip._checks import some
-from semiclip.pl._style import CHANCE, OKABE_ITO, bare, legend_on_top, new_axes
+from semiclip.errors import Empty, MissingEntry
+from semiclip.pl import _style as style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 RANK, RECALL = "validation_mean_rank_percentile", "validation_recall_at_"
+LOSSES = {"train_loss": "training", "validation_loss": "validation"}
 
 
 def history(
@@ -31,15 +32,13 @@ def history(
 
     Returns
     -------
-    The two axes. Left: ``train_loss`` and ``validation_loss``. Right: the mean rank percentile of the right image
-    among all validation images (0 is best, 0.5, dashed, is chance) and recall at k; without validation it says so.
+    The two axes. Left are ``train_loss`` and ``validation_loss``. Right are recall at k and the mean rank percentile of
+    the right image among all validation images: 0 is best, 0.5 (dashed) is chance. Without validation it says so.
 
     Raises
     ------
-    ValueError
-        If the model is not trained, or ``ax`` does not hold two axes.
-    KeyError
-        If there is no training loss.
+    ValueError, KeyError
+        If the model is not trained, there is no training loss, or ``ax`` does not hold two axes.
 
     Examples
     --------
@@ -52,21 +51,16 @@ def history(
     """
     tables = getattr(model_or_history, "history", model_or_history)
     if tables is None:
-        msg = "the model has no history, since it is not trained; call .train() first"
-        raise ValueError(msg)
-    curves = {name: _curve(table) for name, table in tables.items()}
+        raise Empty("epochs in the history of the model", "call .train() first")
+    # epochs without a value go, and so does the object type that loggers leave
+    curves = {name: table.iloc[:, 0].astype(float).dropna() for name, table in tables.items()}
     if "train_loss" not in curves:
-        msg = f"the history has no 'train_loss', only {some(curves) or 'nothing'}; draw the history of a SemiClip model"
-        raise KeyError(msg)
-    axes = new_axes(2, size=(8.4, 3.4)) if ax is None else list(np.asarray(ax, dtype=object).ravel())
-    if len(axes) != 2:
-        msg = f"ax holds {len(axes)} axes; two are needed, such as plt.subplots(1, 2)[1]"
-        raise ValueError(msg)
+        raise MissingEntry("train_loss", curves, "the history", way_out="draw the history of a SemiClip model")
+    axes = style.take_axes(ax, 2, size=(8.4, 3.4), panels=("loss", "validation"))
     left, right = axes
 
-    names = {"train_loss": "training", "validation_loss": "validation"}
-    losses = {label: curves[name] for name, label in names.items() if name in curves}
-    legend_on_top(left, _lines(left, losses, OKABE_ITO))
+    losses = {label: curves[name] for name, label in LOSSES.items() if name in curves}
+    style.finish(left, _draw_lines(left, losses, style.OKABE_ITO))
     left.set_ylabel("Loss")
 
     measures = {"rank percentile": curves[RANK]} if RANK in curves else {}
@@ -75,23 +69,16 @@ def history(
     if not measures:
         right.text(0.5, 0.5, "no validation", transform=right.transAxes, ha="center", va="center", color="0.35")
         right.set_axis_off()
-        return np.array(axes, dtype=object)
-    lines = _lines(right, measures, OKABE_ITO[2:])
+        return axes
+    lines = _draw_lines(right, measures, style.OKABE_ITO[2:])
     if RANK in curves:
-        lines.insert(1, right.axhline(0.5, label="its chance", **CHANCE))
-    right.set_ylabel("Retrieval in validation")
-    right.set_ylim(0, 1)
-    right.set_yticks(np.linspace(0, 1, 6))
-    legend_on_top(right, lines)
-    return np.array(axes, dtype=object)
+        lines.insert(1, right.axhline(0.5, label="its chance", **style.CHANCE))
+    right.set(ylabel="Retrieval in validation", ylim=(0, 1), yticks=np.linspace(0, 1, 6))
+    style.finish(right, lines)
+    return axes
 
 
-def _curve(table: pd.DataFrame) -> pd.Series:
-    """Return the values by epoch; epochs without one, and the object type that loggers leave, are gone."""
-    return table.iloc[:, 0].astype(float).dropna()
-
-
-def _lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str]) -> list[Line2D]:
+def _draw_lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str]) -> list[Line2D]:
     from matplotlib.ticker import MaxNLocator
 
     lines = []
@@ -100,5 +87,4 @@ def _lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str]) ->
         lines += ax.plot(curve.index, curve, label=label, color=colour, marker="o" if len(curve) == 1 else None)
     ax.set_xlabel("Epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    bare(ax)
     return lines

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from semiclip._checks import batches, column, controls, nonempty, representation, some
-from semiclip.correction import PEA
-from semiclip.correction._correct import control_rows
-from semiclip.pl._pea_panels import draw_column, explain
-from semiclip.pl._pea_plane import plane, read_views
-from semiclip.pl._style import bare
+from semiclip._checks import check_adata, check_finite, read_representation
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip._views import split_views
+from semiclip.correction import PEA, fit
+from semiclip.correction._correct import split_controls
+from semiclip.errors import BadValue, MissingEntry, UnknownChoice, WrongShape
+from semiclip.pl import _style as style
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -17,49 +19,55 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from matplotlib.patches import Ellipse
 
-BATCHES = 12  # shown at most
+MAX_BATCHES = 12
 # the steps after centring, with the units that they lead to
-COLUMNS = {
+UNITS = {
     (): "embedding units",
     ("scale",): "control s.d.",
     ("whiten",): "whitened units",
     ("scale", "whiten"): "whitened units",
 }
+DIAMOND: dict[str, Any] = {"marker": "D", "facecolors": "none", "linewidths": 1.5, "zorder": 3}
+STEPS = {1: "center", 2: "scale", 4: "whiten"}  # bits of what pp.pea_correct records
+TINY = np.finfo(np.float64).tiny
+ROUND: dict[str, Any] = {"marker": "o", "linestyle": "none"}
 
 
+@document
 def pea_views(
     adata: AnnData,
     *,
     use_rep: str,
-    views: str,
     perturbation_key: str,
-    perturbation: Hashable,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    views: str,
+    perturbation: Hashable,
     batch: Hashable | None = None,
     ax: Sequence[Axes] | np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw what Perturbation Embedding Augmentation makes of the samples of one perturbation in one batch.
 
-    There is a panel for each choice of steps that a view can keep: in the upper row the centre was dropped, in the
-    lower one it was subtracted. A dot is a view of a sample, the darker, the more controls it drew; a diamond is the
-    same sample under the same steps with all controls. Grey dots and ellipses (mean and two standard deviations) are
-    the controls of the batch, under the same steps too, and outlines those of other batches.
+    There is a panel for each choice of steps that a view can keep. In the upper row the centre was dropped, in the
+    lower row it was subtracted. A dot is a view of a sample, and it is the darker, the more controls the view drew. A
+    diamond is the same sample under the same steps with all controls. Grey dots and ellipses (mean and two standard
+    deviations) are the controls of the batch, under the same steps too, and outlines the controls of other batches. At
+    most 12 batches are shown, those with most samples of the perturbation.
 
     Parameters
     ----------
     adata
-        What :func:`semiclip.pp.pea_correct` wrote with ``stochastic=True``. Some hundred views fill the picture; so
-        many are quickly drawn for a copy that holds the controls and this perturbation alone.
+        What :func:`semiclip.pp.pea_correct` wrote with ``stochastic=True``. Some hundred views fill the picture. They
+        are quickly drawn for a copy that holds the controls and this perturbation alone.
     use_rep
         The embedding that the views are of.
+    {columns}
     views
         The ``key_added`` of the views.
-    perturbation_key, perturbation
-        Column of ``obs``, and the label in it to look at.
-    control, batch_key
-        As they were for the views.
+    perturbation
+        The perturbation to look at.
     batch
         Batch to look at, by default the one with most samples of the perturbation.
     ax
@@ -67,10 +75,10 @@ def pea_views(
 
     Returns
     -------
-    The axes, of shape (2, 4). Horizontal is the direction from the controls to the perturbation, as its samples in
-    other batches have it where there are any; vertical is the direction in which the control means of the batches
-    differ most (of a single batch: in which the controls vary most). Views that are far off everything else are left
-    out, and counted.
+    The axes, of shape (2, 4). Horizontal is the direction from the controls to the samples of the perturbation in other
+    batches, or in this one where there are no others. Vertical is the direction in which the control means of the
+    batches differ most, or, with a single batch, in which its controls vary most. Views that are far off everything
+    else are left out, and counted.
 
     Raises
     ------
@@ -79,95 +87,217 @@ def pea_views(
     ValueError
         If the perturbation is not there, not in this batch, or is a control, or ``ax`` does not hold eight axes.
 
-    Notes
-    -----
-    At most 12 batches are shown, those with most samples of the perturbation.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section 3 and Algorithm 1, DOI 10.48550/arXiv.2505.21317.
-
     Examples
     --------
     >>> import semiclip as scl
     >>> sizes = {"n_compounds": 5, "n_knockouts": 20, "n_pathways": 5, "n_genes": 40, "n_image_features": 8}
-    >>> images = scl.datasets.simulate(**sizes).mdata["image"]
+    >>> images = scl.datasets.simulate(**sizes, rng=0).mdata["image"]
     >>> keys = {"use_rep": "X_image", "perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> scl.pp.pea_correct(images, **keys, stochastic=True, n_views=4, rng=0)
     >>> axes = scl.pl.pea_views(images, **keys, views="X_image_pea", perturbation="compound_1")
     >>> [ax.get_title().splitlines()[0] for ax in axes[:, 1]]
     ['scale', 'centre + scale']
     """
-    x = representation(nonempty(adata), use_rep)
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    x = read_representation(check_adata(adata), use_rep)
     if x.shape[1] < 2:
-        msg = f"use_rep={use_rep!r} has a single dimension; a picture takes two"
-        raise ValueError(msg)
-    reference = controls(adata, perturbation_key, control) if control is not None else np.ones(adata.n_obs, dtype=bool)
-    treated = _treated(adata, perturbation_key, perturbation, reference if control is not None else ~reference)
-    codes, names = batches(adata, batch_key)
-    shown = _shown(np.bincount(codes[treated], minlength=len(names)), names, batch, perturbation)
-    pools, _ = control_rows(codes, reference, "pooled", names.tolist())
+        raise WrongShape(use_rep, x.shape, "two dimensions or more for a picture")
+    reference = design.reference(adata)
+    treated = _find_treated(adata, design, perturbation)
+    codes, names = design.batches(adata)
+    shown = _choose_batches(np.bincount(codes[treated], minlength=len(names)), names, batch)
+    pools, _ = split_controls(codes, reference, "pooled", names.tolist())
     rows = [np.flatnonzero(treated & (codes == code)) for code in shown]
     drawn = read_views(adata, views, rows[0])
     pea = PEA(**adata.uns.get("semiclip", {}).get(views, {}).get("params", {}).get("pea", {}))
 
-    axes = _axes(ax)
+    axes = style.take_axes(ax, 8, size=(9.6, 5.4), columns=4).reshape(2, 4)
     marks: dict[str, Any] = {}
     effect = "Perturbation effect" if any(map(len, rows[1:])) else "Effect on these samples"
     vertical = "Between batches" if len(shown) > 1 else "Along the controls"
-    for panels, (steps, unit) in zip(axes.T, COLUMNS.items(), strict=True):
+    for panels, (steps, unit) in zip(axes.T, UNITS.items(), strict=True):
         kept = ["+".join(plan) or "none" for plan in (steps, ("center", *steps))]
         if any(name in drawn.share for name in kept):
-            flat = plane([x[pools[code]] for code in shown], [x[part] for part in rows], steps, pea)
-            marks |= draw_column(panels, flat, drawn, kept)
+            plane = fit_plane([x[pools[code]] for code in shown], [x[part] for part in rows], steps, pea)
+            marks |= draw_column(panels, plane, drawn, kept)
         for panel, name in zip(panels, kept, strict=True):
             words = name.replace("none", "as it is").replace("center", "centre").replace("+", " + ")
             share = f"{'TVN, ' * (name.count('+') == 2)}{100 * drawn.share.get(name, 0):.0f} % of views"
             panel.set_title(f"{words}\n{share}", fontsize="small")
             panel.tick_params(labelsize="small")
-            bare(panel)
+            style.strip_spines(panel)
         panels[1].set_xlabel(f"{effect}\n({unit})", fontsize="small")
     for panel, row in zip(axes[:, 0], ("centre dropped", "centred"), strict=True):
         panel.set_ylabel(f"{vertical}\n({row})", fontsize="small")
-    where = f" in {names[shown[0]]}" if batch_key is not None else ""
-    size = [f"{n:,} {what}{'s' * (n > 1)}" for n, what in zip(drawn.kept.shape[::-1], ("sample", "view"), strict=True)]
-    explain(axes, marks, f"PEA of {perturbation}{where}: {' × '.join(size)}", own=ax is None)
+    explain_panels(axes, marks)
+    if ax is None:
+        where = f" in {names[shown[0]]}" if batch_key is not None else ""
+        n_views, n_samples = drawn.kept.shape
+        counts = f"{n_samples:,} sample{'s' * (n_samples > 1)} × {n_views:,} view{'s' * (n_views > 1)}"
+        axes[0, 0].figure.suptitle(f"PEA of {perturbation}{where}: {counts}", fontsize="medium")
     return axes
 
 
-def _treated(adata: AnnData, key: str, perturbation: Hashable, is_control: np.ndarray) -> np.ndarray:
-    labels = column(adata, key, "perturbation_key")
+def _find_treated(adata: AnnData, design: Design, perturbation: Hashable) -> np.ndarray:
+    """Mark the samples of the perturbation to look at."""
+    labels, is_control = design.perturbations(adata), design.controls(adata)
     treated = (labels == perturbation).to_numpy()
     if not treated.any():
-        frequent = some(labels[~is_control].value_counts().index)
-        msg = f"perturbation={perturbation!r} matches no row of obs[{key!r}], which has {frequent}"
-        raise ValueError(msg)
+        raise UnknownChoice("perturbation", perturbation, labels[~is_control].value_counts().index)
     if is_control[treated].any():
-        msg = f"perturbation={perturbation!r} is a control; name the perturbation to look at"
-        raise ValueError(msg)
+        raise BadValue("perturbation", perturbation, "the label of a perturbation, not of a control")
     return treated
 
 
-def _shown(count: np.ndarray, names: pd.Index, batch: Hashable | None, perturbation: Hashable) -> list[int]:
-    """Return the codes of the batches to show, the one to look at first."""
-    order = np.argsort(-count, kind="stable").tolist()
+def _choose_batches(n_treated: np.ndarray, names: pd.Index, batch: Hashable | None) -> list[int]:
+    """Return the codes of the batches to show, first the one to look at."""
+    order = np.argsort(-n_treated, kind="stable").tolist()
     if batch is not None:
-        here = [code for code in order if names[code] == batch]
-        if not here or not count[here[0]]:
-            there = some(names[code] for code in order if count[code])
-            msg = f"batch={batch!r} has no sample of {perturbation}; there are some in {there}"
-            raise ValueError(msg)
-        order = here + [code for code in order if code != here[0]]
-    return order[:BATCHES]
+        treated = {names[code]: code for code in order if n_treated[code]}
+        if batch not in treated:
+            raise UnknownChoice("batch", batch, treated, "which have samples of the perturbation")
+        order.remove(treated[batch])
+        order.insert(0, treated[batch])
+    return order[:MAX_BATCHES]
 
 
-def _axes(ax: Sequence[Axes] | np.ndarray | None) -> np.ndarray:
-    if ax is None:
-        from matplotlib import pyplot as plt
+class Views(NamedTuple):
+    """Views of the samples that are looked at, and how often each plan was drawn."""
 
-        return plt.subplots(2, 4, figsize=(9.6, 5.4), layout="constrained")[1]
-    axes = np.asarray(ax, dtype=object)
-    if axes.size != 8:
-        msg = f"ax holds {axes.size} axes; eight are needed, such as plt.subplots(2, 4)[1]"
-        raise ValueError(msg)
-    return axes.reshape(2, 4)
+    values: np.ndarray  # (n_views, k, d)
+    kept: np.ndarray  # (n_views, k), for example "center+scale"
+    n_controls: np.ndarray  # (n_views, k)
+    share: dict[str, float]  # of all views, by what was kept
+
+
+class Plane(NamedTuple):
+    """Two directions of a space, and what all controls make of the batches there; the first batch is looked at."""
+
+    axes: np.ndarray
+    """Towards the perturbation, and between batches (or along the controls of a single one); shape (d, 2)."""
+    controls: list[list[np.ndarray]]
+    """Controls of each batch on the plane, each (m, 2), with the centre dropped and with it subtracted."""
+    samples: list[np.ndarray]
+    """Samples of the first batch likewise, each (k, 2)."""
+
+
+def read_views(adata: AnnData, key: str, rows: np.ndarray) -> Views:
+    """Read the views of some rows, and of all rows what they kept."""
+    codes, n_controls = (adata.obsm.get(f"{key}_{part}") for part in ("steps", "controls"))
+    if key not in adata.obsm or codes is None or n_controls is None:
+        call = f"scl.pp.pea_correct(adata, …, stochastic=True, n_views=100, key_added={key!r})"
+        raise MissingEntry(key, adata.obsm, name="views", way_out=f"draw some with {call}")
+    names = np.array(["+".join(step for bit, step in STEPS.items() if code & bit) or "none" for code in range(8)])
+    counts = np.bincount(codes.ravel(), minlength=len(names))
+    share = {str(name): n / counts.sum() for name, n in zip(names, counts, strict=True) if n}
+    values = split_views(adata, key)[rows]
+    check_finite(values.reshape(len(rows), -1), adata.obs_names[rows], f"obsm[{key!r}]")
+    return Views(values.swapaxes(0, 1), names[codes[rows].T], n_controls[rows].T, share)
+
+
+def fit_plane(controls: Sequence[np.ndarray], samples: Sequence[np.ndarray], steps: tuple[str, ...], pea: PEA) -> Plane:
+    """Fit the steps on all controls of each batch, without and with a centre, and choose what to look at.
+
+    The first direction leads to the samples of the other batches, if the perturbation has any. Among many dimensions,
+    samples look far from the controls along a direction that was fitted on them.
+    """
+    most = pea.clip if pea.clip and steps else np.inf
+    moved: list[list[np.ndarray]] = [[], []]
+    treated: list[list[np.ndarray]] = [[], []]
+    for pool, rows in zip(controls, samples, strict=True):
+        # as PEA has it, the ridge is in units of the variance where nothing is scaled
+        ridge = pea.ridge * (1.0 if "scale" in steps else float(pool.var(axis=0).mean()))
+        for centred in (False, True):
+            chain = fit(("center",) * centred + steps, pool, whiten={"ridge": ridge})
+            moved[centred].append(chain(pool).clip(-most, most))
+            treated[centred].append(chain(rows).clip(-most, most))
+    replicates = [rows for rows in treated[1][1:] if len(rows)] or treated[1][:1]
+    first = np.concatenate(replicates).mean(axis=0)
+    first = first / max(np.linalg.norm(first), TINY)
+    cloud = np.stack([pool.mean(axis=0) for pool in moved[0]]) if len(controls) > 1 else moved[1][0]
+    cloud = cloud - cloud.mean(axis=0)
+    cloud = cloud - np.outer(cloud @ first, first)
+    second = np.linalg.svd(cloud, full_matrices=False)[2][0]
+    sign, second = (1 if second @ cloud[0] >= 0 else -1), second - (second @ first) * first
+    second = second / max(np.linalg.norm(second), TINY) * sign
+    axes = np.stack([first, second], axis=1)
+    return Plane(axes, [[pool @ axes for pool in pools] for pools in moved], [rows[0] @ axes for rows in treated])
+
+
+def draw_column(panels: np.ndarray, plane: Plane, drawn: Views, kept: Sequence[str]) -> dict[str, Any]:
+    """Draw the two panels of a column and return what their colours and signs stand for."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    shades = LinearSegmentedColormap.from_list("controls", (style.OKABE_ITO[4], "#00283F")).with_extremes(under="0")
+    points = [drawn.values[drawn.kept == name] @ plane.axes for name in kept]
+    both = zip(plane.samples, plane.controls, strict=True)
+    frames = [np.concatenate([samples, *map(_measure_corners, pools)]) for samples, pools in both]
+    left, right = (corner[0] for corner in _choose_limits(np.concatenate(frames), np.concatenate(points)))
+    marks: dict[str, Any] = {}
+    for i, (panel, name) in enumerate(zip(panels, kept, strict=True)):
+        if name not in drawn.share:
+            continue
+        pools, views = plane.controls[i], points[i]
+        for pool in pools[:0:-1]:
+            panel.add_patch(_make_ellipse(pool, fill=False, edgecolor="0.75", linewidth=0.8))
+        panel.add_patch(_make_ellipse(pools[0], facecolor="0.9", edgecolor="0.45", linewidth=0.8))
+        marks["controls (± 2 s.d.)"] = panel.scatter(*pools[0].T, s=7, color="0.5", linewidths=0)
+        if len(pools) > 1:
+            marks["controls of other batches"] = style.make_mark(markersize=9, fillstyle="none", color="0.75", **ROUND)
+        shade = {"c": drawn.n_controls[drawn.kept == name], "cmap": shades, "vmin": 2, "vmax": drawn.n_controls.max()}
+        marks["views"] = panel.scatter(*views.T, s=16, linewidths=0, zorder=2, **shade)
+        diamonds = panel.scatter(*plane.samples[i].T, s=42, edgecolors=style.OKABE_ITO[5], **DIAMOND)
+        marks["the same steps, all controls"] = diamonds
+        low, high = _choose_limits(frames[i], views)
+        low[0], high[0] = left, right
+        if n_far := ((views < low) | (views > high)).any(axis=1).sum():
+            panel.text(0.98, 0.02, f"{n_far} beyond", transform=panel.transAxes, ha="right", color="0.35", size="small")
+        panel.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+    return marks
+
+
+def explain_panels(axes: np.ndarray, marks: dict[str, Any]) -> None:
+    """Write the legend and the scale of the colours; mark panels without views."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
+
+    for panel in axes.flat:
+        if not panel.has_data():
+            panel.text(0.5, 0.5, "never drawn", transform=panel.transAxes, ha="center", va="center", color="0.35")
+            panel.set(xticks=[], yticks=[])
+    figure = axes[0, 0].figure
+    bar = figure.colorbar(marks["views"], ax=list(axes.flat), shrink=0.6, ticks=MaxNLocator(5, integer=True))
+    bar.set_label("Controls drawn", fontsize="small")
+    bar.ax.tick_params(labelsize="small")
+    marks["views"] = style.make_mark(markersize=4, color=style.OKABE_ITO[0], **ROUND)
+    key = {"handles": marks.values(), "labels": marks.keys(), "frameon": False}
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.legend(**key, loc="outside lower center", ncols=4, fontsize="small")
+    else:
+        axes[0, 0].legend(**key, fontsize="x-small")
+
+
+def _make_ellipse(points: np.ndarray, **look: Any) -> Ellipse:
+    """Return the ellipse of two standard deviations about the mean of points (n, 2)."""
+    from matplotlib.patches import Ellipse
+
+    values, vectors = np.linalg.eigh(np.cov(points.T, ddof=0))
+    width, height = 4 * np.sqrt(np.clip(values, 0, None))
+    angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
+    return Ellipse(points.mean(axis=0), width, height, angle=angle, **look)
+
+
+def _measure_corners(points: np.ndarray) -> np.ndarray:
+    """Return the lower left and upper right corner of that ellipse, shape (2, 2)."""
+    mean, sd = points.mean(axis=0), points.std(axis=0)
+    return np.stack([mean - 2 * sd, mean + 2 * sd])
+
+
+def _choose_limits(certain: np.ndarray, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return lower and upper limits, each (2,), that show all of ``certain`` and the views, unless they are far off."""
+    low, high = certain.min(axis=0), certain.max(axis=0)
+    reach = 0.5 * (high - low)
+    if len(views):
+        low, high = views.min(axis=0).clip(low - reach, low), views.max(axis=0).clip(high, high + reach)
+    room = 0.08 * np.where(high > low, high - low, 1)
+    return low - room, high + room

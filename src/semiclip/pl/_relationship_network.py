@@ -5,23 +5,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from semiclip._checks import some
-from semiclip.pl._network_layout import place_labels, spread
-from semiclip.pl._style import colours, inches, new_axes
-from semiclip.pl._tables import filled
+from semiclip._arguments import check_whole
+from semiclip._docs import document
+from semiclip.errors import Empty, MissingEntry, MissingValues
+from semiclip.pl import _style as style
+from semiclip.pl._tables import check_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import networkx as nx
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
 SEVERAL = "several"
 GREY = "0.45"
-HALO: dict[str, Any] = {"linewidth": 1.2, "foreground": "white"}  # keeps names legible on lines
+LEGEND: dict[str, Any] = {"loc": "lower left", "frameon": False, "fontsize": 7.5, "borderaxespad": 0.0}
+LEGEND |= {"borderpad": 0.0, "handlelength": 1.0, "columnspacing": 1.0}
+FEW = 4
+MARGIN = np.array([0.28, 0.16])  # inches beside a component, for names
+# where a name may stand beside its node, in half widths and half heights; the first that is free is taken
+SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
 
 
+@document
 def relationship_network(
     sets: pd.DataFrame,
     *,
@@ -31,9 +40,11 @@ def relationship_network(
     max_pairs: int = 150,
     rng: int | np.random.Generator | None = None,
     ax: Axes | None = None,
-    palette: Sequence[str] | Mapping[str, str] | None = None,
+    palette: style.Palette = None,
 ) -> Axes:
     """Draw the genes and annotated pairs of a region of the recalled sets as a network.
+
+    A gene whose name would cover another one is a dot alone, and a note counts such genes.
 
     Parameters
     ----------
@@ -55,19 +66,7 @@ def relationship_network(
     palette
         Colours of the databases, in their order in ``sets`` or by name. Pairs of several databases are grey.
 
-    Returns
-    -------
-    The axes. A gene whose name would cover another one is a dot alone, and a note counts such genes.
-
-    Raises
-    ------
-    TypeError
-        If ``sets`` is not a DataFrame.
-    KeyError
-        If a column, a representation or the database is missing, or ``palette`` lacks a database.
-    ValueError
-        If the region has no pair, ``max_pairs`` is less than 1, there are too few colours, or as in
-        :func:`semiclip.tl.region`.
+    {drawn}
 
     Examples
     --------
@@ -79,48 +78,35 @@ def relationship_network(
     >>> print(ax.get_title())
     2 pairs (3 genes) in X_semiclip
     """
-    import networkx as nx
+    check_whole("max_pairs", max_pairs)
+    pairs, databases, where = _choose_pairs(sets, inside, outside, database)
+    colours = style.pick_colours(databases, palette) | {SEVERAL: GREY}
+    shown, rule = _keep_largest(pairs, max_pairs)
 
-    pairs, databases, where = _chosen(sets, inside, outside, database)
-    if max_pairs < 1:
-        msg = f"max_pairs={max_pairs}: draw at least one pair"
-        raise ValueError(msg)
-    shades = colours(databases, palette) | {SEVERAL: GREY}
-    shown, how = _largest(pairs, max_pairs)
-    graph = nx.Graph()
-    graph.add_edges_from(zip(shown["gene_a"], shown["gene_b"], strict=True))
-
-    ax = new_axes(size=(6.4, 5.6))[0] if ax is None else ax
+    ax = style.take_axes(ax, size=(6.4, 5.6))[0]
     ax.set_axis_off()
-    left_out = len(shown) < len(pairs)
-    count = f"{len(shown):,} of {len(pairs):,}" if left_out else f"{len(pairs):,}"
-    title = [f"{count} pair{'s' * (len(pairs) > 1)} ({len(graph):,} genes) {where}".rstrip(), how]
-    letters = int(inches(ax)[0] / 0.075)
+    n_genes = len(set(shown["gene_a"]) | set(shown["gene_b"]))
+    count = f"{len(shown):,} of {len(pairs):,}" if rule else f"{len(pairs):,}"
+    title = [f"{count} pair{'s' * (len(pairs) > 1)} ({n_genes:,} genes) {where}".rstrip(), rule]
+    letters = int(style.measure_inches(ax)[0] / 0.075)
     ax.set_title("\n".join(fill(line, letters) for line in title if line), fontsize="small")
-    of = shown["databases"].where(~shown["databases"].str.contains(";"), SEVERAL)
-    shades = {name: shade for name, shade in shades.items() if (of == name).any()}
-    _draw(ax, graph, shown.assign(of=of), shades, rng)
+    _draw(ax, shown, colours, rng)
     return ax
 
 
-def _chosen(
+def _choose_pairs(
     sets: pd.DataFrame, inside: str | Sequence[str], outside: str | Sequence[str], database: str | None
 ) -> tuple[pd.DataFrame, list[str], str]:
     """Return the pairs to draw, all databases, and words that say which pairs these are."""
-    from semiclip.tl._overlap import region
-    from semiclip.tl._sets import read_sets
+    from semiclip.tl._sets import read_sets, region
 
-    filled(sets, ["gene_a", "gene_b", "databases"], "scl.tl.relationship_sets")
+    check_table(sets, ["gene_a", "gene_b", "databases"], "scl.tl.relationship_sets")
     read_sets(sets)
     if (nameless := sets["databases"].isna()).any():
-        msg = (
-            f"column 'databases' has no value in {nameless.sum()} row(s): {some(sets.index[nameless])}; drop them first"
-        )
-        raise ValueError(msg)
+        raise MissingValues("column 'databases'", sets.index[nameless].tolist(), "drop them first")
     databases = list(dict.fromkeys(name for names in sets["databases"].unique() for name in names.split(";")))
     if database is not None and database not in databases:
-        msg = f"database={database!r} is not in sets, which has {some(databases)}"
-        raise KeyError(msg)
+        raise MissingEntry(database, databases, "sets", "database")
     within, without = ([names] if isinstance(names, str) else list(names) for names in (inside, outside))
     pairs = region(sets, inside=within, outside=without) if within or without else sets
     where = [f"in {' and '.join(within)}"] * bool(within) + [f"not in {' or '.join(without)}"] * bool(without)
@@ -128,19 +114,17 @@ def _chosen(
         pairs = pairs[[database in names.split(";") for names in pairs["databases"]]]
         where.append(f"of {database}")
     if pairs.empty:
-        msg = f"there is no annotated pair {', '.join(where)}, so there is nothing to draw"
-        raise ValueError(msg)
+        raise Empty(f"annotated pairs {', '.join(where)} to draw")
     return pairs, databases, ", ".join(where)
 
 
-def _largest(pairs: pd.DataFrame, max_pairs: int) -> tuple[pd.DataFrame, str]:
-    """Return the pairs that are drawn if there are too many, and the rule by which they are chosen."""
+def _keep_largest(pairs: pd.DataFrame, max_pairs: int) -> tuple[pd.DataFrame, str]:
+    """Return the pairs that are drawn, and the rule by which they are chosen if there are too many."""
     import networkx as nx
 
     if len(pairs) <= max_pairs:
         return pairs, ""
-    graph = nx.Graph()
-    graph.add_edges_from(zip(pairs["gene_a"], pairs["gene_b"], strict=True))
+    graph = nx.from_pandas_edgelist(pairs, "gene_a", "gene_b")
     component = {gene: i for i, genes in enumerate(nx.connected_components(graph)) for gene in genes}
     part = pairs["gene_a"].map(component)
     sizes = part.value_counts()  # falling
@@ -157,46 +141,105 @@ def _largest(pairs: pd.DataFrame, max_pairs: int) -> tuple[pd.DataFrame, str]:
     return pairs[part.isin(kept)], "shown: the largest components that fit"
 
 
-def _draw(ax: Axes, graph: nx.Graph, pairs: pd.DataFrame, shades: dict[str, str], rng: Any) -> None:
+def _draw(ax: Axes, pairs: pd.DataFrame, colours: dict[str, str], rng: int | np.random.Generator | None) -> None:
     """Draw in inches, so that names keep clear of each other."""
+    import networkx as nx
     from matplotlib.collections import LineCollection
-    from matplotlib.lines import Line2D
     from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Bbox
 
-    wide, high = inches(ax)
+    wide, high = style.measure_inches(ax)
     ax.set(xlim=(0, wide), ylim=(0, high))
+    shown_as = pairs["databases"].where(~pairs["databases"].str.contains(";"), SEVERAL)
+    colours = {name: colour for name, colour in colours.items() if (shown_as == name).any()}
     columns = max(1, int(wide / 0.95))
-    strip = 0.16 * (-(-len(shades) // columns)) + 0.2  # the legend and a line of small print
-    handles = [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in shades.items()]
-    spacing = dict.fromkeys(("borderaxespad", "borderpad"), 0.0) | {"handlelength": 1.0, "columnspacing": 1.0}
-    look: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.15 / high), "frameon": False, "fontsize": 7.5}
-    ax.legend(handles=handles, ncols=columns, **look | spacing).set_in_layout(False)
+    strip = 0.16 * (-(-len(colours) // columns)) + 0.2  # the legend and a line of small print
+    handles = [style.make_mark(color=colour, linewidth=2, label=name) for name, colour in colours.items()]
+    ax.legend(handles=handles, ncols=columns, bbox_to_anchor=(0, 0.15 / high), **LEGEND).set_in_layout(False)
 
-    flat = spread(graph, rng, wide / (high - strip))
-    names = list(flat)
-    points = np.array([flat[name] for name in names])
-    low, span = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1e-9)
-    room = np.sqrt(wide * high / len(names))  # inches per gene
+    graph = nx.from_pandas_edgelist(pairs, "gene_a", "gene_b")
+    page = Bbox([[0, strip], [wide, high]])
+    places = _place_nodes(graph, page, rng)
+    names = sorted(graph, key=lambda name: (-graph.degree[name], name))  # the first to find room
+    points = np.array([places[name] for name in names])
+    room = np.sqrt(wide * high / len(points))  # inches per gene
     radius = float(np.clip(0.06 * room, 0.015, 0.04))
-    margin = np.array([0.28, 0.16])
-    points = margin + (points - low) / span * np.maximum([wide, high - strip] - 2 * margin, 0.2) + [0, strip]
-    at = dict(zip(names, points, strict=True))
-    for name, colour in shades.items():
-        lines = [(at[a], at[b]) for a, b in pairs.loc[pairs["of"] == name, ["gene_a", "gene_b"]].to_numpy()]
-        ax.add_collection(LineCollection(lines, colors=colour, linewidths=1.3, label=name, zorder=1), autolim=False)
+    for name, colour in colours.items():
+        ends = pairs.loc[shown_as == name, ["gene_a", "gene_b"]].to_numpy()
+        lines = LineCollection([(places[a], places[b]) for a, b in ends], colors=colour, linewidths=1.3, label=name)
+        ax.add_collection(lines, autolim=False)
     ax.scatter(points[:, 0], points[:, 1], s=(2 * radius * 72) ** 2, color="0.2", linewidths=0, zorder=2)
 
-    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": float(np.clip(14 * room, 5, 8))}
-    texts = [ax.text(x, y, name, path_effects=[withStroke(**HALO)], **style) for name, (x, y) in at.items()]
-    boxes = [text.get_window_extent() for text in texts]
-    sizes = np.array([[box.width, box.height] for box in boxes]) / ax.figure.dpi
-    order = sorted(range(len(names)), key=lambda i: (-graph.degree[names[i]], names[i]))
-    places = place_labels(points - [0, strip], sizes, order, gap=radius, page=(wide, high - strip))
-    for i, text in enumerate(texts):
-        if i in places:
-            text.set(position=places[i] + [0, strip], in_layout=False)
-        else:
-            text.remove()
-    if nameless := len(names) - len(places):
-        note = f"{nameless} of {len(names)} genes have no room for their name"
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": float(np.clip(14 * room, 5, 8))}
+    look["path_effects"] = [withStroke(linewidth=1.2, foreground="white")]  # keeps names legible on lines
+    texts = [ax.text(x, y, name, **look) for name, (x, y) in zip(names, points, strict=True)]
+    homeless = _place_names(texts, points, radius, page)
+    for text in homeless:
+        text.remove()
+    if homeless:
+        note = f"{len(homeless)} of {len(names)} genes have no room for their name"
         ax.text(0, 0, note, va="bottom", color="0.35", fontsize=7).set_in_layout(False)
+
+
+def _place_nodes(graph: nx.Graph, page: Bbox, rng: int | np.random.Generator | None) -> dict[str, np.ndarray]:
+    """Return the places of the nodes on a page in inches."""
+    import networkx as nx
+
+    generator = np.random.default_rng(rng)
+    components = sorted(map(sorted, nx.connected_components(graph)), key=lambda names: (-len(names), names))
+    places: dict[str, np.ndarray] = {}
+    for names, box in zip(components, _divide(page, [len(names) for names in components]), strict=True):
+        part = nx.Graph()  # a subgraph has its nodes in another order in each process
+        part.add_nodes_from(names)
+        part.add_edges_from(graph.edges(names))
+        start = dict(zip(names, generator.uniform(-1, 1, (len(names), 2)), strict=True))
+        layout = nx.kamada_kawai_layout(part, pos=start)
+        points = _turn(np.array([layout[name] for name in names]), box)
+        room = np.maximum(np.array(box.size) - 2 * MARGIN, 0.3 * np.array(box.size))
+        scale = room / np.maximum(np.ptp(points, axis=0), 1e-9)
+        # a large component fills its rectangle, while a small one keeps its shape
+        points *= scale if len(names) > FEW else min(scale.min(), 0.5)
+        places |= dict(zip(names, points + box.get_points().mean(axis=0), strict=True))
+    return places
+
+
+def _turn(points: np.ndarray, box: Bbox) -> np.ndarray:
+    """Turn points so that they extend as their rectangle does, and centre them."""
+    points = points - points.mean(axis=0)
+    points = points @ np.linalg.svd(points, full_matrices=False)[2].T[:, :: 1 if box.width > box.height else -1]
+    return points - (points.min(axis=0) + points.max(axis=0)) / 2
+
+
+def _divide(box: Bbox, weights: Sequence[float]) -> list[Bbox]:
+    """Halve a rectangle across its longer side until each weight has a share of the area (a treemap)."""
+    if len(weights) == 1:
+        return [box]
+    shares = np.cumsum(weights[:-1]) / sum(weights)
+    cut = int(abs(shares - 0.5).argmin())
+    wide = box.width > box.height
+    parts = box.splitx(shares[cut]) if wide else box.splity(1 - shares[cut])[::-1]  # from the upper left
+    return _divide(parts[0], weights[: cut + 1]) + _divide(parts[1], weights[cut + 1 :])
+
+
+def _place_names(texts: Iterable[Text], points: np.ndarray, gap: float, page: Bbox) -> list[Text]:
+    """Move names beside their nodes, clear of each other, of nodes and of the edge; return those without room.
+
+    The names stand on their nodes at ``points``, whose radius is the ``gap``, all in inches.
+    """
+    from matplotlib.transforms import Bbox
+
+    taken: list[Bbox] = []
+    homeless = []
+    for text in texts:
+        size = np.array(text.get_window_extent().size) / text.figure.dpi
+        for side in np.array(SIDES):
+            centre = text.get_position() + side * (size / 2 + gap)
+            box = Bbox([centre - size / 2, centre + size / 2])
+            inside = page.count_contains(box.corners()) == 4
+            if inside and not box.count_overlaps(taken) and not box.padded(0.4 * gap).count_contains(points):
+                taken.append(box)
+                text.set(position=centre, in_layout=False)
+                break
+        else:
+            homeless.append(text)
+    return homeless

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import some
+from semiclip import errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,56 +15,59 @@ if TYPE_CHECKING:
 THRESHOLDS = ("threshold_low", "threshold_high")
 
 
-def filled(
-    table: pd.DataFrame, columns: Sequence[str], maker: str, *, empty: str = "the table has no rows"
-) -> pd.DataFrame:
-    """Return a table that has these columns and a row; ``maker`` names the function that returns such tables."""
+def check_table(table: pd.DataFrame, columns: Sequence[str], maker: str, *, numbers: Sequence[str] = ()) -> None:
+    """Refuse a table without these columns or without rows; ``maker`` names the function that returns such tables.
+
+    The columns of ``numbers`` are read too: each row holds a finite number.
+    """
+    way_out = f"draw what {maker} returns"
     if not isinstance(table, pd.DataFrame):
-        msg = f"table is a {type(table).__name__}, not a DataFrame; draw what {maker} returns"
-        raise TypeError(msg)
-    if absent := [name for name in columns if name not in table]:
-        msg = f"the table has no column {some(absent)}; draw what {maker} returns"
-        raise KeyError(msg)
+        raise errors.WrongType("table", type(table), "a DataFrame", way_out)
+    if absent := [name for name in (*columns, *numbers) if name not in table]:
+        raise errors.MissingColumn(absent, table.columns, "the table", way_out=way_out)
     if table.empty:
-        msg = f"{empty}, so there is nothing to draw"
-        raise ValueError(msg)
-    return table
+        raise errors.Empty("rows in the table to draw")
+    check_numbers(table, numbers)
 
 
-def finite(table: pd.DataFrame, columns: Sequence[str]) -> None:
+def check_numbers(table: pd.DataFrame, columns: Sequence[str]) -> None:
     """Refuse columns that do not hold a finite number in every row."""
     for name in columns:
         if not pd.api.types.is_numeric_dtype(table[name]):
-            msg = f"column {name!r} holds {table[name].dtype} values, not numbers"
-            raise TypeError(msg)
+            raise errors.WrongDtype(f"column {name!r}", table[name].dtype)
         if (gaps := ~np.isfinite(table[name].to_numpy(float, na_value=np.nan))).any():
-            msg = f"column {name!r} has no value in {gaps.sum()} row(s): {some(table.index[gaps])}; drop them first"
-            raise ValueError(msg)
+            raise errors.MissingValues(f"column {name!r}", table.index[gaps].tolist(), "drop them first")
 
 
-def once(table: pd.DataFrame, by: Sequence[str]) -> None:
+def check_once(table: pd.DataFrame, by: Sequence[str]) -> None:
     """Refuse a table with several rows for one combination of names."""
     if (repeated := table.duplicated(list(by))).any():
-        where = table.loc[repeated, list(by)].astype(str).agg(" of ".join, axis=1).unique()
-        msg = f"the table has several values for {some(where)}; average them first, or give each run its own name"
-        raise ValueError(msg)
+        combinations = table.loc[repeated, list(by)].astype(str).agg(" of ".join, axis=1).unique()
+        raise errors.Repeated("rows of the table", combinations, "average them first, or give each run its own name")
 
 
-def single(table: pd.DataFrame, column: str) -> str:
+def select_rows(table: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
+    """Return the rows of a name that a user chose by an argument that is called as the column."""
+    if name not in (names := list(table[column].unique())):
+        raise errors.MissingEntry(name, names, "the table", column)
+    return table[table[column] == name]
+
+
+def read_single(table: pd.DataFrame, column: str) -> str:
     """Return the only name in a column."""
     names = table[column].unique()
     if len(names) > 1:
-        msg = f"the table has several names as {column}, {some(names)}; draw one at a time"
-        raise ValueError(msg)
+        way_out = f"draw one of {errors.some(names)} at a time"
+        raise errors.TooMany(f"names in column {column!r}", len(names), 1, way_out)
     return str(names[0])
 
 
-def by_share(table: pd.DataFrame, name: str) -> pd.DataFrame:
+def sort_by_share(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """Sort by the ``share`` of all pairs that the thresholds leave in the tails, which is the recall of chance.
 
-    There may be one row for each share of a name (such as a representation).
+    There may be one row for each share of a name, for example of a representation.
     """
-    finite(table, THRESHOLDS)
+    check_numbers(table, THRESHOLDS)
     share = (table["threshold_low"] + 1 - table["threshold_high"]).round(9)
-    once(table.assign(share=(100 * share).map("{:.6g}%".format)), [name, "share"])
+    check_once(table.assign(share=(100 * share).map("{:.6g}%".format)), [name, "share"])
     return table.assign(share=share).sort_values("share", kind="stable")

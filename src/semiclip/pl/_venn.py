@@ -1,23 +1,28 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from contextlib import suppress
-from itertools import permutations
-from typing import TYPE_CHECKING
+from itertools import chain, permutations
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import some
-from semiclip.pl._style import colours, new_axes
-from semiclip.pl._upset import upset
+from semiclip.errors import Empty, Refused, TooFew, TooMany, WrongShape, some
+from semiclip.pl import _style as style
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
-MOST = 6
+MAX_SETS = 6
+SMALL: dict[str, Any] = {"fontsize": 8}
+POINTS: dict[str, Any] = {"textcoords": "offset points"}
+NARROW = 0.13  # inches that a column takes at least
+BARE: dict[str, Any] = {"xticks": [], "yticks": []}
 
 
 def venn(
@@ -25,12 +30,16 @@ def venn(
     *,
     ax: Axes | None = None,
     labels: Sequence[str] | None = None,
-    palette: Sequence[str] | Mapping[str, str] | None = None,
+    palette: style.Palette = None,
 ) -> Axes:
     """Draw how sets overlap: two or three as circles in proportion to the counts, four to six as an UpSet plot.
 
     An UpSet plot has a bar for each combination of sets, the largest first, with the count of what is in just these
-    sets; dots below say which they are, and bars to the left how large each set is.
+    sets (Lex et al. 2014, DOI 10.1109/TVCG.2014.2346248). Dots below say which sets they are, and bars to the left how
+    large each set is. Empty combinations are left out, and combinations without room are counted.
+
+    Three circles cannot show every combination of counts, so their overlaps are approximate; the written counts are
+    exact. Where no circles come close, or a set is empty, the circles are equal and marked "not to scale".
 
     Parameters
     ----------
@@ -40,7 +49,7 @@ def venn(
     ax
         Where to draw; by default a new figure.
     labels
-        Names to write instead of those of ``sets``, in the same order.
+        Names to write instead of the names in ``sets``, in the same order.
     palette
         Colours of the sets, in their order or by their name in ``sets``.
 
@@ -52,20 +61,10 @@ def venn(
     Raises
     ------
     KeyError
-        If ``palette`` lacks a set.
+        If a mapping as ``palette`` lacks a set.
     ValueError
         If there are not two to six sets, all are empty, a column is not boolean, there is not one label per set, or
         there are too few colours.
-
-    Notes
-    -----
-    Three circles cannot show every combination of counts, so their overlaps are approximate; the written counts are
-    exact. Where no circles come close, or a set is empty, the circles are equal and marked "not to scale". An UpSet
-    plot leaves out empty combinations; where there are more than fit, it says how many it does not show.
-
-    References
-    ----------
-    Lex et al., IEEE Transactions on Visualization and Computer Graphics 2014, DOI 10.1109/TVCG.2014.2346248.
 
     Examples
     --------
@@ -74,43 +73,41 @@ def venn(
     >>> [text.get_text() for text in ax.texts if text.get_text().isdigit()]
     ['1', '2', '2']
     """
-    members: dict[str, set[Hashable]]
-    if isinstance(sets, pd.DataFrame):
-        columns = sets.drop(columns=["gene_a", "gene_b", "databases"], errors="ignore")
-        if wrong := [name for name in columns if not pd.api.types.is_bool_dtype(columns[name].convert_dtypes())]:
-            msg = f"column(s) {some(wrong)} are not true or false; draw what scl.tl.relationship_sets returns"
-            raise ValueError(msg)
-        members = {str(name): set(np.flatnonzero(columns[name].to_numpy(bool))) for name in columns}
-    else:
-        members = {name: set(items) for name, items in sets.items()}
-    if not 2 <= len(members) <= MOST:
-        msg = f"{len(members)} sets ({some(members) or 'none'}); the picture shows 2 to {MOST}, so choose among them"
-        raise ValueError(msg)
+    members = _read_members(sets)
+    if len(members) < 2:
+        raise TooFew("sets", len(members), 2)
+    if len(members) > MAX_SETS:
+        raise TooMany("sets", len(members), MAX_SETS, f"choose among {some(members)}")
     names = list(members) if labels is None else list(labels)
     if len(names) != len(members):
-        msg = f"{len(names)} labels for {len(members)} sets ({some(members)}); pass one label per set"
-        raise ValueError(msg)
+        raise WrongShape("labels", (len(names),), f"one label per set, ({len(members)},)")
     if not any(members.values()):
-        msg = f"the sets {some(members)} are all empty, so there is nothing to draw"
-        raise ValueError(msg)
-    shades = list(colours(list(members), palette).values())
+        raise Empty(f"members of the sets {some(members)} to draw")
+    colours = list(style.pick_colours(list(members), palette).values())
     circles = len(members) <= 3
-    ax = new_axes(size=(4.8, 4.4) if circles else (6.4, 4.0))[0] if ax is None else ax
-    if not circles:
-        upset(list(members.values()), names, shades, ax)
-        return ax
-    titles = [f"{name}\n{len(items):,}" for name, items in zip(names, members.values(), strict=True)]
-    _draw(list(members.values()), titles, shades, ax)
+    ax = style.take_axes(ax, size=(4.8, 4.4) if circles else (6.4, 4.0))[0]
+    draw = _draw_circles if circles else _draw_upset
+    draw(list(members.values()), names, colours, ax)
     return ax
 
 
-def _draw(members: list[set[Hashable]], titles: list[str], shades: list[str], ax: Axes) -> None:
+def _read_members(sets: pd.DataFrame | Mapping[str, Iterable[Hashable]]) -> dict[str, set[Hashable]]:
+    if not isinstance(sets, pd.DataFrame):
+        return {name: set(items) for name, items in sets.items()}
+    columns = sets.drop(columns=["gene_a", "gene_b", "databases"], errors="ignore")
+    if wrong := [name for name in columns if not pd.api.types.is_bool_dtype(columns[name].convert_dtypes())]:
+        raise Refused("columns are not true or false", wrong, "draw what scl.tl.relationship_sets returns")
+    return {str(name): set(np.flatnonzero(columns[name].to_numpy(bool))) for name in columns}
+
+
+def _draw_circles(members: Sequence[set[Hashable]], names: Sequence[str], colours: Sequence[str], ax: Axes) -> None:
     import matplotlib_venn
     from matplotlib_venn._region import VennRegionException
     from matplotlib_venn.layout import venn2, venn3
 
+    titles = [f"{name}\n{len(items):,}" for name, items in zip(names, members, strict=True)]
     draw, layout = {2: (matplotlib_venn.venn2, venn2), 3: (matplotlib_venn.venn3, venn3)}[len(members)]
-    options = {"set_colors": shades, "alpha": 0.5, "ax": ax, "subset_label_formatter": "{:,}".format}
+    options = {"set_colors": colours, "alpha": 0.5, "ax": ax, "subset_label_formatter": "{:,}".format}
     diagram = None
     # the labels of nested circles would lie on top of each other
     if not any(one <= other for one, other in permutations(members, 2)):
@@ -125,3 +122,84 @@ def _draw(members: list[set[Hashable]], titles: list[str], shades: list[str], ax
         ax.annotate("not to scale", (0, side == "top"), xycoords="axes fraction", va=side, color="0.35", size="small")
     for title in diagram.set_labels:
         title.set_multialignment("center")
+
+
+def _draw_upset(members: Sequence[set[Hashable]], names: Sequence[str], colours: Sequence[str], ax: Axes) -> None:
+    """Divide the place of the axes into bars of the combinations, bars of the sets, and the dots between them."""
+    ax.set_axis_off()
+    wide, high = style.measure_inches(ax)
+    named = min(0.4, _measure_names(ax, names) / wide + 0.02)
+    left = min(0.22, 0.9 / wide)
+    low = min(0.6, max(0.25 * len(names) / high, 0.3))
+    start = left + named
+    bars = ax.inset_axes((start, low + 0.02, 1 - start, 0.98 - low), label="bars")
+    sizes = ax.inset_axes((0.0, 0.0, left, low), label="sizes")
+    dots = ax.inset_axes((start, 0.0, 1 - start, low), label="dots")
+
+    # what is in just these sets and no other, the largest combination first
+    counter = Counter(tuple(item in items for items in members) for item in set(chain.from_iterable(members)))
+    regions = sorted(counter.items(), key=lambda item: (-item[1], sum(item[0]), [not inside for inside in item[0]]))
+    room = max(1, int(wide * (1 - start) / NARROW))
+    shown, hidden = regions[:room], regions[room:]
+    held, counts = np.array([sets for sets, _ in shown]), np.array([count for _, count in shown])
+    _draw_bars(bars, counts, wide * (1 - start) / len(shown))
+    if hidden:
+        note = f"not shown: {len(hidden)} smaller combinations, {sum(count for _, count in hidden):,} in all"
+        letters = max(1, int(start * wide / 0.065))
+        ax.text(0, 1, fill(note, letters), transform=ax.transAxes, va="top", color="0.35", **SMALL)
+    row, column = low * high / len(names), wide * (1 - start) / len(shown)  # inches
+    _draw_dots(dots, held, min(60, 40 * (column / 0.2) ** 2, 40 * (row / 0.2) ** 2))
+    for panel in (bars, dots):
+        panel.set_xlim(-0.6, len(shown) - 0.4)
+
+    _draw_sizes(sizes, [len(items) for items in members], colours, left * wide)
+    for panel in (dots, sizes):
+        panel.set(**BARE, ylim=(len(names) - 0.5, -0.5))
+        panel.spines[:].set_visible(False)
+    points = min(8.0, 8 * named * wide / max(_measure_names(ax, names), 1e-9))
+    look: dict[str, Any] = {"va": "center", "fontsize": points, "annotation_clip": False, **POINTS}
+    for i, name in enumerate(names):
+        sizes.annotate(name, (1, i), (4, 0), xycoords=sizes.get_yaxis_transform(), **look)
+
+
+def _draw_bars(ax: Axes, counts: np.ndarray, width: float) -> None:
+    """Draw the counts of the combinations, which have a ``width`` of so many inches each."""
+    at = np.arange(len(counts))
+    ax.bar(at, counts, 0.7, color="0.3")
+    fits = max(len(f"{count:,}") for count in counts) * 0.075 < width
+    look: dict[str, Any] = {"ha": "center", "va": "bottom", "rotation": 0 if fits else 90, **POINTS, **SMALL}
+    for x, count in zip(at, counts, strict=True):
+        ax.annotate(f"{count:,}", (x, count), (0, 2), **look)
+    ax.set(**BARE, ylim=(0, counts.max() * (1.12 if fits else 1.25)))
+    ax.spines[["left", "right", "top"]].set_visible(False)
+
+
+def _draw_dots(ax: Axes, held: np.ndarray, size: float) -> None:
+    """Draw a column of dots for each combination; the dots of its sets are dark and joined."""
+    rows = np.arange(held.shape[1])
+    for row in rows[::2]:
+        ax.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0, linewidth=0)
+    x, y = np.meshgrid(np.arange(len(held)), rows, indexing="ij")
+    ax.scatter(x[~held], y[~held], s=size, color="0.85", linewidths=0)
+    for at, sets in enumerate(held):
+        ax.plot([at, at], [rows[sets].min(), rows[sets].max()], color="0.2", linewidth=1.2)
+    ax.scatter(x[held], y[held], s=size, color="0.2", linewidths=0, zorder=3)
+
+
+def _draw_sizes(ax: Axes, totals: Sequence[int], colours: Sequence[str], width: float) -> None:
+    """Draw the sizes of the sets, which grow to the left; what their numbers take of the width stays free."""
+    ax.barh(np.arange(len(totals)), totals, 0.55, color=list(colours))
+    for row, total in enumerate(totals):
+        ax.annotate(f"{total:,}", (total, row), (-2, 0), ha="right", va="center", **POINTS, **SMALL)
+    share = min(0.7, 0.07 * (max(len(f"{total:,}") for total in totals) + 1) / width)
+    ax.set_xlim(max(totals) / (1 - share), 0)
+
+
+def _measure_names(ax: Axes, names: Sequence[str]) -> float:
+    """Return the width in inches of the longest name, with a margin on either side."""
+    widest = 0.0
+    for name in names:
+        text = ax.text(0, 0, name, **SMALL)
+        widest = max(widest, text.get_window_extent().width)
+        text.remove()
+    return widest / ax.figure.dpi + 0.12

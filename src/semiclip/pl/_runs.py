@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from semiclip._arguments import check_choice
+from semiclip._docs import document
+from semiclip._seed_table import read_grid, read_runs
+from semiclip.errors import TooFew, UnknownChoice
+from semiclip.metrics import paired_wilcoxon, smallest_p
+from semiclip.pl import _style as style
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+LEVEL = 0.05  # where fewer seeds than six cannot reach it, no p is written
+ROW = 9  # points from line to line of the small print
+SEEDS: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.5, "marker": ".", "markersize": 3, "label": "_seeds"}
+BASE: dict[str, Any] = {"linestyle": ":", "linewidth": 1, "label": "_base"}
+GAIN: dict[str, Any] = {"fontsize": 7, "ha": "center", "va": "bottom", "linespacing": 1.05}
+BRACKET: dict[str, Any] = {"arrowstyle": "|-|,widthA=0.15,widthB=0.15", "linewidth": 0.7, "shrinkA": 2, "shrinkB": 2}
+WIDE = 10  # settings of a wider range than this are spaced by their logarithms
+PRINT: dict[str, Any] = {"va": "bottom", "color": "0.35", "fontsize": "small"}
+
+
+@document
+def ablation(
+    table: pd.DataFrame,
+    *,
+    value: str = "recall",
+    rung: str = "rung",
+    seed: str = "seed",
+    method: str | None = None,
+    base: object = None,
+    baseline: str | None = None,
+    chance: float | None = None,
+    ax: Axes | None = None,
+    palette: style.Palette = None,
+) -> Axes:
+    """Draw what each rung of a ladder adds, for example each part of PEA in Table 2 of the paper.
+
+    A thick line shows means and standard deviations over the seeds, a thin line one seed across the rungs. Above the
+    rungs stands the mean gain over the previous rung, and on top the gain of the last rung over the first. Each gain
+    has the two-sided p of a Wilcoxon signed-rank test over the seeds, not corrected for the number of tests. Fewer than
+    six seeds cannot give a p below 0.05: the gains then stand alone, and the axis says why.
+
+    Rungs that do not build on each other, for example the augmentations in Figure 2b, are compared with a ``base``.
+    Then the gain over the base stands above each rung, the mean of the base is a dotted line, and nothing is joined.
+
+    Parameters
+    ----------
+    table
+        One row per rung and seed (and method), of two rungs or more. The rungs are drawn in their order in the table.
+    value
+        Column of the figure to draw.
+    rung
+        Column of the names of the rungs.
+    seed
+        Column of the seeds. Every rung (of every method) needs the same seeds.
+    method
+        Column of the names of methods to compare, each drawn in its own colour.
+    base
+        The rung that all others are compared with; by default each is compared with the previous one.
+    baseline
+        Column of a figure that the ladder has to beat, for example the unimodal recall. Its mean is a line.
+    chance
+        The value that knows nothing reaches, drawn as a dashed line.
+    {drawing}
+
+    {drawn}
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> rungs = ["base"] * 6 + ["full PEA"] * 6
+    >>> recalls = [0.40, 0.42, 0.41, 0.38, 0.45, 0.39, 0.44, 0.47, 0.45, 0.43, 0.46, 0.44]
+    >>> ax = scl.pl.ablation(pd.DataFrame({"rung": rungs, "seed": [*range(6)] * 2, "recall": recalls}))
+    >>> print(ax.texts[-1].get_text())
+    +0.040
+    p = 0.031
+    """
+    keys = ({} if method is None else {"method": method}) | {"rung": rung, "seed": seed}
+    measures = {"value": value} | ({} if baseline is None else {"baseline": baseline})
+    table = read_runs(table, values=measures, keys=keys)
+    values, names = read_grid(table, value, list(keys.values()))
+    methods = ["mean ± sd"] if method is None else [str(name) for name in names[0]]
+    rungs, n_seeds = [str(name) for name in names[-2]], len(names[-1])
+    if len(rungs) < 2:
+        raise TooFew(f"rungs in column {rung!r}", len(rungs), 2)
+    if base is not None:
+        check_choice("base", str(base), rungs)
+    base_rung = None if base is None else rungs.index(str(base))
+    values = values.reshape(len(methods), len(rungs), n_seeds)
+    palette = style.pick_colours(methods, palette)
+
+    ax = style.take_axes(ax, size=(4.8, 3.3 + 0.5 * len(methods)))[0]
+    handles: list[Any] = []
+    joined: dict[str, Any] = {} if base_rung is None else {"linestyle": "none"}
+    for i, (name, runs) in enumerate(zip(methods, values, strict=True)):
+        at = np.arange(len(rungs)) + style.shift_in_group(i, len(methods), 0.7 / len(methods))
+        ax.plot(at, runs, color=palette[name], **SEEDS, **joined)
+        spread = runs.std(axis=1, ddof=1) if n_seeds > 1 else None
+        handles.append(
+            ax.errorbar(at, runs.mean(axis=1), spread, label=name, color=palette[name], **style.MEAN, **joined)
+        )
+        if base_rung is not None:
+            ax.axhline(runs[base_rung].mean(), color=palette[name], **BASE)
+    if baseline is not None:
+        handles.append(ax.axhline(table[baseline].mean(), label=baseline.replace("_", " "), **style.BASELINE))
+    if chance is not None:
+        handles.append(ax.axhline(chance, label="chance", **style.CHANCE))
+    ax.set_xlim(-0.5, len(rungs) - 0.5)
+    style.name_groups(ax, rungs, size=8)
+    ax.set_ylabel(style.write_title(value))
+    seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
+    enough = smallest_p(n_seeds) < LEVEL
+    note = f"{seeds}; p of paired Wilcoxon tests" if enough else f"{seeds}: too few for p < 0.05 in a Wilcoxon test"
+    ax.set_xlabel(note if base is None else f"gains over {base}\n{note}", fontsize="small", color="0.35")
+
+    steps = list(pairwise(range(len(rungs))))
+    if base_rung is not None:
+        steps = [(base_rung, i) for i in range(len(rungs)) if i != base_rung]
+    floor, points = ax.get_ylim()[1], 0
+    for name, runs in reversed(list(zip(methods, values, strict=True))):  # from the top down as in the legend
+        for before, after in steps:
+            text = _write_gain(runs[after], runs[before], "\n")
+            _draw_bracket(ax, (before if base is None else after, after), (floor, points), text, palette[name])
+        points += ROW * (1 + enough) + 3
+        if base_rung is None and len(rungs) > 2:
+            text = _write_gain(runs[-1], runs[0], ", ")
+            _draw_bracket(ax, (0, len(rungs) - 1), (floor, points), text, palette[name])
+            points += ROW + 4
+    style.finish(ax, handles, below=points / 72)
+    _end_scale(ax, floor)
+    return ax
+
+
+def _write_gain(after: np.ndarray, before: np.ndarray, between: str) -> str:
+    """Write the mean gain and, where seeds suffice, its p."""
+    mean = f"{(after - before).mean():+z.3f}".replace("-", "−")
+    if smallest_p(len(after)) >= LEVEL:
+        return mean
+    p = paired_wilcoxon(after, before)
+    return f"{mean}{between}" + ("p < 0.001" if p < 0.001 else f"p = {p:.2g}")
+
+
+def _draw_bracket(ax: Axes, ends: tuple[float, float], height: tuple[float, float], text: str, colour: str) -> None:
+    """Write a text so many points above a value, on a line that joins two places where these differ."""
+    from matplotlib.transforms import ScaledTranslation
+
+    floor, points = height
+    lifted = ax.transData + ScaledTranslation(0, points / 72, ax.figure.dpi_scale_trans)
+    if ends[0] < ends[1]:
+        line = BRACKET | {"color": colour}
+        drawn = ax.annotate("", (ends[0], floor), (ends[1], floor), xycoords=lifted, textcoords=lifted, arrowprops=line)
+        drawn.set_in_layout(False)
+    style.add_note(ax, text, ((ends[0] + ends[1]) / 2, floor), (0, 1.5), xycoords=lifted, color=colour, **GAIN)
+
+
+def _end_scale(ax: Axes, end: float) -> None:
+    """End the vertical scale at a value, since the room above it has none."""
+    from matplotlib.ticker import MaxNLocator
+
+    bottom, top = ax.get_ylim()
+    share = (end - bottom) / (top - bottom)
+    n_ticks = max(2, int(share * style.measure_inches(ax)[1] / 0.25))
+    ticks = np.array(MaxNLocator(n_ticks, steps=[1, 2, 5, 10]).tick_values(bottom, end))
+    ax.set_yticks(ticks[(ticks >= bottom) & (ticks <= end)])
+    ax.spines["left"].set_bounds(bottom, end)
+    ax.yaxis.label.set_y(share / 2)
+
+
+@document
+def sweep(
+    table: pd.DataFrame,
+    *,
+    value: str = "recall",
+    parameter: str = "parameter",
+    setting: str = "setting",
+    seed: str = "seed",
+    default: Mapping[str, Any] | None = None,
+    chance: float | None = None,
+    ax: Axes | Sequence[Axes] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw how a result depends on each parameter, one panel per parameter, as in Figure 3 of the paper.
+
+    Points are means over the seeds, bars their standard deviation. All panels have the same vertical scale.
+
+    Parameters
+    ----------
+    table
+        One row per parameter, setting and seed.
+    value
+        Column of the figure to draw.
+    parameter
+        Column of the names of the parameters; the panels follow their order in the table.
+    setting
+        Column of the settings. Numbers are sorted, and spaced by their logarithms if they are positive and the largest
+        is more than ten times the smallest. Names keep their order.
+    seed
+        Column of the seeds. Every setting of a parameter needs the same seeds.
+    default
+        The setting in use by the name of the parameter, marked by a dotted line; a name must be one of the
+        settings. Parameters that the table lacks are left out.
+    chance
+        The value that knows nothing reaches, drawn as a dashed line.
+    ax
+        One axes per parameter; by default a new figure with two columns.
+
+    {drawn}
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> runs = {"parameter": "lr", "setting": [0.003, 0.003, 0.1, 0.1], "seed": [0, 1, 0, 1]}
+    >>> axes = scl.pl.sweep(pd.DataFrame(runs | {"recall": [0.40, 0.44, 0.52, 0.58]}), default={"lr": 0.1})
+    >>> [(ax.get_xlabel(), ax.get_xscale()) for ax in axes]
+    [('lr', 'log')]
+    """
+    table = read_runs(table, values={"value": value}, keys={"parameter": parameter, "setting": setting, "seed": seed})
+    runs = table.groupby(parameter, sort=False, observed=True)
+    panels = {str(name): read_grid(rows, value, [setting, seed]) for name, rows in runs}
+    default = default or {}
+    for name, (_, (settings, _)) in panels.items():
+        chosen = default.get(name, settings[0])
+        if chosen not in settings and not _are_numbers([*settings, chosen]):
+            raise UnknownChoice(f"default[{name!r}]", chosen, settings, "run it, or leave it out")
+    columns = min(len(panels), 2)
+    size = (2.4 * columns, 2 * -(-len(panels) // columns))
+    axes = style.take_axes(ax, len(panels), size=size, columns=columns, panels=list(panels))
+
+    for panel, (name, (values, (settings, seeds))) in zip(axes, panels.items(), strict=True):
+        at = _place_settings(panel, settings, default.get(name))
+        spread = values.std(axis=1, ddof=1) if len(seeds) > 1 else np.zeros(len(values))
+        order = np.argsort(at)
+        look = (
+            style.MEAN if _are_numbers(settings) else {**style.MEAN, "linestyle": "none"}
+        )  # nothing lies between names
+        panel.errorbar(at[order], values.mean(axis=1)[order], spread[order], color=style.OKABE_ITO[0], **look)
+        if chance is not None:
+            panel.axhline(chance, **style.CHANCE)
+        if name in default:
+            place = default[name] if _are_numbers(settings) else settings.index(default[name])
+            _mark_default(panel, place, f"default {_write_setting(default[name])}")
+        panel.set(xlabel=name.replace("_", " "), ylabel=style.write_title(value))
+        style.strip_spines(panel)
+    limits = np.array([panel.get_ylim() for panel in axes])
+    for panel in axes:
+        panel.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+    if chance is not None:
+        axes[0].text(1, chance, "chance", ha="right", transform=axes[0].get_yaxis_transform(), **PRINT)
+    return axes
+
+
+def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarray:
+    """Choose a scale of x that has the default too, label settings where there is room, and return their places."""
+    if not _are_numbers(settings):
+        style.name_groups(ax, [_write_setting(setting) for setting in settings])
+        ax.set_xlim(-0.5, len(settings) - 0.5)
+        return np.arange(len(settings))
+    at = np.array(settings, dtype=float)
+    shown = at if default is None else np.append(at, default)
+    if log := shown.min() > 0 and shown.max() > WIDE * shown.min():
+        ax.set_xscale("log")
+    spaced = np.log(shown) if log else shown
+    margin = np.ptp(spaced) / 20 or abs(at[0]) / 2 or 1
+    low, high = spaced.min() - margin, spaced.max() + margin
+    # said here, since error bars of older matplotlib stretch a logarithmic scale to 1
+    ax.set_xlim((np.exp(low), np.exp(high)) if log else (low, high))
+    width = style.measure_inches(ax)[0] / (high - low)  # inches per unit
+    labels, end = [""] * len(at), -np.inf
+    for i in np.argsort(at):
+        text = _write_setting(settings[i])
+        half = 0.035 * len(text)  # inches of small print
+        if (middle := spaced[i] * width) - half > end + 0.05:
+            labels[i], end = text, middle + half
+    ax.set_xticks(at, labels, fontsize="small")
+    ax.minorticks_off()
+    return at
+
+
+def _mark_default(ax: Axes, place: float, text: str) -> None:
+    """Draw a dotted line through the setting in use, and name it above the panel."""
+    ax.axvline(place, color="0.35", linestyle=":", linewidth=1.2, zorder=0)
+    left, right = ax.get_xlim()
+    scale = ax.xaxis.get_transform().transform
+    share = (scale(place) - scale(left)) / (scale(right) - scale(left))
+    side = "left" if share < 0.3 else "right" if share > 0.7 else "center"
+    ax.text(place, 1.01, text, ha=side, transform=ax.get_xaxis_transform(), **PRINT)
+
+
+def _are_numbers(settings: Sequence[Any]) -> bool:
+    return all(isinstance(setting, Real) and not isinstance(setting, bool) for setting in settings)
+
+
+def _write_setting(setting: Any) -> str:
+    return f"{setting:g}" if _are_numbers([setting]) else str(setting)
