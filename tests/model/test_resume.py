@@ -9,7 +9,6 @@ from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from semiclip.model import SemiClip
-from semiclip.model._plan import KeepBest
 
 # Lightning remarks that a resumed run writes where the interrupted one did
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -18,8 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists a
 class Interrupt(Callback):
     """Raises an error at a step of an epoch, or when the epoch's validation ends."""
 
-    def __init__(self, error, epoch, step=None):
-        self.error, self.epoch, self.step = error, epoch, step
+    def __init__(self, epoch, step=None, error=RuntimeError):
+        self.error, self.epoch, self.step = error("power cut"), epoch, step
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if (trainer.current_epoch, batch_idx) == (self.epoch, self.step):
@@ -59,18 +58,6 @@ def resumed(train, tmp_path):
     return run
 
 
-@pytest.fixture
-def graphs(monkeypatch):
-    """Take steps as on a GPU, several in a call of the trainer, with what stands for a CUDA graph."""
-
-    def capture(self, step):
-        loss = torch.zeros(())
-        return lambda: loss.copy_(step()), loss
-
-    monkeypatch.setattr("semiclip.model._plan.can_capture", lambda trainer: True)
-    monkeypatch.setattr("semiclip.model._graph.GraphedStep._capture", capture)
-
-
 def same(model, other):
     weights, others = model.module.state_dict(), other.module.state_dict()
     return all(torch.equal(weights[name], others[name]) for name in weights)
@@ -93,8 +80,8 @@ CHECKPOINTS = {
 def test_same_weights_wherever_it_was_interrupted_and_saved(train, resumed, checkpoint):
     whole = train(3)
     assert whole.history["train_loss"].index.tolist() == [0, 1, 2]
-    for step in (1, None):
-        again = resumed(3, Interrupt(RuntimeError("power cut"), 1, step), checkpoint)
+    for interrupt in (Interrupt(1, 1), Interrupt(1), Interrupt(1, 2, KeyboardInterrupt)):  # which leaves as SystemExit
+        again = resumed(3, interrupt, checkpoint)
         assert same(whole, again)
         assert curves(again, 1) == curves(whole, 1)
         assert again.history["train_loss"].index.tolist() in ([0, 1, 2], [1, 2], [2])
@@ -105,9 +92,17 @@ def test_same_weights_wherever_it_was_interrupted_and_saved(train, resumed, chec
 @pytest.mark.parametrize(
     ("when", "step"), [("at the end of an epoch", 0), ("when interrupted", 0), ("at the last step of an epoch", None)]
 )
-def test_same_weights_where_steps_are_graphs(train, resumed, graphs, when, step):
+def test_same_weights_where_steps_are_graphs(train, resumed, monkeypatch, when, step):
+    """Several steps in a call of the trainer, with what stands for a CUDA graph."""
+
+    def capture(self, step):
+        loss = torch.zeros(())
+        return lambda: loss.copy_(step()), loss
+
+    monkeypatch.setattr("semiclip.model._plan.can_capture", lambda trainer: True)
+    monkeypatch.setattr("semiclip.model._graph.GraphedStep._capture", capture)
     options = {"plan_kwargs": {"steps_per_call": 2}}
-    again = resumed(3, Interrupt(RuntimeError("power cut"), 1, step), CHECKPOINTS[when], **options)
+    again = resumed(3, Interrupt(1, step), CHECKPOINTS[when], **options)
     assert same(train(3, **options), again)
 
 
@@ -119,11 +114,14 @@ def test_same_weights_where_steps_are_graphs(train, resumed, graphs, when, step)
         {"plan_kwargs": {"optimizer": "adamw", "lr": 1e-3}},
         {"train_size": 0.5, "validation_size": 0.25},
         {"train_size": 1.0},
+        {"early_stopping": True, "early_stopping_patience": 2, "early_stopping_min_delta": 100.0},
     ],
     ids=str,
 )
 def test_same_curve_and_split_with_any_options(train, resumed, options):
-    whole, again = train(3, **options), resumed(3, Interrupt(RuntimeError("power cut"), 1, 1), **options)
+    n_epochs = 30 if "early_stopping" in options else 3  # which stops after as many
+    whole, again = train(n_epochs, **options), resumed(n_epochs, Interrupt(1, 1), **options)
+    assert len(whole.history["train_loss"]) == 3
     assert same(whole, again)
     assert curves(again, 2) == curves(whole, 2)
     assert again.split_seed_ == whole.split_seed_
@@ -132,31 +130,14 @@ def test_same_curve_and_split_with_any_options(train, resumed, options):
     np.testing.assert_array_equal(again.get_latent_representation(), whole.get_latent_representation())
 
 
-def test_how_an_interruption_is_told(train, resumed, capsys):
-    with pytest.raises(RuntimeError, match="power cut"):
-        train(3, callbacks=[Interrupt(RuntimeError("power cut"), 1, 0)])
-    assert same(train(3), resumed(3, Interrupt(KeyboardInterrupt(), 1, 2)))  # which leaves as SystemExit
-    assert "Exception raised during training" in capsys.readouterr().out
-
-
-def test_a_new_model_splits_as_the_checkpoint_did(train, resumed):
-    apart = train(1, seed=99)
-    again = resumed(3, Interrupt(RuntimeError("power cut"), 1, 0))
-    assert apart.split_seed_ != again.split_seed_
-    assert apart.validation_indices.tolist() != again.validation_indices.tolist()
-    # and training it further keeps to that
-    held_out = again.validation_indices.tolist()
-    again.train(1, accelerator="cpu", enable_progress_bar=False)
-    assert again.validation_indices.tolist() == held_out
-
-
 def test_the_best_epoch_may_lie_before_the_interruption(train, resumed, scores, tmp_path):
     options = {"select": "best", "monitor": "validation_score", "callbacks": [scores(3, 1, 4, 2, 5)]}
     whole = train(5, **options)
-    again = resumed(5, Interrupt(RuntimeError("power cut"), 3, 1), **options)
+    again = resumed(5, Interrupt(3, 1), **options)
     assert again.history["validation_score"]["validation_score"].astype(float).tolist() == [2, 5]
     assert same(whole, again)
     assert not same(whole, train(5))
+    assert same(whole, resumed(5, Interrupt(0, 3), CHECKPOINTS["within an epoch"], **options)), "no epoch was best yet"
 
     # a checkpoint of a finished run leaves nothing to train, and still gives its best epoch
     path = tmp_path / "0" / "last.ckpt"
@@ -164,21 +145,6 @@ def test_the_best_epoch_may_lie_before_the_interruption(train, resumed, scores, 
     assert same(whole, train(5, ckpt_path=str(path), **options))
     # what is kept is plain enough for torch to read it without running code
     assert torch.load(path, weights_only=True)["callbacks"]["KeepBest"]["best"] == 1
-
-
-def test_keep_best_without_an_epoch_yet_can_be_stored():
-    fresh = KeepBest("validation_loss", "min")
-    fresh.load_state_dict(KeepBest("validation_loss", "min").state_dict())
-    assert (fresh.best, fresh.weights) == (float("inf"), None)
-
-
-def test_early_stopping_counts_on(train, resumed, capsys):
-    options = {"early_stopping": True, "early_stopping_patience": 3, "early_stopping_min_delta": 100.0}
-    whole = train(30, **options)
-    assert len(whole.history["validation_loss"]) == 4
-    again = resumed(30, Interrupt(RuntimeError("power cut"), 2, 1), **options)
-    assert again.history["validation_loss"].index.tolist() == [2, 3]
-    assert same(whole, again)
 
 
 def test_checkpoints_of_lightning_need_no_switch(train, tmp_path, monkeypatch):
@@ -190,21 +156,3 @@ def test_checkpoints_of_lightning_need_no_switch(train, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "kept").iterdir()} == {f"epoch={epoch}.ckpt" for epoch in best}
     assert float(keep.best_model_score) == pytest.approx(losses.min())
     assert [path.name for path in tmp_path.iterdir()] == ["kept"], "nothing else is written"
-
-
-def test_other_data_are_refused(train, tmp_path, mdata, setup, quiet):
-    import mudata
-
-    train(1, callbacks=[ModelCheckpoint(dirpath=tmp_path, save_last=True)])
-    rna = mdata["rna"]
-    treated = np.flatnonzero((rna.obs["perturbation"] != "control").to_numpy())
-    fewer = mudata.MuData({"rna": rna[np.delete(np.arange(rna.n_obs), treated[:5])].copy(), "image": mdata["image"]})
-    SemiClip.setup_mudata(fewer, **setup)
-    model = SemiClip(fewer, n_hidden=[32])
-    message = (
-        rf"the checkpoint was made with {rna.n_obs} student samples, but there are {rna.n_obs - 5}; resume with the "
-        "same data"
-    )
-    with pytest.raises(ValueError, match=message):
-        model.train(2, ckpt_path=str(tmp_path / "last.ckpt"), callbacks=[ModelCheckpoint(dirpath=tmp_path)], **quiet)
-    assert not model.is_trained
