@@ -105,15 +105,15 @@ def take_renamed(arguments: dict[str, Any], old: str, renamed: Mapping[str, str]
 
 def _hint(name: str, known: Sequence[str], passed_on: Sequence[str], homes: Mapping[str, Iterable[str]]) -> str:
     """Say where an argument belongs, or which one is much like it."""
-    theirs: dict[str, str] = {}
+    home_of: dict[str, str] = {}
     for home, names in homes.items():
-        theirs = {**dict.fromkeys(names, home), **theirs}  # what several take belongs to the first
-    if name in theirs:
-        return f"it is an argument of {theirs[name].format(name)}"
+        home_of = {**dict.fromkeys(names, home), **home_of}  # an argument of several belongs to the first
+    if name in home_of:
+        return f"it is an argument of {home_of[name].format(name)}"
     meant = USUAL.get(name, name)
-    near = (get_close_matches(meant, names, 1) for names in (known, list(theirs), passed_on))  # the likeliest first
+    near = (get_close_matches(meant, names, 1) for names in (known, list(home_of), passed_on))  # the likeliest first
     for likely in near:
         if likely:
-            where = f" of {theirs[likely[0]].format(likely[0])}" if likely[0] in theirs else ""
+            where = f" of {home_of[likely[0]].format(likely[0])}" if likely[0] in home_of else ""
             return f"did you mean {likely[0]!r}{where}?"
     return ""

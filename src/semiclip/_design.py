@@ -143,18 +143,18 @@ class Design:
         """
         if self.control is None:
             return self
-        there = self.control_labels(adata)
-        if not there:
+        present = self.control_labels(adata)
+        if not present:
             raise UnknownControl(list(self.control), self.perturbation_key, self._frequent(adata))
-        return replace(self, control=tuple(there))
+        return replace(self, control=tuple(present))
 
     def check_controls(self, modalities: Iterable[AnnData]) -> None:
         """Refuse a control label that none of several modalities has."""
         if self.control is None:
             return
         modalities = list(modalities)
-        there = {label for adata in modalities for label in self.control_labels(adata)}
-        if absent := [label for label in self.control if label not in there]:
+        present = {label for adata in modalities for label in self.control_labels(adata)}
+        if absent := [label for label in self.control if label not in present]:
             raise UnknownControl(absent, self.perturbation_key, self._frequent(*modalities))
 
 
