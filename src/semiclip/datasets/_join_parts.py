@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._numerics import row_blocks, rows_at_once
-from semiclip.datasets._registry import cache_folder
+from semiclip.datasets._files import cache_folder
 from semiclip.errors import Mismatch, Refused
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from semiclip.datasets._assemble import make_adata, make_mudata
-from semiclip.datasets._registry import fetch
+from semiclip.datasets._files import fetch
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,21 +50,18 @@ def lincs_a549() -> MuData:
     >>> mdata["image"].obs["batch"].nunique()  # doctest: +SKIP
     136
     """
-    rna = {"replicate_id": "batch", "det_well": "well", "pert_id": "perturbation", "dose": "dose"}
-    image = {
-        "Metadata_Plate": "batch",
-        "Metadata_Well": "well",
-        "Metadata_broad_sample": "perturbation",
-        "Metadata_dose_recode": "dose",
-    }
+    rna = ["pert_id", "dose", "replicate_id", "det_well"]
+    image = [f"Metadata_{name}" for name in ("broad_sample", "dose_recode", "Plate", "Well")]
     return make_mudata(
         rna=_read_wells("rna", "l1000_embeddings_umap_tsne.tsv.gz", rna),
         image=_read_wells("image", "cellpainting_embeddings_batch1.tsv.gz", image),
     )
 
 
-def _read_wells(modality: str, name: str, columns: dict[str, str]) -> AnnData:
-    columns = columns | {"pert_iname": "compound", "moa": "moa"}
+def _read_wells(modality: str, name: str, published: list[str]) -> AnnData:
+    """Read a table whose perturbation, dose, plate and well are in these columns."""
+    names = ["perturbation", "dose", "batch", "well", "compound", "moa"]
+    columns = dict(zip([*published, "pert_iname", "moa"], names, strict=True))
     table = pd.read_csv(fetch(name), sep="\t", usecols=[*columns, *_COORDINATES]).rename(columns=columns)
     # an L1000 replicate is named plate:well, where det_plate lists all plates of the signature
     table["batch"] = table["batch"].str.partition(":")[0]

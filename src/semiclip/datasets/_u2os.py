@@ -6,12 +6,13 @@ import numpy as np
 
 from semiclip._arguments import check_number
 from semiclip.datasets._assemble import make_adata, make_mudata, read_r
-from semiclip.datasets._registry import fetch
-from semiclip.datasets._replicates import mark_reproducible
+from semiclip.datasets._files import fetch
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
+
+_DRAWS = 100_000  # of the null of replicates
 
 
 def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
@@ -53,18 +54,14 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
     """
     limit = _read_limit(clip)
     names = {"rna": "Transcriptomic_Profile", "image": "Cell_Morphology_Profile"}
-    tables = {modality: read_r(fetch(f"{name}.rda"))[name] for modality, name in names.items()}
-    # R turns a hyphen in a column name into a dot, and no landmark gene has a dot of its own
-    tables["rna"].columns = tables["rna"].columns.str.replace(".", "-", regex=False)
-    modalities = {
-        modality: make_adata(
-            table.to_numpy().clip(-limit, limit),
-            obs={"perturbation": table.index},
-            obs_names=table.index,
-            var_names=table.columns,
-        )
-        for modality, table in tables.items()
-    }
+    modalities = {}
+    for modality, name in names.items():
+        table = read_r(fetch(f"{name}.rda"))[name]
+        # R turns a hyphen in a column name into a dot, and no landmark gene has a dot of its own
+        variables = table.columns.str.replace(".", "-", regex=False) if modality == "rna" else table.columns
+        values = table.to_numpy().clip(-limit, limit)
+        obs = {"perturbation": table.index}
+        modalities[modality] = make_adata(values, obs=obs, obs_names=table.index, var_names=variables)
     modalities["image"].obsm["X_image"] = np.asarray(modalities["image"].X)
     return make_mudata(**modalities)
 
@@ -141,3 +138,43 @@ def _read_limit(clip: float | None) -> float:
         return np.inf
     check_number("clip", clip, above=0)
     return clip
+
+
+def mark_reproducible(
+    values: np.ndarray,
+    constructs: np.ndarray,
+    plates: np.ndarray,
+    *,
+    rng: int | np.random.Generator | None = None,
+    level: float = 0.95,
+) -> np.ndarray:
+    """Mask of the wells of constructs (at most one well per plate) whose replicates agree more than chance.
+
+    The statistic of n wells on n plates is their mean Pearson correlation. Its null, for each n: random wells of
+    different constructs on n random plates; a construct above the ``level`` quantile is marked.
+    """
+    generator, correlation = np.random.default_rng(rng), np.corrcoef(values)
+    construct, plate = (np.unique(labels, return_inverse=True)[1] for labels in (constructs, plates))
+    n_plates = plate.max() + 1
+    first, second = np.triu_indices(n_plates, k=1)
+
+    def statistic(sets: np.ndarray) -> np.ndarray:
+        """Mean correlation of the wells in each row, with a column per plate, -1 where the set has no well."""
+        pairs = (sets[:, first] >= 0) & (sets[:, second] >= 0)
+        total = np.where(pairs, correlation[sets[:, first], sets[:, second]], 0).sum(axis=1)
+        return total / np.maximum(pairs.sum(axis=1), 1)
+
+    replicates = np.full((construct.max() + 1, n_plates), -1)
+    replicates[construct, plate] = np.arange(len(construct))
+    n_replicates = (replicates >= 0).sum(axis=1)
+    agreement = statistic(replicates)
+    passed = np.zeros(len(replicates), dtype=bool)
+    for n in range(2, n_plates + 1):
+        draws = np.stack([generator.choice(np.flatnonzero(plate == p), _DRAWS) for p in range(n_plates)], axis=1)
+        # a random n plates; an absent well gets a construct of its own, so that it equals no other
+        absent = generator.random(draws.shape).argsort(axis=1) >= n
+        drawn = np.where(absent, -1 - np.arange(n_plates), construct[draws])
+        mixed = (drawn[:, first] != drawn[:, second]).all(axis=1)
+        null = statistic(np.where(absent, -1, draws)[mixed])
+        passed |= (n_replicates == n) & (agreement > np.quantile(null, level))
+    return passed[construct]
