@@ -103,18 +103,16 @@ def relationships(*, databases: str | Sequence[str] = _DATABASES) -> pd.DataFram
     (11617, 3)
     """
     names = [databases] if isinstance(databases, str) else sorted(set(databases))
-    for name in names:
-        check_choice("databases", name, _DATABASES)
     if not names:
         raise BadValue("databases", names, f"one or more of {', '.join(_DATABASES)}")
-    return pd.concat([_read_pairs(name) for name in names], ignore_index=True)
-
-
-def _read_pairs(database: str) -> pd.DataFrame:
-    """Read one list, which gives many pairs in both orders."""
-    # a gene symbol that spells a missing value stays a symbol
-    listed = pd.read_csv(fetch(f"relationships/{database}.txt"), dtype=str, keep_default_na=False)
-    genes = np.sort(listed[["entity1", "entity2"]].to_numpy(dtype=object), axis=1)
-    pairs = pd.DataFrame({"database": database, "gene_a": genes[:, 0], "gene_b": genes[:, 1]})
-    pairs = pairs[pairs["gene_a"] != pairs["gene_b"]]
-    return pairs.drop_duplicates().sort_values(["gene_a", "gene_b"])
+    for name in names:
+        check_choice("databases", name, _DATABASES)
+    tables = []
+    for name in names:
+        # a gene symbol that spells a missing value stays a symbol
+        listed = pd.read_csv(fetch(f"relationships/{name}.txt"), dtype=str, keep_default_na=False)
+        genes = np.sort(listed[["entity1", "entity2"]].to_numpy(dtype=object), axis=1)  # many are in both orders
+        pairs = pd.DataFrame({"database": name, "gene_a": genes[:, 0], "gene_b": genes[:, 1]})
+        pairs = pairs[pairs["gene_a"] != pairs["gene_b"]]
+        tables.append(pairs.drop_duplicates().sort_values(["gene_a", "gene_b"]))
+    return pd.concat(tables, ignore_index=True)

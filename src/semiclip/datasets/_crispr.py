@@ -184,11 +184,8 @@ def _harmonise(adata: AnnData, design: Design, guide_key: str | None) -> AnnData
     if (treated == "control").any():
         way_out = "pass the label(s) of all controls as control="
         raise NameTaken("control", f"a perturbation in obs[{design.perturbation_key!r}] that is no control", way_out)
-    genes = adata.obs[design.perturbation_key].astype(str)
-    new = {
-        "perturbation": genes.where(~mask, "control"),
-        "batch": read_column(adata, str(design.batch_key), "batch_key"),
-    }
+    new = {"perturbation": adata.obs[design.perturbation_key].astype(str).where(~mask, "control")}
+    new["batch"] = read_column(adata, str(design.batch_key), "batch_key")
     if guide_key is not None:
         if guide_key not in adata.obs:  # where there are guides, controls may have none
             raise MissingColumn(guide_key, adata.obs.columns, name="guide_key")

@@ -52,10 +52,9 @@ def images(
     ----------
     table
         Table, or its file (CSV, TSV or parquet), in the format of LoadData of CellProfiler: one row per site (field of
-        view), with the file of each channel in ``FileName_<channel>``. Its folder, ``PathName_<channel>``, and its
-        page, ``Frame_<channel>``, counted from 0, are optional; without a page all channels of the file are read.
-        Columns ``Metadata_…`` describe the site. TIFF, PNG and JPEG files can be read. Alpha channels are left out;
-        colours of PNG and JPEG have 8 bits.
+        view), with the TIFF, PNG or JPEG file of each channel in ``FileName_<channel>``. Its folder,
+        ``PathName_<channel>``, and its page, ``Frame_<channel>``, counted from 0, are optional; without a page all
+        channels of the file are read, but no alpha channel. Columns ``Metadata_…`` describe the site.
     encoder
         Object with ``encode(images)``, such as :class:`semiclip.encoders.ImageEncoder`.
     channels
@@ -70,10 +69,8 @@ def images(
         be constant within each well.
     n_sites, n_threads
         Number of sites that are read and embedded at a time, and of threads that read files.
-    key_added
-        Key of ``obsm`` for the embedding.
-    progress_bar
-        Whether to show progress.
+    key_added, progress_bar
+        Key of ``obsm`` for the embedding, and whether to show progress.
 
     Returns
     -------
@@ -147,9 +144,8 @@ def _read_site(job: tuple[tuple[Source, ...], np.ndarray], constant: list[str]) 
     for source, shape in zip(*job, strict=True):
         values = read_pixels(source)
         if values.shape != tuple(shape):
-            raise errors.DamagedFile(
-                source, f"its header says {shape}, but its pixels have shape {values.shape}", WAY_OUT
-            )
+            reason = f"its header says {shape}, but its pixels have shape {values.shape}"
+            raise errors.DamagedFile(source, reason, WAY_OUT)
         if (values.min(axis=(1, 2)) == values.max(axis=(1, 2))).any():
             constant.append(str(source))
         planes.append(values)
@@ -164,9 +160,7 @@ def _embed(encoder: EmbedsImages, stack: np.ndarray, sources: Sites, width: int)
             raise errors.WrongShape("the encoder's embedding", embedding.shape, f"({len(stack)}, {width or 'd'})")
         check_finite(embedding, [str(site[0]) for site in sources], "the embedding")
     except Exception as error:
-        error.add_note(
-            f"while embedding the images of {errors.some(source.path for site in sources for source in site)}"
-        )
+        error.add_note(f"while embedding the images of {errors.some(source.path for source in chain(*sources))}")
         raise
     return embedding
 
@@ -182,7 +176,12 @@ def _read_sites(
         raise errors.Empty("rows in the table of images")
     if absent := [key for key in well_keys if key not in rows]:
         raise errors.MissingColumn(absent, rows.columns, "the table", "well_keys")
-    names = _choose_channels([str(name) for name in rows], channels)
+    available = [str(name).removeprefix(FILE) for name in rows if str(name).startswith(FILE)]
+    if channels is None:
+        channels = [name for name in available if not name.startswith("Illum")]
+    names = [channels] if isinstance(channels, str) else list(channels)
+    if absent := [FILE + name for name in names or ["<channel>"] if name not in available]:
+        raise errors.MissingColumn(absent, rows.columns, "the table")
     for column in (*well_keys, *(FILE + name for name in names)):
         if gaps := rows.index[rows[column].isna()].tolist():
             raise errors.MissingValues(f"column {column!r}", gaps)
@@ -230,16 +229,6 @@ def _check_shapes(sources: Sites, shapes: list[Any]) -> np.ndarray:
     return array
 
 
-def _choose_channels(columns: list[str], channels: str | Sequence[str] | None) -> list[str]:
-    available = [name.removeprefix(FILE) for name in columns if name.startswith(FILE)]
-    if channels is None:
-        channels = [name for name in available if not name.startswith("Illum")]
-    names = [channels] if isinstance(channels, str) else list(channels)
-    if absent := [FILE + name for name in names or ["<channel>"] if name not in available]:
-        raise errors.MissingColumn(absent, columns, "the table")
-    return names
-
-
 def _list_sources(rows: pd.DataFrame, channel: str, folder: Path) -> list[Source]:
     columns = rows.reindex(columns=[part + channel for part in (FILE, FOLDER, PAGE)]).astype(object)
     return [
@@ -252,7 +241,7 @@ def _check_files(sources: Sites) -> None:
     repeats = pd.Series(sources).duplicated()
     if rows := repeats.index[repeats].tolist():
         raise errors.Repeated("files of rows", rows, "drop these rows")
-    paths = list(dict.fromkeys(source.path for site in sources for source in site))
+    paths = list(dict.fromkeys(source.path for source in chain(*sources)))
     if unreadable := [path for path in paths if path.suffix.lower() not in TIFF + PICTURE]:
         reason = f"only {', '.join(TIFF + PICTURE)} can be"
         raise errors.DamagedFile(errors.some(unreadable), reason, "convert them, or choose others with channels=")

@@ -53,9 +53,7 @@ def profiles(
     ----------
     table
         Features of cells or of wells: a CSV, TSV or parquet file, or a DataFrame; or a list of these, such as one per
-        plate. Columns that begin with ``Metadata_`` describe the rows. Features that some tables lack are dropped. An
-        AnnData whose features are scaled already, for example by pycytominer, does not need this function: copy its
-        features to ``obsm``.
+        plate. Columns that begin with ``Metadata_`` describe the rows. Features that some tables lack are dropped.
     perturbation_key, control
         Column of the perturbations, and the label or labels of the controls in it. All columns are named without
         ``Metadata_``.
@@ -151,7 +149,6 @@ def _read_all(tables: list[Table], keys: list[str], perturbation_key: str, featu
 
 
 def _check_columns(obs: pd.DataFrame, keys: Sequence[str]) -> None:
-    """Refuse a table without some of the columns."""
     if absent := [key for key in keys if key not in obs]:
         raise MissingColumn(absent, obs.columns, f"the table, without {PREFIX!r},")
 
@@ -236,6 +233,6 @@ def _scale(values: pd.DataFrame, adata: AnnData, design: Design, max_missing: fl
         raise Empty(f"features left of {len(is_kept)}", way_out)
     centres, spreads = (frame.loc[plate_codes, is_kept].to_numpy() for frame in (centre, spread))
     scaled: pd.DataFrame = values.loc[:, is_kept].sub(centres).div(spreads)
-    if n_gaps := int(scaled.isna().to_numpy().sum()):
-        logger.info("%d missing values in %d row(s) become 0", n_gaps, scaled.isna().any(axis=1).sum())
+    if (n_gaps := scaled.isna().sum(axis=1)).any():
+        logger.info("%d missing values in %d row(s) become 0", n_gaps.sum(), (n_gaps > 0).sum())
     return scaled.fillna(0.0)

@@ -1,8 +1,11 @@
+"""Published compounds, overexpressed genes and their morphology, in two cell lines."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from semiclip._arguments import check_number
 from semiclip.datasets._assemble import make_adata, make_mudata, read_r
@@ -12,7 +15,69 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+_COORDINATES = ["UMAP_0", "UMAP_1", "TSNE_0", "TSNE_1"]
 _DRAWS = 100_000  # of the null of replicates
+
+
+def lincs_a549() -> MuData:
+    """LINCS compounds in A549, L1000 and Cell Painting: realistic scale and structure for weak pairing.
+
+    Only four coordinates of each well are published (two of a UMAP, two of a t-SNE). They serve to exercise pairing,
+    batch correction and throughput on real plates, doses and DMSO wells; they are **never a basis for claims about
+    biology**, since neither map keeps distances.
+
+    Returns
+    -------
+    A MuData with the modalities ``rna`` (L1000, 27,837 replicates, 75 plates, 1,485 DMSO wells) and ``image`` (Cell
+    Painting, 51,833 wells, 136 plates, 3,264 DMSO wells), whose observations differ. Both hold the four coordinates in
+    ``obsm["X_umap_tsne"]`` and, the same, in ``X`` (float32), and in ``obs``
+
+    ``perturbation``
+        First 13 characters of the BRD identifier (the compound without its salt form and batch), or ``"DMSO"``.
+    ``dose``
+        Code of the concentration, integer: 1 to 7 for 0.04, 0.12, 0.37, 1.11, 3.33, 10 and 20 µM; 0 for DMSO. In
+        ``image`` only the positive controls, bortezomib and MG-132, have code 7.
+    ``batch``
+        Plate.
+    ``compound``, ``moa``, ``well``
+        Name of the compound, its mechanism of action, position on the plate.
+
+    The modalities share 1,402 compounds and 8,361 pairs of compound and dose, DMSO aside.
+
+    Notes
+    -----
+    Source: Way et al., Cell Systems 2022, 10.1016/j.cels.2022.10.001; BSD-3-Clause.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> mdata = scl.datasets.lincs_a549()  # doctest: +SKIP
+    """
+    rna = ["pert_id", "dose", "replicate_id", "det_well"]
+    image = [f"Metadata_{name}" for name in ("broad_sample", "dose_recode", "Plate", "Well")]
+    return make_mudata(
+        rna=_read_wells("rna", "l1000_embeddings_umap_tsne.tsv.gz", rna),
+        image=_read_wells("image", "cellpainting_embeddings_batch1.tsv.gz", image),
+    )
+
+
+def _read_wells(modality: str, name: str, published: list[str]) -> AnnData:
+    """Read a table whose perturbation, dose, plate and well are in these columns."""
+    names = ["perturbation", "dose", "batch", "well", "compound", "moa"]
+    columns = dict(zip([*published, "pert_iname", "moa"], names, strict=True))
+    table = pd.read_csv(fetch(name), sep="\t", usecols=[*columns, *_COORDINATES]).rename(columns=columns)
+    # an L1000 replicate is named plate:well, where det_plate lists all plates of the signature
+    table["batch"] = table["batch"].str.partition(":")[0]
+    table["perturbation"] = table["perturbation"].str[:13]
+    adata = make_adata(
+        table[_COORDINATES],
+        obs={key: table[key] for key in ("perturbation", "dose", "batch", "compound", "moa", "well")},
+        obs_names=table["batch"] + ":" + table["well"],
+        # var_names of a MuData must differ between modalities
+        var_names=[f"{modality}_{coordinate}" for coordinate in _COORDINATES],
+    )
+    adata.obsm["X_umap_tsne"] = adata.X.copy()
+    return adata
 
 
 def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
@@ -20,8 +85,7 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
 
     Each modality holds one consensus profile per compound, so a row of one modality has exactly one partner in the
     other, under the same observation name. The published data have **no controls, no plates and no doses**: pass
-    ``control=None`` and ``batch_key=None`` to functions that take these. All rows are then one batch, a correction is
-    fitted on all rows instead of on controls, and pairing is by ``perturbation`` alone.
+    ``control=None`` and ``batch_key=None``, and pair by ``perturbation`` alone.
 
     Parameters
     ----------
@@ -49,8 +113,6 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
     --------
     >>> import semiclip as scl
     >>> mdata = scl.datasets.u2os_compounds()  # doctest: +SKIP
-    >>> mdata["rna"].shape, mdata["image"].shape  # doctest: +SKIP
-    ((162, 978), (162, 812))
     """
     limit = _read_limit(clip)
     names = {"rna": "Transcriptomic_Profile", "image": "Cell_Morphology_Profile"}
@@ -134,10 +196,9 @@ def u2os_orfs(*, clip: float | None = 10.0, rng: int | np.random.Generator | Non
 
 def _read_limit(clip: float | None) -> float:
     """Return the largest absolute value to keep."""
-    if clip is None:
-        return np.inf
-    check_number("clip", clip, above=0)
-    return clip
+    if clip is not None:
+        check_number("clip", clip, above=0)
+    return np.inf if clip is None else clip
 
 
 def mark_reproducible(
