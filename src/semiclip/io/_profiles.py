@@ -54,6 +54,7 @@ def profiles(
     table
         Features of cells or of wells: a CSV, TSV or parquet file, or a DataFrame; or a list of these, such as one per
         plate. Columns that begin with ``Metadata_`` describe the rows. Features that some tables lack are dropped.
+        Features of an AnnData that are scaled already need no more than a copy in ``obsm``.
     perturbation_key, control
         Column of the perturbations, and the label or labels of the controls in it. All columns are named without
         ``Metadata_``.
