@@ -12,24 +12,14 @@ import semiclip as scl
 pytestmark = pytest.mark.usefixtures("data_dir")
 
 
-def test_lincs_pairs_and_trains_with_plates_as_batches_and_dmso_as_controls():
+def test_lincs_pairs_and_trains_with_plates_as_batches_and_dmso_as_controls(quiet):
     mdata = scl.datasets.lincs_a549()
     keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "DMSO"}
     report = scl.pp.pair(mdata, **keys)
     assert report.attrs["summary"]["shared_keys"] == 8361 == report["shared"].sum()
 
-    model = scl.tl.semiclip(
-        mdata,
-        student_rep="X_umap_tsne",
-        teacher_rep="X_umap_tsne",
-        **keys,
-        batch_key="batch",
-        max_epochs=5,
-        rng=0,
-        model_kwargs={"n_hidden": [64]},
-        accelerator="cpu",
-        enable_progress_bar=False,
-    )
+    reps = {"student_rep": "X_umap_tsne", "teacher_rep": "X_umap_tsne", "batch_key": "batch"}
+    model = scl.tl.semiclip(mdata, **reps, **keys, max_epochs=5, rng=0, model_kwargs={"n_hidden": [64]}, **quiet)
     assert len(model.history["train_loss"]) == 5
     assert mdata["rna"].obsm["X_semiclip"].shape == (27_837, 4)
     assert np.isfinite(mdata["rna"].obsm["X_semiclip"]).all()
@@ -37,22 +27,14 @@ def test_lincs_pairs_and_trains_with_plates_as_batches_and_dmso_as_controls():
     assert len(model.train_indices) + len(model.validation_indices) == kept
 
 
-def test_compounds_distil_and_overexpression_wells_embed_with_their_own_controls():
+def test_compounds_distil_and_overexpression_wells_embed_with_their_controls(quiet):
     compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs()
     encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=20, normalize=False, rng=0)
+    setup = {"student_rep": "X_pca", "teacher_rep": "X_image", "pair_on": "perturbation"}
+    setup |= {"perturbation_key": "perturbation", "control": None}
+    corrections = {"student_correction": "center", "teacher_correction": "center"}
     model = scl.tl.semiclip(
-        compounds,
-        student_rep="X_pca",
-        teacher_rep="X_image",
-        pair_on="perturbation",
-        perturbation_key="perturbation",
-        control=None,
-        max_epochs=150,
-        train_size=0.75,
-        rng=0,
-        model_kwargs={"student_correction": "center", "teacher_correction": "center"},
-        accelerator="cpu",
-        enable_progress_bar=False,
+        compounds, **setup, max_epochs=150, train_size=0.75, rng=0, model_kwargs=corrections, **quiet
     )
     # 40 held-out compounds: chance is 0.5 with a standard deviation of 0.046
     assert model.history["validation_mean_rank_percentile"].iloc[-1, 0] < 0.42

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 KEYS: dict[str, Any] = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
 N_PERMUTATIONS = 200
+NAMES = {"X_pca": "Expression (PCA)", "X_scvi": "Expression (scVI)", "X_semiclip": "Semi-Clipped", "X_image": "Images"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("the real data are L1000 z-scores, not counts: scVI cannot encode them, use --encoder pca")
     if args.epochs < 1:
         parser.error("--epochs must be at least 1")
-    _quiet_lightning()
+    import lightning.pytorch  # noqa: F401  # sets its logger's level when it is imported
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     args.out.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         # what lightning 2.6 remarks about a newer torch helps nobody here
@@ -62,9 +65,10 @@ def _simulated(args: argparse.Namespace, step: count[int]) -> None:
     _say(step, "simulate compounds × doses for training, and gene knockouts in new batches")
     study = scl.datasets.simulate(rng=args.seed)
     rna, knockouts = study.mdata["rna"], study.knockouts["rna"]
-    pairs: dict[str, Any] = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation"}
-    shared = scl.pp.pair(study.mdata, **pairs, control="control").attrs["summary"]["shared_keys"]
+    pair_on = ["perturbation", "dose"]
+    report = scl.pp.pair(study.mdata, pair_on=pair_on, perturbation_key="perturbation", control="control")
     samples = f"{rna.n_obs:,} expression and {study.mdata['image'].n_obs:,} image samples"
+    shared = report.attrs["summary"]["shared_keys"]
     print(f"      {samples} share {shared:,} keys; {knockouts.n_obs:,} knockout samples")
 
     _say(step, f"encode the counts ({args.encoder})")
@@ -75,28 +79,19 @@ def _simulated(args: argparse.Namespace, step: count[int]) -> None:
     encoder = scl.pp.encode(rna, encoder=args.encoder, rng=args.seed, **settings[args.encoder])
     scl.pp.encode(knockouts, encoder=encoder)
 
-    rep = f"X_{args.encoder}"
     _say(step, "train the adapter: expression corrected on random controls (PEA), images on all of theirs (TVN)")
-    model = scl.tl.semiclip(
-        study.mdata, student_rep=rep, teacher_rep="X_image", pair_on=["perturbation", "dose"], **KEYS,
-        max_epochs=args.epochs, rng=args.seed,
-    )  # fmt: skip
+    reps = {"student_rep": f"X_{args.encoder}", "teacher_rep": "X_image"}
+    training = {"max_epochs": args.epochs, "rng": args.seed}
+    model = scl.tl.semiclip(study.mdata, **reps, pair_on=pair_on, **KEYS, **training)
 
     _say(step, "embed the unseen knockouts, from expression alone")
     scl.tl.embed(knockouts, model)
 
     _say(step, "recall known relationships")
-    columns = {**KEYS, "relationships": study.relationships}
-    table = _recall(knockouts, rep, columns, args.seed)
-    _show(table, "unseen knockouts")
-
-    _say(step, "draw and write")
-    sets = scl.tl.relationship_sets(knockouts, use_rep=[rep, "X_semiclip"], **columns)
-    images = scl.tl.relationship_sets(study.knockouts["image"], use_rep="X_image", **columns)
-    sets["X_image"] = images["X_image"].to_numpy()
-    _draw(args.out, model, table, sets)
-    _report(args.out, knockouts, rep, columns, args.seed)
-    _write(args.out, model, table, {"compounds": study.mdata, "knockouts": study.knockouts})
+    data = {"compounds": study.mdata, "knockouts": study.knockouts}
+    unseen = {"recall": ("unseen knockouts", knockouts)}
+    images = study.knockouts["image"]
+    _finish(args, step, model, data, unseen, reps["student_rep"], study.relationships, images=images)
 
 
 def _real(args: argparse.Namespace, step: count[int]) -> None:
@@ -108,18 +103,11 @@ def _real(args: argparse.Namespace, step: count[int]) -> None:
     scl.pp.encode(orfs, encoder=encoder)
 
     _say(step, "train the adapter (the compounds have no controls, so both sides are centred on all of them)")
-    model = scl.tl.semiclip(
-        compounds,
-        student_rep="X_pca",
-        teacher_rep="X_image",
-        pair_on="perturbation",
-        perturbation_key="perturbation",
-        control=None,
-        max_epochs=args.epochs,
-        rng=args.seed,
-        train_size=0.75,
-        model_kwargs={"student_correction": "center", "teacher_correction": "center"},
-    )
+    columns = {**KEYS, "control": None, "batch_key": None}
+    corrections = {"student_correction": "center", "teacher_correction": "center"}
+    reps = {"student_rep": "X_pca", "teacher_rep": "X_image"}
+    training = {"max_epochs": args.epochs, "rng": args.seed, "train_size": 0.75, "model_kwargs": corrections}
+    model = scl.tl.semiclip(compounds, **reps, pair_on="perturbation", **columns, **training)
     rank = model.history["validation_mean_rank_percentile"].iloc[-1, 0]
     print(f"      held-out compounds find their own morphology at mean rank percentile {rank:.2f} (chance 0.50)")
 
@@ -127,69 +115,60 @@ def _real(args: argparse.Namespace, step: count[int]) -> None:
     scl.tl.embed(orfs, model, control="control", batch_key="batch")
 
     _say(step, "recall known relationships (CORUM, HuMAP, Reactome, SIGNOR, StringDB)")
-    columns = {**KEYS, "relationships": scl.datasets.relationships()}
-    table = _recall(orfs, "X_pca", columns, args.seed)
-    _show(table, "all overexpressed genes")
     reproducible = orfs[orfs.obs["reproducible"] | (orfs.obs["perturbation"] == "control")].copy()
-    subset = _recall(reproducible, "X_pca", columns, args.seed)
-    _show(subset, "genes of reproducible constructs")
+    unseen = {
+        "recall": ("all overexpressed genes", orfs),
+        "recall_reproducible": ("genes of reproducible constructs", reproducible),
+    }
+    data = {"compounds": compounds, "orfs": make_mudata(rna=orfs)}
+    _finish(args, step, model, data, unseen, "X_pca", scl.datasets.relationships())
+
+
+def _finish(
+    args: argparse.Namespace,
+    step: count[int],
+    model: SemiClip,
+    data: dict[str, MuData],
+    unseen: dict[str, tuple[str, AnnData]],
+    rep: str,
+    relationships: pd.DataFrame,
+    images: AnnData | None = None,
+) -> None:
+    """Recall relationships in unseen samples (file name: title, samples); pictures and report show the last samples."""
+    columns: dict[str, Any] = {**KEYS, "relationships": relationships}
+    reps = [rep, "X_semiclip"]
+    for name, (title, adata) in unseen.items():
+        table = scl.tl.recall(adata, use_rep=reps, **columns, n_permutations=N_PERMUTATIONS, rng=args.seed)
+        _show(table, title)
+        table.to_csv(args.out / f"{name}.csv", index=False)
 
     _say(step, "draw and write")
-    sets = scl.tl.relationship_sets(reproducible, use_rep=["X_pca", "X_semiclip"], **columns)
-    _draw(args.out, model, subset, sets)
-    _report(args.out, reproducible, "X_pca", columns, args.seed)
-    subset.to_csv(args.out / "recall_reproducible.csv", index=False)
-    _write(args.out, model, table, {"compounds": compounds, "orfs": make_mudata(rna=orfs)})
-
-
-def _quiet_lightning() -> None:
-    import lightning.pytorch  # noqa: F401  # sets its logger's level when it is imported
-
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-
-
-def _recall(adata: AnnData, rep: str, columns: dict[str, Any], seed: int) -> pd.DataFrame:
-    return scl.tl.recall(adata, use_rep=[rep, "X_semiclip"], **columns, n_permutations=N_PERMUTATIONS, rng=seed)
+    sets = scl.tl.relationship_sets(adata, use_rep=reps, **columns)
+    if images is not None:
+        sets["X_image"] = scl.tl.relationship_sets(images, use_rep="X_image", **columns)["X_image"].to_numpy()
+    pictures = {
+        "history": scl.pl.history(model)[0],
+        "recall": scl.pl.recall(table.replace({"representation": NAMES})),
+        "venn": scl.pl.venn(sets.rename(columns=NAMES)),
+    }
+    for name, ax in pictures.items():
+        ax.figure.savefig(args.out / f"{name}.png", dpi=200)
+    settings = {"rng": args.seed, "overwrite": True, "progress_bar": False}
+    scl.report(adata, args.out / "report.html", use_rep=reps, **columns, **settings)
+    model.save(str(args.out / "model"), overwrite=True)
+    for name, mdata in data.items():
+        with silence_mudata():
+            mdata.write(args.out / f"{name}.h5mu")
 
 
 def _show(table: pd.DataFrame, title: str) -> None:
     mean = table[table["key"] == "mean"].set_index("representation")
-    names = {name: "Semi-Clipped" if name == "X_semiclip" else f"unimodal ({name})" for name in mean.index}
     print(f"\n      {title}: recall at 5 %/95 % of {int(mean['n_pairs'].iloc[0]):,} annotated pairs")
     print(f"      {'random (labels permuted)':<26}{mean['chance_mean'].iloc[0]:.3f} ± {mean['chance_sd'].iloc[0]:.3f}")
     for name, row in mean.iterrows():
-        print(f"      {names[str(name)]:<26}{row['value']:.3f} ± {row['error']:.3f}")
+        label = "Semi-Clipped" if name == "X_semiclip" else f"unimodal ({name})"
+        print(f"      {label:<26}{row['value']:.3f} ± {row['error']:.3f}")
     print()
-
-
-def _draw(out: Path, model: SemiClip, table: pd.DataFrame, sets: pd.DataFrame) -> None:
-    names = {
-        "X_pca": "Expression (PCA)",
-        "X_scvi": "Expression (scVI)",
-        "X_semiclip": "Semi-Clipped",
-        "X_image": "Images",
-    }
-    pictures = {
-        "history": scl.pl.history(model)[0],
-        "recall": scl.pl.recall(table.replace({"representation": names})),
-        "venn": scl.pl.venn(sets.rename(columns=names)),
-    }
-    for name, ax in pictures.items():
-        ax.figure.savefig(out / f"{name}.png", dpi=200)
-
-
-def _report(out: Path, adata: AnnData, rep: str, columns: dict[str, Any], seed: int) -> None:
-    scl.report(
-        adata, out / "report.html", use_rep=[rep, "X_semiclip"], **columns, rng=seed, overwrite=True, progress_bar=False
-    )
-
-
-def _write(out: Path, model: SemiClip, table: pd.DataFrame, data: dict[str, MuData]) -> None:
-    table.to_csv(out / "recall.csv", index=False)
-    model.save(str(out / "model"), overwrite=True)
-    for name, mdata in data.items():
-        with silence_mudata():
-            mdata.write(out / f"{name}.h5mu")
 
 
 def _say(step: count[int], what: str) -> None:

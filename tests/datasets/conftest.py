@@ -13,10 +13,10 @@ class Web:
     """Stands for the network: answers what a test has put under ``pages``, bytes, a status or an error to raise."""
 
     def __init__(self, cache):
-        self.cache, self.pages, self.asked = cache, {}, []
+        self.cache, self.pages, self.requests = cache, {}, []
 
     def get(self, url, **kwargs):
-        self.asked.append(url)
+        self.requests.append(url)
         page = self.pages.get(url, 404)
         if isinstance(page, Exception):
             raise page
@@ -30,17 +30,13 @@ class Web:
     def publish(self, doi, files, *, md5=None):
         """Publish files, by name, as a record of Zenodo."""
         number = doi.rpartition(".")[2]
-        record = [
-            {
-                "key": name,
-                "checksum": f"md5:{md5 or hashlib.md5(content).hexdigest()}",
-                "links": {"self": f"https://zenodo.org/{number}/{name}"},
-            }
-            for name, content in files.items()
-        ]
+        record = []
+        for name, content in files.items():
+            link, checksum = f"https://zenodo.org/{number}/{name}", f"md5:{md5 or hashlib.md5(content).hexdigest()}"
+            record.append({"key": name, "checksum": checksum, "links": {"self": link}})
+            self.pages[link] = content
         self.pages[f"https://doi.org/{doi}"] = b""
         self.pages[f"https://zenodo.org/api/records/{number}"] = json.dumps({"files": record}).encode()
-        self.pages |= {f"https://zenodo.org/{number}/{name}": content for name, content in files.items()}
 
     def files(self):
         return sorted(path.name for path in self.cache.rglob("*") if path.is_file())
@@ -58,8 +54,8 @@ def web(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def own(web, monkeypatch, tmp_path):
-    """An own data folder."""
-    (tmp_path / "own").mkdir()
-    monkeypatch.setenv("SEMICLIP_DATA_DIR", str(tmp_path / "own"))
-    return tmp_path / "own"
+def folder(web, monkeypatch, tmp_path):
+    """An empty data folder of the user."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("SEMICLIP_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"

@@ -5,13 +5,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from semiclip.datasets._replicates import mark_reproducible
+from semiclip.datasets._published import mark_reproducible
 
 
 def _plates(n_constructs: int, n_plates: int = 3):
-    return np.repeat([f"c{i:03d}" for i in range(n_constructs)], n_plates), np.tile(
-        list("pqr")[:n_plates], n_constructs
-    )
+    constructs = np.repeat([f"c{i:03d}" for i in range(n_constructs)], n_plates)
+    return constructs, np.tile(list("pqr")[:n_plates], n_constructs)
 
 
 def _naive(values, constructs, plates, rng, n_draws=2000, level=0.95):

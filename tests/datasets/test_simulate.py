@@ -25,33 +25,21 @@ def whole():
 
 
 def parts(study):
-    return {
-        (name, modality): adata
-        for name, mdata in (("mdata", study.mdata), ("knockouts", study.knockouts))
-        for modality, adata in mdata.mod.items()
-    }
+    mdatas = {"mdata": study.mdata, "knockouts": study.knockouts}
+    return {(name, modality): adata for name, mdata in mdatas.items() for modality, adata in mdata.mod.items()}
 
 
 def test_shapes(study, whole):
-    assert {key: adata.shape for key, adata in parts(study).items()} == {
-        ("mdata", "rna"): (12 * 3 * 4 + 4 * 10, 50),
-        ("mdata", "image"): (12 * 3 * 3 + 4 * 10, 16),
-        ("knockouts", "rna"): (24 * 6 + 3 * 10, 50),
-        ("knockouts", "image"): (24 * 6 + 3 * 10, 16),
-    }
-    assert {key: adata.shape for key, adata in parts(whole).items()} == {
-        ("mdata", "rna"): (300 * 3 * 4 + 6 * 32, 600),
-        ("mdata", "image"): (300 * 3 * 3 + 6 * 32, 128),
-        ("knockouts", "rna"): (150 * 6 + 6 * 32, 600),
-        ("knockouts", "image"): (150 * 6 + 6 * 32, 128),
-    }
+    few = [(12 * 3 * 4 + 4 * 10, 50), (12 * 3 * 3 + 4 * 10, 16), (24 * 6 + 3 * 10, 50), (24 * 6 + 3 * 10, 16)]
+    assert [adata.shape for adata in parts(study).values()] == few
+    many = [(300 * 3 * 4 + 192, 600), (300 * 3 * 3 + 192, 128), (150 * 6 + 192, 600), (150 * 6 + 192, 128)]
+    assert [adata.shape for adata in parts(whole).values()] == many
     assert len(whole.relationships) == 30 * 10
     for (_, modality), adata in parts(study).items():
         assert adata.X.dtype == np.float32
         assert np.isfinite(adata.X).all()
         assert list(adata.obsm) == (["X_image"] if modality == "image" else [])
         if modality == "image":
-            assert adata.obsm["X_image"].dtype == np.float32
             np.testing.assert_array_equal(adata.obsm["X_image"], adata.X)
 
 
@@ -117,7 +105,6 @@ def test_the_same_seed_gives_the_same_study(study):
 
 
 def test_studies_of_one_seed_differ_in_their_difficulty_alone():
-    """Difficulty turns the same study up or down: the design and the noise stay."""
     easy, hard = (scl.datasets.simulate(**FEW, difficulty=level) for level in ("easy", "hard"))
     for key, adata in parts(easy).items():
         pd.testing.assert_frame_equal(parts(hard)[key].obs, adata.obs)
@@ -169,9 +156,7 @@ def test_effects_grow_with_the_dose(whole):
     assert mean[10.0] > 1.2 * mean[0.0]
 
 
-@pytest.fixture(scope="module")
-def recalls(whole):
-    """Recall of the known relationships by seed and difficulty, of expression and of images."""
+def test_recall_by_difficulty_and_modality(whole):
     rows = []
     for difficulty in DIFFICULTIES:
         for seed in range(3):
@@ -183,10 +168,7 @@ def recalls(whole):
             for name, adata, key in (("rna", rna, "X_pca"), ("image", image, "X_image")):
                 table = scl.tl.recall(adata, use_rep=key, relationships=study.relationships, **KEYS, n_permutations=0)
                 rows.append((difficulty, seed, name, table.set_index("key").loc["mean", "value"]))
-    return pd.DataFrame(rows, columns=["difficulty", "seed", "modality", "recall"])
-
-
-def test_recall_by_difficulty_and_modality(recalls):
+    recalls = pd.DataFrame(rows, columns=["difficulty", "seed", "modality", "recall"])
     wide = recalls.pivot_table(index=["difficulty", "seed"], columns="modality", values="recall")
     assert wide.loc["medium", "rna"].between(0.25, 0.55).all()  # room for distillation
     assert (wide["rna"] < wide["image"] - 0.2).all()
@@ -206,20 +188,11 @@ def test_the_smallest_study():
     assert set(study.mdata["rna"].obs["dose"]) == {0.0, 0.5}
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *((name, 0) for name in ("n_compounds", "n_image_features", "n_batches", "n_knockout_batches")),
-        *[
-            ("n_pathways", 2),
-            ("n_knockouts", 11),
-            ("n_genes", 23),
-            ("n_controls", 1),
-            ("n_controls", 2.5),
-            ("doses", ()),
-        ],
-    ],
-)
+BAD_SIZES = [(name, 0) for name in ("n_compounds", "n_image_features", "n_batches", "n_knockout_batches")]
+BAD_SIZES += [("n_pathways", 2), ("n_knockouts", 11), ("n_genes", 23), ("n_controls", 1), ("n_controls", 2.5)]
+
+
+@pytest.mark.parametrize(("name", "value"), [*BAD_SIZES, ("doses", ())])
 def test_refuses(refuses, name, value):
     with refuses(errors.BadValue, name=name, value=value):
         scl.datasets.simulate(**FEW | {name: value})

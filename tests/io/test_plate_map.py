@@ -34,22 +34,17 @@ def test_each_sample_gets_what_its_well_had(layout, caplog):
     assert caplog.messages == ["1 of 4 wells of the plate map have no sample"]
 
 
-def test_copy_leaves_the_original_alone(layout):
+def test_copy_leaves_the_original_alone_and_twice_is_as_once(layout, caplog):
     adata = samples(["p2", "p1"], ["C03", "A1"])
     result = plate_map(adata, layout, copy=True)
     assert adata.obs.columns.tolist() == ["Plate", "Well"]
     assert result.obs["drug"].isna().tolist() == [True, False]  # a gap stays a gap
     assert result.obs["dose"].tolist() == [3.0, 0.0]
     assert plate_map(adata[1:], layout, copy=True).obs["drug"].tolist() == ["DMSO"]
-
-
-def test_twice_is_as_once_and_the_log_names_what_is_replaced(layout, caplog):
-    adata = samples(["p1", "p2"], ["A1", "C3"])
-    plate_map(adata, layout)
-    once = adata.obs.copy()
+    once = result.obs.copy()
     with caplog.at_level(logging.INFO, logger="semiclip"):
-        plate_map(adata, layout)
-    pd.testing.assert_frame_equal(adata.obs, once)
+        plate_map(result, layout)
+    pd.testing.assert_frame_equal(result.obs, once)
     assert "obs had drug, dose, edge already; the plate map replaces them" in caplog.messages
 
 
@@ -61,10 +56,7 @@ def test_other_names_of_the_columns_and_a_layout_for_all_plates(layout):
     assert "well_position" not in adata.obs
     plate_map(adata, pd.DataFrame({"Well": ["A01", "C03"], "row": ["first", "third"]}), on="Well")
     assert adata.obs["row"].tolist() == ["first", "third"]
-
-
-def test_finds_the_columns_of_images_by_their_prefix(layout):
-    adata = samples(["p1", "p2"], ["A1", "C3"])
+    adata = samples(["p1", "p2"], ["A1", "C3"])  # with the prefix that images() gives
     adata.obs.columns = ["Metadata_Plate", "Metadata_Well"]
     named = layout.rename(columns={"Plate": "Barcode"})
     for name, table in {"Plate": layout, "Metadata_Plate": layout.add_prefix("Metadata_"), "Barcode": named}.items():
@@ -92,11 +84,11 @@ def test_reads_files_as_they_were_meant(tmp_path, name):
     assert adata.obs["note"].isna().all()
 
 
-@pytest.mark.parametrize("plates", [["2", "1"], [2, 1], [2.0, 1.0], pd.Categorical(["2", "1"])])
-def test_plates_that_are_numbers_match_plates_that_are_text(plates):
-    adata = samples(plates, ["A1", "A1"])
-    plate_map(adata, pd.DataFrame({"Plate": [1.0, 2.0], "Well": "A1", "drug": ["x", "y"]}))
-    assert adata.obs["drug"].tolist() == ["y", "x"]
+def test_plates_that_are_numbers_match_plates_that_are_text():
+    for plates in (["2", "1"], [2, 1], [2.0, 1.0], pd.Categorical(["2", "1"])):
+        adata = samples(plates, ["A1", "A1"])
+        plate_map(adata, pd.DataFrame({"Plate": [1.0, 2.0], "Well": "A1", "drug": ["x", "y"]}))
+        assert adata.obs["drug"].tolist() == ["y", "x"]
 
 
 def test_the_result_goes_through_a_file(layout, tmp_path, caplog):
@@ -114,12 +106,12 @@ WELLS = {"a1": "A01", " A01 ": "A01", "p024": "P24", "af0048": "AF48", "H12": "H
 WELLS |= {"well 3": "well 3", "A100": "A100", "A": "A", "7": "7", "a0": "A00"}
 
 
-@pytest.mark.parametrize(("written", "meant"), WELLS.items())
-def test_wells_have_one_name(refuses, written, meant):
-    adata = samples(["p1"], [written])
-    plate_map(adata, pd.DataFrame({"Plate": ["p1"], "Well": [meant], "x": [1]}))
-    assert adata.obs["x"].tolist() == [1]
-    with refuses(errors.Refused, items=[f"p1 {meant}"]):
+def test_wells_have_one_name(refuses):
+    adata = samples(["p1"] * len(WELLS), list(WELLS))
+    names = list(dict.fromkeys(WELLS.values()))
+    plate_map(adata, pd.DataFrame({"Plate": "p1", "Well": names, "x": names}))
+    assert adata.obs["x"].tolist() == list(WELLS.values())
+    with refuses(errors.Refused, items=[f"p1 {name}" for name in names]):
         plate_map(adata, pd.DataFrame({"Plate": ["p1"], "Well": ["A10"], "x": [1]}))
 
 
@@ -152,14 +144,11 @@ BAD_FILES |= {"cut.csv.gz": gzip.compress(b"Plate,Well\n" * 999)[:30], "bytes.cs
 BAD_FILES |= {"long.csv": b"Plate,Well\np1,A1\np1,A2,3,4\n", "first.csv": b"Plate,Well,x\np1,A1,1,2\np1,A2,3,4\n"}
 
 
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_refuses_files_that_are_no_tables(refuses, tmp_path, name):
-    (tmp_path / name).write_bytes(BAD_FILES[name])
-    with refuses(errors.DamagedFile, path=tmp_path / name):
-        plate_map(samples(["p1"], ["A1"]), str(tmp_path / name))
-
-
-def test_refuses_views_other_types_and_names_that_repeat(refuses, layout, tmp_path):
+def test_refuses_files_that_are_no_tables_views_other_types_and_names_that_repeat(refuses, layout, tmp_path):
+    for name, content in BAD_FILES.items():
+        (tmp_path / name).write_bytes(content)
+        with refuses(errors.DamagedFile, path=tmp_path / name):
+            plate_map(samples(["p1"], ["A1"]), str(tmp_path / name))
     adata = samples(["p1", "p1"], ["A1", "A1"])
     with refuses(errors.CannotWrite, target="into a view"):
         plate_map(adata[:1], layout)

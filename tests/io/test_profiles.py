@@ -41,8 +41,7 @@ def naive(table, clip=np.inf):
     return pd.Series(result).unstack()[FEATURES]
 
 
-@pytest.mark.parametrize("cells", [1, 7])
-@pytest.mark.parametrize("clip", [None, 2.0])
+@pytest.mark.parametrize(("cells", "clip"), [(1, 2.0), (7, None)])
 def test_is_what_is_done_by_hand(cells, clip):
     table = make(cells=cells)
     images = profiles(table, clip=clip, **KEYS)
@@ -93,15 +92,9 @@ def test_features_with_nothing_to_say_go_and_the_log_says_why(caplog):
     with caplog.at_level(logging.INFO, logger="semiclip"):
         images = profiles(table, **KEYS)
     assert images.var_names.tolist() == FEATURES
-    assert caplog.messages == [
-        "1 feature(s) hold text, and go: Nuclei_Text",
-        "9 of 14 features stay; 2 with more than 5% missing, 1 with one value alone, "
-        "2 without spread among the controls of a plate",
-    ]
-
-
-def test_a_feature_goes_if_one_plate_cannot_scale_it():
-    table = make()
+    reasons = "2 with more than 5% missing, 1 with one value alone, 2 without spread among the controls of a plate"
+    assert caplog.messages == ["1 feature(s) hold text, and go: Nuclei_Text", f"9 of 14 features stay; {reasons}"]
+    table = make()  # one plate that cannot scale a feature is enough
     on_first = (table["Metadata_Plate"] == "p1") & (table["Metadata_drug"] == "DMSO")
     table.loc[on_first, "Cells_Area"] = 5.0
     table.loc[on_first, "Cells_Mean"] = np.nan
@@ -109,10 +102,9 @@ def test_a_feature_goes_if_one_plate_cannot_scale_it():
     assert images.var_names.tolist() == [name for name in FEATURES if name not in ("Cells_Area", "Cells_Mean")]
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_few_missing_values_become_the_median_of_the_controls(caplog, bad):
+def test_few_missing_values_become_the_median_of_the_controls(caplog):
     table = make()
-    table.loc[[2, 4], "Cells_Area"] = bad
+    table.loc[[2, 4], "Cells_Area"] = [np.nan, -np.inf]
     with caplog.at_level(logging.INFO, logger="semiclip"):
         images = profiles(table, max_missing=0.2, **KEYS)
     assert images.X[[2, 4], 0].tolist() == [0.0, 0.0]
@@ -122,20 +114,16 @@ def test_few_missing_values_become_the_median_of_the_controls(caplog, bad):
     np.testing.assert_array_equal(others, profiles(make(), **KEYS)[:, FEATURES[1:]].X)
 
 
-def test_a_missing_cell_is_not_a_missing_well():
+def test_a_missing_cell_is_no_missing_well_and_wells_without_any_value_are_left_out(caplog):
     table = make(cells=5)
     table.loc[0, "Cells_Area"] = np.nan
     images = profiles(table, max_missing=0, clip=None, **KEYS)
     assert images.X[0, 0] == pytest.approx(naive(table.drop(index=0)).loc["p1:A01", "Cells_Area"], rel=1e-5)
-
-
-def test_wells_without_any_value_are_left_out(caplog):
     table = make()
     table.loc[[2], FEATURES] = np.nan
     with caplog.at_level(logging.WARNING, logger="semiclip"):
         images = profiles(table, **KEYS)
     assert images.n_obs == 11
-    assert "p1:A10" not in images.obs_names
     assert caplog.messages == ["no feature has a value in 1 row(s), which are left out: p1:A10"]
 
 
@@ -172,11 +160,9 @@ def test_a_plate_map_says_what_the_table_does_not(refuses, tmp_path):
 
 def test_features_by_name_or_by_beginning():
     table = make().rename(columns={"Cells_Area": "emb_1", "Cells_Mean": "emb_10", "Cells_Texture": "emb_2"})
-    for features, expected in [
-        ("emb_", ["emb_1", "emb_2", "emb_10"]),
-        (["emb_1"], ["emb_1"]),
-        (("emb_2", "Nuclei_"), ["emb_2", "Nuclei_Area", "Nuclei_Texture", "Nuclei_Mean"]),
-    ]:
+    nuclei = ["Nuclei_Area", "Nuclei_Texture", "Nuclei_Mean"]
+    chosen = {"emb_": ["emb_1", "emb_2", "emb_10"], ("emb_1",): ["emb_1"], ("emb_2", "Nuclei_"): ["emb_2", *nuclei]}
+    for features, expected in chosen.items():
         assert profiles(table, features=features, **KEYS).var_names.tolist() == expected
     assert profiles(table, **KEYS).n_vars == 6
 
@@ -202,15 +188,15 @@ def test_records_how_it_was_made_in_names_that_files_hold(refuses, tmp_path, cap
         profiles(table.assign(Metadata_conc_uM=1), **keys)
 
 
-@pytest.mark.parametrize("empty", [None, "", " "])
-def test_cells_lack_a_label_in_all_of_a_well_or_none(refuses, empty):
-    table = make(cells=3)
-    table.loc[[0, 20], "Metadata_drug"] = empty
-    with refuses(errors.Refused, items=["p1:A01", "p2:A01"]):
-        profiles(table, **KEYS)
-    table.loc[table["Metadata_Well"] == "B2", "Metadata_drug"] = empty
-    with refuses(errors.MissingValues, rows=["p1:B02", "p2:B02"]):
-        profiles(table.drop(index=[0, 20]), **KEYS)
+def test_cells_lack_a_label_in_all_of_a_well_or_none(refuses):
+    for empty in (None, "", " "):
+        table = make(cells=3)
+        table.loc[[0, 20], "Metadata_drug"] = empty
+        with refuses(errors.Refused, items=["p1:A01", "p2:A01"]):
+            profiles(table, **KEYS)
+        table.loc[table["Metadata_Well"] == "B2", "Metadata_drug"] = empty
+        with refuses(errors.MissingValues, rows=["p1:B02", "p2:B02"]):
+            profiles(table.drop(index=[0, 20]), **KEYS)
 
 
 same = pd.DataFrame.copy

@@ -2,10 +2,9 @@
 
 from semiclip.datasets._annotations import gene_sets, relationships
 from semiclip.datasets._crispr import l1000_crispr, replogle_rpe1
-from semiclip.datasets._lincs import lincs_a549
-from semiclip.datasets._registry import fetch
+from semiclip.datasets._files import fetch
+from semiclip.datasets._published import lincs_a549, u2os_compounds, u2os_orfs
 from semiclip.datasets._simulate import Study, simulate
-from semiclip.datasets._u2os import u2os_compounds, u2os_orfs
 
 __all__ = [
     "Study",

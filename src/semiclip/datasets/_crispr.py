@@ -10,8 +10,8 @@ import pandas as pd
 
 from semiclip._checks import read_column
 from semiclip._design import Design
+from semiclip.datasets._files import locate_files
 from semiclip.datasets._join_parts import join_parts
-from semiclip.datasets._zenodo import locate_files
 from semiclip.errors import BadValue, Empty, MissingColumn, NameTaken, some
 
 if TYPE_CHECKING:
@@ -45,15 +45,12 @@ def replogle_rpe1(
 
     Parameters
     ----------
-    perturbation_key
-        Column of the published ``obs`` with the symbol of the perturbed gene.
+    perturbation_key, batch_key, guide_key
+        Columns of the published ``obs`` with the symbol of the perturbed gene, the batch and the guide, by default
+        ``sgID_AB`` where the file has it.
     control
-        Label or labels of the controls in that column. By default controls are the rows where the published
-        ``is_control`` is true or, without such a column, those labelled ``"non-targeting"``.
-    batch_key
-        Column of the published ``obs`` with the batch.
-    guide_key
-        Column of the published ``obs`` with the guide; by default ``sgID_AB`` where the file has it.
+        Label or labels of the controls. By default controls are the rows where the published ``is_control`` is true
+        or, without such a column, those labelled ``"non-targeting"``.
     files
         Names of the file(s) in the record, parts in their order, where the published names have changed.
     backed
@@ -71,23 +68,19 @@ def replogle_rpe1(
 
     Raises
     ------
-    KeyError
-        If a column, or the file in the records, does not exist.
-    ValueError
-        If the controls are not found, a treated row has no gene, a row no batch, or a file is not the published one.
+    KeyError, ValueError
+        If a column, the file in the records or the controls are not found.
     OSError
         If a file is neither in ``SEMICLIP_DATA_DIR`` nor can be downloaded or stored.
 
     Notes
     -----
-    The README of ``valence-labs/Tx-Evaluation`` names the files, the three parts and the three records
-    (10.5281/zenodo.14037432, .14037465, .14039051); which record holds which file it does not say, so the records are
-    asked in turn. The code there reads ``gene_name``, ``dataset_batch_num`` and ``is_control`` of ``obs``, the label
-    ``non-targeting`` and ``gene_name`` of ``var``. The paper on distillation that evaluates on these data
-    (arXiv:2505.21317) reports 247,914 cells of RPE1 and 2,393 perturbed genes; another number of cells is logged as a
-    warning. A card of a later copy, by an author of both papers, gives 8,749 genes, 56 batches and raw counts in ``X``.
-    None of this was checked on the files. The pages of the records have the licence: look there before you share
-    anything.
+    The README of ``valence-labs/Tx-Evaluation`` names the files and three records (10.5281/zenodo.14037432, .14037465,
+    .14039051), but not which record holds which file, so the records are asked in turn. The code there reads the
+    columns and labels that are the defaults here. The paper on distillation (arXiv:2505.21317) reports 247,914 cells of
+    RPE1 and 2,393 perturbed genes; another number of cells is logged as a warning. A later copy is said to have 8,749
+    genes, 56 batches and raw counts in ``X``. None of this was checked on the files. For the licence see the pages of
+    the records.
 
     The MD5 is checked after the download; afterwards a file in the cache is trusted, since reading it all takes
     minutes. Files in ``SEMICLIP_DATA_DIR`` are taken as they are: ``replogle_2022.h5ad`` or the parts
@@ -109,9 +102,7 @@ def replogle_rpe1(
     if adata.n_obs != _RPE1_CELLS:
         message = "replogle_2022 holds %d cells, not the %d of RPE1: look at obs for another cell line or selection"
         logger.warning(message, adata.n_obs, _RPE1_CELLS)
-    if guide_key is None and "sgID_AB" in adata.obs:
-        guide_key = "sgID_AB"
-    return _harmonise(adata, design, guide_key)
+    return _harmonise(adata, design, "sgID_AB" if guide_key is None and "sgID_AB" in adata.obs else guide_key)
 
 
 def l1000_crispr(
@@ -130,15 +121,12 @@ def l1000_crispr(
 
     Parameters
     ----------
-    perturbation_key
-        Column of the published ``obs`` with the symbol of the knocked-out gene.
+    perturbation_key, batch_key, guide_key
+        Columns of the published ``obs`` with the symbol of the knocked-out gene, the batch and the guide, by default
+        none.
     control
-        Label or labels of the controls in that column. By default controls are the rows where the published
-        ``is_control`` is true or, without such a column, those labelled ``"non-targeting"``.
-    batch_key
-        Column of the published ``obs`` with the batch.
-    guide_key
-        Column of the published ``obs`` with the guide; by default there is no ``guide``.
+        Label or labels of the controls. By default controls are the rows where the published ``is_control`` is true
+        or, without such a column, those labelled ``"non-targeting"``.
     files
         Names of the file(s) in the record, parts in their order, where the published names have changed.
     backed
@@ -154,9 +142,9 @@ def l1000_crispr(
     Notes
     -----
     The code of ``valence-labs/Tx-Evaluation`` calls the file ``crispr_l1000.h5ad`` and its README ``l1000_crispr``: a
-    file of either name is taken. The code reads the same columns as for :func:`replogle_rpe1`. The paper on
-    distillation that evaluates on these data (arXiv:2505.21317) counts 443,000 bulk samples, 31 cell types and 5,157
-    knocked-out genes. None of this was checked on the file. For the licence see the pages of the records.
+    file of either name is taken. The paper on distillation (arXiv:2505.21317) counts 443,000 bulk samples, 31 cell
+    types and 5,157 knocked-out genes. None of this was checked on the file. For the licence see the pages of the
+    records.
 
     References
     ----------
@@ -166,7 +154,6 @@ def l1000_crispr(
     --------
     >>> import semiclip as scl
     >>> adata = scl.datasets.l1000_crispr()  # doctest: +SKIP
-    >>> adata.obs["perturbation"].nunique()  # doctest: +SKIP
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     published = [["crispr_l1000.h5ad"], ["l1000_crispr.h5ad"]]
@@ -190,13 +177,14 @@ def _read(files: Sequence[str] | None, published: list[list[str]], *, backed: bo
 
 def _harmonise(adata: AnnData, design: Design, guide_key: str | None) -> AnnData:
     """Give obs and var the names of this package; in memory alone, the file is not written to."""
+    from anndata.utils import make_index_unique
+
     mask = _find_controls(adata, design)
     treated = read_column(adata, str(design.perturbation_key), "perturbation_key", ~mask)
     if (treated == "control").any():
         way_out = "pass the label(s) of all controls as control="
         raise NameTaken("control", f"a perturbation in obs[{design.perturbation_key!r}] that is no control", way_out)
-    genes = adata.obs[design.perturbation_key]
-    new = {"perturbation": genes.astype(str).where(~mask, "control")}
+    new = {"perturbation": adata.obs[design.perturbation_key].astype(str).where(~mask, "control")}
     new["batch"] = read_column(adata, str(design.batch_key), "batch_key")
     if guide_key is not None:
         if guide_key not in adata.obs:  # where there are guides, controls may have none
@@ -205,7 +193,14 @@ def _harmonise(adata: AnnData, design: Design, guide_key: str | None) -> AnnData
     published = adata.obs.rename(columns={name: f"{name}_published" for name in new})
     frame = pd.DataFrame({name: _as_text(values) for name, values in new.items()}, index=adata.obs.index)
     adata.obs = pd.concat([frame, published], axis=1)
-    _name_genes(adata)
+    if _SYMBOL in adata.var:
+        symbols = adata.var[_SYMBOL].astype(object)
+        names = symbols.where(symbols.notna() & (symbols != ""), adata.var_names)
+        adata.var["published_name"] = adata.var_names.to_numpy(dtype=object)
+        adata.var_names = make_index_unique(pd.Index(names.to_numpy(dtype=object)))
+    elif adata.var_names.str.startswith("ENSG").mean() > 0.5:
+        columns = some(adata.var.columns, 10) or "none"
+        logger.warning("var has no column %r, only %s: var_names stay as published", _SYMBOL, columns)
     return adata
 
 
@@ -229,17 +224,3 @@ def _as_text(values: pd.Series) -> pd.Categorical:
     """Make categories of text, leaving missing values missing."""
     codes, names = pd.factorize(values, sort=True)
     return pd.Categorical.from_codes(codes, pd.Index([str(name) for name in names], dtype=object))
-
-
-def _name_genes(adata: AnnData) -> None:
-    from anndata.utils import make_index_unique
-
-    if _SYMBOL not in adata.var:
-        if adata.var_names.str.startswith("ENSG").mean() > 0.5:
-            columns = some(adata.var.columns, 10) or "none"
-            logger.warning("var has no column %r, only %s: var_names stay as published", _SYMBOL, columns)
-        return
-    symbols = adata.var[_SYMBOL].astype(object)
-    names = symbols.where(symbols.notna() & (symbols != ""), adata.var_names)
-    adata.var["published_name"] = adata.var_names.to_numpy(dtype=object)
-    adata.var_names = make_index_unique(pd.Index(names.to_numpy(dtype=object)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._numerics import row_blocks, rows_at_once
-from semiclip.datasets._registry import cache_folder
+from semiclip.datasets._files import cache_folder
 from semiclip.errors import Mismatch, Refused
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ def _stack_dense(joined: h5py.File, key: str, matrices: list[Any]) -> None:
     shape = (sum(matrix.shape[0] for matrix in matrices), *first.shape[1:])
     stored = joined.create_dataset(key, shape, dtype, chunks=first.chunks, compression=first.compression)
     stored.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
-    stop = 0
+    start = 0
     for block in _read_blocks(matrices, first.dtype.itemsize * int(np.prod(first.shape[1:]))):
-        start, stop = stop, stop + len(block)
-        stored[start:stop] = block
+        stored[start : start + len(block)] = block
+        start += len(block)
 
 
 def _stack_csr(joined: h5py.File, key: str, matrices: list[Any]) -> None:

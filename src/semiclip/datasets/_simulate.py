@@ -101,14 +101,13 @@ def simulate(
     >>> study.mdata["rna"].n_obs, study.mdata["image"].obsm["X_image"].shape[1], len(study.relationships)
     (432, 8, 36)
     """
-    check_whole("n_compounds", n_compounds)
     check_whole("n_pathways", n_pathways, 3)
     check_whole("n_knockouts", n_knockouts, 2 * n_pathways)  # a relationship takes two knockouts of a pathway
     check_whole("n_genes", n_genes, n_knockouts)
-    check_whole("n_image_features", n_image_features)
-    check_whole("n_batches", n_batches)
-    check_whole("n_knockout_batches", n_knockout_batches)
     check_whole("n_controls", n_controls, 2)  # a batch correction takes two controls
+    sizes = {"n_compounds": n_compounds, "n_image_features": n_image_features, "n_batches": n_batches}
+    for name, value in (sizes | {"n_knockout_batches": n_knockout_batches}).items():
+        check_whole(name, value)
     if not len(doses):
         raise BadValue("doses", doses, "one or more positive numbers")
     for dose in doses:
@@ -120,7 +119,9 @@ def simulate(
 
     compounds = _name("compound", n_compounds)
     response = np.asarray(doses) / (np.asarray(doses) + np.exp(rng.normal(size=(n_compounds, 1))))
-    activity = _draw_compound_activity(rng, n_compounds, n_pathways, strength)
+    size = (n_compounds, n_pathways)
+    moved = rng.random(size).argsort(axis=1) < rng.integers(1, 4, (n_compounds, 1))
+    activity = strength * moved * (rng.choice([-1.0, 1.0], size) + 0.5 * rng.normal(size=size))
     treated = pd.DataFrame({"perturbation": np.repeat(compounds, len(doses)), "dose": np.tile(doses, n_compounds)})
     mdata = world.measure("", treated, activity, response, n_batches, n_controls, (4, 3))
 
@@ -131,9 +132,8 @@ def simulate(
     treated = pd.DataFrame({"perturbation": genes, "dose": 0.0, "pathway": _name("pathway", n_pathways)[pathway]})
     response = np.ones((n_knockouts, 1))
     knockouts = world.measure("ko_", treated, activity, response, n_knockout_batches, n_controls, (6, 6))
-    first, second = np.triu_indices(n_knockouts, 1)
-    together = pathway[first] == pathway[second]
-    pairs = {"database": "pathways", "gene_a": genes[first[together]], "gene_b": genes[second[together]]}
+    first, second = np.nonzero(np.triu(pathway[:, None] == pathway, 1))
+    pairs = {"database": "pathways", "gene_a": genes[first], "gene_b": genes[second]}
     return Study(mdata, knockouts, pd.DataFrame(pairs))
 
 
@@ -146,24 +146,15 @@ def _respond(effects: np.ndarray, response: np.ndarray) -> np.ndarray:
     return (effects[:, None, :] * response[:, :, None]).reshape(-1, effects.shape[1])
 
 
-def _draw_compound_activity(rng: np.random.Generator, n_compounds: int, n_pathways: int, strength: float) -> np.ndarray:
-    size = (n_compounds, n_pathways)
-    moved = rng.random(size).argsort(axis=1) < rng.integers(1, 4, (n_compounds, 1))
-    return strength * moved * (rng.choice([-1.0, 1.0], size) + 0.5 * rng.normal(size=size))
-
-
 def _draw_samples(
     rng: np.random.Generator, treated: pd.DataFrame, stem: str, n_batches: int, n_replicates: int, n_controls: int
 ) -> pd.DataFrame:
     """Give every sample a batch; column ``effect`` is its row of the effects, -1 for controls."""
     effect = np.tile(np.arange(len(treated)), n_replicates)
     samples = treated.iloc[effect].assign(effect=effect, batch=rng.permutation(np.arange(len(effect)) % n_batches))
-    controls = pd.DataFrame(
-        {"perturbation": "control", "dose": 0.0, "effect": -1, "batch": np.repeat(np.arange(n_batches), n_controls)}
-    )
-    if "pathway" in treated:
-        controls["pathway"] = "none"
-    samples = pd.concat([samples, controls], ignore_index=True)
+    constant = {"perturbation": "control", "dose": 0.0, "pathway": "none", "effect": -1}
+    controls = pd.DataFrame({**constant, "batch": np.repeat(np.arange(n_batches), n_controls)})
+    samples = pd.concat([samples, controls[list(samples)]], ignore_index=True)
     return samples.assign(batch_name=_name(f"{stem}_batch", n_batches)[samples["batch"]])
 
 

@@ -31,15 +31,18 @@ class Source(NamedTuple):
         return str(self.path) if self.page is None else f"{self.path} (page {self.page})"
 
 
-def read_shape(source: Source) -> tuple[int, int, int]:
-    """Return channels, height and width from the header, which must not promise more than the file holds."""
-    with refuse_damage(source, WAY_OUT, extra=EXTRA):
-        if source.path.suffix.lower() in TIFF:
-            return _read_tiff(source, header_only=True)
-        import PIL.Image
+def read_shape(source: Source) -> tuple[int, int, int] | DamagedFile:
+    """Return channels, height and width from the header, or the error, so that all faults can be told together."""
+    try:
+        with refuse_damage(source, WAY_OUT, extra=EXTRA):
+            if source.path.suffix.lower() in TIFF:
+                return _read_tiff(source, header_only=True)
+            import PIL.Image
 
-        with PIL.Image.open(source.path, formats=FORMATS) as image:
-            return (3 if _read_mode(image.mode) == "RGB" else 1, image.height, image.width)
+            with PIL.Image.open(source.path, formats=FORMATS) as image:
+                return (3 if _read_mode(image.mode) == "RGB" else 1, image.height, image.width)
+    except DamagedFile as error:
+        return error
 
 
 def read_pixels(source: Source) -> np.ndarray:

@@ -51,10 +51,8 @@ def plate_map(
 
     Raises
     ------
-    FileNotFoundError, ImportError, KeyError
-        If the file, pyarrow for a parquet file or a column is missing.
     ValueError
-        If a sample has no row in the plate map, the plate map has several rows for a well, or the file cannot be read.
+        If a sample has no row in the plate map, or the plate map has several rows for a well.
 
     Examples
     --------

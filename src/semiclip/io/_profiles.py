@@ -44,18 +44,17 @@ def profiles(
 ) -> AnnData:
     r"""Return a teacher of CellProfiler features: one row per well, scaled on the controls of its plate.
 
-    The steps are the usual ones of image-based profiling. The profile of a well is the median over its cells. A feature
-    is dropped if it is not numeric, lacks too many values, has a single value, or does not vary among the controls of
-    some plate. Every other feature is scaled by the median and MAD of the controls :math:`C_b` of the plate,
+    The profile of a well is the median over its cells. A feature is dropped if it is not numeric, lacks too many
+    values, has a single value, or does not vary among the controls of some plate. Every other feature is scaled by the
+    median and MAD of the controls :math:`C_b` of the plate,
     :math:`(x - \mathrm{med}_{C_b}) / (1.4826\,\mathrm{MAD}_{C_b})`, and clipped. The log counts dropped features.
 
     Parameters
     ----------
     table
         Features of cells or of wells: a CSV, TSV or parquet file, or a DataFrame; or a list of these, such as one per
-        plate. Columns that begin with ``Metadata_`` describe the rows. Features that some tables lack are dropped. An
-        AnnData whose features are scaled already, for example by pycytominer, does not need this function: copy its
-        features to ``obsm``.
+        plate. Columns that begin with ``Metadata_`` describe the rows. Features that some tables lack are dropped.
+        Features of an AnnData that are scaled already need no more than a copy in ``obsm``.
     perturbation_key, control
         Column of the perturbations, and the label or labels of the controls in it. All columns are named without
         ``Metadata_``.
@@ -82,11 +81,8 @@ def profiles(
 
     Raises
     ------
-    FileNotFoundError, ImportError, KeyError, TypeError
-        If a file, pyarrow for a parquet file or a column is missing, or ``table`` is no table.
     ValueError
-        If a table cannot be read or names a column twice, if no feature is found or left, if a control label matches
-        nothing, or if a plate has fewer than two controls.
+        If no feature is found or left, or a plate has fewer than two controls.
 
     References
     ----------
@@ -96,10 +92,8 @@ def profiles(
     --------
     >>> import pandas as pd
     >>> import semiclip as scl
-    >>> wells = pd.DataFrame(
-    ...     {"Plate": "p1", "Well": ["A1", "A2", "A3", "A4"], "drug": ["DMSO", "DMSO", "DMSO", "aspirin"]}
-    ... )
-    >>> table = wells.add_prefix("Metadata_").assign(Cells_AreaShape_Area=[100.0, 110.0, 90.0, 120.0])
+    >>> table = pd.DataFrame({"Metadata_Plate": "p1", "Metadata_Well": ["A1", "A2", "A3", "A4"]})
+    >>> table = table.assign(Metadata_drug=["DMSO"] * 3 + ["aspirin"], Cells_Area=[100.0, 110.0, 90.0, 120.0])
     >>> images = scl.io.profiles(table, perturbation_key="drug", control="DMSO")
     >>> images.obsm["X_image"].ravel().astype(float).round(2).tolist()
     [0.0, 0.67, -0.67, 1.35]
@@ -111,9 +105,8 @@ def profiles(
         check_number("clip", clip, above=0)
     check_writable(AnnData(), key_added)
     plate, perturbation = batch_key.removeprefix(PREFIX), perturbation_key.removeprefix(PREFIX)
-    design = Design.of(
-        perturbation_key=perturbation.replace("/", "_"), control=control, batch_key=plate.replace("/", "_")
-    )
+    in_obs = {"perturbation_key": perturbation.replace("/", "_"), "batch_key": plate.replace("/", "_")}
+    design = Design.of(**in_obs, control=control)
     well = None if well_key is None else well_key.removeprefix(PREFIX)
     names = (features,) if isinstance(features, str) else None if features is None else tuple(features)
     tables = list(table) if isinstance(table, Iterable) and not isinstance(table, pd.DataFrame | str) else [table]
@@ -132,11 +125,10 @@ def profiles(
     if len(empty := obs.index[values.isna().all(axis=1)]):
         logger.warning("no feature has a value in %d row(s), which are left out: %s", len(empty), some(empty))
     adata = AnnData(obs=format_columns(obs.drop(index=empty)))
-    scaled = _scale(values.drop(index=empty), adata, design, max_missing)
-    scaled = scaled if clip is None else scaled.clip(-clip, clip)
+    limit = np.inf if clip is None else clip
+    scaled = _scale(values.drop(index=empty), adata, design, max_missing).clip(-limit, limit)
     array = scaled.to_numpy(dtype=np.float32)
-    var = pd.DataFrame(index=scaled.columns)
-    result = AnnData(array, obs=adata.obs, var=var, obsm={key_added: array.copy()})
+    result = AnnData(array, adata.obs, pd.DataFrame(index=scaled.columns), obsm={key_added: array.copy()})
     params = {"well_key": well, "features": names or COMPARTMENTS, "max_missing": max_missing, "clip": clip}
     record(result, key_added, {**design.params, **params, "from_plate_map": plate_map is not None})
     return result
@@ -158,7 +150,6 @@ def _read_all(tables: list[Table], keys: list[str], perturbation_key: str, featu
 
 
 def _check_columns(obs: pd.DataFrame, keys: Sequence[str]) -> None:
-    """Refuse a table without some of the columns."""
     if absent := [key for key in keys if key not in obs]:
         raise MissingColumn(absent, obs.columns, f"the table, without {PREFIX!r},")
 
@@ -243,6 +234,6 @@ def _scale(values: pd.DataFrame, adata: AnnData, design: Design, max_missing: fl
         raise Empty(f"features left of {len(is_kept)}", way_out)
     centres, spreads = (frame.loc[plate_codes, is_kept].to_numpy() for frame in (centre, spread))
     scaled: pd.DataFrame = values.loc[:, is_kept].sub(centres).div(spreads)
-    if n_gaps := int(scaled.isna().to_numpy().sum()):
-        logger.info("%d missing values in %d row(s) become 0", n_gaps, scaled.isna().any(axis=1).sum())
+    if (n_gaps := scaled.isna().sum(axis=1)).any():
+        logger.info("%d missing values in %d row(s) become 0", n_gaps.sum(), (n_gaps > 0).sum())
     return scaled.fillna(0.0)
