@@ -81,7 +81,7 @@ def _simulated(args: argparse.Namespace, step: count[int]) -> None:
 
     _say(step, "train the adapter: expression corrected on random controls (PEA), images on all of theirs (TVN)")
     reps = {"student_rep": f"X_{args.encoder}", "teacher_rep": "X_image"}
-    training = {"max_epochs": args.epochs, "rng": args.seed}
+    training: dict[str, Any] = {"max_epochs": args.epochs, "rng": args.seed}
     model = scl.tl.semiclip(study.mdata, **reps, pair_on=pair_on, **KEYS, **training)
 
     _say(step, "embed the unseen knockouts, from expression alone")
@@ -99,14 +99,19 @@ def _real(args: argparse.Namespace, step: count[int]) -> None:
     compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs(rng=0)
 
     _say(step, "encode the expression (pca)")
-    encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=10, normalize=False)
+    encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=10, normalize=False, rng=args.seed)
     scl.pp.encode(orfs, encoder=encoder)
 
     _say(step, "train the adapter (the compounds have no controls, so both sides are centred on all of them)")
-    columns = {**KEYS, "control": None, "batch_key": None}
+    columns: dict[str, Any] = {**KEYS, "control": None, "batch_key": None}
     corrections = {"student_correction": "center", "teacher_correction": "center"}
     reps = {"student_rep": "X_pca", "teacher_rep": "X_image"}
-    training = {"max_epochs": args.epochs, "rng": args.seed, "train_size": 0.75, "model_kwargs": corrections}
+    training: dict[str, Any] = {
+        "max_epochs": args.epochs,
+        "rng": args.seed,
+        "train_size": 0.75,
+        "model_kwargs": corrections,
+    }
     model = scl.tl.semiclip(compounds, **reps, pair_on="perturbation", **columns, **training)
     rank = model.history["validation_mean_rank_percentile"].iloc[-1, 0]
     print(f"      held-out compounds find their own morphology at mean rank percentile {rank:.2f} (chance 0.50)")
@@ -153,7 +158,7 @@ def _finish(
     }
     for name, ax in pictures.items():
         ax.figure.savefig(args.out / f"{name}.png", dpi=200)
-    settings = {"rng": args.seed, "overwrite": True, "progress_bar": False}
+    settings: dict[str, Any] = {"rng": args.seed, "overwrite": True, "progress_bar": False}
     scl.report(adata, args.out / "report.html", use_rep=reps, **columns, **settings)
     model.save(str(args.out / "model"), overwrite=True)
     for name, mdata in data.items():
