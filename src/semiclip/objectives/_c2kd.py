@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from semiclip._arguments import check_choice, check_number
-from semiclip.objectives._kendall import kendall
-from semiclip.objectives._labels import LabelObjective
-from semiclip.objectives._soft_targets import NonTarget, non_target_divergence, soft_divergence
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from semiclip.objectives._logits import NonTarget, kendall, non_target_divergence, soft_divergence
+from semiclip.objectives._protocol import LabelObjective
 
 Average = Literal["kept", "all"]
 
@@ -34,9 +31,9 @@ class C2kd(LabelObjective):
     Parameters
     ----------
     temperature
-        :math:`T`.
+        :math:`T`; the authors' is 1.
     threshold
-        What :math:`\tau_b` must exceed.
+        What :math:`\tau_b` must exceed; the authors' is 0.
     nontarget
         Whether the label leaves the softmax (``"exclude"``), or stays in it with a logit of ``"zero"``, as in the
         authors' code.
@@ -47,8 +44,7 @@ class C2kd(LabelObjective):
     Notes
     -----
     The authors' proxies read feature maps of a convolutional network by a convolution of width 1, batch normalisation
-    and a leaky ReLU before the linear map. Embeddings are vectors, so proxies are linear here. The authors'
-    temperature is 1 and their threshold 0.
+    and a leaky ReLU before the linear map. Embeddings are vectors, so proxies are linear here.
 
     References
     ----------
@@ -56,7 +52,8 @@ class C2kd(LabelObjective):
     2025, DOI 10.48550/arXiv.2505.21317.
     """
 
-    heads_of: ClassVar[dict[str, str]] = LabelObjective.heads_of | {
+    heads_of: ClassVar[dict[str, str]] = {
+        **LabelObjective.heads_of,
         "student_proxy": "student",
         "teacher_proxy": "teacher",
     }
@@ -79,9 +76,17 @@ class C2kd(LabelObjective):
 
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
         """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, D) of classes ``label`` (B,)."""
-        student_loss, student_proxy = self._within("student", student, label)
-        teacher_loss, teacher_proxy = self._within("teacher", teacher, label)
-        return student_loss + teacher_loss + self._across(student_proxy, teacher_proxy, label)
+        student_loss, q_s = self._within("student", student, label)
+        teacher_loss, q_t = self._within("teacher", teacher, label)
+        kept = kendall(q_s, q_t) > self.threshold  # never where it is NaN, as it is for constant logits
+        to_student, to_teacher = (
+            non_target_divergence(a, b.detach(), label, self.temperature, nontarget=self.nontarget)
+            for a, b in ((q_s, q_t), (q_t, q_s))
+        )
+        # rows are weighted, not picked out, since the host would have to wait for their number
+        across = torch.where(kept, to_student + to_teacher, 0).sum()
+        number = kept.sum().clamp(min=1) if self.average == "kept" else len(kept)
+        return student_loss + teacher_loss + across / number
 
     def _within(self, side: str, embedding: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of head and proxy of one side, and the logits of the proxy."""
@@ -89,14 +94,3 @@ class C2kd(LabelObjective):
         to_proxy = soft_divergence(proxy, head.detach(), self.temperature)
         to_head = soft_divergence(head, proxy.detach(), self.temperature)
         return cross_entropy(head, label) + to_proxy + to_head, proxy
-
-    def _across(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
-        """Return the loss that brings proxies nearer to each other on the rows where they agree, but for the label."""
-        kept = kendall(student, teacher) > self.threshold  # never where it is NaN, as it is for constant logits
-        to_student, to_teacher = (
-            non_target_divergence(a, b.detach(), label, self.temperature, nontarget=self.nontarget)
-            for a, b in ((student, teacher), (teacher, student))
-        )
-        # rows are weighted, not picked out, since the host would have to wait for their number
-        total = torch.where(kept, to_student + to_teacher, 0).sum()
-        return total / (kept.sum().clamp(min=1) if self.average == "kept" else len(kept))

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from semiclip._arguments import check_number, check_whole
-from semiclip.objectives._protocol import Objective
-from semiclip.objectives._spec import Spec
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from semiclip.objectives._protocol import Objective, Spec
 
 
 class Dcca(Objective):
@@ -17,11 +14,13 @@ class Dcca(Objective):
 
     These are the singular values of :math:`S_{11}^{-1/2} S_{12} S_{22}^{-1/2}` with the covariances of the mini-batch,
     in float64, where :math:`\varepsilon` is added to the variances of each side. Invertible linear maps of either side
-    do not change the loss, so that the embedding need not be like the teacher, row by row.
+    do not change the loss, so that the embedding need not be like the teacher, row by row. Directions without any
+    variance have no correlation.
 
     Of a mini-batch of n rows at least :math:`\max(0, d_1 + d_2 - (n - 1))` canonical correlations are 1 whatever the
-    data, so that n must be at least :math:`d_1 + d_2 + 2`. A model therefore keeps few dimensions: its embedding has
-    ``n_components``, and the teacher is reduced to as many of its principal components.
+    data, so that n must be at least :math:`d_1 + d_2 + 2`. The fewer the rows, the more correlated is noise: losses of
+    mini-batches of different sizes, such as those of training and validation, do not compare. A model therefore keeps
+    few dimensions: its embedding has ``n_components``, and the teacher is reduced to as many principal components.
 
     Parameters
     ----------
@@ -32,14 +31,6 @@ class Dcca(Objective):
     epsilon
         :math:`\varepsilon`, in the unit of a variance.
 
-    Notes
-    -----
-    The gradient is that of the sum of singular values, :math:`U V^\top`. It stays finite where eigenvalues or singular
-    values are equal. Directions without any variance have no correlation.
-
-    The fewer the rows, the more correlated is noise: losses of mini-batches of different sizes, such as those of
-    training and validation, do not compare.
-
     References
     ----------
     Andrew et al. 2013, ICML, PMLR 28.
@@ -47,9 +38,9 @@ class Dcca(Objective):
     Examples
     --------
     >>> import torch
-    >>> x = torch.randn(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    >>> round(Dcca()(x, x @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [5, 0, 1]], dtype=torch.float64)).item(), 3)
-    -3.0
+    >>> x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    >>> round(Dcca()(x, x @ torch.tensor([[1.0, 2.0], [0.0, 1.0]], dtype=torch.float64)).item(), 3)
+    -2.0
     """
 
     spec: ClassVar[Spec] = Spec(
@@ -91,7 +82,8 @@ def correlations(student: Tensor, teacher: Tensor, epsilon: float) -> Tensor:
             root1, root2 = _inverse_root(s11, epsilon), _inverse_root(s22, epsilon)
             u, sigma, vh = torch.linalg.svd(root1 @ s12 @ root2, full_matrices=False)
             left, right = root1 @ u, root2 @ vh.T
-        # the derivative of each singular value; the values of its terms cancel out but for that of epsilon
+        # the derivative of each singular value, finite also where some are equal; the values of its terms cancel out
+        # but for that of epsilon
         between = (left * (s12 @ right)).sum(dim=0)
         within = (left * (s11 @ left)).sum(dim=0) + (right * (s22 @ right)).sum(dim=0)
         slope = between - sigma / 2 * within

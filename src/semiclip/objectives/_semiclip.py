@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from semiclip._arguments import check_choice, check_number
 from semiclip.errors import BadValue
-from semiclip.objectives._protocol import Objective
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from semiclip.objectives._protocol import Objective, Spec
 
 Duplicates = Literal["negative", "mask", "multi_positive"]
 
@@ -66,3 +64,23 @@ class SemiClipped(Objective):
         loss = cross_entropy(scores, target)
         # the target is the same from teacher to student, since having one key is mutual
         return (loss + cross_entropy(scores.T, target)) / 2 if self.symmetric else loss
+
+
+class Clip(SemiClipped):
+    r"""The loss of CLIP with an adapter on either side, so that the teacher gives way too.
+
+    The loss is the mean of two cross-entropies: of each student row among the teacher rows, and of each teacher row
+    among the student rows. The teacher's adapter and the second direction set it apart from :class:`SemiClipped`, whose
+    parameters it has.
+
+    References
+    ----------
+    Radford et al. 2021, DOI 10.48550/arXiv.2103.00020.
+    """
+
+    spec: ClassVar[Spec] = Spec(adapts_teacher=True)
+
+    def __init__(
+        self, *, temperature: float = 0.1, symmetric: bool = True, duplicates: Duplicates = "negative"
+    ) -> None:
+        super().__init__(temperature=temperature, symmetric=symmetric, duplicates=duplicates)

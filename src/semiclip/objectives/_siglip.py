@@ -1,17 +1,13 @@
 from __future__ import annotations
 
 from math import log
-from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
 from semiclip._arguments import check_number
 from semiclip.objectives._protocol import Objective
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class SigLip(Objective):

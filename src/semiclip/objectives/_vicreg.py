@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 from torch.nn.functional import mse_loss, relu
 
 from semiclip._arguments import check_number
-from semiclip.objectives._protocol import Objective
-from semiclip.objectives._spec import Spec
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from semiclip.objectives._protocol import Objective, Spec
 
 EPSILON = 1e-4  # keeps the slope of a standard deviation finite at zero
 
