@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from scipy.special import ndtri
 from scipy.stats import kstest
 
@@ -67,11 +66,9 @@ def test_knows_nothing_of_the_row():
 def test_depends_on_the_content_of_the_row_alone():
     baseline, student = fitted(), rows(50)
     out = baseline.transform(student)
-    order = np.random.default_rng(2).permutation(50)
-    np.testing.assert_array_equal(baseline.transform(student[order]), out[order])
-    np.testing.assert_array_equal(baseline.transform(student[31:33]), out[31:33])
+    for some in (np.random.default_rng(2).permutation(50), [31, 32], [3, 3]):
+        np.testing.assert_array_equal(baseline.transform(student[some]), out[some])
     np.testing.assert_array_equal(baseline.transform(student.astype(np.float64)), out)
-    np.testing.assert_array_equal(baseline.transform(student[[3, 3]]), out[[3, 3]])
 
 
 def test_the_order_of_dimensions_matters_and_the_sign_of_zero_does_not():
@@ -81,9 +78,8 @@ def test_the_order_of_dimensions_matters_and_the_sign_of_zero_does_not():
     np.testing.assert_array_equal(baseline.transform(-zeros), baseline.transform(zeros))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_seeds(seed):
+def test_seeds():
     student = rows(2000)
-    out, other = fitted(0).transform(student), fitted(seed).transform(student)
+    out, other = fitted(0).transform(student), fitted(1).transform(student)
     assert abs((out * other).mean()) < 5 / np.sqrt(out.size)
     np.testing.assert_array_equal(fitted(0).transform(student), out)

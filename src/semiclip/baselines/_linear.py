@@ -30,7 +30,8 @@ class Ridge(Linear):
     """Linear regression of the teacher on the student, with a penalty that is chosen on held-out keys.
 
     If it wins, what the teacher can teach is a weighted sum of the student's dimensions, and neither a network nor a
-    contrastive loss is needed to find it.
+    contrastive loss is needed to find it. Source: Hoerl and Kennard, Technometrics 1970, DOI
+    10.1080/00401706.1970.10488634.
 
     Parameters
     ----------
@@ -44,10 +45,6 @@ class Ridge(Linear):
     TVN that whitens by the controls of all batches takes out every invertible linear map. The regression is such a map
     unless the teacher, or the number of keys, has fewer dimensions than the student. Recall is then the recall of
     :class:`Unimodal`, whatever the penalty.
-
-    References
-    ----------
-    Hoerl and Kennard, Technometrics 1970, DOI 10.1080/00401706.1970.10488634.
 
     Examples
     --------
@@ -89,6 +86,7 @@ class Cca(Linear):
     """Canonical correlation analysis: the directions of the student that correlate most with directions of the teacher.
 
     If it wins, the linear directions that both modalities share are what matters, and the others are in the way.
+    Source: Hotelling, Biometrika 1936, DOI 10.1093/biomet/28.3-4.321.
 
     Parameters
     ----------
@@ -105,10 +103,6 @@ class Cca(Linear):
     cosines count shared directions more. Directions in which a side does not vary are left out. After TVN that whitens
     by the controls of all batches, recall differs from the recall of :class:`Unimodal` only by the directions that are
     dropped, see :class:`Ridge`.
-
-    References
-    ----------
-    Hotelling, Biometrika 1936, DOI 10.1093/biomet/28.3-4.321.
 
     Examples
     --------
@@ -148,17 +142,13 @@ class Cca(Linear):
 class Procrustes(Linear):
     """The student turned into the teacher's space: the best rotation (or reflection), one factor and a shift.
 
-    It turns principal components, as many as the narrower side has dimensions. If it wins, both spaces have the same
-    shape, and distillation only had to find how they lie.
+    It turns principal components, as many as the narrower side has dimensions (Schönemann, Psychometrika 1966, DOI
+    10.1007/BF02289451). If it wins, both spaces have the same shape, and distillation only had to find how they lie.
 
     Notes
     -----
     After TVN that whitens by the controls of all batches, recall is the recall of :class:`Unimodal`, see
     :class:`Ridge`, unless the teacher has fewer dimensions and the student's last components are lost.
-
-    References
-    ----------
-    Schönemann, Psychometrika 1966, DOI 10.1007/BF02289451.
 
     Examples
     --------

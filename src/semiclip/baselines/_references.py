@@ -19,11 +19,8 @@ Weights = Literal["uniform", "distance"]
 class Unimodal(ClosedForm):
     """The student as it is, which learns nothing from the teacher.
 
-    If it wins, distillation has taken away more than it gave.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.
+    If it wins, distillation has taken away more than it gave. Source: Bendidi et al., ICML 2025, DOI
+    10.48550/arXiv.2505.21317.
 
     Examples
     --------
@@ -98,6 +95,7 @@ class Neighbours(ClosedForm):
     """The mean teacher embedding of the training keys nearest to a row, by the cosine to their mean student embedding.
 
     If it wins, looking up the images of the nearest known perturbations is enough, and nothing general was learned.
+    Source: Cover and Hart, IEEE Transactions on Information Theory 1967, DOI 10.1109/TIT.1967.1053964.
 
     Parameters
     ----------
@@ -105,10 +103,6 @@ class Neighbours(ClosedForm):
         Keys that are averaged.
     weights
         ``"uniform"``, or ``"distance"``, where each key has the inverse of its cosine distance as weight.
-
-    References
-    ----------
-    Cover and Hart, IEEE Transactions on Information Theory 1967, DOI 10.1109/TIT.1967.1053964.
 
     Examples
     --------

@@ -3,14 +3,12 @@
 from typing import Any
 
 from semiclip.objectives._c2kd import C2kd
-from semiclip.objectives._dcca import Dcca
+from semiclip.objectives._contrastive import Clip, SemiClipped, SigLip
 from semiclip.objectives._kd import Kd, Shake
 from semiclip.objectives._logits import kendall, non_target_divergence, soft_divergence
+from semiclip.objectives._moments import Dcca, Vicreg
 from semiclip.objectives._presets import PRESETS, PRETRAINING
 from semiclip.objectives._protocol import LabelObjective, Objective, Spec
-from semiclip.objectives._semiclip import Clip, SemiClipped
-from semiclip.objectives._siglip import SigLip
-from semiclip.objectives._vicreg import Vicreg
 
 OBJECTIVES: dict[str, type[Any]] = {
     "semiclip": SemiClipped,

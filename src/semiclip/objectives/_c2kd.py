@@ -16,7 +16,8 @@ Average = Literal["kept", "all"]
 class C2kd(LabelObjective):
     r"""Customised cross-modal distillation: both sides learn their classes, and from each other where they agree.
 
-    Each side has a head and a proxy, both linear maps of its embedding, with logits :math:`u` and :math:`q`. Let
+    Each side has a head and a proxy, both linear maps of its embedding, with logits :math:`u` and :math:`q`; the
+    authors' proxies read feature maps of a convolutional network instead. Let
     :math:`D(a \leftarrow b) = T^2 \operatorname{KL}(\sigma(\operatorname{sg} b / T) \,\|\, \sigma(a / T))`, where
     :math:`b` has no gradient, :math:`D_{\setminus y}` the same over the classes that are not the label, and :math:`K`
     the rows on which Kendall's :math:`\tau_b` of :math:`q_S` and :math:`q_T` is above a threshold. The loss is
@@ -40,11 +41,6 @@ class C2kd(LabelObjective):
     average
         Whether the sum over :math:`K` is divided by the rows that are ``"kept"`` or, as in the authors' code, by
         ``"all"`` rows of the mini-batch.
-
-    Notes
-    -----
-    The authors' proxies read feature maps of a convolutional network by a convolution of width 1, batch normalisation
-    and a leaky ReLU before the linear map. Embeddings are vectors, so proxies are linear here.
 
     References
     ----------

@@ -23,7 +23,7 @@ Variant = Literal["paper", "original"]
 class Kd(LabelObjective):
     r"""Knowledge distillation: the student learns its classes, and what a pretrained teacher says of all classes.
 
-    The loss is the mean over rows of
+    The loss (Hinton et al. 2015, DOI 10.48550/arXiv.1503.02531) is the mean over rows of
 
     .. math::
 
@@ -34,14 +34,8 @@ class Kd(LabelObjective):
 
     Parameters
     ----------
-    temperature
-        :math:`T`, which softens both sides.
-    alpha
-        :math:`\alpha`, the weight of the teacher.
-
-    References
-    ----------
-    Hinton et al. 2015, DOI 10.48550/arXiv.1503.02531.
+    temperature, alpha
+        :math:`T`, which softens both sides, and :math:`\alpha`, the weight of the teacher.
     """
 
     spec: ClassVar[Spec] = FROZEN_TEACHER

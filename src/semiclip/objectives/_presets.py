@@ -8,17 +8,11 @@ from typing import Any
 # Semi-Clipped's on both sides. Heads without a rate of their own follow the student.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "semiclip": {"default": {"lr": 0.1}, "paper": {"lr": 1e-3}},
-    "clip": {
-        "default": {"lr": {"student": 0.1, "teacher": 1e-4}},
-        "paper": {"lr": {"student": 1e-3, "teacher": 1e-3}},
-    },
+    "clip": {"default": {"lr": {"student": 0.1, "teacher": 1e-4}}, "paper": {"lr": {"student": 1e-3, "teacher": 1e-3}}},
     "siglip": {"default": {"lr": 0.01}, "paper": {"lr": 0.1, "min_lr": 1e-10}},
     "vicreg": {"default": {"lr": 0.003}, "paper": {"lr": 0.1, "min_lr": 1e-10}},
     "dcca": {"default": {"lr": 0.1}, "paper": {"lr": 1e-6, "min_lr": 1e-10}},
-    "kd": {
-        "default": {"lr": 0.001},
-        "paper": {"lr": {"student": 0.1, "student_head": 1e-4}, "min_lr": 1e-10},
-    },
+    "kd": {"default": {"lr": 0.001}, "paper": {"lr": {"student": 0.1, "student_head": 1e-4}, "min_lr": 1e-10}},
     "shake": {
         "default": {"lr": 0.001},
         "paper": {"lr": {"student": 0.1, "student_head": 1e-4, "shadow": 1e-7}, "min_lr": 1e-10},
