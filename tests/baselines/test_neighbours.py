@@ -1,8 +1,6 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semiclip import errors
@@ -32,6 +30,7 @@ def naive(student, teacher, key, rows, *, n_neighbors, weights):
     return np.array(out)
 
 
+@settings(deadline=None)  # the first search of a process loads scikit-learn
 @given(seed=st.integers(0, 10_000), n_neighbors=st.integers(1, 8), weights=st.sampled_from(["uniform", "distance"]))
 def test_equals_a_search_row_by_row(seed, n_neighbors, weights):
     data, options = make(seed), {"n_neighbors": n_neighbors, "weights": weights}

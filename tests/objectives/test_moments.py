@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import warnings
 
 import numpy as np
@@ -175,7 +173,3 @@ def test_float64_within_and_the_precision_of_the_student_without():
         half = Dcca()(x.bfloat16(), y.bfloat16())
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(Dcca()(x.bfloat16().double(), y.bfloat16().double()).item(), rel=1e-6)
-
-
-def test_the_embedding_has_as_many_dimensions_as_are_asked_for():
-    assert (Dcca().width(768), Dcca().width(16), Dcca(n_components=None).width(768)) == (30, 16, 768)
