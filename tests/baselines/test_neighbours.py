@@ -1,8 +1,6 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semiclip import errors
@@ -10,8 +8,9 @@ from semiclip.baselines import Neighbours
 
 
 def make(seed, n=40, n_keys=8, n_student=3, n_teacher=2):
+    """Rows of unequal keys, which have codes of any kind."""
     rng = np.random.default_rng(seed)
-    key = rng.permutation(np.arange(n) % n_keys) * 2 - 3
+    key = np.r_[np.arange(n_keys), rng.integers(n_keys, size=n - n_keys)] * 2 - 3
     teacher = dict(zip(np.unique(key), rng.normal(size=(n_keys, n_teacher)), strict=True))
     return rng.normal(size=(n, n_student)), np.array([teacher[code] for code in key]), key
 
@@ -21,8 +20,7 @@ def fit(student, teacher, key, **options):
 
 
 def naive(student, teacher, key, rows, *, n_neighbors, weights):
-    out = []
-    names = sorted(set(key))
+    out, names = [], sorted(set(key))
     means = [student[key == name].mean(axis=0) for name in names]
     for row in rows:
         distance = [1 - row @ mean / np.linalg.norm(row) / np.linalg.norm(mean) for mean in means]
@@ -32,18 +30,13 @@ def naive(student, teacher, key, rows, *, n_neighbors, weights):
     return np.array(out)
 
 
+@settings(deadline=None)  # the first search of a process loads scikit-learn
 @given(seed=st.integers(0, 10_000), n_neighbors=st.integers(1, 8), weights=st.sampled_from(["uniform", "distance"]))
 def test_equals_a_search_row_by_row(seed, n_neighbors, weights):
     data, options = make(seed), {"n_neighbors": n_neighbors, "weights": weights}
     rows = np.random.default_rng(seed + 1).normal(size=(6, 3))
     out = fit(*data, **options).transform(rows)
     np.testing.assert_allclose(out, naive(*data, rows, **options), rtol=1e-4, atol=1e-5)
-
-
-def test_all_keys_are_the_mean_of_the_keys_however_many_rows_they_have():
-    student = np.random.default_rng(0).normal(size=(4, 3))
-    teacher, key = np.array([[1.0], [1.0], [1.0], [5.0]]), np.array([0, 0, 0, 1])
-    np.testing.assert_allclose(fit(student, teacher, key, n_neighbors=2).transform(student), 3.0)
 
 
 def test_a_key_itself_outweighs_its_neighbours():
@@ -54,11 +47,6 @@ def test_a_key_itself_outweighs_its_neighbours():
 
 def test_a_row_of_zeros_stays_finite():
     assert np.isfinite(fit(*make(0), n_neighbors=3, weights="distance").transform(np.zeros((2, 3)))).all()
-
-
-def test_more_rows_than_a_block():
-    nearest, rows = fit(*make(0), n_neighbors=3), np.random.default_rng(1).normal(size=(2**11 + 7, 3))
-    np.testing.assert_allclose(nearest.transform(rows)[-9:], nearest.transform(rows[-9:]), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """What holds for every baseline."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 import numpy as np
-import pytest
 from scipy.special import ndtri
 from scipy.stats import kstest
 
@@ -54,12 +51,14 @@ def test_standard_normal_and_independent():
 
 
 def test_knows_nothing_of_the_row():
-    """Rows that differ by the last bit of one value are as far apart as any others."""
+    """Rows that differ by the last bit of one value are as far apart as any others, as are seeds."""
     student = rows(5000)
     near = student.copy()
     near[:, 2] = np.nextafter(near[:, 2], np.float32(9))
     out, other = fitted().transform(student), fitted().transform(near)
-    assert abs((out * other).mean()) < 5 / np.sqrt(out.size)
+    for apart in (other, fitted(1).transform(student)):
+        assert abs((out * apart).mean()) < 5 / np.sqrt(out.size)
+    np.testing.assert_array_equal(fitted().transform(student), out)
     assert np.abs(np.corrcoef(student.T, out.T)[:4, 4:]).max() < 5 / np.sqrt(5000)
     assert np.unique(out, axis=0).shape == out.shape
 
@@ -67,11 +66,9 @@ def test_knows_nothing_of_the_row():
 def test_depends_on_the_content_of_the_row_alone():
     baseline, student = fitted(), rows(50)
     out = baseline.transform(student)
-    order = np.random.default_rng(2).permutation(50)
-    np.testing.assert_array_equal(baseline.transform(student[order]), out[order])
-    np.testing.assert_array_equal(baseline.transform(student[31:33]), out[31:33])
+    for some in (np.random.default_rng(2).permutation(50), [31, 32], [3, 3]):
+        np.testing.assert_array_equal(baseline.transform(student[some]), out[some])
     np.testing.assert_array_equal(baseline.transform(student.astype(np.float64)), out)
-    np.testing.assert_array_equal(baseline.transform(student[[3, 3]]), out[[3, 3]])
 
 
 def test_the_order_of_dimensions_matters_and_the_sign_of_zero_does_not():
@@ -79,11 +76,3 @@ def test_the_order_of_dimensions_matters_and_the_sign_of_zero_does_not():
     assert np.abs(baseline.transform(student[:, ::-1]) - baseline.transform(student)).min(axis=1).max() > 1e-3
     zeros = np.zeros((1, 4), dtype=np.float32)
     np.testing.assert_array_equal(baseline.transform(-zeros), baseline.transform(zeros))
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_seeds(seed):
-    student = rows(2000)
-    out, other = fitted(0).transform(student), fitted(seed).transform(student)
-    assert abs((out * other).mean()) < 5 / np.sqrt(out.size)
-    np.testing.assert_array_equal(fitted(0).transform(student), out)

@@ -1,11 +1,7 @@
 """What holds for every objective that a model can be made with."""
 
-from __future__ import annotations
-
 import pytest
 import torch
-from torch import nn
-from torch.nn.functional import normalize
 
 from semiclip import errors
 from semiclip.objectives import OBJECTIVES, PRESETS, PRETRAINING, Kd, LabelObjective, Objective, Spec
@@ -29,14 +25,6 @@ def make(name, n_classes=48, width=4):
     return objective
 
 
-def tell_classes(objective, teacher):
-    """Give an objective heads that say of each row of the teacher which one it is."""
-    for head in objective.heads.values():
-        nn.init.zeros_(head.bias)
-        with torch.no_grad():
-            head.weight.copy_(20 * normalize(teacher, dim=1))
-
-
 @every
 def test_states_what_a_model_asks(name):
     objective = OBJECTIVES[name]()
@@ -47,7 +35,7 @@ def test_states_what_a_model_asks(name):
     assert spec.adapts_teacher == (name in LABELS | {"clip"})
     assert spec.frozen == (("teacher", "teacher_head") if name in ("kd", "shake") else ())
     assert spec.capturable == (name != "dcca")
-    assert objective.width(768) == (30 if name == "dcca" else 768)
+    assert (objective.width(768), objective.width(16)) == (30 if name == "dcca" else 768, 16)
 
 
 def test_a_spec_asks_for_nothing_by_default_and_cannot_be_changed():
@@ -57,18 +45,15 @@ def test_a_spec_asks_for_nothing_by_default_and_cannot_be_changed():
 
 
 def test_the_paper_s_rates():
-    c2kd = dict.fromkeys(["student_head", "student_proxy"], 1e-5) | dict.fromkeys(
-        ["teacher_head", "teacher_proxy"], 1e-3
-    )
+    slow, heads = {"min_lr": 1e-10}, {"student_head": 1e-5, "student_proxy": 1e-5, "teacher_head": 1e-3}
     assert {name: presets["paper"] for name, presets in PRESETS.items()} == {
         "semiclip": {"lr": 1e-3},
         "clip": {"lr": {"student": 1e-3, "teacher": 1e-3}},
-        "siglip": {"lr": 0.1, "min_lr": 1e-10},
-        "vicreg": {"lr": 0.1, "min_lr": 1e-10},
-        "dcca": {"lr": 1e-6, "min_lr": 1e-10},
-        "kd": {"lr": {"student": 0.1, "student_head": 1e-4}, "min_lr": 1e-10},
-        "shake": {"lr": {"student": 0.1, "student_head": 1e-4, "shadow": 1e-7}, "min_lr": 1e-10},
-        "c2kd": {"lr": {"student": 0.1, "teacher": 1e-6, **c2kd}, "min_lr": 1e-7},
+        **dict.fromkeys(["siglip", "vicreg"], {"lr": 0.1, **slow}),
+        "dcca": {"lr": 1e-6, **slow},
+        "kd": {"lr": {"student": 0.1, "student_head": 1e-4}, **slow},
+        "shake": {"lr": {"student": 0.1, "student_head": 1e-4, "shadow": 1e-7}, **slow},
+        "c2kd": {"lr": {"student": 0.1, "teacher": 1e-6, **heads, "teacher_proxy": 1e-3}, "min_lr": 1e-7},
     }
     assert PRETRAINING == dict.fromkeys(LABELS, {"lr": 0.1})
     assert list(PRESETS) == list(OBJECTIVES)
@@ -92,86 +77,6 @@ def test_the_fewest_rows_that_have_a_finite_loss(name, refuses):
     if least > 1:
         with refuses(errors.TooFew, number=least - 1, needed=least, way_out=objective.spec.few_rows):
             objective(teacher[1:] + 1, teacher[1:], key[1:])
-
-
-@every
-def test_learns_one_mini_batch_by_heart(name):
-    student, teacher, key = batch()
-    objective = make(name)
-    adapter = nn.Sequential(nn.Linear(6, 256), nn.ReLU(), nn.Linear(256, 4))
-    if name in LABELS:
-        tell_classes(objective, teacher)
-        objective.begin()
-    frozen = {
-        weights for part in objective.spec.frozen if "head" in part for weights in objective.heads[part].parameters()
-    }
-    optimizer = torch.optim.Adam([*adapter.parameters(), *(set(objective.parameters()) - frozen)], 3e-3)
-    start = objective(adapter(student), teacher, key).item()
-    for _ in range(600):
-        optimizer.zero_grad()
-        loss = objective(adapter(student), teacher, key)
-        loss.backward()
-        optimizer.step()
-    embedded = adapter(student).detach()
-    nearest = (normalize(embedded) @ normalize(teacher).T).argmax(dim=1)
-    best = {"dcca": lambda: -4.0, "vicreg": lambda: objective(teacher, teacher).item()}
-    if name in best:  # nothing is better than the teacher itself
-        assert start > best[name]() + 1
-        assert loss.item() == pytest.approx(best[name](), abs=0.15)
-    else:
-        assert start > loss.item() + 1
-    if name in LABELS:
-        assert (objective.logits("student_head", embedded).argmax(dim=1) == key).float().mean() > 0.9
-    if objective.spec.same_space:
-        assert (nearest == key).float().mean() > 0.9
-
-
-@every
-def test_a_student_that_does_not_know_the_pairs_is_told_apart(name):
-    """Exchanging teacher rows changes the loss: none compares the student with itself."""
-    _, teacher, key = batch()
-    objective = make(name)
-    if name in LABELS:
-        tell_classes(objective, teacher)
-    assert objective(teacher, teacher, key) < objective(teacher, teacher.roll(1, 0), key) - 1
-
-
-@every
-def test_what_is_frozen_has_no_gradient_and_all_else_has(name):
-    student, teacher, key = batch()
-    objective, student = make(name), nn.Linear(6, 4)(student)
-    student.retain_grad()
-    before = teacher.clone()
-    objective(student, teacher, key).backward()
-    assert student.grad is not None
-    assert torch.equal(teacher, before)
-    for part, head in getattr(objective, "heads", {}).items():
-        assert all((weights.grad is None) == (part in objective.spec.frozen) for weights in head.parameters())
-
-
-@every
-def test_the_order_of_pairs_does_not_matter(name):
-    _, teacher, key = batch()
-    student = teacher + batch(n_student=4)[0]
-    order = torch.randperm(48, generator=torch.Generator().manual_seed(1))
-    objective = make(name)
-    torch.testing.assert_close(objective(student[order], teacher[order], key[order]), objective(student, teacher, key))
-
-
-@pytest.mark.parametrize("name", sorted(LABELS))
-def test_pretraining_shares_nothing_between_the_sides(name):
-    student, teacher, key = batch(n_student=4)
-    objective = make(name)
-
-    def gradients(student, teacher):
-        objective.zero_grad(set_to_none=True)
-        objective.pretrain(student, teacher, key).backward()
-        return {part: head.weight.grad for part, head in objective.heads.items()}
-
-    one, other = gradients(student, teacher), gradients(student, teacher.flip(0))
-    assert torch.equal(one["student_head"], other["student_head"])
-    assert not torch.equal(one["teacher_head"], other["teacher_head"])
-    assert {part for part, gradient in one.items() if gradient is not None} == {"student_head", "teacher_head"}
 
 
 def test_refuses_one_class_and_heads_that_are_not_made(refuses):
@@ -198,15 +103,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "option", "value"),
-    [
-        (name, option, value)
-        for name, options in REFUSED.items()
-        for option, values in options.items()
-        for value in values
-    ],
-)
-def test_refuses_options(name, option, value, refuses):
-    with refuses(errors.UnknownChoice if isinstance(value, str) else errors.BadValue, name=option, value=value):
-        OBJECTIVES[name](**{option: value})
+CASES = [(name, *case) for name, options in REFUSED.items() for case in options.items()]
+
+
+@pytest.mark.parametrize(("name", "option", "values"), CASES)
+def test_refuses_options(name, option, values, refuses):
+    for value in values:
+        with refuses(errors.UnknownChoice if isinstance(value, str) else errors.BadValue, name=option, value=value):
+            OBJECTIVES[name](**{option: value})

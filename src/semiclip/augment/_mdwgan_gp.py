@@ -2,16 +2,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from semiclip._arguments import check_number, check_whole
+from semiclip._arguments import check_choice, check_number, check_whole
 from semiclip._device import usable_device
 from semiclip._numerics import row_blocks
 from semiclip._seed import seeded
-from semiclip.augment._protocol import FittedDraws
-from semiclip.augment._smoothing import Metric, smooth
+from semiclip.augment._protocol import Expression, FittedDraws
 from semiclip.errors import BadValue, Diverged, Empty
 
 if TYPE_CHECKING:
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from semiclip.augment._gan_networks import Generator
-    from semiclip.augment._protocol import Expression
+    from semiclip.augment._gan import Network
 
 logger = logging.getLogger(__name__)
 
 MOST_HELD_OUT = 1000  # samples, so that validation stays cheap
 N_DRAWS = 8  # for each sample held out
 BLOCK = 1 << 12  # samples drawn at a time
+Metric = Literal["correlation", "euclidean"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,23 +39,18 @@ class MDWGANGP(FittedDraws):
 
     The method follows the authors' program but for three choices: the three critics have a head each on hidden layers
     that they share, also in the loss of the generator; each critic step sees a fresh mini-batch, exactly
-    ``noise_share`` of which gets noise; and a proper score of held-out samples picks the weights.
-
-    Training holds three dense copies of expression. With 1,000 samples of 500 genes an epoch takes about half a second
-    on one core.
+    ``noise_share`` of which gets noise; and a proper score of held-out samples picks the weights. Training holds three
+    dense copies of expression.
 
     Parameters
     ----------
-    n_latent
-        Dimensions of the noise.
-    n_hidden
-        Widths of the hidden layers of generator and critics.
+    n_latent, n_hidden
+        Dimensions of the noise, and widths of the hidden layers of generator and critics.
     n_neighbors
         Nearest neighbours that samples are smoothed over.
-    smooth_weight
-        Weight of the mean loss of the two smoothed sets, beside 1 for the samples themselves.
-    penalty
-        Weight of the gradient penalty.
+    smooth_weight, penalty
+        Weight of the mean loss of the two smoothed sets, beside 1 for the samples themselves, and of the gradient
+        penalty.
     n_critic
         Steps of the critics for each step of the generator.
     lr, batch_size
@@ -95,12 +89,9 @@ class MDWGANGP(FittedDraws):
     >>> import numpy as np
     >>> import pandas as pd
     >>> from semiclip.augment import Expression
-    >>> rng = np.random.default_rng(0)
-    >>> group = np.repeat([-1, 0, 1], 20)
-    >>> counts = rng.poisson(5, (60, 8))
-    >>> expression = Expression(counts, group, np.zeros(60, int), pd.Index([f"g{i}" for i in range(8)]))
-    >>> augmentation = MDWGANGP(n_epochs=2, progress_bar=False).fit(expression, rng)
-    >>> augmentation.draw(np.arange(60), rng).shape
+    >>> rng, codes = np.random.default_rng(0), np.zeros(60, int)
+    >>> expression = Expression(rng.poisson(5, (60, 8)), codes, codes, pd.Index(list("abcdefgh")))
+    >>> MDWGANGP(n_epochs=2, progress_bar=False).fit(expression, rng).draw(np.arange(60), rng).shape
     (60, 8)
     """
 
@@ -133,15 +124,7 @@ class MDWGANGP(FittedDraws):
         check_number("noise_share", self.noise_share, least=0, most=1)
         check_number("validation_share", self.validation_share, least=0, below=1)
 
-    def fit(self, expression: Expression, rng: np.random.Generator) -> MDWGANGP:
-        """Train on the samples with a perturbation; returns the augmentation itself.
-
-        Raises
-        ------
-        ValueError
-            If no sample has a perturbation, expression is not finite, there are too few samples to smooth over, the
-            device cannot be used, or training diverges; this augmentation is then as it was.
-        """
+    def _learn(self, expression: Expression, rng: np.random.Generator) -> None:
         import torch
 
         rng, device = np.random.default_rng(rng), usable_device(self.device)
@@ -167,11 +150,10 @@ class MDWGANGP(FittedDraws):
         held = (expression.read(held_out) - mean) / divisor if len(held_out) else np.empty_like(real[0, :0])
 
         parts = [torch.from_numpy(part).to(device) for part in (real, codes[train], held, codes[held_out])]
-        generator, scores, best_epoch = self._train(*parts, sizes=codes.max(axis=0) + 1, rng=rng)
+        generator, scores, best_epoch = self._train((codes.max(axis=0) + 1).tolist(), rng, *parts)
         self.generator_, self.scores_, self.best_epoch_, self.held_out_ = generator, scores, best_epoch, held_out
-        self._expression, self._codes, self._mean, self._scale = expression, codes, mean, scale
+        self._codes, self._mean, self._scale = codes, mean, scale
         logger.info("kept the generator of epoch %d; %d samples were held out", self.best_epoch_, len(held_out))
-        return self
 
     def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
         import torch
@@ -186,36 +168,27 @@ class MDWGANGP(FittedDraws):
             drawn[part] = np.maximum(values, 0) if self._expression.normalize else values
 
     def _train(
-        self,
-        real: Tensor,
-        codes: Tensor,
-        held: Tensor,
-        held_codes: Tensor,
-        *,
-        sizes: np.ndarray,
-        rng: np.random.Generator,
-    ) -> tuple[Generator, np.ndarray, int]:
+        self, sizes: list[int], rng: np.random.Generator, real: Tensor, codes: Tensor, held: Tensor, held_codes: Tensor
+    ) -> tuple[Network, np.ndarray, int]:
         """Return the generator that is best on held-out samples, their score after each epoch, and its epoch."""
         import torch
         from tqdm.auto import tqdm
 
-        from semiclip.augment._gan_networks import Critic, Generator, Training, energy_score
+        from semiclip.augment._gan import Network, energy_score, train
 
-        device, n_genes = real.device, real.shape[2]
+        n_genes = real.shape[2]
         with seeded(rng):
-            generator = Generator(n_genes, sizes.tolist(), n_latent=self.n_latent, n_hidden=self.n_hidden).to(device)
-            critic = Critic(n_genes, sizes.tolist(), n_hidden=self.n_hidden, n_heads=len(real)).to(device)
-        stream = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
-        weights = torch.tensor([1, self.smooth_weight / 2, self.smooth_weight / 2], device=device)
-        options = {name: getattr(self, name) for name in ("penalty", "n_critic", "lr", "noise", "noise_share")}
-        training = Training(generator, critic, stream, weights=weights, **options)
+            generator = Network(self.n_latent, n_genes, sizes, self.n_hidden).to(real.device)
+            critic = Network(n_genes, len(real), sizes, self.n_hidden).to(real.device)
+        stream = torch.Generator(real.device).manual_seed(int(rng.integers(2**63)))
+        training = train(generator, critic, real, codes, stream, self)
         # the same noise in every epoch, so that scores differ only by what was learnt
-        fixed = torch.randn(N_DRAWS, len(held), self.n_latent, generator=stream, device=device)
+        fixed = torch.randn(N_DRAWS, len(held), self.n_latent, generator=stream, device=real.device)
         scores: list[float] = []
         best, kept = 0, None
         with tqdm(range(self.n_epochs), "MDWGAN-GP", unit="epoch", disable=not self.progress_bar) as epochs:
             for epoch in epochs:
-                training.epoch(real, codes, self.batch_size)
+                next(training)
                 if not len(held):
                     continue
                 with torch.no_grad():
@@ -241,3 +214,29 @@ def hold_out(codes: np.ndarray, share: float, rng: np.random.Generator) -> np.nd
         needed[order[np.unique(column, return_index=True)[1]]] = True
     free = order[~needed[order]]
     return np.sort(free[: min(round(share * len(codes)), MOST_HELD_OUT)])
+
+
+def smooth(x: np.ndarray, *, n_neighbors: int = 10, metric: Metric = "euclidean") -> np.ndarray:
+    r"""Return samples (n, d) averaged with their nearest neighbours, as one step of a linear graph convolution.
+
+    It is :math:`D^{-1/2} (A + I) D^{-1/2} X`, where :math:`A_{ij}` is 1 if *i* is among the ``n_neighbors`` nearest
+    others of *j* or the reverse, else 0, and the diagonal :math:`D` holds the row sums of :math:`A + I`.
+    """
+    from scipy import sparse
+    from sklearn.neighbors import kneighbors_graph
+
+    check_choice("metric", metric, Metric)
+    n, rows, which, points = len(x), np.arange(len(x)), "samples", x
+    if metric == "correlation":
+        # a sample with the same value in all columns correlates with nothing, so it stays as it is
+        rows, which = np.flatnonzero(np.ptp(x, axis=1) > 0), "samples whose values differ"
+        # for centred rows of length one, Euclidean distance has the order of the correlation distance, and is faster
+        points = x[rows] - x[rows].mean(axis=1, keepdims=True)
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    if not 1 <= n_neighbors < len(rows):
+        raise BadValue("n_neighbors", n_neighbors, f"at least 1 and fewer than the {len(rows)} {which}")
+    chosen = kneighbors_graph(points, n_neighbors).tocoo()
+    graph = sparse.csr_array((chosen.data.astype(x.dtype), (rows[chosen.row], rows[chosen.col])), shape=(n, n))
+    graph = graph.maximum(graph.T) + sparse.eye_array(n, dtype=x.dtype)
+    scale = (1 / np.sqrt(graph.sum(axis=1))).astype(x.dtype)[:, None]
+    return scale * (graph @ (scale * x))

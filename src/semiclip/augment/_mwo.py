@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from semiclip._arguments import check_whole
-from semiclip.augment._protocol import FittedDraws
+from semiclip.augment._protocol import Expression, FittedDraws
 from semiclip.errors import Refused
-
-if TYPE_CHECKING:
-    from semiclip.augment._protocol import Expression
 
 logger = logging.getLogger(__name__)
 
@@ -18,52 +14,36 @@ logger = logging.getLogger(__name__)
 class MWO(FittedDraws):
     """Mix each sample with others of its perturbation: an interpretation, since what "MWO" means could not be verified.
 
-    Only the abstract of the article that uses the name could be read, and no public code was found. It says that three
-    ways to make artificial samples for a classifier are compared, not how. Here a drawn sample is a convex combination,
+    Bendidi et al. (ICML 2025, Figure 2b) name it as a rival of PEA. Only the abstract of the article that uses the name
+    could be read (Kircher et al. 2022, DOI 10.3390/ijms23052481), and no public code was found. It says that three ways
+    to make artificial samples for a classifier are compared, not how. Here a drawn sample is a convex combination,
     in log space, of ``k`` samples of one perturbation. The sample itself is always one of them. The others are drawn
     uniformly, without replacement, from its own batch if that has another sample of the perturbation, else from any
     batch. Weights are Dirichlet(1), uniform over all convex combinations. A perturbation with fewer than ``k`` samples
-    has all of them mixed. A sample without another of its perturbation stays as it is, with a warning.
+    has all of them mixed. A sample without another of its perturbation stays as it is, with a warning; data in which
+    no sample has another are refused.
 
     Parameters
     ----------
     k
         Samples that are mixed, the sample itself among them, at least 2.
 
-    References
-    ----------
-    Kircher et al. 2022, DOI 10.3390/ijms23052481; named as a rival of PEA by Bendidi et al., ICML 2025, Figure 2b, DOI
-    10.48550/arXiv.2505.21317.
-
     Examples
     --------
-    Two of the three samples are of one perturbation; the third has nothing to be mixed with:
-
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from semiclip.augment import MWO, Expression
-    >>> values, group = np.array([[0.0, 1.0], [2.0, 1.0], [5.0, 5.0]]), np.array([0, 0, 1])
-    >>> expression = Expression(values, group, np.zeros(3, int), pd.Index(["ABCB1", "ACTB"]), normalize=False)
-    >>> rng = np.random.default_rng(0)
-    >>> drawn = MWO().fit(expression, rng).draw(np.arange(3), rng)
-    >>> bool((0 < drawn[0, 0] < 2) and (0 < drawn[1, 0] < 2))
-    True
-    >>> drawn[2].tolist()
-    [5.0, 5.0]
+    >>> from semiclip.augment import Expression
+    >>> rng, group, batch = np.random.default_rng(0), np.array([0, 0, 1]), np.zeros(3, int)
+    >>> expression = Expression(np.diag([2.0, 4.0, 5.0]), group, batch, pd.Index(list("abc")), normalize=False)
+    >>> (MWO().fit(expression, rng).draw(np.arange(3), rng) > 0).astype(int).tolist()
+    [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
     """
 
     def __init__(self, *, k: int = 2) -> None:
         check_whole("k", k, 2)
         self.k = k
 
-    def fit(self, expression: Expression, rng: np.random.Generator) -> MWO:
-        """Find the samples that each one can be mixed with; returns the augmentation itself.
-
-        Raises
-        ------
-        Refused
-            If no sample has another of its perturbation; this augmentation is then as it was.
-        """
+    def _learn(self, expression: Expression, rng: np.random.Generator) -> None:
         group, batch = expression.group, expression.batch
         order = np.lexsort((batch, group))
         first, size = _runs(group[order], batch[order])
@@ -77,8 +57,6 @@ class MWO(FittedDraws):
         # the place of each sample in this order, and where those it can be mixed with begin, itself among them
         self.place_, self.first_, self.size_ = (np.empty_like(order) for _ in range(3))
         self.place_[order], self.first_[order], self.size_[order] = np.arange(len(order)), first, size
-        self._expression = expression
-        return self
 
     def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
         partners = _distinct(self.size_[rows] - 1, self.k - 1, rng)
@@ -97,18 +75,12 @@ class MWO(FittedDraws):
 def _check_partners(size: np.ndarray) -> None:
     """Warn of samples without another to be mixed with, and refuse data in which all are."""
     n, alone = len(size), np.count_nonzero(size == 1)
-    if not alone:
-        return
-    if alone == n:
-        raise Refused(
-            f"none of the {n} sample(s) with a perturbation has another of the same to be mixed with",
-            way_out="pair on fewer columns (pair_on=), so that samples share a key, or choose another augmentation",
-        )
-    logger.warning(
-        "%d of the %d samples with a perturbation have no other of the same to be mixed with, so they stay as they are",
-        alone,
-        n,
-    )
+    if alone and alone == n:
+        problem = f"none of the {n} sample(s) with a perturbation has another of the same to be mixed with"
+        way_out = "pair on fewer columns (pair_on=), so that samples share a key, or choose another augmentation"
+        raise Refused(problem, way_out=way_out)
+    if alone:
+        logger.warning("%d of the %d samples with a perturbation have no other to be mixed with; they stay", alone, n)
 
 
 def _runs(*sorted_codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,8 +88,7 @@ def _runs(*sorted_codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     new = np.ones(len(sorted_codes[0]), dtype=bool)
     new[1:] = np.any([code[1:] != code[:-1] for code in sorted_codes], axis=0)
     starts, run = np.flatnonzero(new), np.cumsum(new) - 1
-    sizes = np.diff(starts, append=len(new))
-    return starts[run], sizes[run]
+    return starts[run], np.diff(starts, append=len(new))[run]
 
 
 def _distinct(n: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:

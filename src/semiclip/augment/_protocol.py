@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -30,24 +30,28 @@ class ExpressionAugmentation(Protocol):
 
 
 class FittedDraws:
-    """The ``draw`` that all augmentations share; ``fit`` sets ``_expression`` last, and ``_change`` draws."""
+    """The protocol that all augmentations share; ``_learn`` and ``_change`` are theirs."""
 
     _expression: Expression
 
-    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw other expression of these rows, float32 of shape (len(rows), n_genes); rows of group -1 are as read.
+    def fit(self, expression: Expression, rng: np.random.Generator) -> Self:
+        """Learn what drawing needs and return the augmentation itself; a fit that fails leaves it as it was."""
+        self._learn(expression, rng)
+        self._expression = expression
+        return self
 
-        Raises
-        ------
-        NotFitted
-            If this augmentation is not fitted.
-        """
+    def draw(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw other expression of these rows, float32 of shape (len(rows), n_genes); rows of group -1 are as read."""
         if not hasattr(self, "_expression"):
             raise NotFitted(type(self).__name__, "call .fit(expression, rng) first")
         rows = np.asarray(rows)
         drawn = self._expression.read(rows)
         self._change(drawn, rows, np.flatnonzero(self._expression.group[rows] >= 0), rng)
         return drawn
+
+    def _learn(self, expression: Expression, rng: np.random.Generator) -> None:
+        """Set attributes, once nothing can fail any more."""
+        raise NotImplementedError
 
     def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
         """Put what is drawn into ``drawn[treated]``, where the expression of ``rows`` is."""
@@ -66,10 +70,8 @@ class Expression:
         Integer code of each sample's perturbation, shape (n,); -1 for those that are not augmented, such as controls.
     batch
         Integer code of each sample's batch, shape (n,).
-    genes
-        Names of the genes.
-    batch_names
-        Names of the batches, by their codes.
+    genes, batch_names
+        Names of the genes, and of the batches by their codes.
     normalize
         Whether values are counts, which are read as log1p of 10,000 counts of each sample, or read as they are. Counts
         that are not whole numbers bring a warning.
@@ -78,9 +80,8 @@ class Expression:
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from semiclip.augment import Expression
-    >>> counts, one = np.array([[1, 3], [0, 2]]), np.zeros(2, dtype=int)
-    >>> expression = Expression(counts, group=one, batch=one, genes=pd.Index(["ABCB1", "ACTB"]))
+    >>> one = np.zeros(2, dtype=int)
+    >>> expression = Expression(np.array([[1, 3], [0, 2]]), group=one, batch=one, genes=pd.Index(["ABCB1", "ACTB"]))
     >>> np.expm1(expression.read(np.array([0]))).round().tolist()
     [[2500.0, 7500.0]]
     """
@@ -94,9 +95,9 @@ class Expression:
 
     def __post_init__(self) -> None:
         n = self.values.shape[0]
-        for name, codes in (("group", self.group), ("batch", self.batch)):
-            if codes.shape != (n,):
-                raise WrongShape(name, codes.shape, f"one code for each sample, ({n},)")
+        for name in ("group", "batch"):
+            if (shape := getattr(self, name).shape) != (n,):
+                raise WrongShape(name, shape, f"one code for each sample, ({n},)")
         if self.normalize:
             warn_unless_counts(self.values)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,19 +8,18 @@ from scipy import sparse
 
 from semiclip._arguments import check_whole
 from semiclip._numerics import row_blocks, rows_at_once
-from semiclip.augment._protocol import FittedDraws
+from semiclip.augment._protocol import Expression, FittedDraws
 from semiclip.errors import TooMany
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from semiclip.augment._protocol import Expression
 
 BLOCK_VALUES = 2**23  # values of expression that are held at a time, 32 MB as float32
 BLOCK_ROWS = 1024  # and rows, since distances are between two blocks
 LOWEST = 1e-6  # expression below this is 0
 
 
+@dataclass(kw_only=True, eq=False)
 class ScGFT(FittedDraws):
     """Amplify random frequencies of each sample's Fourier transform over its genes, as scGFT does.
 
@@ -32,12 +32,12 @@ class ScGFT(FittedDraws):
     differs from the released code in three things. With an odd number of genes that code leaves out the conjugate, and
     so makes half of the change. Two of its choices may be conjugates, and then both factors meet. Its neighbours are
     neighbours in a graph of all samples that belong to the perturbation; here they are the nearest within the
-    perturbation over the same genes.
+    perturbation over the same genes. Source: Nouri 2025, Communications Biology 8:113.
 
     Parameters
     ----------
     n_components
-        Frequencies that are changed in each sample.
+        Frequencies that are changed in each sample, at most half the number of genes.
     n_neighbors
         Samples that the result is averaged with: the sample itself, then those of its perturbation that are nearest by
         Euclidean distance, as many as there are. 0 turns this off, 1 averages with the sample alone.
@@ -46,65 +46,41 @@ class ScGFT(FittedDraws):
     progress_bar
         Whether to show progress of the fit.
 
-    References
-    ----------
-    Nouri 2025, Communications Biology 8:113; named as a rival of PEA by Bendidi et al., ICML 2025, Figure 2b, DOI
-    10.48550/arXiv.2505.21317.
-
     Examples
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from semiclip.augment import Expression, ScGFT
-    >>> rng = np.random.default_rng(0)
-    >>> counts, group = rng.poisson(20, (6, 30)), np.array([0, 0, 0, 1, 1, -1])
-    >>> expression = Expression(counts, group, np.zeros(6, int), pd.Index([f"gene{i}" for i in range(30)]))
-    >>> scgft = ScGFT(n_neighbors=2, progress_bar=False).fit(expression, rng)
-    >>> drawn = scgft.draw(np.arange(6), rng)
+    >>> from semiclip.augment import Expression
+    >>> rng, group = np.random.default_rng(0), np.array([0, 0, 0, 1, 1, -1])
+    >>> expression = Expression(rng.poisson(20, (6, 8)), group, np.zeros(6, int), pd.Index(list("abcdefgh")))
+    >>> drawn = ScGFT(progress_bar=False).fit(expression, rng).draw(np.arange(6), rng)
     >>> (drawn == expression.read(np.arange(6))).all(axis=1).tolist()
     [False, False, False, False, False, True]
     """
 
-    def __init__(
-        self,
-        *,
-        n_components: int = 1,
-        n_neighbors: int = 20,
-        n_variable: int | None = 2000,
-        progress_bar: bool = True,
-    ) -> None:
-        check_whole("n_components", n_components)
-        check_whole("n_neighbors", n_neighbors, 0)
-        if n_variable is not None:
-            check_whole("n_variable", n_variable, 2)
-        self.n_components, self.n_neighbors, self.n_variable = n_components, n_neighbors, n_variable
-        self.progress_bar = progress_bar
+    n_components: int = 1
+    n_neighbors: int = 20
+    n_variable: int | None = 2000
+    progress_bar: bool = True
 
-    def fit(self, expression: Expression, rng: np.random.Generator) -> ScGFT:
-        """Find the variable genes, how amplitudes vary and which samples are near; returns the augmentation itself.
+    def __post_init__(self) -> None:
+        check_whole("n_components", self.n_components)
+        check_whole("n_neighbors", self.n_neighbors, 0)
+        if self.n_variable is not None:
+            check_whole("n_variable", self.n_variable, 2)
 
-        Raises
-        ------
-        ValueError
-            If ``n_components`` is above half the number of genes, or expression is not finite; this augmentation is
-            then as it was.
-        """
+    def _learn(self, expression: Expression, rng: np.random.Generator) -> None:
         group = expression.group
         n_genes = min(expression.n_genes, self.n_variable or expression.n_genes)
         if self.n_components > n_genes // 2:
-            raise TooMany(
-                f"frequencies to change (n_components) in the transform of {n_genes} gene(s)",
-                self.n_components,
-                n_genes // 2,
-                "choose fewer, or more genes with n_variable",
-            )
+            what = f"frequencies to change (n_components) in the transform of {n_genes} gene(s)"
+            raise TooMany(what, self.n_components, n_genes // 2, "choose fewer, or more genes with n_variable")
         order = np.argsort(group, kind="stable")
         order = order[group[order] >= 0]
-        genes = self._variable(expression, n_genes)
+        genes = self._variable_genes(expression, n_genes)
         sds = self._amplitude_sds(expression, genes, order)
         neighbors = self._nearest(expression, genes, order)
-        self._expression, self.genes_, self.sds_, self.neighbors_ = expression, genes, sds, neighbors
-        return self
+        self.genes_, self.sds_, self.neighbors_ = genes, sds, neighbors
 
     def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
         chosen, target = rows[treated], np.ix_(treated, self.genes_)
@@ -119,11 +95,11 @@ class ScGFT(FittedDraws):
             values[values < LOWEST] = 0
         drawn[target] = values
 
-    def _variable(self, expression: Expression, n_genes: int) -> np.ndarray:
+    def _variable_genes(self, expression: Expression, n_genes: int) -> np.ndarray:
         """Return the genes of highest variance over all samples, the highest first."""
         n = len(expression.group)
         total, squares = np.zeros((2, expression.n_genes))
-        for rows in self._blocks(np.arange(n), _step(expression), "variances of genes"):
+        for rows in self._blocks(expression, np.arange(n), "variances of genes"):
             block = expression.read(rows).astype(np.float64)
             total += block.sum(axis=0)
             squares += (block**2).sum(axis=0)
@@ -133,7 +109,7 @@ class ScGFT(FittedDraws):
         """Return the standard deviation of each group's scaled amplitudes, shape (groups, frequencies)."""
         size = np.bincount(expression.group[order])
         total, squares = np.zeros((2, len(size), len(genes) // 2))
-        for rows in self._blocks(order, _step(expression), "amplitudes"):
+        for rows in self._blocks(expression, order, "amplitudes"):
             amplitude = np.abs(np.fft.rfft(_read(expression, genes, rows), axis=1)[:, 1:])
             groups, starts = np.unique(expression.group[rows], return_index=True)
             total[groups] += np.add.reduceat(amplitude, starts)
@@ -147,19 +123,19 @@ class ScGFT(FittedDraws):
 
     def _nearest(self, expression: Expression, genes: np.ndarray, order: np.ndarray) -> np.ndarray:
         """Return the nearest other samples of the same group, in no order; -1 where a group has fewer."""
-        group, step = expression.group[order], _step(expression)
+        group = expression.group[order]
         width = max(0, min(self.n_neighbors, np.bincount(group).max(initial=0)) - 1)
         neighbors = np.full((len(expression.group), width), -1)
         if not width:
             return neighbors
-        for rows in self._blocks(order, step, "neighbours"):
-            values = _read(expression, genes, rows)
+        for rows in self._blocks(expression, order, "neighbours"):
+            x, codes = _read(expression, genes, rows), expression.group[rows]
             nearest, names = np.full((len(rows), width), np.inf), np.full((len(rows), width), -1)
-            codes = expression.group[rows]
             candidates = order[np.searchsorted(group, codes[0]) : np.searchsorted(group, codes[-1], side="right")]
-            for block in row_blocks(len(candidates), step):
+            for block in row_blocks(len(candidates), _step(expression)):
                 others = candidates[block]
-                distance = _squared_distances(values, _read(expression, genes, others))
+                y = _read(expression, genes, others)
+                distance = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T
                 distance[(codes[:, None] != expression.group[others]) | (rows[:, None] == others)] = np.inf
                 distance = np.hstack([nearest, distance])
                 names = np.hstack([names, np.broadcast_to(others, (len(rows), len(others)))])
@@ -179,26 +155,21 @@ class ScGFT(FittedDraws):
             total += member[:, block] @ _read(self._expression, self.genes_, names[block])
         return total / (2 + exists.sum(axis=1, keepdims=True))
 
-    def _blocks(self, rows: np.ndarray, step: int, what: str) -> Iterator[np.ndarray]:
+    def _blocks(self, expression: Expression, rows: np.ndarray, what: str) -> Iterator[np.ndarray]:
         """Yield rows in blocks, with a progress bar."""
         from tqdm.auto import tqdm
 
-        blocks = [*row_blocks(len(rows), step)]
+        blocks = [*row_blocks(len(rows), _step(expression))]
         for block in tqdm(blocks, what, unit="block", delay=1, disable=not self.progress_bar):
             yield rows[block]
 
 
 def amplify(values: np.ndarray, frequencies: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Return real rows (n, g), float64, after multiplying frequencies of their discrete Fourier transforms.
+    """Return real rows (n, g), float64, after multiplying frequencies (n, c) of their Fourier transforms by factors.
 
-    ``frequencies``, shape (n, c), are distinct in each row, from 1 to ``g // 2``. Half a spectrum holds each once, so
-    that a factor (n, c) that multiplies a coefficient multiplies its conjugate too.
-
-    Examples
-    --------
-    >>> amplify(np.array([[1.0, 0.0, -1.0, 0.0]]), np.array([[1]]), np.array([[3.0]])).round(6).tolist()
-    [[3.0, 0.0, -3.0, 0.0]]
+    Frequencies are distinct in each row, from 1 to ``g // 2``.
     """
+    # half a spectrum holds each frequency once, so that what multiplies a coefficient multiplies its conjugate too
     spectrum = np.fft.rfft(values.astype(np.float64), axis=1)
     spectrum[np.arange(len(values))[:, None], frequencies] *= factors
     return np.fft.irfft(spectrum, values.shape[1], axis=1)
@@ -212,7 +183,3 @@ def _step(expression: Expression) -> int:
 def _read(expression: Expression, genes: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return float64 values of the genes that are transformed."""
     return expression.read(rows)[:, genes].astype(np.float64)
-
-
-def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from semiclip._arguments import check_choice
-from semiclip.augment._protocol import FittedDraws
+from semiclip.augment._protocol import Expression, FittedDraws
 from semiclip.encoders._scvi import SCVIEncoder
 from semiclip.errors import BadValue, IdleArgument, NotCounts
-
-if TYPE_CHECKING:
-    from semiclip.augment._protocol import Expression
 
 BATCH = "batch"
 Mode = Literal["mean", "ppc"]
@@ -19,8 +16,8 @@ Mode = Literal["mean", "ppc"]
 class SCVIAugmentation(FittedDraws):
     """Expression as scVI's decoder gives it back for one draw from its posterior.
 
-    Genes that the encoder does not know stay as they are. The others keep the share of a row's 10,000 counts that they
-    have together.
+    Genes that the encoder (Lopez et al. 2018, DOI 10.1038/s41592-018-0229-2) does not know stay as they are. The others
+    keep the share of a row's 10,000 counts that they have together.
 
     Parameters
     ----------
@@ -31,21 +28,15 @@ class SCVIAugmentation(FittedDraws):
     **encoder_kwargs
         Arguments of the :class:`semiclip.encoders.SCVIEncoder` that is fitted, such as ``max_epochs``.
 
-    References
-    ----------
-    Lopez et al. 2018, DOI 10.1038/s41592-018-0229-2.
-
     Examples
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> from semiclip.augment import Expression, SCVIAugmentation
-    >>> rng = np.random.default_rng(0)
-    >>> counts, genes = rng.poisson(5.0, (20, 8)), pd.Index([f"gene_{i}" for i in range(8)])
-    >>> expression = Expression(counts, np.zeros(20, int), np.zeros(20, int), genes)
+    >>> from semiclip.augment import Expression
+    >>> rng, codes = np.random.default_rng(0), np.zeros(20, int)
+    >>> expression = Expression(rng.poisson(5.0, (20, 8)), codes, codes, pd.Index(list("abcdefgh")))
     >>> quiet = {"enable_progress_bar": False, "log_every_n_steps": 1}
-    >>> augmentation = SCVIAugmentation(max_epochs=1, n_latent=2, train_kwargs=quiet).fit(expression, rng)
-    >>> augmentation.draw(np.arange(3), rng).shape
+    >>> SCVIAugmentation(max_epochs=1, train_kwargs=quiet).fit(expression, rng).draw(np.arange(3), rng).shape
     (3, 8)
     """
 
@@ -55,36 +46,25 @@ class SCVIAugmentation(FittedDraws):
             raise IdleArgument(list(encoder_kwargs), "on an encoder that is fitted already")
         self.encoder, self.mode, self.encoder_kwargs = encoder, mode, encoder_kwargs
 
-    def fit(self, expression: Expression, rng: np.random.Generator) -> SCVIAugmentation:
-        """Fit scVI on the counts, unless an encoder was given; returns the augmentation itself.
-
-        Raises
-        ------
-        ValueError
-            If values are not counts, or the encoder that was given does not know the genes or the batches; this
-            augmentation is then as it was.
-        """
+    def _learn(self, expression: Expression, rng: np.random.Generator) -> None:
         if not expression.normalize:
             raise NotCounts((), "normalised already", "leave this augmentation out")
         encoder = self.encoder
         if encoder is None:
-            everything = np.arange(len(expression.group))
-            encoder = SCVIEncoder(batch_key=BATCH, rng=rng, **self.encoder_kwargs)
-            encoder.fit(expression.adata(everything, BATCH))
+            adata = expression.adata(np.arange(len(expression.group)), BATCH)
+            encoder = SCVIEncoder(batch_key=BATCH, rng=rng, **self.encoder_kwargs).fit(adata)
         elif encoder.batch_key is not None and list(expression.batch_names) == ["all rows"]:
             raise BadValue("batch_key", None, f"the batches, which the encoder read in obs[{encoder.batch_key!r}]")
         _, first = np.unique(expression.batch, return_index=True)
         # a first draw refuses genes and batches that the encoder does not know
         self._decode(expression, encoder, first, rng.spawn(1)[0])
-        self._expression, self.encoder_ = expression, encoder
-        return self
+        self.encoder_ = encoder
 
     def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
         if not treated.size:
             return
-        places = self._expression.genes.get_indexer(
-            self.encoder_.genes_
-        )  # the decoder has an order of genes of its own
+        # the decoder has an order of genes of its own
+        places = self._expression.genes.get_indexer(self.encoder_.genes_)
         shared = places >= 0
         target = np.ix_(treated, places[shared])
         decoded = self._decode(self._expression, self.encoder_, rows[treated], rng)[:, shared]

@@ -1,12 +1,8 @@
-"""Closed-form baselines, one file each: what distillation has to beat. Arrays in, arrays out."""
+"""Closed-form baselines, a class each: what distillation has to beat. Arrays in, arrays out."""
 
-from semiclip.baselines._cca import Cca
-from semiclip.baselines._neighbours import Neighbours
-from semiclip.baselines._procrustes import Procrustes
+from semiclip.baselines._linear import Cca, Procrustes, Ridge
 from semiclip.baselines._protocol import ClosedForm
-from semiclip.baselines._random import Random
-from semiclip.baselines._ridge import Ridge
-from semiclip.baselines._unimodal import Unimodal
+from semiclip.baselines._references import Neighbours, Random, Unimodal
 
 BASELINES: dict[str, type[Unimodal | Random | Ridge | Cca | Procrustes | Neighbours]] = {
     "unimodal": Unimodal,

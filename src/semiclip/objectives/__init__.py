@@ -1,21 +1,14 @@
-"""Training objectives, one file each: modules that take paired embeddings and return a scalar loss."""
+"""Training objectives, a class each: modules that take paired embeddings and return a scalar loss."""
 
 from typing import Any
 
 from semiclip.objectives._c2kd import C2kd
-from semiclip.objectives._clip import Clip
-from semiclip.objectives._dcca import Dcca
-from semiclip.objectives._kd import Kd
-from semiclip.objectives._kendall import kendall
-from semiclip.objectives._labels import LabelObjective
+from semiclip.objectives._contrastive import Clip, SemiClipped, SigLip
+from semiclip.objectives._kd import Kd, Shake
+from semiclip.objectives._logits import kendall, non_target_divergence, soft_divergence
+from semiclip.objectives._moments import Dcca, Vicreg
 from semiclip.objectives._presets import PRESETS, PRETRAINING
-from semiclip.objectives._protocol import Objective
-from semiclip.objectives._semiclip import SemiClipped
-from semiclip.objectives._shake import Shake
-from semiclip.objectives._siglip import SigLip
-from semiclip.objectives._soft_targets import non_target_divergence, soft_divergence
-from semiclip.objectives._spec import Spec
-from semiclip.objectives._vicreg import Vicreg
+from semiclip.objectives._protocol import LabelObjective, Objective, Spec
 
 OBJECTIVES: dict[str, type[Any]] = {
     "semiclip": SemiClipped,

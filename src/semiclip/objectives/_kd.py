@@ -1,25 +1,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from math import pi
+from typing import ClassVar, Literal
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch import Tensor
+from torch.nn.functional import cross_entropy, layer_norm, mse_loss
 
-from semiclip._arguments import check_number
-from semiclip.objectives._labels import LabelObjective
-from semiclip.objectives._soft_targets import soft_divergence
+from semiclip._arguments import check_choice, check_number
+from semiclip.objectives._logits import soft_divergence
+from semiclip.objectives._protocol import LabelObjective, Spec
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from semiclip.objectives._spec import Spec
+FROZEN_TEACHER = replace(LabelObjective.spec, frozen=("teacher", "teacher_head"))
+DEFAULTS: dict[str, dict[str, float]] = {
+    "paper": {"temperature": 9.0, "alpha": 10.0, "beta": 1e-3},
+    "original": {"temperature": 4.0, "alpha": 0.0, "beta": 1.0},
+}
+Variant = Literal["paper", "original"]
 
 
 class Kd(LabelObjective):
     r"""Knowledge distillation: the student learns its classes, and what a pretrained teacher says of all classes.
 
-    The loss is the mean over rows of
+    The loss (Hinton et al. 2015, DOI 10.48550/arXiv.1503.02531) is the mean over rows of
 
     .. math::
 
@@ -30,17 +34,11 @@ class Kd(LabelObjective):
 
     Parameters
     ----------
-    temperature
-        :math:`T`, which softens both sides.
-    alpha
-        :math:`\alpha`, the weight of the teacher.
-
-    References
-    ----------
-    Hinton et al. 2015, DOI 10.48550/arXiv.1503.02531.
+    temperature, alpha
+        :math:`T`, which softens both sides, and :math:`\alpha`, the weight of the teacher.
     """
 
-    spec: ClassVar[Spec] = replace(LabelObjective.spec, frozen=("teacher", "teacher_head"))
+    spec: ClassVar[Spec] = FROZEN_TEACHER
 
     def __init__(self, *, temperature: float = 9.0, alpha: float = 10.0) -> None:
         super().__init__()
@@ -55,3 +53,84 @@ class Kd(LabelObjective):
             teacher_logits = self.logits("teacher_head", teacher)
         divergence = soft_divergence(student_logits, teacher_logits, self.temperature)
         return cross_entropy(student_logits, label) + self.alpha * divergence
+
+
+class Shake(LabelObjective):
+    r"""Shadow knowledge distillation: the student learns from a shadow of the teacher, which learns from the student.
+
+    The shadow is a second head on the frozen embedding of the teacher. It starts distillation as a copy of the
+    teacher's pretrained head. With the logits :math:`u_S` and :math:`u_T` of the heads and :math:`q` of the shadow,
+    :math:`\operatorname{sg}`, which stops gradients, and
+    :math:`D(a \leftarrow b) = T^2 \operatorname{KL}(\sigma(b / T) \,\|\, \sigma(a / T))`, the loss is in ``"paper"``
+
+    .. math::
+
+        \gamma \operatorname{CE}(u_S, y) + \alpha D(u_S \leftarrow \operatorname{sg} q)
+        + \beta D(q \leftarrow \operatorname{sg} u_S) + D(q \leftarrow u_T)
+
+    and in ``"original"``, where all logits are first normalised over classes and multiplied by :math:`\pi`,
+
+    .. math::
+
+        \gamma \operatorname{CE}(u_S, y) + \alpha D(u_S \leftarrow u_T)
+        + \beta [D(q \leftarrow \operatorname{sg} u_S) + D(u_S \leftarrow \operatorname{sg} q)
+        + \operatorname{CE}(q, y) + \operatorname{MSE}(q, u_T)].
+
+    Parameters
+    ----------
+    variant
+        The loss of the paper on transcriptomics (``"paper"``), or SHAKE as its authors published it (``"original"``).
+    temperature, alpha, beta
+        :math:`T`, :math:`\alpha` and :math:`\beta`; by default 9, 10 and 0.001 in ``"paper"``, 4, 0 and 1 in
+        ``"original"``.
+    gamma
+        :math:`\gamma`, the weight of the classes.
+
+    References
+    ----------
+    Li and Jin, Shadow knowledge distillation: bridging offline and online knowledge transfer, NeurIPS 2022; Bendidi et
+    al., ICML 2025, DOI 10.48550/arXiv.2505.21317.
+    """
+
+    spec: ClassVar[Spec] = FROZEN_TEACHER
+    heads_of: ClassVar[dict[str, str]] = {**LabelObjective.heads_of, "shadow": "teacher"}
+
+    def __init__(
+        self,
+        *,
+        variant: Variant = "paper",
+        temperature: float | None = None,
+        alpha: float | None = None,
+        beta: float | None = None,
+        gamma: float = 1.0,
+    ) -> None:
+        super().__init__()
+        check_choice("variant", variant, Variant)
+        weights = {"temperature": temperature, "alpha": alpha, "beta": beta}
+        chosen = DEFAULTS[variant] | {name: number for name, number in weights.items() if number is not None}
+        check_number("temperature", chosen["temperature"], above=0)
+        for name, weight in {**chosen, "gamma": gamma}.items():
+            check_number(name, weight, least=0)
+        self.variant, self.gamma = variant, gamma
+        self.temperature, self.alpha, self.beta = (chosen[name] for name in weights)
+
+    def begin(self) -> None:
+        """Make the shadow a copy of the teacher's head."""
+        self.heads["shadow"].load_state_dict(self.heads["teacher_head"].state_dict())
+
+    def forward(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, D) of classes ``label`` (B,)."""
+        u_s, q = self.logits("student_head", student), self.logits("shadow", teacher.detach())
+        with torch.no_grad():
+            u_t = self.logits("teacher_head", teacher)
+        if self.variant == "original":
+            u_s, q, u_t = (pi * layer_norm(logits, logits.shape[1:]) for logits in (u_s, q, u_t))
+        to_student = soft_divergence(u_s, q.detach(), self.temperature)
+        to_shadow = soft_divergence(q, u_s.detach(), self.temperature)
+        loss = self.gamma * cross_entropy(u_s, label)
+        if self.variant == "paper":
+            from_teacher = soft_divergence(q, u_t, self.temperature)
+            return loss + self.alpha * to_student + self.beta * to_shadow + from_teacher
+        offline = soft_divergence(u_s, u_t, self.temperature)
+        online = to_shadow + to_student + cross_entropy(q, label) + mse_loss(q, u_t)
+        return loss + self.alpha * offline + self.beta * online

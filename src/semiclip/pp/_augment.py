@@ -47,8 +47,9 @@ def augment(
 ) -> ExpressionAugmentation:
     """Return the fitted augmentation, after augmenting expression, encoding it again and keeping the embeddings.
 
-    These are the rivals of PEA: where PEA changes an embedding while a model is trained, they change the expression
-    that is embedded. Their views are made once, and ``train(augment=key_added)`` draws from them.
+    These are the rivals of PEA (Bendidi et al., ICML 2025, Figure 2b, DOI 10.48550/arXiv.2505.21317): where PEA changes
+    an embedding while a model is trained, they change the expression that is embedded. Their views are made once, and
+    ``train(augment=key_added)`` draws from them. If anything is refused, nothing is written.
 
     Parameters
     ----------
@@ -64,24 +65,22 @@ def augment(
         generate for; controls are not augmented.
     {columns}
     split_key
-        ``obs`` column whose groups, such as experiments, training holds out whole, as in the setup of the model. They
-        are then never mixed. Augmentations with a model of expression (``"scvi"``, ``"mdwgan_gp"``) are fitted on all
-        samples even so, as a frozen encoder is.
+        ``obs`` column whose groups, such as experiments, training holds out whole. They are then never mixed.
+        Augmentations with a model of expression (``"scvi"``, ``"mdwgan_gp"``) are fitted on all samples even so, as a
+        frozen encoder is.
     n_views
         Embeddings of each sample.
     key_added
         Key of ``obsm`` for the views; by default the names of the embedding and the augmentation, such as
         ``"X_pca_mwo"``.
     layer
-        Layer that holds the expression; ``None`` is the one that the encoder reads. The encoder finds what was drawn in
-        the layer that it reads, or else in ``X``.
+        Layer that holds the expression; ``None`` is the one that the encoder reads. What is drawn is put where the
+        encoder reads.
     normalize
         Whether expression is counts, which are augmented as log1p of 10,000 counts of each sample and turned back to
         its own number of counts, or values normalised already. ``None`` is what the encoder reads.
-    rng
-        Seed of all draws.
-    progress_bar
-        Whether to show progress.
+    rng, progress_bar
+        Seed of all draws, and whether to show progress.
     **augmentation_kwargs
         Arguments of the augmentation.
 
@@ -90,22 +89,13 @@ def augment(
     The fitted augmentation. ``obsm[key_added]`` holds the views side by side, float32 of shape (n_obs, n_views * d);
     every view of a control is its plain embedding. ``uns["semiclip"][key_added]["params"]`` says how they were made.
 
-    Raises
-    ------
-    KeyError, ValueError, TypeError
-        If the data are not as described, or the encoder or the augmentation is none. Nothing is written then.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, Figure 2b, DOI 10.48550/arXiv.2505.21317.
-
     Examples
     --------
     >>> import semiclip as scl
     >>> rna = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["rna"]
     >>> encoder = scl.pp.encode(rna, encoder="pca", n_components=10)
     >>> keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "control"}
-    >>> augmentation = scl.pp.augment(rna, "mwo", encoder=encoder, **keys, batch_key="batch", progress_bar=False)
+    >>> augmentation = scl.pp.augment(rna, "mwo", encoder=encoder, **keys, progress_bar=False)
     >>> rna.obsm["X_pca_mwo"].shape
     (252, 40)
     """
@@ -176,23 +166,21 @@ def _draw_views(
     from tqdm.auto import tqdm
 
     layer = getattr(encoder, "layer", None)
+    size = min(BLOCK, rows_at_once(BLOCK_VALUES, expression.n_genes))
 
     def encode(rows: np.ndarray, values: Any) -> np.ndarray:
-        layers = {} if layer is None else {layer: values}
+        layers = {} if layer is None else {layer: values}  # where the encoder reads
         return embedded(encoder, AnnData(values, obs=adata.obs.iloc[rows], var=adata.var, layers=layers))
 
-    def blocks(mask: np.ndarray) -> list[np.ndarray]:
-        rows = np.flatnonzero(mask)
-        size = min(BLOCK, rows_at_once(BLOCK_VALUES, expression.n_genes))
-        return [rows[block] for block in row_blocks(len(rows), size)]
-
+    plain, treated = (np.flatnonzero(mask) for mask in (expression.group < 0, expression.group >= 0))
     first = np.arange(1)
     views = np.empty((adata.n_obs, n_views, encode(first, expression.values[first]).shape[1]), dtype=np.float32)
-    for rows in blocks(expression.group < 0):
-        views[rows] = encode(rows, expression.values[rows])[:, None]
+    for block in row_blocks(len(plain), size):
+        views[plain[block]] = encode(plain[block], expression.values[plain[block]])[:, None]
     rounding = rng if expression.whole else None
-    parts = [*product(range(n_views), blocks(expression.group >= 0))]
-    for view, rows in tqdm(parts, disable=not progress_bar or None, desc="augment"):
+    parts = [*product(range(n_views), row_blocks(len(treated), size))]
+    for view, block in tqdm(parts, disable=not progress_bar or None, desc="augment"):
+        rows = treated[block]
         drawn = augmentation.draw(rows, rng)
         if drawn.shape != (shape := (len(rows), expression.n_genes)):
             raise WrongShape("what the augmentation drew", drawn.shape, f"the genes of each sample, {shape}")

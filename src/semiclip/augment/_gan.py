@@ -1,0 +1,133 @@
+"""The networks of a conditional Wasserstein GAN, and how they are trained."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import isqrt
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from semiclip.augment._mdwgan_gp import MDWGANGP
+
+
+class Network(nn.Module):
+    """The generator, which turns noise into samples, or critics with hidden layers in common, each with an output.
+
+    Conditions enter beside its input. One with V values, of which ``sizes`` holds the numbers, is embedded in
+    floor(sqrt(V)) + 1 dimensions.
+    """
+
+    def __init__(self, n_input: int, n_output: int, sizes: Sequence[int], n_hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.n_input, widths = n_input, [isqrt(size) + 1 for size in sizes]
+        self.tables = nn.ModuleList(nn.Embedding(*shape) for shape in zip(sizes, widths, strict=True))
+        self.hidden = nn.ModuleList(nn.Linear(*shape) for shape in pairwise([n_input + sum(widths), *n_hidden]))
+        self.output = nn.Linear(n_hidden[-1], n_output)
+
+    def forward(self, x: Tensor, codes: Tensor) -> Tensor:
+        """Map input (..., n, n_input) and codes (n, number of conditions) to (..., n, n_output)."""
+        return self.rest(self.first(x, codes))
+
+    def first(self, x: Tensor, codes: Tensor) -> Tensor:
+        """Return what enters the first ReLU, shape (..., n, width), which is linear in the input."""
+        conditions = torch.cat([table(codes[..., i]) for i, table in enumerate(self.tables)], dim=-1)
+        return self.hidden[0](torch.cat([x, conditions.expand(*x.shape[:-1], -1)], dim=-1))
+
+    def rest(self, first: Tensor) -> Tensor:
+        """Map what enters the first ReLU to the output."""
+        h = torch.relu(first)
+        for layer in self.hidden[1:]:
+            h = torch.relu(layer(h))
+        return self.output(h)
+
+    def gradient(self, first: Tensor) -> Tensor:
+        """Return the gradient of each output by its own set of inputs, (n_output, n, n_input), from :meth:`first`."""
+        # Small changes of the weights switch no ReLU, save at its kink. The gradient is thus a product of weights, and
+        # one pass of autograd, rather than two, finds how it depends on them.
+        with torch.no_grad():
+            inputs = [first]
+            for layer in self.hidden[1:]:
+                inputs.append(layer(torch.relu(inputs[-1])))
+        slope = self.output.weight[:, None]
+        layers: list[Any] = list(self.hidden)
+        for layer, entering in zip(reversed(layers), reversed(inputs), strict=True):
+            slope = (slope * (entering > 0)) @ layer.weight
+        return slope[..., : self.n_input]
+
+
+def critic_loss(
+    critic: Network, real: Tensor, fake: Tensor, codes: Tensor, mix: Tensor, weights: Tensor, penalty: float
+) -> Tensor:
+    """Return the weighted Wasserstein loss with gradient penalty of each critic against its own set of real samples.
+
+    ``real`` (n_critics, n, n_genes) and ``fake`` (n, n_genes) have the same conditions. ``mix``, (n_critics, n, 1), is
+    the share of the real sample in the interpolate where the gradient is taken.
+    """
+    first = critic.first(torch.cat([real, fake[None]]), codes)
+    values = critic.rest(first)
+    distance = values[-1].mean(0) - values[:-1].diagonal(dim1=0, dim2=2).mean(0)
+    # the interpolates need no pass of their own through the first layer, the widest, since it is linear
+    between = torch.lerp(first[-1:], first[:-1], mix).detach()
+    length = torch.linalg.vector_norm(critic.gradient(between), dim=-1)
+    return weights @ (distance + penalty * (length - 1).square().mean(1))
+
+
+def train(
+    generator: Network, critic: Network, real: Tensor, codes: Tensor, stream: torch.Generator, options: MDWGANGP
+) -> Iterator[None]:
+    """Train for one epoch at each step, with ``stream`` as the source of all that is random.
+
+    ``real`` holds sets of the same samples, (n_critics, n, n_genes), the first as they are, the others smoothed. In an
+    epoch the generator passes over them once, and the critics once for each of their steps. What does not fill a
+    mini-batch is left out.
+    """
+    n, n_critic = len(codes), options.n_critic
+    random: dict[str, Any] = {"generator": stream, "device": stream.device}
+    weights = torch.tensor([1, options.smooth_weight / 2, options.smooth_weight / 2], device=stream.device)
+    # the constants of Keras, with which the authors trained
+    generator_step, critic_step = (
+        torch.optim.RMSprop(network.parameters(), options.lr, alpha=0.9, eps=1e-7) for network in (generator, critic)
+    )
+
+    def add_noise(x: Tensor) -> Tensor:
+        noise = torch.zeros_like(x)  # on the first rows of each mini-batch, which are random ones
+        noise[..., : round(options.noise_share * x.shape[-2]), :].normal_(0, options.noise, generator=stream)
+        return x + noise
+
+    def generate(codes: Tensor) -> Tensor:
+        return add_noise(generator(torch.randn(*codes.shape[:-1], generator.n_input, **random), codes))
+
+    size = min(options.batch_size, n)
+    while True:
+        passes = torch.stack([torch.randperm(n, **random)[: n - n % size] for _ in range(n_critic)])
+        for batches in passes.view(n_critic, -1, size).unbind(dim=1):
+            seen, samples = codes[batches], add_noise(real[:, batches])
+            with torch.no_grad():
+                fakes = generate(seen)
+            mixes = torch.rand(len(real), n_critic, size, 1, **random)
+            for i in range(n_critic):
+                critic_step.zero_grad()
+                mine = samples[:, i], fakes[i], seen[i], mixes[:, i]
+                critic_loss(critic, *mine, weights, options.penalty).backward()
+                critic_step.step()
+            generator_step.zero_grad()
+            loss = -critic(generate(seen[-1]), seen[-1]).mean(dim=0) @ weights
+            loss.backward(inputs=list(generator.parameters()))
+            generator_step.step()
+        yield
+
+
+def energy_score(real: Tensor, drawn: Tensor) -> Tensor:
+    """Return the mean energy score of several draws (m, n, d) for each real sample (n, d); the lower the better.
+
+    Its expectation is lowest if draws follow the law of the real sample under its conditions (Gneiting and Raftery
+    2007, DOI 10.1198/016214506000001437).
+    """
+    m = len(drawn)
+    apart = torch.cdist(drawn.transpose(0, 1), drawn.transpose(0, 1), compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.linalg.vector_norm(drawn - real, dim=-1).mean() - apart.sum() / (2 * m * (m - 1) * len(real))
