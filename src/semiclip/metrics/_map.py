@@ -17,7 +17,7 @@ from semiclip.metrics._matrices import read_mask, read_vectors
 from semiclip.metrics._order import order_statistics
 
 Thresholds = tuple[float, float] | Sequence[tuple[float, float]]
-Levels = Sequence[tuple[float, float]]  # low and high thresholds, read
+Levels = list[tuple[float, float]]  # low and high thresholds, read
 
 MIN_GENES = 20  # below, the tails hold too few pairs to mean anything
 MISSING = -2  # beside −1, a gene that is not in the map
@@ -115,32 +115,17 @@ def distinct_pairs(cosine_map: GeneMap) -> tuple[np.ndarray, np.ndarray]:
     return np.divmod(np.unique(cosine_map.pairs.first * n + cosine_map.pairs.second), n)
 
 
-def pairs_of_thresholds(thresholds: Thresholds) -> list[tuple[float, float]]:
-    """Return thresholds, one pair or several, as a list of pairs."""
-    items = _as_list(thresholds)
-    pairs: list[Any] = [tuple(_as_list(pair)) for pair in (items if any(map(_is_list, items)) else [items])]
-    for pair in pairs:
-        if len(pair) != 2 or not all(isinstance(end, Real) for end in pair) or not 0 <= pair[0] <= pair[1] <= 1:
-            raise errors.BadValue("thresholds", pair, "two quantiles with 0 ≤ low ≤ high ≤ 1, such as (0.05, 0.95)")
-    if len(set(pairs)) < len(pairs):
-        raise errors.Repeated("pairs of thresholds", pairs)
-    return pairs
-
-
-def pair_of_thresholds(thresholds: tuple[float, float]) -> tuple[float, float]:
-    """Return the only pair of thresholds."""
-    pairs = pairs_of_thresholds(thresholds)
-    if len(pairs) > 1:
-        raise errors.TooMany("pairs of thresholds", len(pairs), 1, "call once for each pair")
-    return pairs[0]
-
-
-def _is_list(value: Any) -> bool:
-    return np.iterable(value) and not isinstance(value, str)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if _is_list(value) else [value]
+def read_thresholds(thresholds: Thresholds, *, single: bool = False) -> Levels:
+    """Return one pair of thresholds, or several, as a list of pairs."""
+    levels: list[Any] = [tuple(level) for level in np.atleast_2d(np.asarray(thresholds, dtype=object)).tolist()]
+    for level in levels:
+        if len(level) != 2 or not all(isinstance(end, Real) for end in level) or not 0 <= level[0] <= level[1] <= 1:
+            raise errors.BadValue("thresholds", level, "two quantiles with 0 ≤ low ≤ high ≤ 1, such as (0.05, 0.95)")
+    if len(set(levels)) < len(levels):
+        raise errors.Repeated("pairs of thresholds", levels)
+    if single and len(levels) > 1:
+        raise errors.TooMany("pairs of thresholds", len(levels), 1, "call once for each pair")
+    return levels
 
 
 def tails(null: np.ndarray, thresholds: Levels) -> np.ndarray:

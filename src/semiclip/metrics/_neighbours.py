@@ -30,10 +30,8 @@ def knn_accuracy(
         other rows are (leave one out).
     n_neighbors
         Neighbours that vote, each alike; of labels that tie, the first in their order wins.
-    n_permutations
-        Number of random exchanges of the labels that measure chance, at least 2; 0 leaves chance out.
-    rng
-        Seed or generator of the exchanges.
+    n_permutations, rng
+        Number of random exchanges of the labels that measure chance, at least 2 or 0, and their seed or generator.
 
     Returns
     -------

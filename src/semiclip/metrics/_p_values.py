@@ -35,8 +35,6 @@ def rank_p_value(values: ArrayLike, null: ArrayLike, *, drawn: bool = False) -> 
 
     Examples
     --------
-    >>> rank_p_value([0.5, 2.0, 9.0], [1.0, 2.0, 3.0, 4.0]).tolist()
-    [1.0, 0.75, 0.0]
     >>> rank_p_value([0.5, 2.0, 9.0], [1.0, 2.0, 3.0, 4.0], drawn=True).tolist()
     [1.0, 0.8, 0.2]
     """
@@ -53,16 +51,13 @@ def over_representation(
 ) -> np.ndarray:
     r"""Return how probable an overlap at least this large is if the region is drawn at random (Fisher's exact test).
 
-    With :math:`x` of the :math:`n` drawn items in a set of :math:`K` among :math:`N`,
-
     .. math:: p = \sum_{i \ge x} \binom{K}{i} \binom{N - K}{n - i} \Big/ \binom{N}{n} .
 
     Parameters
     ----------
-    n_overlap, n_region
-        Items of the region in the set, :math:`x`, and of the region, :math:`n`. All four numbers broadcast.
-    n_set, n_background
-        Items of the set, :math:`K`, and of the background, :math:`N`, which holds the region and the set.
+    n_overlap, n_region, n_set, n_background
+        Items of the region in the set, :math:`x`, of the region, :math:`n`, of the set, :math:`K`, and of the
+        background, :math:`N`, which holds the region and the set. All four numbers broadcast.
 
     Returns
     -------
@@ -163,10 +158,8 @@ def smallest_p(n: int, alternative: Alternative = "two-sided") -> float:
 
     Parameters
     ----------
-    n
-        Number of pairs.
-    alternative
-        As in :func:`paired_wilcoxon`.
+    n, alternative
+        Number of pairs, and the alternative as in :func:`paired_wilcoxon`.
 
     Returns
     -------

@@ -186,9 +186,9 @@ def preservation_split(
 ) -> PreservationSplit:
     """Hold out batches and perturbations, both at once, to measure :func:`preservation`.
 
-    Batches and perturbations are drawn at random and independently. With 70 % of each about 49 % of the perturbed
-    rows train, 21 % are known perturbations in new batches, 9 % are new perturbations in new batches, and the new
-    perturbations in training batches, 21 %, are in no part. Each part has all controls of its batches.
+    Batches and perturbations are drawn independently. With 70 % of each about 49 % of the perturbed rows train, 21 %
+    are known and 9 % new perturbations in new batches, and the new perturbations in training batches are in no part.
+    Each part has all controls of its batches.
 
     Parameters
     ----------
@@ -196,10 +196,8 @@ def preservation_split(
         Batch and perturbation of each row, shape (n,); at least two batches and two perturbations beside the controls.
     control
         Mask of the controls, boolean, shape (n,); their perturbation does not matter.
-    train_fraction
-        Share of the batches, and of the perturbations, that train; between 0 and 1.
-    rng
-        Seed or generator of the draws.
+    train_fraction, rng
+        Share of the batches, and of the perturbations, that train, between 0 and 1; and seed or generator of the draws.
 
     Returns
     -------

@@ -4,15 +4,7 @@ from numpy.typing import ArrayLike
 
 from semiclip._arguments import check_whole
 from semiclip._docs import document
-from semiclip.metrics._map import (
-    Thresholds,
-    distinct_pairs,
-    gene_map,
-    in_tails,
-    pair_of_thresholds,
-    pairs_of_thresholds,
-    tails,
-)
+from semiclip.metrics._map import Thresholds, distinct_pairs, gene_map, in_tails, read_thresholds, tails
 from semiclip.metrics._matrices import check_permutations
 from semiclip.metrics._recall_uncertainty import Shares
 
@@ -41,10 +33,9 @@ def relationship_recall(
     {gene_map}
     thresholds
         Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1; one such pair or a list of them.
-    n_permutations
-        Number of random exchanges of the gene labels that measure chance on these annotations; 0 leaves it out.
-    rng
-        Seed or generator of the exchanges.
+    n_permutations, rng
+        Number of random exchanges of the gene labels that measure chance on these annotations, of which 0 leaves it
+        out, and their seed or generator.
 
     Returns
     -------
@@ -55,8 +46,7 @@ def relationship_recall(
         ``"relationship_recall"``, and the recall. The mean is the unweighted mean of the databases with a pair in the
         map; the union holds each distinct pair once.
     ``threshold_low``, ``threshold_high``, ``n_pairs``, ``n_recalled``
-        What recall was counted from. A database without a pair in the map keeps its row, with ``n_pairs`` 0 and no
-        value.
+        What recall was counted from. A database without a pair in the map has ``n_pairs`` 0 and no value.
     ``error``, ``ci_low``, ``ci_high``
         Standard error and 95 % interval. The error is binomial, or larger where pairs that share a gene are recalled
         together: they are worth fewer independent pairs. The interval is Wilson's for that number. The interval of the
@@ -87,7 +77,7 @@ def relationship_recall(
     ['relationships', 1.0, 20, 0.1, 0.01]
     """
     check_permutations(n_permutations)
-    limits = pairs_of_thresholds(thresholds)
+    limits = read_thresholds(thresholds)
     rng = np.random.default_rng(rng)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
     shares = Shares.of(cosine_map)
@@ -150,12 +140,12 @@ def recalled_pairs(
             database gene_a gene_b  cosine  recalled
     0  relationships    G00    G01     1.0      True
     """
-    pair = pair_of_thresholds(thresholds)
+    limits = read_thresholds(thresholds, single=True)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
     names, database, first, second = cosine_map.pairs
     columns = {"database": names[database], "gene_a": cosine_map.genes[first], "gene_b": cosine_map.genes[second]}
     cosine = cosine_map.cosine(first, second)
-    hit = in_tails(cosine, tails(cosine_map.cosines, [pair]))[:, 0]
+    hit = in_tails(cosine, tails(cosine_map.cosines, limits))[:, 0]
     return pd.DataFrame({**columns, "cosine": cosine, "recalled": hit})
 
 
@@ -197,9 +187,9 @@ def similarity(
     ([64, 304, 304, 108], [0, 0, 0, 2])
     """
     check_whole("n_bins", n_bins)
-    limits = pair_of_thresholds(thresholds)
+    limits = read_thresholds(thresholds, single=True)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
-    ((cut_low, cut_high),) = tails(cosine_map.cosines, [limits])
+    ((cut_low, cut_high),) = tails(cosine_map.cosines, limits)
     # with a number of bins NumPy goes through the values in blocks, with edges it would sort them
     n_all, edges = np.histogram(cosine_map.cosines, n_bins, RANGE)
     n_annotated, _ = np.histogram(cosine_map.cosine(*distinct_pairs(cosine_map)), n_bins, RANGE)

@@ -52,7 +52,7 @@ class Shares(NamedTuple):
         return np.concatenate([share[:-1], share[:-1][held].mean(axis=0, keepdims=True), share[-1:]])
 
     def estimate_uncertainty(self, hit: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return standard errors and the ends of 95 % intervals of the shares ``value``, (n_keys,), of ``hit`` pairs."""
+        """Return standard errors and ends of 95 % intervals of the shares ``value``, (n_keys,), of ``hit`` pairs."""
         # the variance is the sum of the products of what two pairs with a gene in common do to the share (Aronow et al.
         # 2015), or the binomial one, of single pairs alone, if that is larger
         counts = self.n_pairs[:-1]

@@ -28,11 +28,11 @@ def make_decoder(n_input: int, n_genes: int) -> nn.Sequential:
 @torch.inference_mode()
 def predict(decoder: nn.Sequential, embedding: np.ndarray, *, block: int = 4096) -> np.ndarray:
     """Predict expression of embedded rows on the decoder's device; float32 of shape (n, n_genes)."""
-    last = decoder[-1]
-    expression = np.empty((len(embedding), last.out_features), dtype=np.float32)
+    *_, bias = decoder.parameters()
+    expression = np.empty((len(embedding), len(bias)), dtype=np.float32)
     for rows in row_blocks(len(embedding), block):
         x = np.require(embedding[rows], np.float32, ["C", "W"])
-        expression[rows] = decoder(torch.as_tensor(x, device=last.weight.device)).cpu().numpy()
+        expression[rows] = decoder(torch.as_tensor(x, device=bias.device)).cpu().numpy()
     return expression
 
 

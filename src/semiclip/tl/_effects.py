@@ -51,10 +51,9 @@ def consistency(
     null
         Perturbations known to be inactive, for example genes that are not expressed: their values are the null
         distribution. ``None`` draws it: random sets of as many treated rows.
-    n_permutations
-        Number of random sets for each number of rows.
-    rng
-        Seed or generator of the sets. With an integer all representations meet the same sets.
+    n_permutations, rng
+        Number of random sets for each number of rows, and their seed or generator. With an integer all representations
+        meet the same sets.
 
     Returns
     -------
@@ -136,17 +135,12 @@ def magnitude(
     null
         Perturbations known to be inactive, as in :func:`consistency`. ``None`` tests each perturbation by itself, by
         exchanges of its rows with those of controls of the same batches.
-    max_controls
-        Largest number of controls to compare with, and of rows of a perturbation to exchange. Where there are more, a
-        random sample serves. Memory holds all distances between them.
-    min_obs
-        Rows that a perturbation must have to be measured.
-    n_permutations
-        Number of exchanges.
-    rng
-        Seed or generator of halves, samples and exchanges. With an integer all representations meet the same.
-    progress_bar
-        Whether to show the progress of the tests.
+    max_controls, min_obs
+        Largest number of controls to compare with, and of rows of a perturbation to exchange, between which memory
+        holds all distances: of more, a random sample serves. And rows that a perturbation must have to be measured.
+    n_permutations, rng, progress_bar
+        Number of exchanges; seed or generator of halves, samples and exchanges, which with an integer all
+        representations share; and whether to show the progress of the tests.
 
     Returns
     -------

@@ -55,12 +55,9 @@ def null_overlap(
     {correction}
     thresholds
         Low and high quantile beyond which a pair is recalled, or several such pairs.
-    n_permutations
-        Number of exchanges, at least 1. Each takes the time of one map of the genes.
-    rng
-        Seed or generator of the exchanges.
-    progress_bar
-        Whether to show the progress of the exchanges.
+    n_permutations, rng, progress_bar
+        Number of exchanges, at least 1, of which each takes the time of one map of the genes; their seed or generator;
+        and whether to show their progress.
 
     Returns
     -------
@@ -101,7 +98,7 @@ def null_overlap(
         raise WrongType("use_rep", type(use_rep), "one key of obsm", "call once for each representation")
     keys = list_names(list(references) if isinstance(references, Mapping) else references, "references")
     sources = references if isinstance(references, Mapping) else dict.fromkeys(keys, adata)
-    levels = _map.pairs_of_thresholds(thresholds)
+    levels = _map.read_thresholds(thresholds)
     representation = read_corrected(adata, use_rep, design, spec)
     others = [read_corrected(data, key, design, spec) for key, data in sources.items()]
     annotated = datasets.relationships() if relationships is None else relationships

@@ -76,10 +76,8 @@ def preservation(
     device
         Device of torch that trains; ``"auto"`` takes a GPU if there is one. It holds expression of the training rows
         and a decoder of about 5/4 · n_genes² weights.
-    rng
-        Seed or generator of split, decoders and baselines.
-    progress_bar
-        Whether to show a bar for each decoder.
+    rng, progress_bar
+        Seed or generator of split, decoders and baselines; and whether to show a bar for each decoder.
 
     Returns
     -------
@@ -98,10 +96,8 @@ def preservation(
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> options = {"max_epochs": 2, "baselines": ["constant"], "rng": 0, "progress_bar": False}
     >>> table = scl.tl.preservation(adata, use_rep="X_pca", **columns, **options)
-    >>> table[table["metric"] == "preservation"].set_index(["representation", "key"])["value"].round(2).tail(1)
-    representation  key
-    constant        unseen perturbations    25.0
-    Name: value, dtype: float64
+    >>> table.iloc[-1][["metric", "representation", "key", "value"]].tolist()
+    ['preservation', 'constant', 'unseen perturbations', 25.0]
     """
     from semiclip._device import usable_device
     from semiclip.tl import _decoder

@@ -12,7 +12,7 @@ from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import NameTaken
-from semiclip.metrics._map import Thresholds, pair_of_thresholds, pairs_of_thresholds
+from semiclip.metrics._map import Thresholds, read_thresholds
 from semiclip.tl._maps import Corrected, list_names, read_corrected
 from semiclip.tl._sets import GENES, NOT_SETS
 
@@ -86,7 +86,7 @@ def recall(
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     for name in baselines:
         check_choice("baselines", name, RecallBaseline)
-    levels = pairs_of_thresholds(thresholds)
+    levels = read_thresholds(thresholds)
     representations = read_corrected(adata, use_rep, design, spec)
     annotated = datasets.relationships() if relationships is None else relationships
     tables = []
@@ -162,7 +162,7 @@ def relationship_sets(
     names = list_names(use_rep)
     if taken := [name for name in names if name in NOT_SETS]:
         raise NameTaken(taken, "a column of the result", "copy the representation to another key of obsm")
-    level = pair_of_thresholds(thresholds)
+    (level,) = read_thresholds(thresholds, single=True)
     representations = read_corrected(adata, names, design, spec)
     annotated = datasets.relationships() if relationships is None else relationships
     recalled = {}
@@ -222,7 +222,7 @@ def similarity(
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
-    level = pair_of_thresholds(thresholds)
+    (level,) = read_thresholds(thresholds, single=True)
     representations = read_corrected(adata, use_rep, design, spec)
     annotated = datasets.relationships() if relationships is None else relationships
     tables = {

@@ -1,6 +1,6 @@
 """Reads the table that :func:`semiclip.tl.relationship_sets` returns, and counts what its sets have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +27,11 @@ class Sets(NamedTuple):
     """One gene of each pair, a position in ``genes``; shape (n_pairs,)."""
     second: np.ndarray
 
-    def columns(self, names: list[str]) -> np.ndarray:
+    def columns(self, names: Sequence[Hashable]) -> np.ndarray:
         """Return which pairs these representations recall, shape (n_pairs, len(names))."""
         if unknown := [name for name in names if name not in self.recalled]:
             raise errors.MissingEntry(unknown, self.recalled, "sets")
-        return self.recalled[names].to_numpy(dtype=bool)
+        return self.recalled[list(names)].to_numpy(dtype=bool)
 
     def mark_region(self, inside: str | Sequence[str], outside: str | Sequence[str]) -> np.ndarray:
         """Mark the pairs that all of ``inside`` and none of ``outside`` recall."""
@@ -39,7 +39,7 @@ class Sets(NamedTuple):
         without = [outside] if isinstance(outside, str) else list(outside)
         if both := [name for name in within if name in without]:
             raise errors.Repeated("representations in inside and outside", both, "leave each out of one")
-        return self.columns(within).all(axis=1) & ~self.columns(without).any(axis=1)
+        return np.logical_and.reduce(self.columns(within), axis=1) & ~self.columns(without).any(axis=1)
 
 
 def read_sets(sets: pd.DataFrame, representations: str | Sequence[str] | None = None) -> Sets:
