@@ -1,23 +1,15 @@
 """Reads a tidy table of repeated runs, one row per setting and seed, and pairs the seeds."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from semiclip.errors import Empty, MissingColumn, MissingValues, Repeated, WrongDtype, WrongType
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
 
 def read_runs(table: pd.DataFrame, *, values: Mapping[str, str], keys: Mapping[str, str]) -> pd.DataFrame:
-    """Return the columns that the arguments name: ``values`` hold finite numbers, ``keys`` anything but a gap.
-
-    Both map the name of the argument, for errors, to the column.
-    """
+    """Return the columns that arguments (keys of the mappings) name: finite numbers, and anything but a gap."""
     if not isinstance(table, pd.DataFrame):
         raise WrongType("table", type(table), "a DataFrame with a row per run")
     columns = {**values, **keys}

@@ -3,7 +3,7 @@ import pytest
 from scipy.spatial.distance import pdist
 
 from semiclip.metrics import consistency
-from semiclip.metrics._consistency import random_consistency
+from semiclip.metrics._groups import random_consistency
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

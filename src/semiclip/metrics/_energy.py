@@ -32,8 +32,7 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> energy_distance(np.array([[0.0], [2.0]]), np.array([[1.0]]))
+    >>> energy_distance([[0.0], [2.0]], [[1.0]])
     1.0
     """
     x, y = read_embedding(x), read_embedding(y, "y")
@@ -47,14 +46,19 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
 
 def energy_distances(samples: Iterable[np.ndarray], reference: np.ndarray) -> np.ndarray:
     """Return the energy distance of each sample to the reference, whose own term is computed once."""
-    m = len(reference)
-    within_reference = _sum_distances(reference, reference).sum() / m**2
-    distances = []
-    for x in samples:
-        across = _sum_distances(x, reference).sum() / (len(x) * m)
-        within = _sum_distances(x, x).sum() / len(x) ** 2
-        distances.append(2 * across - within - within_reference)
+    within_reference = _mean_distance(reference, reference)
+    distances = [2 * _mean_distance(x, reference) - _mean_distance(x, x) - within_reference for x in samples]
     return np.maximum(np.array(distances), 0)  # less than 0 is a rounding error
+
+
+def _mean_distance(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the mean distance of the rows of ``x`` to those of ``y``."""
+    from scipy.spatial.distance import cdist
+
+    y, sums = y.astype(np.float64, copy=False), np.empty(len(x))
+    for rows in row_blocks(len(x), rows_at_once(BLOCK, len(y))):
+        sums[rows] = cdist(x[rows].astype(np.float64, copy=False), y).sum(axis=1)
+    return sums.sum() / (len(x) * len(y))
 
 
 def permuted_energy_distances(
@@ -65,11 +69,9 @@ def permuted_energy_distances(
     n_draws: int,
     rng: np.random.Generator,
 ) -> tuple[float, np.ndarray]:
-    """Return the energy distance of ``x``, shape (n, d), to the reference, and the distances after exchanges of rows.
+    """Return the energy distance of ``x`` to the reference, and the distances after exchanges of rows within batches.
 
-    An exchange draws for ``x`` as many rows of each batch as ``x`` has, and leaves the others to the reference: the
-    null distribution of the energy test. ``within_reference`` holds the distances within the reference, (m, m), and
-    ``batch`` the batches of both. All draws follow from sums over parts of the matrix of all distances.
+    ``within_reference`` holds the distances within the reference, (m, m), and ``batch`` the batches of both.
     """
     from scipy.spatial.distance import cdist
 
@@ -83,6 +85,7 @@ def permuted_energy_distances(
         rows = _draw_exchanges(*batch, draws.stop - draws.start, rng)
         if draws.start == 0:
             rows[0] = np.arange(n)  # as it is
+        # every distance follows from sums over parts of the matrix of all distances
         ends = np.arange(0, rows.size + 1, n)
         chosen = sparse.csr_array((np.ones(rows.size), rows.ravel(), ends), shape=(len(rows), n + m))
         within = chosen.multiply(chosen @ distances).sum(axis=1)
@@ -101,13 +104,3 @@ def _draw_exchanges(batch: np.ndarray, others: np.ndarray, n_draws: int, rng: np
         ranks = rng.random((n_draws, len(pool)))
         rows[:, members] = pool[np.argpartition(ranks, len(members) - 1, axis=1)[:, : len(members)]]
     return rows
-
-
-def _sum_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the sum of the distances of each row of ``x`` to all rows of ``y``."""
-    from scipy.spatial.distance import cdist
-
-    y, sums = y.astype(np.float64, copy=False), np.empty(len(x))
-    for rows in row_blocks(len(x), rows_at_once(BLOCK, len(y))):
-        sums[rows] = cdist(x[rows].astype(np.float64, copy=False), y).sum(axis=1)
-    return sums

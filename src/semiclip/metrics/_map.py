@@ -1,4 +1,4 @@
-"""The map of a set of perturbations: the cosines of all pairs of genes, and what is annotated among them."""
+"""The map of a set of perturbations: the cosines of all pairs of genes, and what is annotated and recalled in it."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,30 +10,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from semiclip import errors
 from semiclip._checks import check_finite
-from semiclip.errors import (
-    BadValue,
-    MissingColumn,
-    MissingValues,
-    NameTaken,
-    NothingShared,
-    Repeated,
-    TooFew,
-    TooMany,
-    WrongDtype,
-    WrongShape,
-    WrongType,
-)
 from semiclip.metrics._cosine import pair_position, pairwise_cosines
 from semiclip.metrics._matrices import read_mask, read_vectors
 from semiclip.metrics._order import order_statistics
 
 Thresholds = tuple[float, float] | Sequence[tuple[float, float]]
+Levels = list[tuple[float, float]]  # low and high thresholds, read
 
 MIN_GENES = 20  # below, the tails hold too few pairs to mean anything
 MISSING = -2  # beside −1, a gene that is not in the map
 COLUMNS = "it needs gene_a, gene_b and optionally database, as scl.datasets.relationships() returns them"
 NA = "drop them with relationships.dropna(), or read the file with keep_default_na=False if a gene is called NA"
+ONE_LABEL = "use one kind of gene label in both"
 
 
 class Pairs(NamedTuple):
@@ -68,18 +58,18 @@ def gene_map(
     x = read_vectors(embedding, "embedding").astype(np.float64, copy=False)
     labels = np.asarray(genes, dtype=object)
     if labels.shape != x.shape[:1]:
-        raise WrongShape("genes", labels.shape, f"{x.shape[:1]}, one label per row of the embedding")
+        raise errors.WrongShape("genes", labels.shape, f"{x.shape[:1]}, one label per row of the embedding")
     if control is not None:
         kept = ~read_mask(control, len(labels))
         x, labels = x[kept], labels[kept]
     if len(x) < MIN_GENES:
-        raise TooFew("genes in the map", len(x), MIN_GENES)
+        raise errors.TooFew("genes in the map", len(x), MIN_GENES)
     if (kind := pd.api.types.infer_dtype(labels, skipna=False)) != "string":
-        raise WrongDtype("genes", kind, "strings without missing values", "convert them with astype(str)")
+        raise errors.WrongDtype("genes", kind, "strings without missing values", "convert them with astype(str)")
     names = pd.Index(labels)
     if not names.is_unique:
         repeated = names[names.duplicated()].unique()
-        raise Repeated("gene labels", repeated, "average their rows first with scl.metrics.group_mean")
+        raise errors.Repeated("gene labels", repeated, "average their rows first with scl.metrics.group_mean")
     check_finite(x, names, "embedding")
     order = names.argsort()  # so that neither results nor rounding depend on the order of the rows
     names = names[order]
@@ -90,24 +80,24 @@ def gene_map(
 def _read_pairs(relationships: pd.DataFrame, genes: pd.Index) -> Pairs:
     """Return the annotated pairs with both genes in the map, without self pairs and repeats."""
     if not isinstance(relationships, pd.DataFrame):
-        raise WrongType("relationships", type(relationships), "a DataFrame", COLUMNS)
+        raise errors.WrongType("relationships", type(relationships), "a DataFrame", COLUMNS)
     for name in ("gene_a", "gene_b"):
         if name not in relationships:
-            raise MissingColumn(name, relationships.columns, "relationships", way_out=COLUMNS)
+            raise errors.MissingColumn(name, relationships.columns, "relationships", way_out=COLUMNS)
     if "database" in relationships:
         database, names = pd.factorize(pd.Index(relationships["database"], dtype=object))
     else:
         database, names = np.zeros(len(relationships), dtype=np.intp), pd.Index(["relationships"])
     if taken := sorted({"mean", "union"} & set(names)):
-        raise NameTaken(taken, "a row of the result", "rename this database")
+        raise errors.NameTaken(taken, "a row of the result", "rename this database")
     a, b = _locate(relationships["gene_a"], genes), _locate(relationships["gene_b"], genes)
     missing = (a == MISSING) | (b == MISSING) | (database < 0)
     if missing.any():
-        raise MissingValues("relationships", relationships.index[missing].tolist(), NA)
+        raise errors.MissingValues("relationships", relationships.index[missing].tolist(), NA)
     kept = (a >= 0) & (b >= 0) & (a != b)
     if not kept.any():
-        sides, way_out = ("relationships", "the map"), "use one kind of gene label in both"
-        raise NothingShared("pair of two genes", relationships["gene_a"].unique(), genes, sides, way_out)
+        labels, sides = relationships["gene_a"].unique(), ("relationships", "the map")
+        raise errors.NothingShared("pair of two genes", labels, genes, sides, ONE_LABEL)
     a, b, database = a[kept], b[kept], database[kept]
     shape = (len(names), len(genes), len(genes))
     unique = np.unique(np.ravel_multi_index((database, np.minimum(a, b), np.maximum(a, b)), shape))
@@ -119,40 +109,29 @@ def _locate(labels: pd.Series, genes: pd.Index) -> np.ndarray:
     return np.append(genes.get_indexer(unique), MISSING)[codes]  # code −1, a missing label, takes the last
 
 
-def pairs_of_thresholds(thresholds: Thresholds) -> list[tuple[float, float]]:
-    """Return thresholds, one pair or several, as a list of pairs."""
-    items = _as_list(thresholds)
-    pairs: list[Any] = [tuple(_as_list(pair)) for pair in (items if any(map(_is_list, items)) else [items])]
-    for pair in pairs:
-        if len(pair) != 2 or not all(isinstance(end, Real) for end in pair) or not 0 <= pair[0] <= pair[1] <= 1:
-            raise BadValue("thresholds", pair, "two quantiles with 0 ≤ low ≤ high ≤ 1, such as (0.05, 0.95)")
-    if len(set(pairs)) < len(pairs):
-        raise Repeated("pairs of thresholds", pairs)
-    return pairs
+def distinct_pairs(cosine_map: GeneMap) -> tuple[np.ndarray, np.ndarray]:
+    """Return the annotated pairs of all databases, each once, as positions in the map."""
+    n = len(cosine_map.genes)
+    return np.divmod(np.unique(cosine_map.pairs.first * n + cosine_map.pairs.second), n)
 
 
-def pair_of_thresholds(thresholds: tuple[float, float]) -> tuple[float, float]:
-    """Return the only pair of thresholds."""
-    pairs = pairs_of_thresholds(thresholds)
-    if len(pairs) > 1:
-        raise TooMany("pairs of thresholds", len(pairs), 1, "call once for each pair")
-    return pairs[0]
+def read_thresholds(thresholds: Thresholds, *, single: bool = False) -> Levels:
+    """Return one pair of thresholds, or several, as a list of pairs."""
+    levels: list[Any] = [tuple(level) for level in np.atleast_2d(np.asarray(thresholds, dtype=object)).tolist()]
+    for level in levels:
+        if len(level) != 2 or not all(isinstance(end, Real) for end in level) or not 0 <= level[0] <= level[1] <= 1:
+            raise errors.BadValue("thresholds", level, "two quantiles with 0 ≤ low ≤ high ≤ 1, such as (0.05, 0.95)")
+    if len(set(levels)) < len(levels):
+        raise errors.Repeated("pairs of thresholds", levels)
+    if single and len(levels) > 1:
+        raise errors.TooMany("pairs of thresholds", len(levels), 1, "call once for each pair")
+    return levels
 
 
-def _is_list(value: Any) -> bool:
-    return np.iterable(value) and not isinstance(value, str)
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if _is_list(value) else [value]
-
-
-def tails(null: np.ndarray, thresholds: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Return the values below which and above which, strictly, a cosine lies in a tail; shape (n_thresholds, 2).
-
-    #{null ≤ v}/N ≤ low says that the null value of rank ⌊low·N⌋, counted from 0, exceeds v; #{null < v}/N ≥ high says
-    that the value of rank ⌈high·N⌉ − 1 is below v. Order statistics therefore suffice, and nothing is sorted.
-    """
+def tails(null: np.ndarray, thresholds: Levels) -> np.ndarray:
+    """Return the values below which and above which, strictly, a cosine lies in a tail; shape (n_thresholds, 2)."""
+    # #{null ≤ v}/N ≤ low says that the null value of rank ⌊low·N⌋, counted from 0, exceeds v; #{null < v}/N ≥ high says
+    # that the value of rank ⌈high·N⌉ − 1 is below v. Order statistics therefore suffice, and nothing is sorted.
     ranks = []
     for pair in thresholds:
         # 0.95 is meant, not the binary float beside it
@@ -166,3 +145,26 @@ def tails(null: np.ndarray, thresholds: Sequence[tuple[float, float]]) -> np.nda
 def in_tails(cosine: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     """Return which cosines, shape (n,), lie in one of the :func:`tails`; shape (n, n_thresholds)."""
     return (cosine[:, None] < cuts[:, 0]) | (cosine[:, None] > cuts[:, 1])
+
+
+def recalled(cosine_map: GeneMap, pairs: tuple[np.ndarray, np.ndarray], levels: Levels) -> np.ndarray:
+    """Return which pairs, given by position, the map recalls; shape (n_pairs, n_levels)."""
+    return in_tails(cosine_map.cosine(*pairs), tails(cosine_map.cosines, levels))
+
+
+def recalled_elsewhere(
+    other: GeneMap, cosine_map: GeneMap, pairs: tuple[np.ndarray, np.ndarray], levels: Levels
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return which pairs of a map another map recalls, how many of its own at each level, and how many both hold."""
+    other_pairs = distinct_pairs(other)
+    hit = recalled(other, other_pairs, levels)
+    names, other_names = (
+        pd.MultiIndex.from_arrays([held.genes[positions] for positions in both])
+        for held, both in ((cosine_map, pairs), (other, other_pairs))
+    )
+    position = other_names.get_indexer(names)
+    if (position < 0).all():
+        raise errors.NothingShared("annotated pair", cosine_map.genes, other.genes, way_out=ONE_LABEL)
+    # a pair that the other map lacks has the position −1, which is the row added: it is not recalled
+    padded = np.vstack([hit, np.zeros_like(hit, shape=(1, hit.shape[1]))])
+    return padded[position], hit.sum(axis=0), int((position >= 0).sum())

@@ -2,10 +2,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from semiclip._arguments import check_whole
 from semiclip._docs import document
-from semiclip.metrics._map import Thresholds, gene_map, in_tails, pair_of_thresholds, pairs_of_thresholds, tails
+from semiclip.metrics._map import Thresholds, distinct_pairs, gene_map, in_tails, read_thresholds, tails
 from semiclip.metrics._matrices import check_permutations
 from semiclip.metrics._recall_uncertainty import Shares
+
+RANGE = (-1.0, 1.0)  # of a cosine
 
 
 @document
@@ -23,18 +26,16 @@ def relationship_recall(
 
     The cosines of all pairs of genes are the null distribution. An annotated pair is recalled if the share of null
     cosines that are at most its own is no more than the low threshold, or the share of those strictly below its own
-    is no less than the high threshold. Recall is the recalled fraction of the annotated pairs in the map; a map that
-    knows nothing recalls ``low + 1 − high`` of them.
+    is no less than the high threshold. Recall is the recalled fraction of the annotated pairs in the map.
 
     Parameters
     ----------
     {gene_map}
     thresholds
         Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1; one such pair or a list of them.
-    n_permutations
-        Number of random exchanges of the gene labels that measure chance on these annotations; 0 leaves it out.
-    rng
-        Seed or generator of the exchanges.
+    n_permutations, rng
+        Number of random exchanges of the gene labels that measure chance on these annotations, of which 0 leaves it
+        out, and their seed or generator.
 
     Returns
     -------
@@ -45,15 +46,15 @@ def relationship_recall(
         ``"relationship_recall"``, and the recall. The mean is the unweighted mean of the databases with a pair in the
         map; the union holds each distinct pair once.
     ``threshold_low``, ``threshold_high``, ``n_pairs``, ``n_recalled``
-        What recall was counted from. A database without a pair in the map keeps its row, with ``n_pairs`` 0 and no
-        value.
+        What recall was counted from. A database without a pair in the map has ``n_pairs`` 0 and no value.
     ``error``, ``ci_low``, ``ci_high``
         Standard error and 95 % interval. The error is binomial, or larger where pairs that share a gene are recalled
-        together: they are worth fewer independent pairs. The interval is Wilson's for that number, so that it is no
-        point even where nothing is recalled. The interval of the mean is put together from those of the databases.
+        together: they are worth fewer independent pairs. The interval is Wilson's for that number. The interval of the
+        mean is put together from those of the databases.
     ``chance``, ``chance_mean``, ``chance_sd``, ``p_value``
-        What a map that knows nothing recalls. With permutations also mean and standard deviation over them, and a
-        one-sided p-value: (1 + number of permutations that recall as much or more) / (1 + ``n_permutations``).
+        What a map that knows nothing recalls, ``low + 1 − high``. With permutations also mean and standard deviation
+        over them, and a one-sided p-value: (1 + number of permutations that recall as much or more) / (1 +
+        ``n_permutations``).
     ``n_genes``, ``n_annotated``
         Genes of the map, and those among them with an annotated pair; the others only make up the null.
 
@@ -68,20 +69,15 @@ def relationship_recall(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> rng = np.random.default_rng(0)
-    >>> complexes = rng.normal(size=(20, 16))
-    >>> embedding = np.repeat(complexes, 2, axis=0) + rng.normal(size=(40, 16))
+    >>> embedding = np.repeat(np.random.default_rng(0).normal(size=(20, 8)), 2, axis=0)
     >>> genes = [f"G{i:02}" for i in range(40)]
     >>> annotated = pd.DataFrame({"gene_a": genes[0::2], "gene_b": genes[1::2]})
     >>> table = relationship_recall(embedding, genes, annotated, n_permutations=99, rng=0)
-    >>> table[["key", "value", "n_pairs", "ci_low", "ci_high", "chance", "p_value"]].round(2)
-                 key  value  n_pairs  ci_low  ci_high  chance  p_value
-    0  relationships   0.85       20    0.64     0.95     0.1     0.01
-    1           mean   0.85       20    0.64     0.95     0.1     0.01
-    2          union   0.85       20    0.64     0.95     0.1     0.01
+    >>> table.loc[0, ["key", "value", "n_pairs", "chance", "p_value"]].tolist()
+    ['relationships', 1.0, 20, 0.1, 0.01]
     """
     check_permutations(n_permutations)
-    limits = pairs_of_thresholds(thresholds)
+    limits = read_thresholds(thresholds)
     rng = np.random.default_rng(rng)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
     shares = Shares.of(cosine_map)
@@ -93,30 +89,18 @@ def relationship_recall(
 
     keys = [*cosine_map.pairs.names, "mean", "union"]
     union = [*range(len(keys) - 1), -1]  # the mean looks at the pairs of the union
-    n_pairs, n_annotated, n_recalled = (
-        shares.n_pairs[union, None],
-        shares.n_genes[union, None],
-        shares.count_pairs(hit)[union],
-    )
+    n_pairs = shares.n_pairs[union, None]
     threshold_low, threshold_high = np.array(limits).T
-    columns = {
-        "value": value,
-        "threshold_low": threshold_low,
-        "threshold_high": threshold_high,
-        "n_pairs": n_pairs,
-        "n_recalled": n_recalled,
-        "error": error,
-        "ci_low": low,
-        "ci_high": high,
-        "chance": threshold_low + 1 - threshold_high,
-    }
+    columns = {"value": value, "threshold_low": threshold_low, "threshold_high": threshold_high}
+    columns |= {"n_pairs": n_pairs, "n_recalled": shares.count_pairs(hit)[union]}
+    columns |= {"error": error, "ci_low": low, "ci_high": high, "chance": threshold_low + 1 - threshold_high}
     if n_permutations:
         draws = shares.draw_permuted(cosine_map, cuts, n_permutations, rng)
-        columns["chance_mean"], columns["chance_sd"] = draws.mean(axis=-1), draws.std(axis=-1, ddof=1)
+        columns |= {"chance_mean": draws.mean(axis=-1), "chance_sd": draws.std(axis=-1, ddof=1)}
         # shares of equal counts are equal, however their sums were rounded
         as_high = (draws.round(12) >= value[..., None].round(12)).sum(axis=-1)
         columns["p_value"] = np.where(n_pairs > 0, (1 + as_high) / (1 + n_permutations), np.nan)
-    columns |= {"n_genes": np.array(len(cosine_map.genes)), "n_annotated": n_annotated}
+    columns |= {"n_genes": np.array(len(cosine_map.genes)), "n_annotated": shares.n_genes[union, None]}
     shape = (len(keys), len(limits))
     table = pd.DataFrame({name: np.broadcast_to(array, shape).T.ravel() for name, array in columns.items()})
     table.insert(0, "key", keys * len(limits))
@@ -150,24 +134,66 @@ def recalled_pairs(
     --------
     >>> import numpy as np
     >>> import pandas as pd
-    >>> embedding = np.random.default_rng(0).normal(size=(30, 8))
-    >>> embedding[1] = embedding[0]
-    >>> genes = [f"G{i:02}" for i in range(30)]
+    >>> embedding = np.repeat(np.random.default_rng(0).normal(size=(20, 8)), 2, axis=0)
     >>> annotated = pd.DataFrame({"gene_a": ["G01", "G02"], "gene_b": ["G00", "absent"]})
-    >>> recalled_pairs(embedding, genes, annotated)
+    >>> recalled_pairs(embedding, [f"G{i:02}" for i in range(40)], annotated)
             database gene_a gene_b  cosine  recalled
     0  relationships    G00    G01     1.0      True
     """
-    pair = pair_of_thresholds(thresholds)
+    limits = read_thresholds(thresholds, single=True)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
     names, database, first, second = cosine_map.pairs
+    columns = {"database": names[database], "gene_a": cosine_map.genes[first], "gene_b": cosine_map.genes[second]}
     cosine = cosine_map.cosine(first, second)
-    return pd.DataFrame(
-        {
-            "database": names[database],
-            "gene_a": cosine_map.genes[first],
-            "gene_b": cosine_map.genes[second],
-            "cosine": cosine,
-            "recalled": in_tails(cosine, tails(cosine_map.cosines, [pair]))[:, 0],
-        }
-    )
+    hit = in_tails(cosine, tails(cosine_map.cosines, limits))[:, 0]
+    return pd.DataFrame({**columns, "cosine": cosine, "recalled": hit})
+
+
+@document
+def similarity(
+    embedding: ArrayLike,
+    genes: ArrayLike,
+    relationships: pd.DataFrame,
+    *,
+    control: ArrayLike | None = None,
+    thresholds: tuple[float, float] = (0.05, 0.95),
+    n_bins: int = 100,
+) -> pd.DataFrame:
+    """Count the cosines of all pairs of genes, and of the annotated pairs, in bins, see :func:`relationship_recall`.
+
+    Parameters
+    ----------
+    {gene_map}
+    thresholds
+        Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1.
+    n_bins
+        Number of bins of equal width from -1 to 1.
+
+    Returns
+    -------
+    One row per bin: ``low`` and ``high`` (its edges; a cosine on the edge of two bins counts in the upper one),
+    ``n_all`` and ``n_annotated`` (pairs in it; an annotated pair counts once however many databases have it), ``all``
+    and ``annotated`` (densities: counts divided by their sum and by the width of a bin), and ``cut_low`` and
+    ``cut_high``, the cosines below and above which a pair is recalled, the same in each row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> embedding = np.repeat(np.random.default_rng(0).normal(size=(20, 8)), 2, axis=0)
+    >>> annotated = pd.DataFrame({"gene_a": ["G00", "G02"], "gene_b": ["G01", "G03"]})
+    >>> table = similarity(embedding, [f"G{i:02}" for i in range(40)], annotated, n_bins=4)
+    >>> table["n_all"].tolist(), table["n_annotated"].tolist()
+    ([64, 304, 304, 108], [0, 0, 0, 2])
+    """
+    check_whole("n_bins", n_bins)
+    limits = read_thresholds(thresholds, single=True)
+    cosine_map = gene_map(embedding, genes, relationships, control=control)
+    ((cut_low, cut_high),) = tails(cosine_map.cosines, limits)
+    # with a number of bins NumPy goes through the values in blocks, with edges it would sort them
+    n_all, edges = np.histogram(cosine_map.cosines, n_bins, RANGE)
+    n_annotated, _ = np.histogram(cosine_map.cosine(*distinct_pairs(cosine_map)), n_bins, RANGE)
+    width = (RANGE[1] - RANGE[0]) / n_bins
+    columns = {"low": edges[:-1], "high": edges[1:], "n_all": n_all, "n_annotated": n_annotated}
+    columns |= {"all": n_all / n_all.sum() / width, "annotated": n_annotated / n_annotated.sum() / width}
+    return pd.DataFrame({**columns, "cut_low": cut_low, "cut_high": cut_high})

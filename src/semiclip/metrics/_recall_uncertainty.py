@@ -45,24 +45,16 @@ class Shares(NamedTuple):
         return np.concatenate([self.member @ hit.astype(float), hit.sum(axis=0, keepdims=True)]).astype(np.intp)
 
     def __call__(self, hit: np.ndarray) -> np.ndarray:
-        """Return the shares of ``hit`` pairs, shape (n_pairs, n), among all.
-
-        Shape (n_databases + 2, n): each database, the mean of those with a pair, the union.
-        """
+        """Return the shares of ``hit`` pairs, shape (n_pairs, n), in each database, in their mean and in the union."""
         whole = np.broadcast_to(self.n_pairs[:, None], (len(self.n_pairs), hit.shape[1]))
         share = np.divide(self.count_pairs(hit), whole, out=np.full(whole.shape, np.nan), where=whole > 0)
         held = self.n_pairs[:-1] > 0
         return np.concatenate([share[:-1], share[:-1][held].mean(axis=0, keepdims=True), share[-1:]])
 
     def estimate_uncertainty(self, hit: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return standard error and ends of the 95 % interval of shares ``value``, (n_keys,), of ``hit``, (n_pairs,).
-
-        Pairs that share a gene depend on each other: the variance is the sum of the products of what two pairs do to
-        the share, over all that have a gene in common, or the binomial one, of single pairs alone, if that is larger.
-        Intervals are Wilson's, for as many independent pairs as have this error. That of the mean is put together from
-        those of the databases (Zou and Donner 2008), since a small one that recalls all or nothing has no error, but a
-        wide interval.
-        """
+        """Return standard errors and ends of 95 % intervals of the shares ``value``, (n_keys,), of ``hit`` pairs."""
+        # the variance is the sum of the products of what two pairs with a gene in common do to the share (Aronow et al.
+        # 2015), or the binomial one, of single pairs alone, if that is larger
         counts = self.n_pairs[:-1]
         held = counts > 0
         database = np.repeat(np.arange(len(counts)), counts)
@@ -79,9 +71,10 @@ class Shares(NamedTuple):
         error = np.sqrt(np.maximum(alone.diagonal(), together.diagonal()))
         low, high = _wilson(value, error, np.append(counts, [1, hit.size]))
 
-        overlap = (self.member @ self.member.T).toarray()[np.ix_(held, held)] / np.sqrt(
-            np.outer(counts[held], counts[held])
-        )
+        # the interval of the mean is put together from those of the databases (Zou and Donner 2008), since a small one
+        # that recalls all or nothing has no error, but a wide interval
+        shared = (self.member @ self.member.T).toarray()[np.ix_(held, held)]
+        overlap = shared / np.sqrt(np.outer(counts[held], counts[held]))
         scale = np.outer(error[:-2][held], error[:-2][held])
         covariance = np.maximum(alone, together)[:-2, :-2][np.ix_(held, held)]
         # without errors, databases agree as far as they are the same
@@ -96,12 +89,9 @@ class Shares(NamedTuple):
     def draw_permuted(
         self, cosine_map: GeneMap, cuts: np.ndarray, n_draws: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return the shares after exchanges of the gene labels, shape (n_keys, n_thresholds, n_draws).
-
-        Exchanging labels moves the annotations over the same cosines, so nothing is computed anew.
-        """
+        """Return the shares after exchanges of the gene labels, shape (n_keys, n_thresholds, n_draws)."""
         draws = np.empty((len(self.n_pairs) + 1, len(cuts), n_draws))
-        for i in range(n_draws):
+        for i in range(n_draws):  # an exchange moves the annotations over the same cosines: none is computed anew
             moved = rng.permutation(len(cosine_map.genes))
             draws[:, :, i] = self(in_tails(cosine_map.cosine(moved[self.first], moved[self.second]), cuts))
         return draws

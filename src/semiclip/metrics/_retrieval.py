@@ -36,13 +36,12 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[
     Notes
     -----
     Cosines within a few rounding errors of each other tie (1e-6 in float32, 1e-12 in float64). Half precision is
-    computed in float32. Memory is bounded: queries are taken in blocks.
+    computed in float32.
 
     Examples
     --------
     >>> import numpy as np
-    >>> candidates = np.eye(4)
-    >>> retrieval(candidates[:2], candidates, np.array([0, 2]), ks=(1,))
+    >>> retrieval(np.eye(4)[:2], np.eye(4), np.array([0, 2]), ks=(1,))
     {'mean_rank_percentile': 0.3333333333333333, 'recall_at_1': 0.5}
     """
     xp = array_namespace(query, candidates)

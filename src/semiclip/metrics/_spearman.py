@@ -30,19 +30,15 @@ def spearman(x: ArrayLike | Matrix, y: ArrayLike | Matrix, *, axis: Literal[0, 1
 
     Notes
     -----
-    Values that differ by no more than 8 rounding errors of the largest among them count as constant. A network's
-    outputs for equal inputs are therefore not ranked by their rounding. Memory is bounded: columns or rows are taken in
-    blocks, and a sparse matrix is dense only within a block.
+    Values that differ by no more than 8 rounding errors of the largest among them count as constant, so that a
+    network's outputs for equal inputs are not ranked by their rounding. A sparse matrix is dense only block by block.
 
     Examples
     --------
     >>> import numpy as np
     >>> x = np.array([[1.0, 5.0, 0.0], [2.0, 4.0, 0.0], [3.0, 4.5, 0.0]])
-    >>> correlation, constant = spearman(x, x**2 * [1, -1, 1])
-    >>> correlation
-    array([ 1., -1.,  0.])
-    >>> constant
-    array([False, False,  True])
+    >>> [part.tolist() for part in spearman(x, x**2 * [1, -1, 1])]
+    [[1.0, -1.0, 0.0], [False, False, True]]
     """
     check_choice("axis", axis, (0, 1))
     x, y = read_matched(x=x, y=y)

@@ -1,6 +1,4 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,11 +7,7 @@ from semiclip._docs import document
 from semiclip._seed_table import name_run, read_grid, read_runs
 from semiclip.errors import NameTaken, Repeated, TooFew, UnknownChoice
 from semiclip.metrics import paired_wilcoxon, smallest_p
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from semiclip.metrics._paired import Alternative
+from semiclip.metrics._p_values import Alternative
 
 THRESHOLDS = ("threshold_low", "threshold_high")  # which figures other than recall do not have
 WITHIN = ("metric", "key", "dataset", *THRESHOLDS)  # the columns that tell figures apart where the caller names none
@@ -61,9 +55,8 @@ def compare(
 
     Raises
     ------
-    KeyError, TypeError, ValueError
-        If a column is missing or has gaps, ``value`` does not hold numbers, a figure lacks the base or has a single
-        method, or a method lacks a seed that others have or has it twice.
+    ValueError
+        If a figure lacks the base or has a single method, or a method lacks a seed that others have or has it twice.
 
     {paper}
 
@@ -74,10 +67,8 @@ def compare(
     >>> runs = {"representation": ["plain"] * 6 + ["PEA"] * 6, "seed": [*range(6)] * 2}
     >>> recall = [0.40, 0.42, 0.41, 0.38, 0.45, 0.39, 0.44, 0.47, 0.45, 0.43, 0.46, 0.44]
     >>> result = scl.tl.compare(pd.DataFrame(runs | {"value": recall}), base="plain")
-    >>> result[["representation", "mean", "difference", "p_value", "p_min"]].round(3)
-      representation   mean  difference  p_value  p_min
-    0          plain  0.408        0.00    1.000  0.031
-    1            PEA  0.448        0.04    0.031  0.031
+    >>> result.loc[1, ["mean", "difference", "p_value", "p_min"]].astype(float).round(3).tolist()
+    [0.448, 0.04, 0.031, 0.031]
     """
     figures = list(_read_figures(table, by, value, seed, within))
     if base not in (methods := list(table[by].unique())):
@@ -88,13 +79,10 @@ def compare(
             raise UnknownChoice("base", base, methods, f"run it for {name_run(figure, figure.values())}")
         scores = values[methods.index(base)]
         differences = values - scores
-        tests = {
-            "difference": differences.mean(axis=1),
-            "difference_sd": _sd(differences),
-            "p_value": [paired_wilcoxon(row, scores, alternative=alternative) for row in values],
-            "p_min": smallest_p(values.shape[1], alternative),
-        }
-        results.append(pd.DataFrame({**figure, by: methods, **_summary(values), **tests}))
+        result = {**figure, by: methods, **_summarise(values), "difference": differences.mean(axis=1)}
+        result["difference_sd"] = _summarise(differences)["sd"]
+        result["p_value"] = [paired_wilcoxon(row, scores, alternative=alternative) for row in values]
+        results.append(pd.DataFrame({**result, "p_min": smallest_p(values.shape[1], alternative)}))
     return pd.concat(results, ignore_index=True)
 
 
@@ -119,9 +107,8 @@ def zscores(
 
     Returns
     -------
-    One row per figure and method, in the order of the table: the columns of ``within`` and ``by``, ``mean`` and ``sd``
-    of z over the seeds (ddof 1; NaN for one seed), and ``n_seeds``. Where all methods score the same under a seed, z
-    is 0.
+    One row per figure and method, as in :func:`compare`: the columns of ``within`` and ``by``, ``mean`` and ``sd`` of z
+    over the seeds, and ``n_seeds``. Where all methods score the same under a seed, z is 0.
 
     {paper}
 
@@ -130,17 +117,14 @@ def zscores(
     >>> import pandas as pd
     >>> import semiclip as scl
     >>> runs = {"representation": ["KD", "KD", "CLIP", "CLIP", "DCCA", "DCCA"], "seed": [0, 1] * 3}
-    >>> scl.tl.zscores(pd.DataFrame(runs | {"value": [0.1, 0.2, 0.3, 0.4, 0.2, 0.5]})).round(2)
-      representation  mean    sd  n_seeds
-    0             KD -1.28  0.08        2
-    1           CLIP  0.75  0.68        2
-    2           DCCA  0.53  0.76        2
+    >>> scl.tl.zscores(pd.DataFrame(runs | {"value": [0.1, 0.2, 0.3, 0.4, 0.2, 0.5]}))["mean"].round(2).tolist()
+    [-1.28, 0.75, 0.53]
     """
     results = []
     for figure, values, methods in _read_figures(table, by, value, seed, within):
         equal = np.ptp(values, axis=0) <= EQUAL * np.abs(values).max(axis=0)
         z = (values - values.mean(axis=0)) / np.where(equal, 1, values.std(axis=0))
-        results.append(pd.DataFrame({**figure, by: methods, **_summary(np.where(equal, 0, z))}))
+        results.append(pd.DataFrame({**figure, by: methods, **_summarise(np.where(equal, 0, z))}))
     return pd.concat(results, ignore_index=True)
 
 
@@ -169,9 +153,7 @@ def _read_figures(
         yield dict(zip(columns, keys, strict=True)), values, methods
 
 
-def _summary(values: np.ndarray) -> dict[str, object]:
-    return {"mean": values.mean(axis=1), "sd": _sd(values), "n_seeds": values.shape[1]}
-
-
-def _sd(values: np.ndarray) -> np.ndarray:
-    return values.std(axis=1, ddof=1) if values.shape[1] > 1 else np.full(len(values), np.nan)
+def _summarise(values: np.ndarray) -> dict[str, object]:
+    n_methods, n_seeds = values.shape
+    sd = values.std(axis=1, ddof=1) if n_seeds > 1 else np.full(n_methods, np.nan)
+    return {"mean": values.mean(axis=1), "sd": sd, "n_seeds": n_seeds}

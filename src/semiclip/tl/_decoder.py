@@ -1,7 +1,5 @@
 """Reads expression back from an embedding, to measure what the embedding preserves (paper B.2)."""
 
-from __future__ import annotations
-
 from math import cos, pi
 from typing import Any
 
@@ -22,28 +20,20 @@ from semiclip.model._module import make_adapter
 WEIGHT_DECAY, WARMUP_EPOCHS, WARMUP_FROM = 1e-6, 10, 0.3
 
 
-class Decoder(nn.Module):
-    """A perceptron with three hidden layers whose widths go from the embedding's width to the number of genes."""
+def make_decoder(n_input: int, n_genes: int) -> nn.Sequential:
+    """Return a perceptron with three hidden layers, whose widths go evenly from the input's to the number of genes."""
+    return make_adapter([n_input, *(int(n_input + (n_genes - n_input) * i / 4) for i in (1, 2, 3)), n_genes])
 
-    def __init__(self, n_input: int, n_genes: int) -> None:
-        super().__init__()
-        hidden = [int(n_input + (n_genes - n_input) * i / 4) for i in (1, 2, 3)]
-        self.widths = [n_input, *hidden, n_genes]
-        self.network = make_adapter(self.widths)
 
-    def forward(self, embedding: Tensor) -> Tensor:
-        """Predict the expression (n, n_genes) of embedded rows (n, n_input)."""
-        return self.network(embedding)
-
-    @torch.inference_mode()
-    def predict(self, embedding: np.ndarray, *, block: int = 4096) -> np.ndarray:
-        """Predict expression on the decoder's device; float32 of shape (n, n_genes)."""
-        device = next(self.parameters()).device
-        expression = np.empty((len(embedding), self.widths[-1]), dtype=np.float32)
-        for rows in row_blocks(len(embedding), block):
-            x = np.require(embedding[rows], np.float32, ["C", "W"])
-            expression[rows] = self(torch.as_tensor(x, device=device)).cpu().numpy()
-        return expression
+@torch.inference_mode()
+def predict(decoder: nn.Sequential, embedding: np.ndarray, *, block: int = 4096) -> np.ndarray:
+    """Predict expression of embedded rows on the decoder's device; float32 of shape (n, n_genes)."""
+    *_, bias = decoder.parameters()
+    expression = np.empty((len(embedding), len(bias)), dtype=np.float32)
+    for rows in row_blocks(len(embedding), block):
+        x = np.require(embedding[rows], np.float32, ["C", "W"])
+        expression[rows] = decoder(torch.as_tensor(x, device=bias.device)).cpu().numpy()
+    return expression
 
 
 class Expression:
@@ -83,12 +73,8 @@ def fit_decoder(
     rng: int | np.random.Generator | None = None,
     progress_bar: bool = True,
     name: str = "decoder",
-) -> Decoder:
-    """Return a decoder trained by mean squared error with AdamW; both matrices live on the device.
-
-    ``targets`` is dense or sparse expression, shape (n, n_genes), and ``lr`` the highest rate of the schedule, see
-    :func:`learning_rate`. Torch's own random state is left as it was.
-    """
+) -> nn.Sequential:
+    """Return a decoder of expression, dense or sparse, trained by mean squared error with AdamW on the device."""
     check_whole("max_epochs", max_epochs)
     check_whole("batch_size", batch_size)
     check_number("lr", lr, above=0)
@@ -97,7 +83,7 @@ def fit_decoder(
     y = Expression(targets, target_device)
     steps = -(-n // batch_size)
     with seeded(int(np.random.default_rng(rng).integers(2**63))):
-        decoder = Decoder(x.shape[1], y.n_genes).to(target_device)
+        decoder = make_decoder(x.shape[1], y.n_genes).to(target_device)
         optimizer = torch.optim.AdamW(decoder.parameters(), lr, weight_decay=WEIGHT_DECAY)
         with tqdm(total=max_epochs * steps, desc=name, unit="step", disable=not progress_bar) as bar:
             for epoch in range(max_epochs):
@@ -119,11 +105,8 @@ def fit_decoder(
 
 
 def learning_rate(step: int, steps: int, max_epochs: int) -> float:
-    """Share of the highest rate: linear from 0.3 to 1 over ten epochs of ``steps`` steps, then to 0 as a cosine.
-
-    The rise takes a third of the training at most.
-    """
-    warmup = steps * min(WARMUP_EPOCHS, max_epochs / 3)
+    """Share of the highest rate: linear from 0.3 to 1 over ten epochs of ``steps`` steps, then to 0 as a cosine."""
+    warmup = steps * min(WARMUP_EPOCHS, max_epochs / 3)  # a third of the training at most
     if step < warmup:
         return WARMUP_FROM + (1 - WARMUP_FROM) * step / warmup
     return (1 + cos(pi * (step - warmup) / (steps * max_epochs - warmup))) / 2

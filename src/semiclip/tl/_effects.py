@@ -1,30 +1,22 @@
 """Measures of single perturbations: how alike their rows are, how far from the controls, and how many stand out."""
 
-from __future__ import annotations
-
 import logging
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
-from semiclip import metrics
+from semiclip import errors, metrics
 from semiclip._arguments import check_number, check_whole
 from semiclip._checks import check_adata
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
-from semiclip.errors import BadValue, Empty, MissingColumn, TooFew, UnknownChoice, WrongType
 from semiclip.metrics import rank_p_value
-from semiclip.metrics._consistency import random_consistency
 from semiclip.metrics._energy import energy_distances, permuted_energy_distances
+from semiclip.metrics._groups import random_consistency
 from semiclip.tl._maps import Corrected, read_corrected
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from anndata import AnnData
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +42,7 @@ def consistency(
 ) -> pd.DataFrame:
     """Return how alike the replicates of each perturbation are: the mean cosine of all their pairs.
 
-    Each representation is corrected on the controls, which are then left out.
+    Each representation is corrected on the controls, which are then left out; see :func:`semiclip.metrics.consistency`.
 
     Parameters
     ----------
@@ -59,18 +51,15 @@ def consistency(
     null
         Perturbations known to be inactive, for example genes that are not expressed: their values are the null
         distribution. ``None`` draws it: random sets of as many treated rows.
-    n_permutations
-        Number of random sets for each number of rows.
-    rng
-        Seed or generator of the sets. With an integer all representations meet the same sets.
+    n_permutations, rng
+        Number of random sets for each number of rows, and their seed or generator. With an integer all representations
+        meet the same sets.
 
     Returns
     -------
     One row per representation and perturbation: ``metric``, ``representation``, ``key`` (the perturbation), ``value``,
     ``n_obs`` (its rows) and ``p_value``. A perturbation of one row has neither value nor p-value (NaN). Perturbations
     in ``null`` have no p-value, since the others are compared with them.
-
-    {corrected_errors}
 
     Notes
     -----
@@ -86,13 +75,11 @@ def consistency(
     Examples
     --------
     >>> import semiclip as scl
-    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0)
+    >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).knockouts["image"]
     >>> columns = {"perturbation_key": "perturbation", "control": "control"}
-    >>> table = scl.tl.consistency(study.knockouts["image"], use_rep="X_image", **columns, method="center", rng=0)
-    >>> table.round(3).head(2)
+    >>> scl.tl.consistency(adata, use_rep="X_image", **columns, method="center", rng=0).round(3).head(1)
             metric representation      key  value  n_obs  p_value
     0  consistency        X_image  gene_00  0.413      6    0.001
-    1  consistency        X_image  gene_01  0.346      6    0.001
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
@@ -103,8 +90,13 @@ def consistency(
         x = corrected.x[corrected.treated]
         values = metrics.consistency(x, corrected.codes[corrected.treated], len(corrected.labels))
         if inactive is None:
-            draw = partial(random_consistency, x, n_draws=n_permutations, rng=np.random.default_rng(rng))
-            p = _rank_among_sets(values, np.minimum(corrected.counts, MAX_DRAWN), draw)
+            p = np.full(values.shape, np.nan)
+            judged, sizes = np.flatnonzero(~np.isnan(values)), np.minimum(corrected.counts, MAX_DRAWN)
+            different, which = np.unique(sizes[judged], return_inverse=True)
+            drawn = random_consistency(x, different, n_permutations, np.random.default_rng(rng))
+            for i, null_values in enumerate(drawn):
+                places = judged[which == i]
+                p[places] = rank_p_value(values[places], null_values, drawn=True)
         else:
             p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
         tables.append(_tabulate("consistency", corrected, values, p))
@@ -133,43 +125,31 @@ def magnitude(
     """Return how far each perturbation is from the controls: the energy distance of their rows.
 
     Each representation is corrected on the controls, so there must be some. Without inactive perturbations, half of the
-    controls serve for the correction, and the perturbations are compared with the other half.
+    controls of each batch serve for the correction, as long as two are left to fit it on, and the perturbations are
+    compared with the others: a correction pulls the controls that it is fitted on together.
 
     Parameters
     ----------
     {samples}
     {correction}
     null
-        Perturbations known to be inactive, for example genes that are not expressed: their values are the null
-        distribution. ``None`` tests each perturbation by itself, by exchanges of its rows with those of controls of the
-        same batches.
-    max_controls
-        Largest number of controls to compare with, and of rows of a perturbation to exchange. Where there are more, a
-        random sample serves. Memory holds all distances between them.
-    min_obs
-        Rows that a perturbation must have to be measured.
-    n_permutations
-        Number of exchanges.
-    rng
-        Seed or generator of halves, samples and exchanges. With an integer all representations meet the same.
-    progress_bar
-        Whether to show the progress of the tests.
+        Perturbations known to be inactive, as in :func:`consistency`. ``None`` tests each perturbation by itself, by
+        exchanges of its rows with those of controls of the same batches.
+    max_controls, min_obs
+        Largest number of controls to compare with, and of rows of a perturbation to exchange, between which memory
+        holds all distances: of more, a random sample serves. And rows that a perturbation must have to be measured.
+    n_permutations, rng, progress_bar
+        Number of exchanges; seed or generator of halves, samples and exchanges, which with an integer all
+        representations share; and whether to show the progress of the tests.
 
     Returns
     -------
-    One row per representation and perturbation: ``metric``, ``representation``, ``key`` (the perturbation), ``value``
-    (in units of the corrected representation, see :func:`semiclip.metrics.energy_distance`), ``n_obs`` (its rows) and
-    ``p_value``. A perturbation of fewer than ``min_obs`` rows has neither value nor p-value (NaN). Perturbations in
-    ``null`` have no p-value, since the others are compared with them.
-
-    {corrected_errors}
+    One row per representation and perturbation, as in :func:`consistency`; ``value`` is in units of the corrected
+    representation, see :func:`semiclip.metrics.energy_distance`. A perturbation of fewer than ``min_obs`` rows has
+    neither value nor p-value (NaN).
 
     Notes
     -----
-    A correction pulls the controls that it is fitted on together, and every other row then seems far from them. So a
-    perturbation is tested against controls that the correction has not seen: in each batch half of them, as long as two
-    are left to be fitted on.
-
     The p-value is (1 + #{exchanges at least as far}) / (1 + n_permutations), the permutation test of equal
     distributions within batches, or the share of the inactive perturbations that are at least as far. Where few
     controls of a batch are held out there are few different exchanges, and p-values err towards 1: without any, the
@@ -182,13 +162,11 @@ def magnitude(
     Examples
     --------
     >>> import semiclip as scl
-    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0)
+    >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).knockouts["image"]
     >>> columns = {"perturbation_key": "perturbation", "control": "control"}
-    >>> table = scl.tl.magnitude(study.knockouts["image"], use_rep="X_image", **columns, method="center", rng=0)
-    >>> table.round(3).head(2)
+    >>> scl.tl.magnitude(adata, use_rep="X_image", **columns, method="center", rng=0).round(3).head(1)
           metric representation      key  value  n_obs  p_value
     0  magnitude        X_image  gene_00  31.89      6    0.001
-    1  magnitude        X_image  gene_01  25.49      6    0.001
     """
     from scipy.spatial.distance import cdist
     from tqdm.auto import tqdm
@@ -196,7 +174,7 @@ def magnitude(
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     if design.control is None:
-        raise BadValue("control", None, "the label or labels of the controls")
+        raise errors.BadValue("control", None, "the label or labels of the controls")
     check_whole("max_controls", max_controls, 2)
     check_whole("min_obs", min_obs)
     controls, (batch, _) = design.controls(check_adata(adata)), design.batches(adata)
@@ -206,12 +184,13 @@ def magnitude(
         fit_on = controls & ~compared
     if compared.sum() < 2:
         way_out = "name inactive perturbations as null=, correct beforehand and pass method=None, or use consistency"
-        raise TooFew("controls to compare with", int(compared.sum()), 2, way_out)
+        raise errors.TooFew("controls to compare with", int(compared.sum()), 2, way_out)
     tables = []
     for corrected in read_corrected(adata, use_rep, design, spec, fit_on):
         inactive = _find_inactive(corrected, null, n_permutations)
         measured = np.flatnonzero(_find_measured(corrected, min_obs, inactive))
-        groups, generator = corrected.group_rows(), np.random.default_rng(rng)
+        order = corrected.treated[np.argsort(corrected.codes[corrected.treated], kind="stable")]
+        groups, generator = np.split(order, np.cumsum(corrected.counts)[:-1]), np.random.default_rng(rng)
         sample = _sample(np.flatnonzero(compared), max_controls, generator)
         reference = corrected.x[sample]
         values, p = np.full((2, len(groups)), np.nan)
@@ -220,9 +199,8 @@ def magnitude(
             tested = [_sample(groups[i], max_controls, generator) for i in measured]
             within = cdist(reference, reference)
             for i, rows in zip(measured, tqdm(tested, "perturbations", disable=not progress_bar), strict=True):
-                batches = batch[rows], batch[sample]
                 value, null_values = permuted_energy_distances(
-                    corrected.x[rows], reference, within, batches, n_permutations, generator
+                    corrected.x[rows], reference, within, (batch[rows], batch[sample]), n_permutations, generator
                 )
                 # sets that are equal but for rounding are as far
                 p[i] = rank_p_value(value - 1e-9 * abs(value), null_values, drawn=True)
@@ -248,14 +226,13 @@ def _sample(rows: np.ndarray, at_most: int, rng: np.random.Generator) -> np.ndar
 def _find_inactive(corrected: Corrected, null: Sequence[str] | None, n_permutations: int) -> np.ndarray | None:
     """Return a mask of the perturbations that make the null distribution, or ``None`` where it is drawn."""
     if null is None:
-        if n_permutations < 1:
-            raise BadValue("n_permutations", n_permutations, "at least 1, unless null= names inactive perturbations")
+        check_whole("n_permutations", n_permutations)
         return None
     if isinstance(null, str):
-        raise WrongType("null", str, "a list of labels of inactive perturbations")
+        raise errors.WrongType("null", str, "a list of labels of inactive perturbations")
     labels = pd.Index(corrected.labels)
     if absent := [label for label in null if label not in labels]:
-        raise UnknownChoice("null", absent, labels)
+        raise errors.UnknownChoice("null", absent, labels)
     return np.asarray(labels.isin(list(null)))
 
 
@@ -264,24 +241,13 @@ def _find_measured(corrected: Corrected, min_obs: int, inactive: np.ndarray | No
     counts = corrected.counts
     measured = counts >= min_obs
     if not measured.any():
-        raise TooFew("rows of the largest perturbation", int(counts.max()), min_obs)
+        raise errors.TooFew("rows of the largest perturbation", int(counts.max()), min_obs)
     if inactive is not None and not (measured & inactive).any():
-        largest = int(counts[inactive].max(initial=0))
-        raise TooFew("rows of the largest perturbation in null", largest, min_obs, "name others, or pass null=None")
+        largest, way_out = int(counts[inactive].max(initial=0)), "name others, or pass null=None"
+        raise errors.TooFew("rows of the largest perturbation in null", largest, min_obs, way_out)
     if n_few := int((~measured).sum()):
         logger.info("%d of %d perturbations have fewer than %d rows and no value", n_few, measured.size, min_obs)
     return measured
-
-
-def _rank_among_sets(values: np.ndarray, sizes: np.ndarray, draw: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return the p-value of each value among random sets of its size; ``draw`` takes ascending sizes."""
-    p = np.full(values.shape, np.nan)
-    judged = np.flatnonzero(~np.isnan(values))
-    different, which = np.unique(sizes[judged], return_inverse=True)
-    for i, null in enumerate(draw(different)):
-        places = judged[which == i]
-        p[places] = rank_p_value(values[places], null, drawn=True)
-    return p
 
 
 def _tabulate(metric: str, corrected: Corrected, values: np.ndarray, p: np.ndarray) -> pd.DataFrame:
@@ -314,9 +280,9 @@ def significant(table: pd.DataFrame, *, alpha: float = 0.05) -> pd.DataFrame:
     0  consistency          X_pca   0.67  3              2
     """
     if absent := [name for name in NEEDED if name not in table]:
-        raise MissingColumn(absent, table.columns, "the table", way_out="pass what scl.tl.consistency returns")
+        raise errors.MissingColumn(absent, table.columns, "the table", way_out="pass what scl.tl.consistency returns")
     if table.empty:
-        raise Empty("rows in the table")
+        raise errors.Empty("rows in the table")
     check_number("alpha", alpha, above=0, below=1)
     marked = table[NEEDED[:2]].assign(n=table["p_value"].notna(), n_significant=table["p_value"] <= alpha)
     counts = marked.groupby(NEEDED[:2], sort=False, observed=True)[["n", "n_significant"]].sum().reset_index()

@@ -1,24 +1,16 @@
-from __future__ import annotations
-
 import logging
 import os
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from semiclip import datasets, metrics
+from semiclip import datasets, errors, metrics
 from semiclip._arguments import check_choice, check_whole
 from semiclip._docs import document
-from semiclip.errors import NameTaken, NothingShared, TooFew, UnknownChoice, WrongType, some
-from semiclip.tl._sets import read_sets
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from semiclip.tl._sets import Sets
+from semiclip.tl._sets import Sets, read_sets
 
 Level = Literal["gene", "pair"]
 logger = logging.getLogger(__name__)
@@ -84,18 +76,16 @@ def enrich(
     >>> import semiclip as scl
     >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B", "D", "E"], "gene_b": ["B", "C", "C", "E", "F"]})
     >>> sets = sets.assign(X_pca=[False, False, False, True, True], X_semiclip=[True, True, True, False, True])
-    >>> gene_sets = {"complex": ["A", "B", "C"], "pathway": ["C", "D", "E", "F"]}
-    >>> table = scl.tl.enrich(sets, inside="X_semiclip", outside="X_pca", gene_sets=gene_sets)
+    >>> table = scl.tl.enrich(sets, inside="X_semiclip", outside="X_pca", gene_sets={"complex": ["A", "B", "C"]})
     >>> table[["gene_set", "n_overlap", "n_region", "n_set", "n_background", "p_value", "genes"]]
       gene_set  n_overlap  n_region  n_set  n_background  p_value  genes
     0  complex          3         3      3             6     0.05  A;B;C
-    1  pathway          1         3      4             6     1.00      C
     """
     check_choice("level", level, Level)
     check_whole("min_size", min_size)
     read = read_sets(sets)
     in_region = read.mark_region(inside, outside)
-    members = read_gene_sets(gene_sets)
+    members = _read_gene_sets(gene_sets)
     genes, gene_in, pair_in = _read_background(read, background)
     if not in_region.any():
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
@@ -109,18 +99,22 @@ def enrich(
         first = second = np.flatnonzero(gene_in)
         drawn, n_region = np.isin(first, of_region), of_region.size
     if not drawn.any():
-        sides = ("the region", "the background")
-        way_out = "use one kind of gene label in both, or another background"
-        raise NothingShared(level, genes[of_region], genes[gene_in], sides, way_out)
+        sides, way_out = ("the region", "the background"), "use one kind of gene label, or another background"
+        raise errors.NothingShared(level, genes[of_region], genes[gene_in], sides, way_out)
     if n_left := n_region - drawn.sum():
         logger.info("%d of %d %ss of the region are not in the background and are left out", n_left, n_region, level)
-    is_member = _membership(members, genes)
+    # which gene set (row) has which gene, and which item (column)
+    column = genes.get_indexer(pd.Index([gene for in_set in members.values() for gene in in_set], dtype=object))
+    row = np.repeat(np.arange(len(members)), [len(in_set) for in_set in members.values()])[column >= 0]
+    ones, shape = np.ones(len(row), dtype=np.int64), (len(members), len(genes))
+    is_member = sparse.csc_array((ones, (row, column[column >= 0])), shape=shape)
     items = is_member[:, first] * is_member[:, second]
     n_set = np.asarray(items.sum(axis=1))
     tested = n_set >= min_size
     if not tested.any():
-        way_out = f"lower min_size, or label genes as in sets, which has {some(read.genes)}"
-        raise TooFew(f"{level}s of the largest gene set in the background", max(n_set, default=0), min_size, way_out)
+        way_out = f"lower min_size, or label genes as in sets, which has {errors.some(read.genes)}"
+        what = f"{level}s of the largest gene set in the background"
+        raise errors.TooFew(what, max(n_set, default=0), min_size, way_out)
     overlap, n_set = items[tested][:, drawn].tocsr(), n_set[tested]
     n_overlap, n_drawn, n_background = np.diff(overlap.indptr), drawn.sum(), len(first)
     expected = n_drawn * n_set / n_background
@@ -130,36 +124,35 @@ def enrich(
 
     columns = np.split(overlap.indices, overlap.indptr[1:-1])
     shared = [np.union1d(first[drawn][column], second[drawn][column]) for column in columns]
-    counts = {"n_overlap": n_overlap, "n_region": n_drawn, "n_set": n_set, "n_background": n_background}
-    scores = {"expected": expected, "fold": n_overlap / expected, "p_value": p_value}
-    scores["p_adjusted"] = false_discovery_control(p_value)
-    in_both = [";".join(genes[which]) for which in shared]
-    table = pd.DataFrame({"gene_set": np.array(list(members), dtype=object)[tested], **counts, **scores})
-    return table.assign(genes=in_both).astype(COLUMNS).sort_values("p_value", kind="stable", ignore_index=True)
+    table = pd.DataFrame({"gene_set": np.array(list(members), dtype=object)[tested], "n_overlap": n_overlap})
+    table = table.assign(n_region=n_drawn, n_set=n_set, n_background=n_background, expected=expected)
+    table = table.assign(fold=n_overlap / expected, p_value=p_value, p_adjusted=false_discovery_control(p_value))
+    table["genes"] = [";".join(genes[which]) for which in shared]
+    return table.astype(COLUMNS).sort_values("p_value", kind="stable", ignore_index=True)
 
 
-def read_gene_sets(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+def _read_gene_sets(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     """Return the genes of each set, each once."""
     if isinstance(gene_sets, str | os.PathLike):
         return datasets.gene_sets(gene_sets)
     if not isinstance(gene_sets, Mapping):
-        raise WrongType("gene_sets", type(gene_sets), "a name, the path of a GMT file or a mapping")
+        raise errors.WrongType("gene_sets", type(gene_sets), "a name, the path of a GMT file or a mapping")
     for name, genes in gene_sets.items():
         if isinstance(genes, str) or not isinstance(genes, Iterable):
-            raise WrongType(f"gene_sets[{name!r}]", type(genes), "a list of genes")
+            raise errors.WrongType(f"gene_sets[{name!r}]", type(genes), "a list of genes")
     return {name: list(dict.fromkeys(genes)) for name, genes in gene_sets.items()}
 
 
 def _read_background(read: Sets, background: str | Iterable[str]) -> tuple[pd.Index, np.ndarray, np.ndarray]:
     """Return the genes of ``read`` and of the background, and which of them and which pairs are the background."""
     if isinstance(background, str):
-        words = {"recalled": read.recalled.any(axis=1), "map": np.ones(len(read.first), dtype=bool)}
-        if background in words and background in read.names:
-            raise NameTaken(background, "a representation in sets", "rename that column")
-        choices = words | dict(zip(read.names, read.recalled.T, strict=True))
+        words = {"recalled": read.recalled.any(axis=1), "map": read.recalled.notna().all(axis=1)}
+        if background in words and background in read.recalled:
+            raise errors.NameTaken(background, "a representation in sets", "rename that column")
+        choices = words | dict(read.recalled.items())
         if background not in choices:
-            raise UnknownChoice("background", background, choices, "or pass a list of genes")
-        pair_in = choices[background]
+            raise errors.UnknownChoice("background", background, choices, "or pass a list of genes")
+        pair_in = choices[background].to_numpy()
         gene_in = np.zeros(len(read.genes), dtype=bool)
         gene_in[read.first[pair_in]] = gene_in[read.second[pair_in]] = True
         return read.genes, gene_in, pair_in
@@ -167,12 +160,3 @@ def _read_background(read: Sets, background: str | Iterable[str]) -> tuple[pd.In
     genes = read.genes.append(listed[~listed.isin(read.genes)])
     gene_in = np.asarray(genes.isin(listed))
     return genes, gene_in, np.logical_and(gene_in[read.first], gene_in[read.second])
-
-
-def _membership(members: dict[str, list[str]], genes: pd.Index) -> sparse.csc_array:
-    """Return which gene set (row) has which gene (column)."""
-    sizes = [len(in_set) for in_set in members.values()]
-    column = genes.get_indexer(pd.Index([gene for in_set in members.values() for gene in in_set], dtype=object))
-    row = np.repeat(np.arange(len(members)), sizes)[column >= 0]
-    ones = np.ones(len(row), dtype=np.int64)
-    return sparse.csc_array((ones, (row, column[column >= 0])), shape=(len(members), len(genes)))

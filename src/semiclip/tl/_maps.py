@@ -1,37 +1,29 @@
 """Reads representations corrected on the controls, one after the other."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from semiclip._checks import check_adata, read_representation
+from semiclip._design import Design
+from semiclip.correction import CorrectionSpec
 from semiclip.errors import BadValue, Empty
 from semiclip.metrics import group_mean
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from anndata import AnnData
-
-    from semiclip._design import Design
-    from semiclip.correction import CorrectionSpec
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """A corrected representation, and the perturbation of each of its rows."""
+    """A corrected representation of all rows, also those of controls, shape (n_obs, d), and what its rows are."""
 
     name: str
     x: np.ndarray
-    """All rows, also those of controls; shape (n_obs, d)."""
     codes: np.ndarray
-    """Perturbation of each row as an index of ``labels``, -1 for a control; shape (n_obs,)."""
+    """Perturbation of each row as an index of ``labels``, which are in alphabetical order; -1 for a control."""
     labels: np.ndarray
-    """The perturbations in alphabetical order."""
     rank: int
     """Directions that the correction kept."""
 
@@ -45,17 +37,12 @@ class Corrected:
         """Rows of each perturbation, shape (len(labels),)."""
         return np.bincount(self.codes[self.treated], minlength=len(self.labels))
 
-    def group_rows(self) -> list[np.ndarray]:
-        """Return the numbers of the rows of each perturbation."""
-        order = np.argsort(self.codes[self.treated], kind="stable")
-        return np.split(self.treated[order], np.cumsum(self.counts)[:-1])
-
     def average(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean of each perturbation, shape (len(labels), d), and the perturbations."""
         codes = np.where(self.codes < 0, len(self.labels), self.codes)  # controls are a last group of their own
         return group_mean(self.x, codes, int(codes.max()) + 1)[: len(self.labels)], self.labels
 
-    def exchange(self, rng: np.random.Generator) -> Corrected:
+    def exchange(self, rng: np.random.Generator) -> Self:
         """Exchange the perturbations of the treated rows; each perturbation keeps its number of rows."""
         codes = self.codes.copy()
         codes[self.treated] = rng.permutation(codes[self.treated])

@@ -1,10 +1,8 @@
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
 from semiclip import datasets
 from semiclip._arguments import check_whole
@@ -12,17 +10,9 @@ from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import WrongType
+from semiclip.metrics import _map
 from semiclip.metrics._cosine import pairwise_cosines
-from semiclip.metrics._map import gene_map, pairs_of_thresholds
-from semiclip.metrics._null_overlap import distinct_pairs, recalled, recalled_elsewhere
 from semiclip.tl._maps import list_names, read_corrected
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from anndata import AnnData
-
-    from semiclip.metrics._map import Thresholds
 
 THRESHOLDS = ((0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75))
 
@@ -41,7 +31,7 @@ def null_overlap(
     profile: Profile = "clean",
     ridge: float | None = None,
     fallback: Fallback = "raise",
-    thresholds: Thresholds = THRESHOLDS,
+    thresholds: _map.Thresholds = THRESHOLDS,
     n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
     progress_bar: bool = True,
@@ -65,12 +55,9 @@ def null_overlap(
     {correction}
     thresholds
         Low and high quantile beyond which a pair is recalled, or several such pairs.
-    n_permutations
-        Number of exchanges, at least 1. Each takes the time of one map of the genes.
-    rng
-        Seed or generator of the exchanges.
-    progress_bar
-        Whether to show the progress of the exchanges.
+    n_permutations, rng, progress_bar
+        Number of exchanges, at least 1, of which each takes the time of one map of the genes; their seed or generator;
+        and whether to show their progress.
 
     Returns
     -------
@@ -80,8 +67,6 @@ def null_overlap(
     ``null_low``, ``null_median`` and ``null_high`` (mean and 2.5 %, 50 % and 97.5 % quantiles of the overlap over the
     exchanges), ``p_value`` ((1 + the number of exchanges with at least this overlap) / (1 + ``n_permutations``)) and
     ``n_permutations``.
-
-    {corrected_errors}
 
     Notes
     -----
@@ -97,15 +82,12 @@ def null_overlap(
     --------
     >>> import semiclip as scl
     >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
-    >>> adata = study.knockouts["image"]
-    >>> adata.obsm["X_half"] = adata.obsm["X_image"][:, ::2]
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
     >>> options = {"references": "X_image", "n_permutations": 100, "rng": 0, "progress_bar": False}
-    >>> table = scl.tl.null_overlap(adata, use_rep="X_half", **columns, **options)
-    >>> table[["reference", "threshold_low", "overlap", "null_median", "p_value"]].round(2).head(2)
+    >>> table = scl.tl.null_overlap(study.knockouts["image"], use_rep="X_image", **columns, **options)
+    >>> table[["reference", "threshold_low", "overlap", "null_median", "p_value"]].round(2).head(1)
       reference  threshold_low  overlap  null_median  p_value
-    0   X_image           0.05        8          1.0     0.01
-    1   X_image           0.10       21          6.0     0.01
+    0   X_image           0.05       13          1.0     0.01
     """
     from tqdm.auto import tqdm
 
@@ -116,19 +98,19 @@ def null_overlap(
         raise WrongType("use_rep", type(use_rep), "one key of obsm", "call once for each representation")
     keys = list_names(list(references) if isinstance(references, Mapping) else references, "references")
     sources = references if isinstance(references, Mapping) else dict.fromkeys(keys, adata)
-    levels = pairs_of_thresholds(thresholds)
+    levels = _map.read_thresholds(thresholds)
     representation = read_corrected(adata, use_rep, design, spec)
     others = [read_corrected(data, key, design, spec) for key, data in sources.items()]
     annotated = datasets.relationships() if relationships is None else relationships
 
     corrected = next(representation)
     means, genes = corrected.average()
-    own_map = gene_map(means, genes, annotated)
+    own_map = _map.gene_map(means, genes, annotated)
     order = pd.Index(genes).get_indexer(own_map.genes)
-    pairs = distinct_pairs(own_map)
-    in_own = recalled(own_map, pairs, levels)
-    other_maps = (gene_map(*next(other).average(), annotated) for other in others)  # one at a time in memory
-    compared = [recalled_elsewhere(other_map, own_map, pairs, levels) for other_map in other_maps]
+    pairs = _map.distinct_pairs(own_map)
+    in_own = _map.recalled(own_map, pairs, levels)
+    other_maps = (_map.gene_map(*next(other).average(), annotated) for other in others)  # one at a time in memory
+    compared = [_map.recalled_elsewhere(other_map, own_map, pairs, levels) for other_map in other_maps]
     in_reference, n_reference, n_pairs = (np.array(part) for part in zip(*compared, strict=True))
     overlap = (in_own & in_reference).sum(axis=1)
 
@@ -137,16 +119,14 @@ def null_overlap(
     for draw in tqdm(draws, "permutations", disable=not progress_bar):
         means, _ = corrected.exchange(rng).average()
         null_map = own_map._replace(cosines=pairwise_cosines(means[order]))  # the annotated pairs stay where they are
-        draw[:] = (recalled(null_map, pairs, levels) & in_reference).sum(axis=1)
+        draw[:] = (_map.recalled(null_map, pairs, levels) & in_reference).sum(axis=1)
 
     low, median, high = np.quantile(draws, [0.025, 0.5, 0.975], axis=0)
     more = (draws >= overlap).sum(axis=0)
     scores = {"overlap": overlap, "null_mean": draws.mean(axis=0), "null_low": low, "null_median": median}
     scores |= {"null_high": high, "p_value": (1 + more) / (1 + n_permutations)}
-    table = pd.DataFrame(
-        [(use_rep, key, *level) for key in sources for level in levels],
-        columns=["representation", "reference", "threshold_low", "threshold_high"],
-    )
+    names = ["representation", "reference", "threshold_low", "threshold_high"]
+    table = pd.DataFrame([(use_rep, key, *level) for key in sources for level in levels], columns=names)
     n_recalled, n_shared = np.tile(in_own.sum(axis=0), len(sources)), n_pairs.repeat(len(levels))
     table = table.assign(n_recalled=n_recalled, n_reference=n_reference.ravel(), n_pairs=n_shared)
     return table.assign(**{name: score.ravel() for name, score in scores.items()}, n_permutations=n_permutations)

@@ -1,10 +1,9 @@
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy import sparse
 
 from semiclip import metrics
@@ -17,13 +16,7 @@ from semiclip.encoders._protocol import counts, warn_unless_counts
 from semiclip.errors import BadValue, NameTaken
 from semiclip.tl._maps import list_names
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from anndata import AnnData
-
-    Predict = Callable[[np.ndarray], np.ndarray]  # from numbers of rows to expression
-
+Predict = Callable[[np.ndarray], np.ndarray]  # from numbers of rows to expression
 DecodedBaseline = Literal["random", "constant", "PCA"]
 BASELINES: tuple[DecodedBaseline, ...] = get_args(DecodedBaseline)
 COUNTS = ["n_obs", "n_batches", "n_dropped_batches", "n_constant_genes"]
@@ -83,10 +76,8 @@ def preservation(
     device
         Device of torch that trains; ``"auto"`` takes a GPU if there is one. It holds expression of the training rows
         and a decoder of about 5/4 · n_genes² weights.
-    rng
-        Seed or generator of split, decoders and baselines.
-    progress_bar
-        Whether to show a bar for each decoder.
+    rng, progress_bar
+        Seed or generator of split, decoders and baselines; and whether to show a bar for each decoder.
 
     Returns
     -------
@@ -94,8 +85,6 @@ def preservation(
     (``key``), both in new batches: ``metric``, ``representation``, ``key``, ``value``, ``n_obs``, ``n_batches``,
     ``n_dropped_batches`` and ``n_constant_genes``. If no training perturbation is in a new batch, the seen ones have
     ``n_obs`` 0 and no value.
-
-    {corrected_errors}
 
     {paper}
 
@@ -107,15 +96,11 @@ def preservation(
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> options = {"max_epochs": 2, "baselines": ["constant"], "rng": 0, "progress_bar": False}
     >>> table = scl.tl.preservation(adata, use_rep="X_pca", **columns, **options)
-    >>> table.loc[table["metric"] == "preservation", ["representation", "key"]]
-       representation                   key
-    3           X_pca    seen perturbations
-    7           X_pca  unseen perturbations
-    11       constant    seen perturbations
-    15       constant  unseen perturbations
+    >>> table.iloc[-1][["metric", "representation", "key", "value"]].tolist()
+    ['preservation', 'constant', 'unseen perturbations', 25.0]
     """
     from semiclip._device import usable_device
-    from semiclip.tl._decoder import fit_decoder
+    from semiclip.tl import _decoder
 
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     if design.control is None:
@@ -126,7 +111,7 @@ def preservation(
     if taken := [name for name in names if name in BASELINES]:
         raise NameTaken(taken, "a baseline", "copy the representation to another key of obsm")
     check_adata(adata)
-    device_used = usable_device(device)
+    used = usable_device(device)
     arrays = {name: read_representation(adata, name) for name in names}
     control_rows, (batch, _) = design.controls(adata), design.batches(adata)
     perturbations = design.perturbations(adata).to_numpy()
@@ -135,57 +120,40 @@ def preservation(
     raw = counts(adata, layer)
     if normalize:
         warn_unless_counts(raw, adata, layer)
-    values = expression(raw, adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
-    values = values.tocsr() if sparse.issparse(values) else values  # rows of CSR are quick to take
-    task = Task(values, batch, control_rows, split, int(rng.integers(2**31)), legacy_subsample)
-
-    def fit(name: str, x: np.ndarray) -> Predict:
-        decoder = fit_decoder(
-            x[split.train], values[split.train], rng=task.seed, name=f"decoder of {name}", device=device_used,
-            max_epochs=max_epochs, batch_size=batch_size, lr=lr, progress_bar=progress_bar,
-        )  # fmt: skip
-        return lambda rows: decoder.predict(x[rows])
-
-    tables = [table for name, x in arrays.items() for table in task.judge(name, fit(name, x))]
+    y = expression(raw, adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
+    y = y.tocsr() if sparse.issparse(y) else y  # rows of CSR are quick to take
+    train, seed = y[split.train], int(rng.integers(2**31))
     width = arrays[names[0]].shape[1]
-    for name in dict.fromkeys(baselines):
-        predict = task.predict_mean if name == "constant" else fit(name, task.draw_inputs(name, width))
-        tables += task.judge(name, predict)
-    return pd.concat(tables, ignore_index=True)
 
+    def decode(name: str, x: np.ndarray) -> Predict:
+        """Fit a decoder of the training rows."""
+        decoder = _decoder.fit_decoder(
+            x[split.train], train, rng=seed, name=f"decoder of {name}", device=used, max_epochs=max_epochs,
+            batch_size=batch_size, lr=lr, progress_bar=progress_bar,
+        )  # fmt: skip
+        return lambda rows: _decoder.predict(decoder, x[rows])
 
-@dataclass(frozen=True)
-class Task:
-    """What every representation has to predict."""
-
-    values: Any
-    """Normalised expression, dense or sparse float32, shape (n, n_genes)."""
-    batch: np.ndarray
-    control: np.ndarray
-    split: metrics.PreservationSplit
-    seed: int
-    legacy_subsample: bool
-
-    def predict_mean(self, rows: np.ndarray) -> np.ndarray:
-        """Predict the mean of each gene over the training rows."""
-        mean = np.asarray(self.values[self.split.train].mean(axis=0, dtype=np.float64)).reshape(1, -1)
-        return np.broadcast_to(mean, (len(rows), mean.shape[1]))
-
-    def draw_inputs(self, baseline: DecodedBaseline, width: int) -> np.ndarray:
-        """Return noise or principal components of expression, of the width of a representation."""
+    def fit(baseline: DecodedBaseline) -> Predict:
+        """Fit a baseline of the width of a representation."""
+        if baseline == "constant":
+            mean = np.asarray(train.mean(axis=0, dtype=np.float64)).reshape(1, -1)
+            return lambda rows: np.broadcast_to(mean, (len(rows), mean.shape[1]))
         if baseline == "random":
-            return np.random.default_rng(self.seed).normal(size=(len(self.batch), width)).astype(np.float32)
-        train = self.values[self.split.train]
-        return components(train, min(width, most_components(train)), self.seed).transform(self.values)
+            return decode(baseline, np.random.default_rng(seed).normal(size=(len(batch), width)).astype(np.float32))
+        return decode(baseline, components(train, min(width, most_components(train)), seed).transform(y))
 
-    def judge(self, name: str, predict: Predict) -> list[pd.DataFrame]:
+    def judge(name: str, predict: Predict) -> list[pd.DataFrame]:
         """Return the scores of predictions on both test parts."""
         tables: list[pd.DataFrame] = []
-        for key, rows in (("unseen perturbations", self.split.unseen), ("seen perturbations", self.split.seen)):
+        for key, rows in (("unseen perturbations", split.unseen), ("seen perturbations", split.seen)):
             if rows.size:
-                parts = (predict(rows), self.values[rows], self.batch[rows], self.control[rows])
-                table = metrics.preservation(*parts, legacy_subsample=self.legacy_subsample, rng=self.seed)
+                parts = (predict(rows), y[rows], batch[rows], control_rows[rows])
+                table = metrics.preservation(*parts, legacy_subsample=legacy_subsample, rng=seed)
             else:  # the unseen ones always exist and say which measures there are
                 table = tables[0][["metric"]].assign(value=np.nan, **dict.fromkeys(COUNTS, 0))
             tables.append(table.assign(representation=name, key=key)[COLUMNS])
         return tables[::-1]
+
+    tables = [table for name, x in arrays.items() for table in judge(name, decode(name, x))]
+    tables += [table for name in dict.fromkeys(baselines) for table in judge(name, fit(name))]
+    return pd.concat(tables, ignore_index=True)

@@ -1,9 +1,7 @@
 """Reads the table that :func:`semiclip.tl.relationship_sets` returns, and counts what its sets have in common."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,9 +10,6 @@ from semiclip import errors
 from semiclip._docs import document
 from semiclip.tl._maps import list_names
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 GENES = ["gene_a", "gene_b"]
 NOT_SETS = [*GENES, "databases"]
 COUNTS = ["n_pairs", "n_genes"]
@@ -22,17 +17,21 @@ MOST = 16  # representations, beyond which the regions outnumber any set of pair
 SOURCE = "pass what scl.tl.relationship_sets returns"
 
 
-@dataclass(frozen=True)
-class Sets:
+class Sets(NamedTuple):
     """Which representations recall which pairs of genes."""
 
-    names: list[str]
-    recalled: np.ndarray
-    """Whether a representation (column) recalls a pair (row); shape (n_pairs, n_names)."""
+    recalled: pd.DataFrame
+    """Whether a representation (column) recalls a pair (row), numbered from 0."""
     genes: pd.Index
     first: np.ndarray
     """One gene of each pair, a position in ``genes``; shape (n_pairs,)."""
     second: np.ndarray
+
+    def columns(self, names: Sequence[Hashable]) -> np.ndarray:
+        """Return which pairs these representations recall, shape (n_pairs, len(names))."""
+        if unknown := [name for name in names if name not in self.recalled]:
+            raise errors.MissingEntry(unknown, self.recalled, "sets")
+        return self.recalled[list(names)].to_numpy(dtype=bool)
 
     def mark_region(self, inside: str | Sequence[str], outside: str | Sequence[str]) -> np.ndarray:
         """Mark the pairs that all of ``inside`` and none of ``outside`` recall."""
@@ -40,28 +39,18 @@ class Sets:
         without = [outside] if isinstance(outside, str) else list(outside)
         if both := [name for name in within if name in without]:
             raise errors.Repeated("representations in inside and outside", both, "leave each out of one")
-        return np.asarray(self.columns(within).all(axis=1) & ~self.columns(without).any(axis=1))
-
-    def columns(self, names: list[str]) -> np.ndarray:
-        """Return which pairs these representations recall, shape (n_pairs, len(names))."""
-        return self.recalled[:, [self.names.index(name) for name in check_names(names, self.names)]]
-
-
-def check_names(names: list[str], representations: list[str]) -> list[str]:
-    """Refuse names of representations that do not exist."""
-    if unknown := [name for name in names if name not in representations]:
-        raise errors.MissingEntry(unknown, representations, "sets")
-    return names
+        return np.logical_and.reduce(self.columns(within), axis=1) & ~self.columns(without).any(axis=1)
 
 
 def read_sets(sets: pd.DataFrame, representations: str | Sequence[str] | None = None) -> Sets:
     """Check the table and return the chosen representations, by default all, in the order of the argument."""
     if absent := [name for name in GENES if name not in sets]:
         raise errors.MissingColumn(absent, sets.columns, "sets", way_out=SOURCE)
-    all_names = [name for name in sets.columns if name not in NOT_SETS]
-    names = (
-        all_names if representations is None else check_names(list_names(representations, "representations"), all_names)
-    )
+    names = all_names = [name for name in sets.columns if name not in NOT_SETS]
+    if representations is not None:
+        names = list_names(representations, "representations")
+        if unknown := [name for name in names if name not in all_names]:
+            raise errors.MissingEntry(unknown, all_names, "sets")
     if not names:
         raise errors.Empty("representations in sets", SOURCE)
     # a column without rows has no values that could be of the wrong kind
@@ -74,12 +63,10 @@ def read_sets(sets: pd.DataFrame, representations: str | Sequence[str] | None = 
     one, other = (sets[name].to_numpy(dtype=object) for name in GENES)
     codes, genes = pd.factorize(np.concatenate([one, other]), sort=True)
     first, second = np.sort(codes.reshape(2, -1), axis=0)
-    pairs = pd.Series(first * max(len(genes), 1) + second)
-    if (repeated := pairs.duplicated().to_numpy()).any():
+    if (repeated := pd.Series(first * max(len(genes), 1) + second).duplicated().to_numpy()).any():
         named = [f"{a}–{b}" for a, b in zip(one[repeated], other[repeated], strict=True)]
         raise errors.Repeated("pairs in sets", named, "keep one row for each pair, or it would count more than once")
-    recalled = np.column_stack([sets[name].to_numpy(dtype=bool) for name in names])
-    return Sets(names, recalled, pd.Index(genes), first, second)
+    return Sets(sets[names].astype(bool).reset_index(drop=True), pd.Index(genes), first, second)
 
 
 @document
@@ -106,22 +93,21 @@ def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None =
     >>> import pandas as pd
     >>> import semiclip as scl
     >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B", "C"], "gene_b": ["B", "C", "C", "D"]})
-    >>> sets = sets.assign(X_pca=[True, True, False, False], X_semiclip=[True, True, True, False])
-    >>> scl.tl.overlap(sets)
+    >>> scl.tl.overlap(sets.assign(X_pca=[True, True, False, False], X_semiclip=[True, True, True, False]))
        X_pca  X_semiclip  n_pairs  n_genes
     0   True       False        0        0
     1  False        True        1        2
     2   True        True        2        3
     """
     read = read_sets(sets, representations)
-    names, n_genes = read.names, len(read.genes)
+    names, n_genes = list(read.recalled), len(read.genes)
     if taken := [name for name in COUNTS if name in names]:
         raise errors.NameTaken(taken, "a column of the result", "rename the column of sets")
     if len(names) > MOST:
         raise errors.TooMany("representations", len(names), MOST, f"they make {2 ** len(names) - 1:,} regions")
     # the first representation is the highest bit, so that falling numbers are the order of the columns
     bits = 1 << np.arange(len(names))[::-1]
-    region_of_pair = read.recalled @ bits
+    region_of_pair = read.recalled.to_numpy() @ bits
     with_genes = [region_of_pair * n_genes + gene for gene in (read.first, read.second)]
     region_of_gene = np.unique(np.concatenate(with_genes)) // max(n_genes, 1)
     counts = [np.bincount(regions, minlength=2 ** len(names)) for regions in (region_of_pair, region_of_gene)]
@@ -163,11 +149,10 @@ def gains_losses(sets: pd.DataFrame, *, base: str, representations: str | Sequen
       representation  preserved  gains  losses  total  base_total
     0     X_semiclip          1      2       1      3           2
     """
-    read = read_sets(
-        sets, representations if representations is None else [base, *list_names(representations, "representations")]
-    )
-    in_base = read.columns([base])
-    others = [name for name in read.names if name != base]
+    if representations is not None:
+        representations = [base, *list_names(representations, "representations")]
+    read = read_sets(sets, representations)
+    in_base, others = read.columns([base]), [name for name in read.recalled if name != base]
     if not others:
         raise errors.TooFew("representations beside the base", 0, 1)
     recalled = read.columns(others)
@@ -184,10 +169,9 @@ def region(sets: pd.DataFrame, *, inside: str | Sequence[str], outside: str | Se
     ----------
     sets
         What :func:`relationship_sets` returns.
-    inside
-        Representation or representations that must all recall a pair.
-    outside
-        Representation or representations of which none may recall it. Representations in neither list do not matter.
+    inside, outside
+        Representations that must all recall a pair, and representations of which none may recall it. Those in neither
+        list do not matter.
 
     Returns
     -------

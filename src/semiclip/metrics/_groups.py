@@ -2,10 +2,44 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from semiclip._numerics import row_blocks
+from semiclip.errors import Empty, some
 from semiclip.metrics._cosine import DECIMALS, normalise
 from semiclip.metrics._matrices import membership, read_codes, read_embedding
 
-BLOCK = 1 << 12  # rows summed at a time; sums of sums round less than one long sum
+MEAN_BLOCK = 1 << 16  # rows read at a time, so that no copy of x in float64 exists
+COSINE_BLOCK = 1 << 12  # rows summed at a time; sums of sums round less than one long sum
+
+
+def group_mean(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
+    """Return the mean row of each group.
+
+    Parameters
+    ----------
+    x
+        Values, shape (n, d).
+    codes
+        Group of each row, integers of 0 … ``n_groups`` − 1, shape (n,).
+    n_groups
+        Number of groups; each must have a row.
+
+    Returns
+    -------
+    Means, shape (n_groups, d), in float64 whatever the precision of ``x``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> group_mean(np.array([[0.0, 2.0], [4.0, 4.0], [2.0, 4.0]]), np.array([0, 1, 0]), 2).tolist()
+    [[1.0, 3.0], [4.0, 4.0]]
+    """
+    codes = read_codes(codes, len(x), n_groups)
+    counts = np.bincount(codes, minlength=n_groups)
+    if empty := np.flatnonzero(counts == 0).tolist():
+        raise Empty(f"rows in {len(empty)} of {n_groups} groups ({some(empty)})", "number the groups without gaps")
+    sums = np.zeros((n_groups, x.shape[1]))
+    for rows in row_blocks(len(x), MEAN_BLOCK):
+        sums += membership(codes[rows], n_groups) @ x[rows].astype(np.float64, copy=False)
+    return sums / counts[:, None]
 
 
 def consistency(x: ArrayLike, codes: ArrayLike, n_groups: int) -> np.ndarray:
@@ -15,15 +49,12 @@ def consistency(x: ArrayLike, codes: ArrayLike, n_groups: int) -> np.ndarray:
     ----------
     x
         Embedding, shape (n, d). A row of zeros has cosine 0 with every other row.
-    codes
-        Group of each row, integers of 0 … ``n_groups`` − 1, shape (n,).
-    n_groups
-        Number of groups.
+    codes, n_groups
+        Group of each row, integers of 0 … ``n_groups`` − 1, shape (n,), and the number of groups.
 
     Returns
     -------
-    Means of shape (n_groups,): NaN for groups of fewer than two rows, exactly 1 where all rows are the same. The
-    matrix of all pairs never exists.
+    Means of shape (n_groups,): NaN for groups of fewer than two rows, exactly 1 where all rows are the same.
 
     References
     ----------
@@ -32,14 +63,13 @@ def consistency(x: ArrayLike, codes: ArrayLike, n_groups: int) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np
-    >>> x = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [3.0, 3.0]])
-    >>> consistency(x, np.array([0, 0, 0, 1]), 2).round(3)
+    >>> consistency([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [3.0, 3.0]], np.array([0, 0, 0, 1]), 2).round(3)
     array([0.333,   nan])
     """
     x = read_embedding(x)
     codes = read_codes(codes, len(x), n_groups)
     sums, squares = np.zeros((n_groups, x.shape[1])), np.zeros(n_groups)
-    for rows in row_blocks(len(x), BLOCK):
+    for rows in row_blocks(len(x), COSINE_BLOCK):
         unit = normalise(x[rows].astype(np.float64, copy=False))
         member = membership(codes[rows], n_groups)
         sums += member @ unit

@@ -1,0 +1,172 @@
+import numpy as np
+from numpy.typing import ArrayLike
+
+from semiclip._numerics import row_blocks, rows_at_once
+from semiclip.errors import BadValue, Empty
+from semiclip.metrics._cosine import normalise
+from semiclip.metrics._matrices import check_permutations, read_codes, read_embedding, read_labels
+
+BLOCK = 1 << 22  # cosines that exist at a time
+TOLERANCE = 1e-12  # cosines that differ by less tie
+
+
+def knn_accuracy(
+    x: ArrayLike,
+    labels: ArrayLike,
+    batch: ArrayLike | None = None,
+    *,
+    n_neighbors: int = 5,
+    n_permutations: int = 1000,
+    rng: int | np.random.Generator | None = None,
+) -> dict[str, float]:
+    """Measure how often the nearest neighbours of a row, by cosine, vote for its label.
+
+    Parameters
+    ----------
+    x, labels
+        Embedding, shape (n, d), and the label of each row, shape (n,).
+    batch
+        Batch of each row; then only rows of other batches are neighbours (leave one batch out). Without batches all
+        other rows are (leave one out).
+    n_neighbors
+        Neighbours that vote, each alike; of labels that tie, the first in their order wins.
+    n_permutations, rng
+        Number of random exchanges of the labels that measure chance, at least 2 or 0, and their seed or generator.
+
+    Returns
+    -------
+    ``n_obs``, the number of rows with a possible neighbour of their label; ``value``, the fraction of these rows whose
+    neighbours vote for their label; ``chance``, the fraction that has the most frequent label; and, with permutations,
+    ``chance_mean`` and ``chance_sd``, mean and standard deviation (ddof 1) of the value over them.
+
+    Examples
+    --------
+    >>> x = [[1.0, 0.0], [1.0, 0.1], [1.0, 0.3], [0.0, 1.0], [0.1, 1.0]]
+    >>> knn_accuracy(x, ["a", "a", "b", "b", "b"], n_neighbors=1, n_permutations=0)
+    {'value': 0.8, 'n_obs': 5, 'chance': 0.6}
+    """
+    check_permutations(n_permutations)
+    x = read_embedding(x)
+    codes, _ = read_labels(labels, len(x), "labels")
+    fold = None if batch is None else read_labels(batch, len(x), "batch")[0]
+    neighbours = _find_neighbours(x, fold, n_neighbors)
+    value, n_obs, chance = _score(codes, fold, neighbours)
+    if not n_obs:
+        raise Empty(f"labels that {'two rows' if fold is None else 'rows of two batches'} share")
+    result = {"value": value, "n_obs": n_obs, "chance": chance}
+    if n_permutations:
+        rng = np.random.default_rng(rng)
+        null = [_score(rng.permutation(codes), fold, neighbours)[0] for _ in range(n_permutations)]
+        result |= {"chance_mean": float(np.nanmean(null)), "chance_sd": float(np.nanstd(null, ddof=1))}
+    return result
+
+
+def _find_neighbours(x: np.ndarray, fold: np.ndarray | None, n_neighbors: int) -> np.ndarray:
+    """Return the rows nearest to each row, shape (n, n_neighbors), outside of its fold."""
+    from sklearn.neighbors import NearestNeighbors
+
+    fewest = len(x) - 1 if fold is None else len(x) - int(np.bincount(fold).max())
+    if not 1 <= n_neighbors <= fewest:
+        others = "other rows" if fold is None else "rows of other batches"
+        raise BadValue("n_neighbors", n_neighbors, f"from 1 to {fewest}, the number of {others}")
+    search = NearestNeighbors(n_neighbors=n_neighbors, metric="cosine")
+    if fold is None:
+        return search.fit(x).kneighbors(return_distance=False)
+    nearest = np.empty((len(x), n_neighbors), dtype=np.intp)
+    for code in range(int(fold.max()) + 1):
+        members = fold == code
+        outside = np.flatnonzero(~members)
+        nearest[members] = outside[search.fit(x[outside]).kneighbors(x[members], return_distance=False)]
+    return nearest
+
+
+def _score(codes: np.ndarray, fold: np.ndarray | None, neighbours: np.ndarray) -> tuple[float, int, float]:
+    """Return the accuracy of the vote, the number of rows that count, and the share of their most frequent label."""
+    counts = np.bincount(codes)
+    inside: np.ndarray | int = 1  # rows of a row's label that cannot be its neighbours: itself, or its batch
+    if fold is not None:
+        _, pair, in_fold = np.unique(fold * counts.size + codes, return_inverse=True, return_counts=True)
+        inside = in_fold[pair]
+    counted = counts[codes] > inside
+    if not (n_obs := int(counted.sum())):
+        return float("nan"), 0, float("nan")
+    labels = np.sort(codes[neighbours[counted]], axis=1)  # of several most frequent labels the smallest is taken
+    votes = np.stack([(labels == labels[:, [j]]).sum(axis=1) for j in range(labels.shape[1])], axis=1)
+    right = labels[np.arange(n_obs), votes.argmax(axis=1)] == codes[counted]
+    return float(right.mean()), n_obs, float(np.bincount(codes[counted]).max() / n_obs)
+
+
+def average_precision(x: ArrayLike, codes: ArrayLike, batch: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+    r"""Measure for each row how well its cosines rank the other rows of its group before all others.
+
+    Parameters
+    ----------
+    x
+        Embedding, shape (n, d).
+    codes
+        Group of each row, such as its perturbation: integers from 0, shape (n,).
+    batch
+        Batch of each row; then only rows of other batches are candidates. Without batches the candidates are all rows
+        but the row itself.
+
+    Returns
+    -------
+    The average precision of each row, shape (n,), as :func:`sklearn.metrics.average_precision_score` defines it, also
+    for ties; and its expectation for a random ranking. With :math:`P` relevant rows among :math:`M` candidates and
+    :math:`H_M = \sum_{k=1}^M 1/k`, this is :math:`(H_M + (M - H_M)(P - 1)/(M - 1)) / M`. Both are NaN for rows whose
+    group has no candidate.
+
+    References
+    ----------
+    Kalinin et al. 2025, DOI 10.1038/s41467-025-60306-2, on average precision as a measure of replicates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [0.0, 1.0]])
+    >>> value, chance = average_precision(x, np.array([0, 0, 1, 1]))
+    >>> value.round(3).tolist(), chance.round(3).tolist()
+    ([1.0, 0.5, 0.333, 1.0], [0.611, 0.611, 0.611, 0.611])
+    """
+    x = read_embedding(x)
+    codes, rows = read_codes(codes, len(x)), np.arange(len(x))
+    unit = normalise(x.astype(np.float64, copy=False))
+    if batch is None:
+        value, chance = _rank(unit, codes, rows, rows)
+        return value, chance
+    value, chance = np.full((2, len(x)), np.nan)
+    fold, names = read_labels(batch, len(x), "batch")
+    for code in range(len(names)):
+        inside = fold == code
+        value[inside], chance[inside] = _rank(unit, codes, rows[inside], rows[~inside])
+    return value, chance
+
+
+def _rank(unit: np.ndarray, codes: np.ndarray, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Return the average precision of the queries, and its expectation; no query is its own candidate."""
+    candidates = candidates[np.argsort(codes[candidates], kind="stable")]  # a group is a stretch of columns
+    first, last = (np.searchsorted(codes[candidates], codes[queries], side=side) for side in ("left", "right"))
+    place = np.full(len(unit), -1)
+    place[candidates] = np.arange(candidates.size)
+    column = place[queries]  # of the query itself, or -1
+    is_candidate = (column >= 0).astype(int)
+    n_relevant, n_candidates = last - first - is_candidate, candidates.size - is_candidate
+    value, chance = result = np.full((2, queries.size), np.nan)
+    ranked = np.flatnonzero(n_relevant > 0)
+    if not ranked.size:
+        return result
+    harmonic = (1 / np.arange(1, n_candidates[0] + 1)).sum()
+    by_others = (n_candidates[0] - harmonic) * (n_relevant[ranked] - 1) / max(n_candidates[0] - 1, 1)
+    chance[ranked] = (harmonic + by_others) / n_candidates[0]
+    among = unit[candidates].T
+    for block in row_blocks(ranked.size, rows_at_once(BLOCK, candidates.size)):
+        for i, cosine in zip(ranked[block], unit[queries[ranked[block]]] @ among, strict=True):
+            if is_candidate[i]:
+                cosine[column[i]] = -np.inf
+            relevant = np.sort(cosine[first[i] : last[i]])[is_candidate[i] :] - TOLERANCE
+            # how many of the relevant cosines each candidate reaches, then how many candidates reach each of these
+            reached = np.bincount(np.searchsorted(relevant, cosine, side="right"), minlength=relevant.size + 1)
+            n_before = reached[::-1].cumsum()[-2::-1]
+            n_relevant_before = relevant.size - np.searchsorted(relevant, relevant - TOLERANCE, side="left")
+            value[i] = np.mean(n_relevant_before / n_before)
+    return result
