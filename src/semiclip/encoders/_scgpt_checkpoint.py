@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiclip._damage import DAMAGE, say_reason
+from semiclip._damage import say_reason
 from semiclip.encoders._network import build
-from semiclip.errors import DamagedFile, Mismatch, MissingEntry, MissingFile, Refused, WrongShape, some
+from semiclip.errors import DamagedFile, Mismatch, MissingEntry, MissingFile, Refused, WrongDtype, WrongShape, some
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
     from torch import nn
 
@@ -67,7 +65,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     path = folder / WEIGHTS
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGE as error:
+    except Exception as error:
         reason = f"it is cut short, or holds more than weights, which could run code ({say_reason(error)})"
         raise DamagedFile(path, reason, "download it again") from error
     if not isinstance(state, Mapping):
@@ -75,8 +73,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     tensors = {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
     renamed = {_rename(name): value for name, value in tensors.items()}
     if len(renamed) < len(tensors):
-        taken = [name for name in tensors if _rename(name) != name and _rename(name) in tensors]
-        raise DamagedFile(path, f"it has weights under two names: {some(taken)}")
+        raise DamagedFile(path, f"it has weights under two names, as {some(tensors.keys() - renamed.keys())}")
     return renamed
 
 
@@ -86,18 +83,18 @@ def _rename(name: str) -> str:
     return re.sub(r"self_attn\.in_proj_(weight|bias)$", r"self_attn.Wqkv.\1", name)
 
 
-def load(folder: Path, architecture: Mapping[str, Any], rows: Sequence[int]) -> nn.Module:
+def load_network(folder: Path, architecture: Mapping[str, Any], rows: Sequence[int]) -> nn.Module:
     """Build the network with the published weights; of the vocabulary it gets ``rows``."""
     weights = read_weights(folder)
     if aside := [name for name in weights if name.startswith(("bn.", "dsbn."))]:
         logger.warning("normalisation of tokens is left out, as scGPT does for cell embeddings: %s", some(aside))
     try:
-        embedding = _check_plain(EMBEDDING, weights[EMBEDDING])
+        _check_plain(EMBEDDING, embedding := weights[EMBEDDING])
         return assemble(architecture, {**weights, EMBEDDING: embedding[list(rows)]})
     except IndexError as error:
-        shape = tuple(weights[EMBEDDING].shape)
-        raise DamagedFile(folder / VOCABULARY, f"it names row {max(rows)}, but {EMBEDDING} is {shape}") from error
-    except DAMAGE as error:
+        reason = f"it names row {max(rows)}, but {EMBEDDING} is {tuple(weights[EMBEDDING].shape)}"
+        raise DamagedFile(folder / VOCABULARY, reason) from error
+    except Exception as error:  # torch raises anything
         raise DamagedFile(folder / WEIGHTS, f"it does not fit {SETTINGS}: {say_reason(error)}") from error
 
 
@@ -114,35 +111,30 @@ def assemble(architecture: Mapping[str, Any], weights: Mapping[str, torch.Tensor
     for name, value in network.state_dict().items():
         if name not in weights:
             raise MissingEntry(name, weights, "the weights")
-        tensor = _check_plain(name, weights[name])
-        if tensor.shape != value.shape:
-            raise WrongShape(name, tuple(tensor.shape), str(tuple(value.shape)))
-        single[name] = tensor.float()
+        _check_plain(name, weights[name])
+        if weights[name].shape != value.shape:
+            raise WrongShape(name, tuple(weights[name].shape), str(tuple(value.shape)))
+        single[name] = weights[name].float()
         if not single[name].isfinite().all():
             raise Refused(f"{name} holds NaN or infinite values as float32")
     network.load_state_dict(single, assign=True)
     return network.eval()
 
 
-def _check_plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor, which must be of plain floating-point numbers in memory."""
+def _check_plain(name: str, tensor: torch.Tensor) -> None:
+    """Refuse a tensor that is not of plain floating-point numbers in memory."""
     import torch
 
-    faults = {
-        "nested": tensor.is_nested,
-        f"of the layout {tensor.layout}": tensor.layout != torch.strided,
-        f"without values (device {tensor.device})": tensor.device.type != "cpu",
-        f"of the type {tensor.dtype}": not tensor.is_floating_point(),
-    }
-    if fault := next((fault for fault, present in faults.items() if present), None):
-        raise Refused(f"{name} is {fault}; plain floating-point numbers are needed")
-    return tensor
+    is_plain = tensor.layout == torch.strided and not tensor.is_nested and tensor.device.type == "cpu"
+    if not is_plain or not tensor.is_floating_point():
+        kind = f"{tensor.dtype}, {tensor.layout}, {'nested, ' * tensor.is_nested}{tensor.device}"
+        raise WrongDtype(name, kind, "plain floating-point numbers")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except DAMAGE as error:
+    except Exception as error:
         raise DamagedFile(path, f"it is not JSON ({say_reason(error)})") from error
     if not isinstance(content, dict):
         raise DamagedFile(path, f"it holds a {type(content).__name__}, not an object with names")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,9 +13,10 @@ from semiclip._arguments import check_choice
 from semiclip._checks import read_column
 from semiclip._seed import seeded
 from semiclip.encoders import _scvi_network as scvi_network
+from semiclip.encoders._expression import align_genes, densify
 from semiclip.encoders._files import Stored, read_names
 from semiclip.encoders._network import network
-from semiclip.encoders._protocol import align, check_fitted, dense
+from semiclip.encoders._protocol import check_fitted
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +29,7 @@ COVARIATES = ("categorical_covariate_keys", "continuous_covariate_keys")
 Mode = Literal["mean", "ppc"]
 
 
+@dataclass(eq=False, kw_only=True)
 class SCVIEncoder(Stored):
     """The posterior mean of scVI's latent space, through scvi-tools.
 
@@ -64,21 +67,17 @@ class SCVIEncoder(Stored):
     (252, 8)
     """
 
-    def __init__(
-        self,
-        *,
-        n_latent: int = 64,
-        batch_key: str | None = None,
-        layer: str | None = None,
-        max_epochs: int | None = None,
-        rng: int | np.random.Generator | None = None,
-        model_kwargs: dict[str, Any] | None = None,
-        train_kwargs: dict[str, Any] | None = None,
-        min_overlap: float = 0.8,
-    ) -> None:
-        self.n_latent, self.batch_key, self.layer, self.min_overlap = n_latent, batch_key, layer, min_overlap
-        self.max_epochs, self.rng = max_epochs, rng
-        self.model_kwargs, self.train_kwargs = model_kwargs or {}, train_kwargs or {}
+    n_latent: int = 64
+    batch_key: str | None = None
+    layer: str | None = None
+    max_epochs: int | None = None
+    rng: int | np.random.Generator | None = None
+    model_kwargs: dict[str, Any] | None = None
+    train_kwargs: dict[str, Any] | None = None
+    min_overlap: float = 0.8
+
+    def __post_init__(self) -> None:
+        self.model_kwargs, self.train_kwargs = self.model_kwargs or {}, self.train_kwargs or {}
 
     def fit(self, adata: AnnData) -> SCVIEncoder:
         """Train scVI on the counts of ``adata`` and return the encoder itself."""
@@ -88,15 +87,14 @@ class SCVIEncoder(Stored):
         batch: Any = "all"
         if self.batch_key is not None:
             batch = read_column(adata, self.batch_key, "batch_key").astype(str).to_numpy()
-        values = scvi_network.as_counts(align(adata, self.layer, adata.var_names, self.min_overlap), adata.obs_names)
+        values = self._counts(adata, adata.var_names)
         obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
         private = AnnData(values, obs=obs)  # so that scvi-tools writes nothing into the user's
         SCVI.setup_anndata(private, batch_key=BATCH)
         with seeded(self.rng):
-            model = SCVI(private, n_latent=self.n_latent, **self.model_kwargs)
+            model = SCVI(private, n_latent=self.n_latent, **(self.model_kwargs or {}))
             # all samples in order: scvi-tools would hold some out unused, and draw them from a seed of its own
-            split = {"train_size": 1.0, "shuffle_set_split": False}
-            model.train(self.max_epochs, **{**split, **self.train_kwargs})
+            model.train(self.max_epochs, **{"train_size": 1.0, "shuffle_set_split": False, **(self.train_kwargs or {})})
         self._take(model, model.module, adata.var_names.copy())
         model.deregister_manager(private)  # or scvi-tools would keep the counts for good
         return self
@@ -110,16 +108,11 @@ class SCVIEncoder(Stored):
         Parameters
         ----------
         model
-            A trained model in memory, with its layer and batches; read one from files with
+            A trained model in memory, with its layer and batches and no further covariates; read one from files with
             ``scvi.model.SCVI.load``, if you trust them. If the encoder of the model is told the batch
             (``encode_covariates=True``), it embeds samples of the model's own batches only.
         min_overlap
             Share of the encoder's genes that other data must have, as for the class.
-
-        Raises
-        ------
-        TypeError, RuntimeError, ValueError
-            If it is another kind of model, is not trained, or has covariates besides the batch.
 
         Examples
         --------
@@ -135,7 +128,7 @@ class SCVIEncoder(Stored):
         from scvi.model import SCVI
         from scvi.module import VAE
 
-        if not isinstance(model, SCVI) or not (model.module is None or type(model.module) is VAE):
+        if not isinstance(model, SCVI) or type(model.module) not in (VAE, type(None)):
             raise errors.WrongType("model", type(model), "a scvi.model.SCVI")
         if model.module is None or not model.is_trained:
             raise errors.NotFitted("this scVI model", "call model.train() first")
@@ -155,18 +148,14 @@ class SCVIEncoder(Stored):
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return the posterior mean of each sample, float32 of shape (n_obs, n_latent)."""
         check_fitted(self)
-        knows_batch = self.module_.encode_covariates
-        way_out = "embed samples of these batches, or fit it with encode_covariates=False"
-        batch = self._batches(adata, way_out) if knows_batch else np.zeros(adata.n_obs, dtype=np.int64)
+        batch = np.zeros(adata.n_obs, dtype=np.int64)
+        if self.module_.encode_covariates:
+            batch = self._batches(adata, "embed samples of these batches, or fit it with encode_covariates=False")
         with seeded(0):  # scVI draws from the posterior even where only its mean is asked for
-            return scvi_network.embed(self.module_, self._counts(adata), batch)
+            return scvi_network.embed(self.module_, self._counts(adata, self.genes_), batch)
 
     def denoise(
-        self,
-        adata: AnnData,
-        *,
-        mode: Mode = "mean",
-        rng: int | np.random.Generator | None = None,
+        self, adata: AnnData, *, mode: Mode = "mean", rng: int | np.random.Generator | None = None
     ) -> np.ndarray:
         """Return the expression that scVI decodes from one posterior draw of each sample.
 
@@ -187,8 +176,8 @@ class SCVIEncoder(Stored):
 
         Raises
         ------
-        KeyError, ValueError
-            If ``obs`` has no ``batch_key``, scVI was not trained on a batch, or its likelihood has no counts.
+        ValueError
+            If scVI was not trained on a batch, or its likelihood has no counts.
 
         Examples
         --------
@@ -196,14 +185,13 @@ class SCVIEncoder(Stored):
         >>> counts = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
         >>> quiet = {"enable_progress_bar": False, "log_every_n_steps": 1}
         >>> encoder = scl.encoders.SCVIEncoder(n_latent=8, batch_key="batch", max_epochs=1, train_kwargs=quiet)
-        >>> drawn = encoder.fit(counts).denoise(counts, rng=0)
-        >>> drawn.shape, int(drawn[0].sum().round())
-        ((252, 40), 10000)
+        >>> encoder.fit(counts).denoise(counts, rng=0).sum(axis=1).round()[:2].tolist()
+        [10000.0, 10000.0]
         """
         check_fitted(self)
         check_choice("mode", mode, Mode)
         scvi_network.check_decodable(self.module_, noise=mode == "ppc")
-        batch, values = self._batches(adata, "denoise samples of these batches"), self._counts(adata)
+        batch, values = self._batches(adata, "denoise samples of these batches"), self._counts(adata, self.genes_)
         with seeded(rng):
             return scvi_network.decode(self.module_, values, batch, noise=mode == "ppc")
 
@@ -211,10 +199,7 @@ class SCVIEncoder(Stored):
     def architecture(self) -> dict[str, Any]:
         """Arguments of :func:`semiclip.encoders.network` that build the encoder of scVI up to the posterior mean.
 
-        Raises
-        ------
-        ValueError
-            If ``model_kwargs`` has an option that this network lacks, such as ``use_layer_norm``.
+        Options in ``model_kwargs`` that this network lacks, such as ``use_layer_norm``, are refused.
         """
         check_fitted(self)
         return scvi_network.describe_encoder(self.module_)
@@ -232,15 +217,17 @@ class SCVIEncoder(Stored):
     def features(self, adata: AnnData) -> np.ndarray:
         """Return log1p of the counts, which scVI reads, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
-        values = self._counts(adata)
-        return dense(values.log1p() if sparse.issparse(values) else np.log1p(values))
+        values = self._counts(adata, self.genes_)
+        return densify(values.log1p() if sparse.issparse(values) else np.log1p(values))
 
     def _take(self, model: SCVI, module: Any, genes: pd.Index) -> None:
-        self.module_, self.recipe_ = module, scvi_network.read_recipe(model)
-        self.batches_, self.genes_ = pd.Index(scvi_network.read_batches(model)), genes
+        state = model.registry["field_registries"]["batch"]["state_registry"]
+        self.batches_ = pd.Index([str(name) for name in state["categorical_mapping"]])
+        self.module_, self.recipe_, self.genes_ = module, scvi_network.read_recipe(model), genes
 
-    def _counts(self, adata: AnnData) -> Any:
-        return scvi_network.as_counts(align(adata, self.layer, self.genes_, self.min_overlap), adata.obs_names)
+    def _counts(self, adata: AnnData, genes: pd.Index) -> Any:
+        values = align_genes(adata, self.layer, genes, self.min_overlap)
+        return scvi_network.check_raw_counts(values, adata.obs_names)
 
     def _batches(self, adata: AnnData, way_out: str) -> np.ndarray:
         """Return the codes of the batches, all of which scVI must know."""

@@ -8,10 +8,9 @@ import numpy as np
 from scipy import sparse
 
 from semiclip._numerics import row_blocks
+from semiclip.encoders._expression import TARGET_SUM, check_counts, densify, is_fractional
 from semiclip.encoders._files import check_arrays
 from semiclip.encoders._network import describe
-from semiclip.encoders._pca import TARGET_SUM
-from semiclip.encoders._protocol import check_counts, dense, fractional
 from semiclip.errors import Conflict, Refused
 
 if TYPE_CHECKING:
@@ -26,10 +25,10 @@ DRAWS = 5000  # with which scvi-tools averages a latent space that is not normal
 ROWS = 8  # of all these draws at a time
 
 
-def as_counts(values: Any, names: pd.Index) -> Any:
+def check_raw_counts(values: Any, names: pd.Index) -> Any:
     """Return raw counts as scVI takes them, float32, dense or as a csr matrix."""
     reason, way_out = "negative, fractional or not finite", "name the layer of the counts, or use the PCA encoder"
-    check_counts(values, names, reason, lambda x: ~np.isfinite(x) | (x < 0) | fractional(x), way_out)
+    check_counts(values, names, reason, lambda x: ~np.isfinite(x) | (x < 0) | is_fractional(x), way_out)
     values = sparse.csr_matrix(values) if hasattr(values, "tocsr") else np.asarray(values)
     return values.astype(np.float32, copy=False)
 
@@ -41,12 +40,6 @@ def read_recipe(model: Any) -> dict[str, Any]:
     further = {name: value for values in arguments["kwargs"].values() for name, value in values.items()}
     sizes = {name: getattr(module, name) for name in SIZES}
     return {**named, **further, **sizes, "use_size_factor_key": bool(module.use_size_factor_key)}
-
-
-def read_batches(model: Any) -> list[str]:
-    """Return the batches of a model as text, by their codes."""
-    state = model.registry["field_registries"]["batch"]["state_registry"]
-    return [str(name) for name in state["categorical_mapping"]]
 
 
 def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
@@ -88,29 +81,22 @@ def describe_encoder(module: Any) -> dict[str, Any]:
 
 
 def embed(module: Any, values: Any, batch: np.ndarray) -> np.ndarray:
-    """Return the posterior mean of counts, float32 of shape (n, n_latent).
-
-    A mean that is estimated from draws takes the same draws for each sample, so that it does not depend on others.
-    """
+    """Return the posterior mean of counts, float32 of shape (n, n_latent)."""
     import torch
 
     out = np.empty((values.shape[0], module.n_latent), dtype=np.float32)
+    # a mean that is estimated takes the same draws for each sample, so that it does not depend on other samples
     noise = torch.randn(DRAWS, module.n_latent) if module.latent_distribution == "ln" else None
     with torch.inference_mode():
-        for rows, tensors in _blocks(values, batch):
+        for rows, tensors in _read_blocks(values, batch):
             posterior = module.inference(x=tensors["X"], batch_index=tensors["batch"])["qz"]
-            mean = posterior.loc if noise is None else _softmax_mean(posterior.loc, posterior.scale, noise)
+            mean = posterior.loc
+            if noise is not None:
+                noise = noise.to(mean.device)
+                parts = zip(mean[:, None].split(ROWS), posterior.scale[:, None].split(ROWS), strict=True)
+                mean = torch.cat([(loc + scale * noise).softmax(dim=-1).mean(dim=1) for loc, scale in parts])
             out[rows] = mean.cpu().numpy()
     return out
-
-
-def _softmax_mean(loc: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the softmax of normal draws, shape (n, d), made of noise (draws, d)."""
-    import torch
-
-    noise = noise.to(loc.device)
-    parts = zip(loc[:, None].split(ROWS), scale[:, None].split(ROWS), strict=True)
-    return torch.cat([(m + s * noise).softmax(dim=-1).mean(dim=1) for m, s in parts])
 
 
 def decode(module: Any, values: Any, batch: np.ndarray, *, noise: bool) -> np.ndarray:
@@ -119,7 +105,7 @@ def decode(module: Any, values: Any, batch: np.ndarray, *, noise: bool) -> np.nd
 
     out = np.empty(values.shape, dtype=np.float32)
     with torch.inference_mode():
-        for rows, tensors in _blocks(values, batch):
+        for rows, tensors in _read_blocks(values, batch):
             if noise:
                 drawn = module.sample(tensors)
             else:
@@ -138,10 +124,10 @@ def check_decodable(module: Any, *, noise: bool) -> None:
         raise Conflict('mode="ppc"', options, 'counts cannot be drawn; pass mode="mean"')
 
 
-def _blocks(values: Any, batch: np.ndarray) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
+def _read_blocks(values: Any, batch: np.ndarray) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
     """Yield samples, a few at a time, as scVI reads them."""
     import torch
 
     for rows in row_blocks(values.shape[0], BLOCK):
-        x, codes = torch.as_tensor(dense(values[rows], copy=True)), torch.as_tensor(batch[rows, None])
+        x, codes = torch.as_tensor(densify(values[rows], copy=True)), torch.as_tensor(batch[rows, None])
         yield rows, {"X": x, "batch": codes, "labels": torch.zeros_like(codes)}

@@ -8,8 +8,8 @@ from scipy import sparse
 
 from semiclip import metrics
 from semiclip._checks import batches, column, controls, nonempty, representation, some
-from semiclip.encoders._pca import components, expression, most_components
-from semiclip.encoders._protocol import counts, warn_unless_counts
+from semiclip.encoders._expression import normalize_expression, read_counts, warn_unless_counts
+from semiclip.encoders._pca import count_components, fit_pca
 from semiclip.tl._baselines import check_baselines
 from semiclip.tl._maps import named
 
@@ -188,10 +188,10 @@ def _study(
     perturbation = column(adata, perturbation_key, "perturbation_key").to_numpy()
     rng = np.random.default_rng(rng)
     split = metrics.preservation_split(batch, perturbation, is_control, train_fraction=train_fraction, rng=rng)
-    raw = counts(adata, layer)
+    raw = read_counts(adata, layer)
     if normalize:
         warn_unless_counts(raw, adata, layer)
-    values = expression(raw, adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
+    values = normalize_expression(raw, adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
     values = values.tocsr() if sparse.issparse(values) else values  # whose rows are quick to take
     return Study(values, batch, is_control, split, int(rng.integers(2**31)))
 
@@ -235,5 +235,5 @@ def _baseline(study: Study, name: str, width: int, training: dict[str, Any]) -> 
         x = np.random.default_rng(study.seed).normal(size=(values.shape[0], width)).astype(np.float32)
     else:
         seen = values[train]
-        x = components(seen, min(width, most_components(seen)), study.seed).transform(values)
+        x = fit_pca(seen, min(width, count_components(seen)), study.seed).transform(values)
     return _decoded(study, name, x, training)

@@ -1,0 +1,214 @@
+"""How encoders read the expression in an AnnData: genes by name, values checked and normalised."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from semiclip import errors
+from semiclip._arguments import check_number
+from semiclip._numerics import row_blocks, rows_at_once
+from semiclip.errors import some
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+
+TARGET_SUM = 1e4  # counts that a sample is scaled to
+BLOCK_VALUES = 2**18  # of a matrix, that are looked at together
+ENSEMBL = r"ENS[A-Z]*[GT]\d{6}"
+Marks = Callable[[np.ndarray], np.ndarray]  # says of each value of an array whether it is wrong
+
+
+@contextmanager
+def warn_once() -> Iterator[None]:
+    """Let each kind of warning through a single time, for data that are embedded in blocks."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        repeats = record.msg in seen  # the words without what is filled in
+        seen.add(record.msg)
+        return not repeats
+
+    logger.addFilter(is_new)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_new)
+
+
+def read_expression(encoder: Any, adata: AnnData, genes: pd.Index, total: float = TARGET_SUM) -> tuple[Any, Any]:
+    """Return the values of genes, raw and as an encoder reads them, with a warning if they look normalised already."""
+    raw = align_genes(adata, encoder.layer, genes, encoder.min_overlap)
+    values = normalize_expression(raw, adata.obs_names, normalize=encoder.normalize, total=total)
+    if encoder.normalize:
+        warn_unless_counts(raw, adata, encoder.layer)
+    return raw, values
+
+
+def normalize_expression(values: Any, names: pd.Index, *, normalize: bool, total: float = TARGET_SUM) -> Any:
+    """Check expression, dense or sparse, and scale rows to ``total`` counts and log them; errors name the rows."""
+    from sklearn import preprocessing
+
+    if (rows := find_rows(values, lambda x: ~np.isfinite(x))).size:
+        raise errors.NotFinite("expression", names[rows].tolist(), "drop these rows first")
+    if not normalize:
+        return values
+    check_counts(values, names, "negative", lambda x: x < 0, "pass normalize=False if it is normalised already")
+    scaled = preprocessing.normalize(values, norm="l1", copy=True) * total
+    return scaled.log1p() if sparse.issparse(values) else np.log1p(scaled, out=scaled)
+
+
+# ---- genes
+
+
+def read_counts(adata: AnnData, layer: str | None) -> Any:
+    """Return ``X`` or a layer, which must be in memory."""
+    if not adata.var_names.is_unique:
+        repeated = adata.var_names[adata.var_names.duplicated()].unique()
+        raise errors.Repeated("var_names", repeated, "call adata.var_names_make_unique() first")
+    if layer is not None and layer not in adata.layers:
+        names = [name for name in adata.layers if name is not None]  # where anndata 0.13 keeps X
+        raise errors.MissingEntry(layer, names, "layers", "layer")
+    values = adata.X if layer is None else adata.layers[layer]
+    if values is None:
+        raise errors.Empty("values in X", "name the layer that holds the counts")
+    if not isinstance(values, np.ndarray) and not sparse.issparse(values):
+        raise errors.NotInMemory(_name_place(layer))
+    return values
+
+
+def _name_place(layer: str | None) -> str:
+    return "X" if layer is None else f"layers[{layer!r}]"
+
+
+def align_genes(adata: AnnData, layer: str | None, genes: pd.Index, min_overlap: float) -> Any:
+    """Return ``X`` or a layer, dense or sparse, with the columns in the order of ``genes``.
+
+    Genes that the data lack become columns of zeros, with a warning; a share ``min_overlap`` must be there.
+    """
+    values = read_counts(adata, layer)
+    check_number("min_overlap", min_overlap, above=0, most=1)
+    if adata.var_names.equals(genes):
+        return values
+    places = adata.var_names.get_indexer(genes)
+    present = places >= 0
+    if present.all():
+        return values[:, places]
+    what = f"genes of the encoder's {len(genes)} in var_names"
+    check_overlap(present, genes, min_overlap, what, _suggest_names(adata.var_names, genes))
+    message = "%d of the %d genes that the encoder was fitted on are not in var_names, so it fills them in: %s"
+    logger.warning(message, (~present).sum(), len(genes), some(genes[~present]))
+    values, columns = values[:, places[present]], np.flatnonzero(present)
+    if sparse.issparse(values):
+        rows = values.tocsr()
+        return type(rows)((rows.data, columns[rows.indices], rows.indptr), shape=(rows.shape[0], len(genes)))
+    full = np.zeros((len(values), len(genes)), dtype=values.dtype)
+    full[:, columns] = values
+    return full
+
+
+def check_overlap(present: np.ndarray, genes: pd.Index, min_overlap: float, what: str, hint: str) -> None:
+    """Refuse data with less than a share of the genes, naming what is missing and what may mend it."""
+    needed = max(1, math.ceil(min_overlap * len(genes) - 1e-9))  # 0.7 * 10 is a little more than 7
+    if present.sum() < needed:
+        missing = some(genes[~present]) or "all"
+        raise errors.TooFew(what, int(present.sum()), needed, f"missing are {missing}; {hint}")
+
+
+def _suggest_names(names: pd.Index, genes: pd.Index) -> str:
+    """Say what may be wrong with the names of genes."""
+    query, learned = (
+        f"{'ENSEMBL ids' if index.str.match(ENSEMBL).mean() > 0.5 else 'gene symbols'} ({some(index[:3])})"
+        for index in (names, genes)
+    )
+    return (
+        f"var_names look like {query}, the encoder's genes like {learned}: put the same kind of names, written alike, "
+        "into adata.var_names, or fit the encoder on the genes that both data sets have"
+    )
+
+
+# ---- values
+
+
+def check_counts(
+    values: Any, names: pd.Index, reason: str, is_wrong: Marks, way_out: str = "name the layer that holds the counts"
+) -> None:
+    """Refuse values that are no counts, naming their rows."""
+    if (rows := find_rows(values, is_wrong)).size:
+        raise errors.NotCounts(names[rows].tolist(), reason, way_out)
+
+
+def warn_unless_counts(values: Any, adata: AnnData | None = None, layer: str | None = None) -> None:
+    """Warn if values that are taken for counts are not whole numbers, and so may be normalised already.
+
+    Fractions are no error, since programs that estimate counts give them. ``adata`` and ``layer`` say where the values
+    are, and which layers hold whole numbers instead.
+    """
+    if not contains(values, is_fractional):
+        return
+    where, layers = "expression", []
+    if adata is not None:
+        is_logged = layer is None and "log1p" in adata.uns
+        where = "X, which is logged by uns['log1p']," if is_logged else _name_place(layer)
+        layers = [f"layer={name!r}" for name in {None: 0, **adata.layers} if name != layer and _has_counts(adata, name)]
+    logger.warning(
+        "%s holds numbers that are not whole, but is scaled to 10,000 counts in each sample and logged; if it is "
+        "normalised already, pass %s or normalize=False, or put counts in its place",
+        where,
+        f"{' or '.join(layers[:5])}, whole numbers," if layers else "the layer of the counts as layer=",
+    )
+
+
+def _has_counts(adata: AnnData, layer: str | None) -> bool:
+    values = adata.X if layer is None else adata.layers[layer]
+    in_memory = (isinstance(values, np.ndarray) or sparse.issparse(values)) and values.dtype.kind in "iuf"
+    return in_memory and not contains(values, lambda x: is_fractional(x) | (x < 0))
+
+
+def is_fractional(values: np.ndarray) -> np.ndarray:
+    """Return which values are no whole numbers."""
+    return values != np.round(values)
+
+
+def find_rows(values: Any, is_wrong: Marks) -> np.ndarray:
+    """Return the rows of a dense or sparse matrix that hold a wrong value."""
+    wrong = np.zeros(values.shape[0], dtype=bool)
+    for rows in _search_blocks(values, is_wrong):
+        wrong[rows] = True
+    return np.flatnonzero(wrong)
+
+
+def contains(values: Any, is_wrong: Marks) -> bool:
+    """Return whether a dense or sparse matrix holds a wrong value; the search ends at the first."""
+    return any(rows.size for rows in _search_blocks(values, is_wrong))
+
+
+def _search_blocks(values: Any, is_wrong: Marks) -> Iterator[np.ndarray]:
+    """Yield the rows of wrong values, block by block, so that temporaries are small beside the matrix."""
+    if sparse.issparse(values):
+        values = values if values.format in ("csr", "csc") else values.tocsr()
+        starts, by_row = values.indptr, values.format == "csr"
+        for block in row_blocks(int(starts[-1]), BLOCK_VALUES):
+            at = np.flatnonzero(is_wrong(values.data[block])) + block.start
+            yield np.searchsorted(starts, at.astype(starts.dtype), "right") - 1 if by_row else values.indices[at]
+        return
+    values = np.asarray(values)
+    for block in row_blocks(len(values), rows_at_once(BLOCK_VALUES, values.shape[1])):
+        yield block.start + np.flatnonzero(is_wrong(values[block]).any(axis=1))
+
+
+def densify(values: Any, *, copy: bool = False) -> np.ndarray:
+    """Return a dense or sparse matrix as a dense float32 array, a new one if ``copy``."""
+    with np.errstate(over="ignore"):  # whoever writes the array names the rows that float32 cannot hold
+        if sparse.issparse(values):
+            return values.astype(np.float32).toarray()
+        return np.asarray(values).astype(np.float32, copy=copy)
