@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from semiclip.encoders._expression import (
-    contains,
     densify,
+    find_rows,
     is_fractional,
     normalize_expression,
     warn_unless_counts,
@@ -108,7 +108,7 @@ class Expression:
     @property
     def whole(self) -> bool:
         """Whether values are counts, and all of them whole numbers."""
-        return self.normalize and not contains(self.values, is_fractional)
+        return self.normalize and not find_rows(self.values, is_fractional).size
 
     @property
     def n_genes(self) -> int:

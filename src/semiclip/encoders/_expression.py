@@ -47,7 +47,7 @@ def warn_once() -> Iterator[None]:
 
 def read_expression(encoder: Any, adata: AnnData, genes: pd.Index, total: float = TARGET_SUM) -> tuple[Any, Any]:
     """Return the values of genes, raw and as an encoder reads them, with a warning if they look normalised already."""
-    raw = align_genes(adata, encoder.layer, genes, encoder.min_overlap)
+    raw = align_genes(read_counts(adata, encoder.layer), adata.var_names, genes, encoder.min_overlap)
     values = normalize_expression(raw, adata.obs_names, normalize=encoder.normalize, total=total)
     if encoder.normalize:
         warn_unless_counts(raw, adata, encoder.layer)
@@ -90,21 +90,19 @@ def _name_place(layer: str | None) -> str:
     return "X" if layer is None else f"layers[{layer!r}]"
 
 
-def align_genes(adata: AnnData, layer: str | None, genes: pd.Index, min_overlap: float) -> Any:
-    """Return ``X`` or a layer, dense or sparse, with the columns in the order of ``genes``.
+def align_genes(values: Any, names: pd.Index, genes: pd.Index, min_overlap: float) -> Any:
+    """Return columns, dense or sparse, that are named uniquely, in the order of ``genes``.
 
     Genes that the data lack become columns of zeros, with a warning; a share ``min_overlap`` must be there.
     """
-    values = read_counts(adata, layer)
     check_number("min_overlap", min_overlap, above=0, most=1)
-    if adata.var_names.equals(genes):
+    if names.equals(genes):
         return values
-    places = adata.var_names.get_indexer(genes)
+    places = names.get_indexer(genes)
     present = places >= 0
     if present.all():
         return values[:, places]
-    what = f"genes of the encoder's {len(genes)} in var_names"
-    check_overlap(present, genes, min_overlap, what, _suggest_names(adata.var_names, genes))
+    check_overlap(present, genes, names, min_overlap, f"genes of the encoder's {len(genes)} in var_names")
     message = "%d of the %d genes that the encoder was fitted on are not in var_names, so it fills them in: %s"
     logger.warning(message, (~present).sum(), len(genes), some(genes[~present]))
     values, columns = values[:, places[present]], np.flatnonzero(present)
@@ -116,24 +114,18 @@ def align_genes(adata: AnnData, layer: str | None, genes: pd.Index, min_overlap:
     return full
 
 
-def check_overlap(present: np.ndarray, genes: pd.Index, min_overlap: float, what: str, hint: str) -> None:
-    """Refuse data with less than a share of the genes, naming what is missing and what may mend it."""
+def check_overlap(
+    present: np.ndarray, genes: pd.Index, others: pd.Index, min_overlap: float, what: str, way_out: str = ""
+) -> None:
+    """Refuse genes of which too few are among others, naming what is missing and how both are written."""
     needed = max(1, math.ceil(min_overlap * len(genes) - 1e-9))  # 0.7 * 10 is a little more than 7
     if present.sum() < needed:
-        missing = some(genes[~present]) or "all"
-        raise errors.TooFew(what, int(present.sum()), needed, f"missing are {missing}; {hint}")
-
-
-def _suggest_names(names: pd.Index, genes: pd.Index) -> str:
-    """Say what may be wrong with the names of genes."""
-    query, learned = (
-        f"{'ENSEMBL ids' if index.str.match(ENSEMBL).mean() > 0.5 else 'gene symbols'} ({some(index[:3])})"
-        for index in (names, genes)
-    )
-    return (
-        f"var_names look like {query}, the encoder's genes like {learned}: put the same kind of names, written alike, "
-        "into adata.var_names, or fit the encoder on the genes that both data sets have"
-    )
+        missing, other = (
+            f"{'ENSEMBL ids' if names.str.match(ENSEMBL).sum() > len(names) / 2 else 'symbols'} {some(names) or 'none'}"
+            for names in (genes[~present], others)
+        )
+        way_out = way_out or "write both alike, or fit the encoder on the genes that both data sets have"
+        raise errors.TooFew(what, int(present.sum()), needed, f"missing are {missing}; there are {other}; {way_out}")
 
 
 # ---- values
@@ -153,7 +145,7 @@ def warn_unless_counts(values: Any, adata: AnnData | None = None, layer: str | N
     Fractions are no error, since programs that estimate counts give them. ``adata`` and ``layer`` say where the values
     are, and which layers hold whole numbers instead.
     """
-    if not contains(values, is_fractional):
+    if not find_rows(values, is_fractional).size:
         return
     where, layers = "expression", []
     if adata is not None:
@@ -171,7 +163,7 @@ def warn_unless_counts(values: Any, adata: AnnData | None = None, layer: str | N
 def _has_counts(adata: AnnData, layer: str | None) -> bool:
     values = adata.X if layer is None else adata.layers[layer]
     in_memory = (isinstance(values, np.ndarray) or sparse.issparse(values)) and values.dtype.kind in "iuf"
-    return in_memory and not contains(values, lambda x: is_fractional(x) | (x < 0))
+    return in_memory and not find_rows(values, lambda x: is_fractional(x) | (x < 0)).size
 
 
 def is_fractional(values: np.ndarray) -> np.ndarray:
@@ -180,30 +172,19 @@ def is_fractional(values: np.ndarray) -> np.ndarray:
 
 
 def find_rows(values: Any, is_wrong: Marks) -> np.ndarray:
-    """Return the rows of a dense or sparse matrix that hold a wrong value."""
+    """Return the rows of a dense or sparse matrix that hold a wrong value; temporaries are small beside the matrix."""
     wrong = np.zeros(values.shape[0], dtype=bool)
-    for rows in _search_blocks(values, is_wrong):
-        wrong[rows] = True
-    return np.flatnonzero(wrong)
-
-
-def contains(values: Any, is_wrong: Marks) -> bool:
-    """Return whether a dense or sparse matrix holds a wrong value; the search ends at the first."""
-    return any(rows.size for rows in _search_blocks(values, is_wrong))
-
-
-def _search_blocks(values: Any, is_wrong: Marks) -> Iterator[np.ndarray]:
-    """Yield the rows of wrong values, block by block, so that temporaries are small beside the matrix."""
     if sparse.issparse(values):
         values = values if values.format in ("csr", "csc") else values.tocsr()
         starts, by_row = values.indptr, values.format == "csr"
         for block in row_blocks(int(starts[-1]), BLOCK_VALUES):
             at = np.flatnonzero(is_wrong(values.data[block])) + block.start
-            yield np.searchsorted(starts, at.astype(starts.dtype), "right") - 1 if by_row else values.indices[at]
-        return
-    values = np.asarray(values)
-    for block in row_blocks(len(values), rows_at_once(BLOCK_VALUES, values.shape[1])):
-        yield block.start + np.flatnonzero(is_wrong(values[block]).any(axis=1))
+            rows = np.searchsorted(starts, at.astype(starts.dtype), "right") - 1 if by_row else values.indices[at]
+            wrong[rows] = True
+    else:
+        for block in row_blocks(len(values), rows_at_once(BLOCK_VALUES, values.shape[1])):
+            wrong[block] = is_wrong(np.asarray(values[block])).any(axis=1)
+    return np.flatnonzero(wrong)
 
 
 def densify(values: Any, *, copy: bool = False) -> np.ndarray:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,7 @@ from safetensors import numpy as safetensors
 from semiclip import errors
 from semiclip._arguments import check_choice
 from semiclip._damage import say_reason
-from semiclip.encoders._protocol import check_fitted
-
-if TYPE_CHECKING:
-    from semiclip.encoders._protocol import Encoder
+from semiclip.encoders._protocol import Encoder, check_fitted
 
 FORMAT = 2  # format 1 kept its arrays in OLD_WEIGHTS
 SETTINGS, WEIGHTS, OLD_WEIGHTS = "encoder.json", "weights.safetensors", "weights.npz"
@@ -71,7 +69,7 @@ class Stored:
         FileExistsError
             If the folder exists, unless it is a saved encoder and ``overwrite=True``.
         TypeError
-            If an argument has a wrong type, JSON cannot hold it, or ``load`` would not know the class.
+            If JSON cannot hold an argument, or ``load`` would not know the class.
         """
         check_fitted(self)
         name = type(self).__name__
@@ -94,13 +92,10 @@ class Stored:
     def _arguments(self) -> dict[str, Any]:
         arguments = {}
         for name in inspect.signature(type(self)).parameters:
-            try:
+            with suppress(TypeError) if name in FIT_ONLY else nullcontext():
                 value = _simplify(getattr(self, name), name)
                 _check_types(type(self), {name: value})
                 arguments[name] = value
-            except TypeError:
-                if name not in FIT_ONLY:
-                    raise
         return arguments
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -125,9 +120,7 @@ def load(folder: str | Path) -> Encoder:
 
     Raises
     ------
-    FileNotFoundError
-        If the folder or a file in it is missing.
-    ValueError
+    DamagedFile
         If a file is damaged, does not fit the other file or has the format of another version.
 
     Examples
@@ -207,8 +200,9 @@ def _check_types(kind: type[Stored], arguments: dict[str, Any]) -> None:
     parameters = inspect.signature(kind).parameters
     for name, value in arguments.items():
         annotation = str(parameters[name].annotation) if name in parameters else ""
-        types = [JSON_TYPES.get(part) for part in annotation.split(" | ")]
-        if None not in types and type(value).__name__ not in " ".join(types).split():
+        parts = annotation.split(" | ")
+        types = " ".join(JSON_TYPES.get(part, "") for part in parts).split()
+        if JSON_TYPES.keys() >= {*parts} and type(value).__name__ not in types:
             raise errors.WrongType(name, type(value), annotation)
 
 

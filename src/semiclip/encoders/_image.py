@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Channels = Literal["separate", "joint"]
 Pool = Literal["mean", "cls", "pooler"]
 SIZE = 224
-Model = tuple[Any, int | None, Any]  # with the side of the images that it was made for, and their (mean, std)
+Loaded = tuple[Any, int | None, Any]  # with the side of the images that it was made for, and their (mean, std)
 
 
 class ImageEncoder:
@@ -42,30 +42,28 @@ class ImageEncoder:
         install timm``; name or folder of a model of transformers (``"facebook/dinov2-small"``), which the extra
         ``images`` installs; or a module or function that maps float32 of shape (b, channels, size, size) to (b, d), to
         tokens (b, t, d), to a feature map (b, d, h, w) or to an output of transformers. No code that comes with a model
-        is run: load such a model yourself, as in the example. A module is moved to ``device``.
+        is run: load such a model yourself, as in the example.
     channels
         ``"separate"`` embeds each channel alone, repeated if the model takes several, and concatenates the embeddings:
         d per channel, for any number of channels. ``"joint"`` gives the model all channels at once.
     size
         Side of a tile in pixels. The default is the size that a named model was made for, otherwise 224.
     rescale
-        Two percentiles that become 0 and 1 in each channel of each image; values beyond are clipped. If the two
-        percentiles are equal, as in an empty channel with a speck, the smallest and largest value take their place. A
-        constant channel becomes 0. ``"dtype"`` divides integers by the largest of their type, which keeps brightness
-        comparable between images; ``None`` leaves values as they are.
+        Two percentiles that become 0 and 1 in each channel of each image; values beyond are clipped. If the two are
+        equal, the smallest and largest value take their place, and a constant channel becomes 0. ``"dtype"`` divides
+        integers by the largest of their type, which keeps brightness comparable; ``None`` leaves values as they are.
     normalize
         Mean to subtract and standard deviation to divide by afterwards, each one number or one per channel that the
         model takes. ``"model"`` takes the published values of a named model, and none for a module.
     pool
-        How tokens become one vector: their mean (``"mean"``), the first token (``"cls"``), or the ``pooler_output`` of
-        transformers (``"pooler"``). Vectors are left alone.
+        How tokens become one vector: ``"mean"``, ``"cls"`` (the first token) or ``"pooler"`` (of transformers).
     in_channels
         Channels that the model takes; needed only if neither its configuration nor its first convolution says.
     batch_size
         Tiles, or channels of tiles, that the model is given at a time.
     device
-        Name of the device; ``"auto"`` is a CUDA GPU if there is one, else the CPU. A function must be on the device
-        already; ``"auto"`` gives it values on the CPU.
+        Where a module is moved; ``"auto"`` is a CUDA GPU if there is one, else the CPU. A function must be on the
+        device already; ``"auto"`` gives it values on the CPU.
     progress_bar
         Whether to show progress after some seconds.
 
@@ -80,14 +78,11 @@ class ImageEncoder:
     >>> encoder.encode(images).shape
     (6, 40)
 
-    OpenPhenom takes all channels of a Cell Painting image at once, and values up to 255. Its own code runs only if you
-    load it yourself:
+    OpenPhenom, whose own code runs only if you load it yourself, takes all channels at once, and values up to 255:
 
-    >>> from transformers import AutoModel  # doctest: +SKIP
     >>> phenom = AutoModel.from_pretrained("recursionpharma/OpenPhenom", trust_remote_code=True)  # doctest: +SKIP
-    >>> encoder = scl.encoders.ImageEncoder(
-    ...     lambda x: phenom.predict(255 * x), channels="joint", size=256, device="cpu"
-    ... )  # doctest: +SKIP
+    >>> predict = lambda x: phenom.predict(255 * x)
+    >>> encoder = scl.encoders.ImageEncoder(predict, channels="joint", size=256, device="cpu")
     """
 
     def __init__(
@@ -115,7 +110,8 @@ class ImageEncoder:
         named = isinstance(model, str | Path)
         if not named and not callable(model):
             raise errors.WrongType("model", type(model), "a name, a folder, a module or a function")
-        self.model, usual_size, statistics = _load_model(str(model), pool) if named else (model, None, None)
+        loaded: Loaded = _load_model(str(model), pool) if named else (model, None, None)
+        self.model, usual_size, statistics = loaded
         self.name = str(model) if named else type(model).__name__
         self.channels, self.rescale, self.pool = channels, rescale, pool
         self.size = size or usual_size or SIZE
@@ -128,14 +124,7 @@ class ImageEncoder:
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Return the embedding of images of any real type, of shape (n, channels, height, width).
 
-        Returns
-        -------
-        float32 of shape (n, d), or (n, channels * d) for separate channels, one embedding after the other.
-
-        Raises
-        ------
-        ValueError
-            If an image is not finite or has a number of channels that the model cannot take.
+        The embedding is float32 of shape (n, d), or (n, channels * d) for separate channels, one after the other.
         """
         import torch
         from tqdm.auto import tqdm
@@ -231,9 +220,8 @@ def _rescale(images: np.ndarray, rescale: tuple[float, float] | Literal["dtype"]
     if rescale is None or rescale == "dtype":
         return values
     low, high = np.percentile(values, rescale, axis=(2, 3), keepdims=True).astype(np.float32)
-    flat = high <= low
-    low = np.where(flat, values.min(axis=(2, 3), keepdims=True), low)
-    high = np.where(flat, values.max(axis=(2, 3), keepdims=True), high)
+    least, most = values.min(axis=(2, 3), keepdims=True), values.max(axis=(2, 3), keepdims=True)
+    low, high = np.where(high <= low, (least, most), (low, high))
     return np.clip((values - low) / np.where(high > low, high - low, np.float32(1)), 0, 1)
 
 
@@ -246,7 +234,7 @@ def _place_tiles(shape: Sequence[int], size: int) -> tuple[tuple[int, int], list
     return sides, list(product(tops, lefts))
 
 
-def _load_model(name: str, pool: str) -> Model:
+def _load_model(name: str, pool: str) -> Loaded:
     """Load a model by name: a folder, or a name with an owner other than timm, is a model of transformers."""
     if Path(name).is_dir() or ("/" in name and not name.startswith("timm/")):
         return _load_from_transformers(name, pool)
@@ -259,7 +247,7 @@ def _load_model(name: str, pool: str) -> Model:
     return model, config["input_size"][-1], (config["mean"], config["std"])
 
 
-def _load_from_transformers(name: str, pool: str) -> Model:
+def _load_from_transformers(name: str, pool: str) -> Loaded:
     """Load a model of transformers with what its processor does to images."""
     try:
         from transformers import AutoModel

@@ -115,10 +115,9 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
     Parameters
     ----------
     architecture
-        Plain values, as in ``architecture`` of a :class:`semiclip.encoders.Trainable`. ``kind`` is ``"mlp"``, the
-        default, for :func:`semiclip.encoders.network`, or ``"scgpt"`` for the transformer of
-        :class:`semiclip.encoders.ScGPTEncoder`. The rest are the arguments of the network, always with ``n_input`` and
-        ``n_output``.
+        Plain values, as in ``architecture`` of a :class:`semiclip.encoders.Trainable`: the ``kind``, ``"mlp"`` (the
+        default, :func:`semiclip.encoders.network`) or ``"scgpt"`` (of :class:`semiclip.encoders.ScGPTEncoder`), and the
+        arguments of the network, always with ``n_input`` and ``n_output``.
 
     Examples
     --------
@@ -142,8 +141,7 @@ def network(
     """Return the multilayer perceptron that encodes expression in scVI, with weights drawn from the state of torch.
 
     Each hidden width stands for a linear map, batch normalisation, ReLU and dropout; a linear map to the embedding
-    follows. Names of weights depend on the widths alone, so that the same linear maps fit any ``batch_norm`` and
-    ``dropout``.
+    follows. Names of weights depend on the widths alone.
 
     Parameters
     ----------

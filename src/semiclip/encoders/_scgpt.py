@@ -12,9 +12,10 @@ from semiclip._arguments import check_number, check_whole
 from semiclip._device import usable_device
 from semiclip._numerics import row_blocks
 from semiclip.encoders import _scgpt_checkpoint as published
-from semiclip.encoders._expression import ENSEMBL, align_genes, check_counts, check_overlap, densify, read_counts
+from semiclip.encoders._expression import align_genes, check_counts, check_overlap, densify, read_counts
 from semiclip.encoders._files import Stored
 from semiclip.encoders._protocol import check_fitted
+from semiclip.errors import some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,8 +91,6 @@ class ScGPTEncoder(Stored):
         ------
         FileNotFoundError, DamagedFile
             If a file of the folder is missing, damaged or not of scGPT.
-        TooFew
-            If too few genes are in the vocabulary.
         """
         folder = published.find_folder(self.checkpoint)
         vocabulary = published.read_vocabulary(folder)
@@ -99,9 +98,8 @@ class ScGPTEncoder(Stored):
         self._counts(adata, genes)
         sizes = {"kind": "scgpt", "n_input": len(genes), "max_length": int(self.max_length)}
         architecture = {**sizes, **published.read_settings(folder)}
-        self.network_ = published.load_network(
-            folder, architecture, [vocabulary[gene] for gene in (*genes, published.CLS)]
-        )
+        rows = [vocabulary[gene] for gene in (*genes, published.CLS)]
+        self.network_ = published.load_network(folder, architecture, rows)
         self._architecture, self.genes_ = architecture, genes
         return self
 
@@ -112,13 +110,12 @@ class ScGPTEncoder(Stored):
 
         check_fitted(self)
         values = self._counts(adata, self.genes_)
-        device = usable_device(self.device)
-        network = self.network_.to(device)
+        network = self.network_.to(device := usable_device(self.device))
         out = np.empty((adata.n_obs, self._architecture["n_output"]), dtype=np.float32)
         blocks = list(row_blocks(adata.n_obs, self.batch_size))
-        silent = not self.progress_bar or len(blocks) <= 1
+        disable = not self.progress_bar or len(blocks) <= 1
         with torch.inference_mode():
-            for rows in tqdm(blocks, "scGPT", unit="batch", delay=1, disable=silent):
+            for rows in tqdm(blocks, "scGPT", unit="batch", delay=1, disable=disable):
                 expression = torch.from_numpy(densify(values[rows], copy=True)).to(device)
                 out[rows] = network(expression).cpu().numpy()
         return out
@@ -158,27 +155,17 @@ class ScGPTEncoder(Stored):
         return pd.Index(adata.var[self.gene_key].astype(str))
 
     def _match(self, adata: AnnData, vocabulary: Mapping[str, int]) -> pd.Index:
-        """Return the symbols that are in the vocabulary, in its order, or say why there are too few."""
-        symbols = self._symbols(adata)
-        present = symbols.isin(vocabulary.keys())
-        unknown, size = symbols[~present], f"of the {len(symbols)} genes in the vocabulary of {self.checkpoint}"
-        check_overlap(present, symbols, self.min_overlap, size, _suggest_symbols(unknown, vocabulary))
-        logger.info("%d %s%s", present.sum(), size, f", not {errors.some(unknown)}" if len(unknown) else "")
-        # the order of the vocabulary, so that the order of the data settles no tie
+        """Return the symbols that are in the vocabulary, in its order, so that the order of the data settles no tie."""
+        symbols, tokens = self._symbols(adata), pd.Index(vocabulary)
+        present = symbols.isin(tokens)
+        size = f"of the {len(symbols)} genes in the vocabulary of {self.checkpoint}"
+        way_out = "name the var column of human gene symbols as gene_key, or lower min_overlap to leave genes out"
+        check_overlap(present, symbols, tokens, self.min_overlap, size, way_out)
+        logger.info("%d %s, not %s", present.sum(), size, some(symbols[~present]) or "none")
         return pd.Index(sorted(symbols[present].unique(), key=vocabulary.__getitem__))
 
     def _counts(self, adata: AnnData, genes: pd.Index) -> Any:
-        """Return checked counts, dense or csr, with a column for each of ``genes``."""
-        named, layer = (adata, self.layer) if self.gene_key is None else (self._rename(adata, genes), None)
-        values = align_genes(named, layer, genes, self.min_overlap)
-        largest = np.finfo(np.float32).max
-        check_counts(values, adata.obs_names, "negative or not finite", lambda x: ~((x >= 0) & (x <= largest)))
-        return values.tocsr() if hasattr(values, "tocsr") else values
-
-    def _rename(self, adata: AnnData, genes: pd.Index) -> AnnData:
-        """Return the counts with symbols as ``var_names``; only symbols that are read must not repeat."""
-        from anndata import AnnData
-
+        """Return checked counts, dense or csr, with a column for each of ``genes``; only these must not repeat."""
         values, symbols = read_counts(adata, self.layer), self._symbols(adata)
         repeated = symbols.duplicated()
         if len(wrong := symbols[repeated & symbols.isin(genes)].unique()):
@@ -186,14 +173,7 @@ class ScGPTEncoder(Stored):
             raise errors.Repeated(f"symbols in var[{self.gene_key!r}]", wrong, way_out)
         if repeated.any():
             values, symbols = values[:, ~repeated], symbols[~repeated]
-        return AnnData(values, var=pd.DataFrame(index=symbols))
-
-
-def _suggest_symbols(unknown: pd.Index, vocabulary: Mapping[str, int]) -> str:
-    """Guess from the symbols that are not in the vocabulary what would mend that."""
-    half = len(unknown) / 2
-    if unknown.str.match(ENSEMBL).sum() > half:
-        return "these are Ensembl ids; name the var column of gene symbols as gene_key"
-    if unknown.str.upper().isin(vocabulary.keys()).sum() > half:
-        return "in capitals they would be there; map genes of another species to their human orthologues"
-    return "name the var column of human gene symbols as gene_key, or lower min_overlap if these genes can be left out"
+        values = align_genes(values, symbols, genes, self.min_overlap)
+        largest = np.finfo(np.float32).max
+        check_counts(values, adata.obs_names, "negative or not finite", lambda x: ~((x >= 0) & (x <= largest)))
+        return values.tocsr() if hasattr(values, "tocsr") else values
