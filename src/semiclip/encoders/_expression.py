@@ -82,12 +82,8 @@ def read_counts(adata: AnnData, layer: str | None) -> Any:
     if values is None:
         raise errors.Empty("values in X", "name the layer that holds the counts")
     if not isinstance(values, np.ndarray) and not sparse.issparse(values):
-        raise errors.NotInMemory(_name_place(layer))
+        raise errors.NotInMemory("X" if layer is None else f"layers[{layer!r}]")
     return values
-
-
-def _name_place(layer: str | None) -> str:
-    return "X" if layer is None else f"layers[{layer!r}]"
 
 
 def align_genes(values: Any, names: pd.Index, genes: pd.Index, min_overlap: float) -> Any:
@@ -149,8 +145,8 @@ def warn_unless_counts(values: Any, adata: AnnData | None = None, layer: str | N
         return
     where, layers = "expression", []
     if adata is not None:
-        is_logged = layer is None and "log1p" in adata.uns
-        where = "X, which is logged by uns['log1p']," if is_logged else _name_place(layer)
+        x = "X, which is logged by uns['log1p']," if "log1p" in adata.uns else "X"
+        where = x if layer is None else f"layers[{layer!r}]"
         layers = [f"layer={name!r}" for name in {None: 0, **adata.layers} if name != layer and _has_counts(adata, name)]
     logger.warning(
         "%s holds numbers that are not whole, but is scaled to 10,000 counts in each sample and logged; if it is "

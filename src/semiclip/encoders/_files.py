@@ -208,9 +208,11 @@ def _check_types(kind: type[Stored], arguments: dict[str, Any]) -> None:
 
 def _write(folder: Path, settings: str, arrays: dict[str, np.ndarray], *, overwrite: bool) -> None:
     """Write beside the folder and rename, so that there is never half an encoder."""
-    exists = folder.exists() or folder.is_symlink()
-    if exists and not (overwrite and _is_replaceable(folder)):
-        raise errors.FileExists(folder, "choose another folder; overwrite=True replaces a saved encoder, nothing else")
+    if exists := folder.exists() or folder.is_symlink():
+        contents = {path.name for path in folder.iterdir()} if folder.is_dir() and not folder.is_symlink() else None
+        if not overwrite or contents not in (set(), {SETTINGS, WEIGHTS}, {SETTINGS, OLD_WEIGHTS}):  # nothing is lost
+            way_out = "choose another folder; overwrite=True replaces a saved encoder, nothing else"
+            raise errors.FileExists(folder, way_out)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
         new, old = Path(beside, "new"), Path(beside, "old")
@@ -225,10 +227,3 @@ def _write(folder: Path, settings: str, arrays: dict[str, np.ndarray], *, overwr
             if old.exists() and not folder.exists():
                 old.rename(folder)
             raise
-
-
-def _is_replaceable(folder: Path) -> bool:
-    """Return whether a folder is empty or holds a saved encoder alone, so that replacing it loses nothing else."""
-    if folder.is_symlink() or not folder.is_dir():
-        return False
-    return {path.name for path in folder.iterdir()} in (set(), {SETTINGS, WEIGHTS}, {SETTINGS, OLD_WEIGHTS})

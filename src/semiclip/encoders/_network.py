@@ -30,14 +30,10 @@ class MLPEncoder(Stored):
 
     Parameters
     ----------
-    n_hidden
-        Widths of the hidden layers.
-    n_latent
-        Dimensions of the embedding.
-    batch_norm
-        Whether hidden layers have batch normalisation.
-    dropout
-        Probability with which a hidden value is dropped in training.
+    n_hidden, n_latent
+        Widths of the hidden layers and dimensions of the embedding.
+    batch_norm, dropout
+        Whether hidden layers have batch normalisation, and the probability with which training drops a hidden value.
     normalize
         Whether to scale each sample to 10,000 counts and take log1p first. Turn it off for values that are already
         normalised, such as L1000 z-scores. Counts that are not whole numbers bring a warning.
@@ -147,10 +143,9 @@ def network(
     ----------
     n_input, n_hidden, n_output
         Number of genes, widths of the hidden layers (``[]`` for one linear map) and dimensions of the embedding.
-    batch_norm
-        Whether hidden layers have batch normalisation, with the constants of scVI.
-    dropout
-        Probability with which a hidden value is dropped in training, at least 0 and below 1.
+    batch_norm, dropout
+        Whether hidden layers have batch normalisation, with the constants of scVI, and the probability with which
+        training drops a hidden value, at least 0 and below 1.
 
     References
     ----------

@@ -39,8 +39,7 @@ class PCAEncoder(Stored):
         Seed of the truncated solvers, which sparse and large data need.
     min_overlap
         Share of the encoder's genes that other data must have. Missing genes take their mean in training, with a
-        warning, so that they move no sample. With ``normalize``, the genes that are there are scaled to the part of
-        10,000 counts that they had in training.
+        warning. With ``normalize``, the other genes are scaled to the part of 10,000 counts that they had in training.
 
     Examples
     --------
