@@ -12,26 +12,20 @@ IMAGES = np.ones((1, 3, 4, 4), "f4")
 
 
 @pytest.fixture
-def scgpt(tiny_scgpt):
+def compute(tiny_scgpt):
     adata, folder = AnnData(np.ones((2, 3)), var=pd.DataFrame(index=list("abc"))), tiny_scgpt("abc")
-    return lambda device: ScGPTEncoder(folder, device=device).fit(adata).encode(adata)
-
-
-@pytest.fixture
-def images():
-    return lambda device: ImageEncoder(nn.Flatten(), size=4, device=device).encode(IMAGES)
-
-
-@pytest.fixture
-def gan():
     values, codes = np.random.default_rng(0).poisson(5, (30, 4)), np.zeros(30, int)
     expression = Expression(values, codes, codes, pd.Index(list("abcd")))
-    return lambda device: MDWGANGP(device=device).fit(expression, np.random.default_rng(0))
+    return {
+        "scgpt": lambda device: ScGPTEncoder(folder, device=device).fit(adata).encode(adata),
+        "images": lambda device: ImageEncoder(nn.Flatten(), size=4, device=device).encode(IMAGES),
+        "gan": lambda device: MDWGANGP(device=device).fit(expression, np.random.default_rng(0)),
+    }
 
 
 @pytest.mark.parametrize("name", ["scgpt", "images", "gan"])
-def test_all_that_compute_read_a_device_alike(name, request, monkeypatch):
-    compute = request.getfixturevalue(name)
+def test_all_that_compute_read_a_device_alike(name, compute, monkeypatch):
+    compute = compute[name]
     with pytest.raises(ValueError, match="abacus"):
         compute("abacus")
     # another accelerator than CUDA is taken only by name: not all have float64

@@ -4,39 +4,33 @@ import json
 import os
 import pickle
 import shutil
+from functools import partial
 
-import anndata
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from safetensors import numpy as safetensors
 from scipy import sparse
 
 from semiclip import errors
-from semiclip.encoders import MLPEncoder, PCAEncoder, SCVIEncoder, load
+from semiclip.encoders import MLPEncoder, PCAEncoder, load
 
 GENES = [f"gène{i}" for i in range(15)]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
 SETTINGS, WEIGHTS = "encoder.json", "weights.safetensors"
 
 
-def make(seed=0, n=50, convert=np.asarray):
-    values = np.random.default_rng(seed).poisson(4.0, size=(n, 15)).astype(np.float32)
-    obs = pd.DataFrame({"plate": np.array(["a", "b"])[np.arange(n) % 2]}, index=[f"cell{i}" for i in range(n)])
-    return anndata.AnnData(convert(values), obs=obs, var=pd.DataFrame(index=GENES))
-
-
-def scvi_encoder(**options):
-    options = {"n_latent": 4, "batch_key": "plate", "max_epochs": 1, "rng": 0, "train_kwargs": QUIET} | options
-    return SCVIEncoder(**options)
+@pytest.fixture(scope="module")
+def make(make):
+    """Make counts of genes whose names are not ASCII."""
+    return partial(make, genes=GENES)
 
 
 @pytest.fixture(scope="module")
-def fitted():
+def fitted(new_scvi, make):
     return {
         "pca": PCAEncoder(n_components=5, rng=3).fit(make()),
-        "scvi": scvi_encoder().fit(make()),
+        "scvi": new_scvi().fit(make()),
         "mlp": MLPEncoder(n_hidden=(8, 6), n_latent=5).fit(make()),
     }
 
@@ -47,17 +41,13 @@ def saved(request, fitted, tmp_path):
     return tmp_path / "encoder"
 
 
-def embed(encoder, adata):
-    return encoder.features(adata) if isinstance(encoder, MLPEncoder) else encoder.encode(adata)
-
-
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
 @pytest.mark.parametrize("name", ["pca", "scvi", "mlp"])
-def test_a_loaded_encoder_embeds_to_a_bit(fitted, name, convert, tmp_path):
+def test_a_loaded_encoder_embeds_to_a_bit(embed, make, fitted, name, convert, tmp_path):
     encoder, adata = fitted[name], make(1, convert=convert)
     encoder.save(str(tmp_path / "some" / "where"))
     shutil.move(tmp_path / "some" / "where", tmp_path / "moved")
@@ -84,7 +74,7 @@ def test_a_loaded_encoder_embeds_to_a_bit(fitted, name, convert, tmp_path):
         MLPEncoder(n_hidden=[8, 9], normalize=False, layer="z"),
     ],
 )
-def test_arguments_come_back(encoder, tmp_path):
+def test_arguments_come_back(make, encoder, tmp_path):
     adata = make()
     adata.layers["z"] = adata.X - 3
     encoder.fit(adata).save(tmp_path / "encoder")
@@ -96,11 +86,11 @@ def test_arguments_come_back(encoder, tmp_path):
     np.testing.assert_array_equal(loaded.fit(adata).features(adata), encoder.features(adata))
 
 
-def test_what_json_cannot_hold_of_training_is_left_out(tmp_path):
+def test_what_json_cannot_hold_of_training_is_left_out(new_scvi, make, tmp_path):
     for i, rng in enumerate((np.random.default_rng(4), [1, 2])):
         PCAEncoder(n_components=3, rng=rng).fit(make()).save(tmp_path / f"pca{i}")
         assert load(tmp_path / f"pca{i}").rng is None
-    trained = scvi_encoder().fit(make())
+    trained = new_scvi().fit(make())
     trained.train_kwargs = QUIET | {"callbacks": [object()]}
     trained.save(tmp_path / "scvi")
     loaded = load(tmp_path / "scvi")
@@ -117,8 +107,8 @@ def test_what_json_cannot_hold_of_training_is_left_out(tmp_path):
         {"latent_distribution": "ln", "dispersion": "gene-cell", "gene_likelihood": "poisson"},
     ],
 )
-def test_a_loaded_scvi_denoises_to_a_bit_and_draws_nothing(options, tmp_path):
-    trained, adata = scvi_encoder(model_kwargs=options).fit(make()), make(1)
+def test_a_loaded_scvi_denoises_to_a_bit_and_draws_nothing(new_scvi, make, options, tmp_path):
+    trained, adata = new_scvi(model_kwargs=options).fit(make()), make(1)
     trained.save(tmp_path / "encoder")
     state = torch.get_rng_state()
     loaded = load(tmp_path / "encoder")
@@ -127,10 +117,10 @@ def test_a_loaded_scvi_denoises_to_a_bit_and_draws_nothing(options, tmp_path):
         np.testing.assert_array_equal(loaded.denoise(adata, mode=mode, rng=2), trained.denoise(adata, mode=mode, rng=2))
     assert torch.equal(torch.get_rng_state(), state)
     assert loaded.model_kwargs == options
-    np.testing.assert_array_equal(scvi_encoder(model_kwargs=options).fit(make()).encode(adata), loaded.encode(adata))
+    np.testing.assert_array_equal(new_scvi(model_kwargs=options).fit(make()).encode(adata), loaded.encode(adata))
 
 
-def test_an_existing_folder_is_kept_unless_told_otherwise(saved, refuses):
+def test_an_existing_folder_is_kept_unless_told_otherwise(make, saved, refuses):
     before, other = contents(saved), PCAEncoder(n_components=2).fit(make())
     with refuses(errors.FileExists, path=saved):
         other.save(saved)
@@ -173,6 +163,9 @@ def test_a_save_that_fails_leaves_the_folder_as_it_was(fitted, tmp_path, monkeyp
     assert not exists or isinstance(load(tmp_path / "encoder"), PCAEncoder)
 
 
+SILU = {"extra_encoder_kwargs": {"activation_fn": torch.nn.SiLU}}
+
+
 class Mine(PCAEncoder):
     pass
 
@@ -180,18 +173,15 @@ class Mine(PCAEncoder):
 @pytest.mark.parametrize(
     ("encoder", "data"),
     [
-        (Mine(n_components=3), {"got": Mine}),
-        (PCAEncoder(n_components=3, normalize=1), {"name": "normalize"}),
-        (
-            scvi_encoder(model_kwargs={"extra_encoder_kwargs": {"activation_fn": torch.nn.SiLU}}),
-            {"name": "model_kwargs"},
-        ),
+        (lambda _: Mine(n_components=3), {"got": Mine}),
+        (lambda _: PCAEncoder(n_components=3, normalize=1), {"name": "normalize"}),
+        (lambda new_scvi: new_scvi(model_kwargs=SILU), {"name": "model_kwargs"}),
     ],
 )
-def test_refuses_to_save(encoder, data, refuses, tmp_path):
-    encoder.fit(make())
+def test_refuses_to_save(new_scvi, make, encoder, data, refuses, tmp_path):
+    unsaved = encoder(new_scvi).fit(make())
     with refuses(errors.WrongType, **data):
-        encoder.save(tmp_path / "encoder")
+        unsaved.save(tmp_path / "encoder")
     assert not list(tmp_path.iterdir())
 
 
@@ -247,7 +237,6 @@ LIE = '{"mean_":{"dtype":"F64","shape":[100000000000000],"data_offsets":[0,80000
     [
         *(lambda whole, part=part: whole[: int(part * len(whole))] for part in (0, 0.01, 0.5, 0.99)),
         lambda whole: whole + b"more",
-        lambda _: bytes([255] * 64),
         lambda _: header(LIE, bytes(64)),
         lambda _: header(LIE.replace("800000000000000", "64"), bytes(64)),
         lambda _: header(LIE.replace("F64", "O")),
@@ -310,36 +299,25 @@ def test_refuses_settings_that_are_cut_or_no_json(saved, text):
     [
         ("mlp", None, {"format": 3}),
         ("mlp", None, {"class": "Path"}),
-        ("mlp", None, {"class": ["PCAEncoder"]}),
         ("mlp", None, {"genes": [*GENES[:-1], GENES[0]]}),
         ("mlp", None, {"genes": [1, 2]}),
-        ("mlp", None, {"genes": "abc"}),
-        ("mlp", None, {"genes": GENES[::-1]}),
         ("mlp", None, {"fingerprint": "0" * 16}),
         ("mlp", None, {"transposed": ["components_"]}),
         ("mlp", None, {"arguments": {"n_units": 3}}),
         ("mlp", None, {"arguments": None}),
         ("pca", "arguments", {"n_components": 7}),
         ("pca", "arguments", {"layer": ["a"]}),
-        ("pca", "arguments", {"normalize": "no"}),
-        ("pca", "arguments", {"normalize": 0}),
         ("pca", "arguments", {"n_components": True}),
-        ("pca", "arguments", {"n_components": 5.0}),
         ("pca", "arguments", {"min_overlap": None}),
         ("pca", "arguments", {"rng": "0"}),
         ("mlp", "arguments", {"n_hidden": 8}),
         ("scvi", "arguments", {"model_kwargs": [1]}),
-        ("scvi", "arguments", {"batch_key": 3}),
         ("pca", "state", {"n_samples": "x"}),
-        ("pca", "state", {"n_samples": 0}),
         ("scvi", "state", {"batches": ["a", "a"]}),
-        ("scvi", "state", {"batches": [0, 1]}),
         ("scvi", "state", {"batches": ["a"]}),
         ("scvi", "state", {"recipe": {"n_input": 15}}),
-        ("scvi", "state", {"recipe": None}),
         ("scvi", "recipe", {"n_hidden": 10**9}),
         ("scvi", "recipe", {"dispersion": "none"}),
-        ("scvi", "recipe", {"os": "system"}),
     ],
 )
 def test_refuses_settings_that_were_changed(fitted, name, part, settings, tmp_path):

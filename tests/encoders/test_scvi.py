@@ -1,9 +1,7 @@
 import gc
 import weakref
 
-import anndata
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy import sparse
@@ -11,28 +9,15 @@ from scvi.model import SCVI, LinearSCVI
 
 import semiclip as scl
 from semiclip import errors
-from semiclip.encoders import SCVIEncoder, load, network
+from semiclip.encoders import SCVIEncoder, load
 
 GENES = [f"gene{i}" for i in range(15)]
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
 
 
-def make(seed=0, n=50, convert=np.asarray, dtype=np.float32, plates="ab"):
-    rng = np.random.default_rng(seed)
-    values = rng.poisson(rng.uniform(1, 9, 15), size=(n, 15)).astype(dtype)
-    obs = pd.DataFrame({"plate": np.array(list(plates))[np.arange(n) % len(plates)]})
-    obs.index = [f"cell{i}" for i in range(n)]
-    return anndata.AnnData(convert(values), obs=obs, var=pd.DataFrame(index=GENES))
-
-
-def encoder(**keywords):
-    keywords = {"n_latent": 4, "batch_key": "plate", "max_epochs": 1, "rng": 0, "train_kwargs": QUIET} | keywords
-    return SCVIEncoder(**keywords)
-
-
 @pytest.fixture(scope="module")
-def fitted():
-    return encoder().fit(make())
+def fitted(new_scvi, make):
+    return new_scvi().fit(make())
 
 
 @pytest.fixture
@@ -48,7 +33,7 @@ def models(monkeypatch):
     return trained
 
 
-def test_embeds(fitted):
+def test_embeds(make, fitted):
     adata = make()
     out = fitted.encode(adata)
     assert out.shape == (50, 4)
@@ -65,31 +50,22 @@ def test_embeds(fitted):
     np.testing.assert_array_equal(out, model.get_latent_representation())
 
 
-def test_the_seed_decides_the_embedding_to_a_bit(fitted):
+def test_the_seed_decides_the_embedding_to_a_bit(new_scvi, make, fitted):
     out = fitted.encode(make())
     torch.rand(5)
-    np.testing.assert_array_equal(encoder().fit(make()).encode(make()), out)
+    np.testing.assert_array_equal(new_scvi().fit(make()).encode(make()), out)
     rng = np.random.default_rng(0)
-    first, second = (encoder(rng=rng).fit(make()).encode(make()) for _ in range(2))
+    first, second = (new_scvi(rng=rng).fit(make()).encode(make()) for _ in range(2))
     np.testing.assert_array_equal(first, out)
     assert np.abs(second - out).max() > 1e-3  # a generator moves on
-
-
-def test_without_a_seed_torch_decides(fitted):
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # without a seed torch decides
         torch.manual_seed(int(np.random.default_rng(0).integers(2**63)))
-        first, second = (encoder(rng=None).fit(make()).encode(make()) for _ in range(2))
-    np.testing.assert_array_equal(first, fitted.encode(make()))
+        first, second = (new_scvi(rng=None).fit(make()).encode(make()) for _ in range(2))
+    np.testing.assert_array_equal(first, out)
     assert np.abs(second - first).max() > 1e-3
 
 
-def test_trains_on_all_samples_unless_told_otherwise(models):
-    for options in ({}, {"train_size": 0.8}):
-        encoder(train_kwargs=QUIET | options).fit(make())
-    assert [len(model.train_indices) for model in models] == [50, 40]
-
-
-def test_embeds_batches_that_it_has_never_seen(fitted):
+def test_embeds_batches_that_it_has_never_seen(make, fitted):
     adata = make()
     out = fitted.encode(adata)
     adata.obs["plate"] = "new"
@@ -98,9 +74,9 @@ def test_embeds_batches_that_it_has_never_seen(fitted):
     np.testing.assert_array_equal(fitted.encode(adata), out)
 
 
-def test_holds_on_to_no_data(models):
+def test_holds_on_to_no_data(new_scvi, make, models):
     adata = make()
-    trained = encoder().fit(adata)
+    trained = new_scvi().fit(adata)
     trained.encode(adata)
     trained.denoise(adata, rng=0)
     held = [weakref.ref(data) for data in (adata, models[0].adata, models[0])]
@@ -111,39 +87,33 @@ def test_holds_on_to_no_data(models):
     assert trained.encode(make()).shape == (50, 4)
 
 
-def test_arguments_reach_scvi(models):
-    encoder(max_epochs=2, model_kwargs={"n_hidden": 7, "gene_likelihood": "nb"}).fit(make(n=300))
-    model = models[0]
-    assert model.module.gene_likelihood == "nb"
-    assert model.module.z_encoder.mean_encoder.in_features == 7
-    assert model.trainer.current_epoch == 2
+def test_arguments_reach_scvi(new_scvi, make, models):
+    new_scvi(max_epochs=2, model_kwargs={"n_hidden": 7, "gene_likelihood": "nb"}).fit(make(n=300))
+    new_scvi(train_kwargs=QUIET | {"train_size": 0.8}).fit(make())
+    assert [len(model.train_indices) for model in models] == [300, 40]
+    module = models[0].module
+    assert (module.gene_likelihood, module.z_encoder.mean_encoder.in_features) == ("nb", 7)
+    assert models[0].trainer.current_epoch == 2
 
 
 @pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
 @pytest.mark.parametrize("bad", [-1, 0.5, np.nan, np.inf])
-def test_refuses_what_is_not_counts_and_names_the_rows(fitted, convert, bad, refuses):
+def test_refuses_what_is_not_counts_and_names_the_rows(new_scvi, make, fitted, convert, bad, refuses):
     adata = make()
     adata.X[[2, 9], [1, 3]] = bad
     adata.X = convert(adata.X)
-    for call in (encoder().fit, fitted.encode):
+    for call in (new_scvi().fit, fitted.encode):
         with refuses(errors.NotCounts, rows=["cell2", "cell9"]):
             call(adata)
 
 
-def test_refuses(refuses):
+def test_refuses(new_scvi, make, refuses):
     adata = make()
     with refuses(errors.MissingColumn, key="run", there=["plate"], name="batch_key"):
-        encoder(batch_key="run").fit(adata)
+        new_scvi(batch_key="run").fit(adata)
     adata.obs.loc["cell3", "plate"] = None
     with refuses(errors.MissingValues, rows=["cell3"]):
-        encoder().fit(adata)
-
-
-def through_network(trained, adata):
-    built = network(**trained.architecture)
-    built.load_state_dict(trained.weights())
-    with torch.no_grad():
-        return built.eval()(torch.as_tensor(trained.features(adata))).numpy()
+        new_scvi().fit(adata)
 
 
 @pytest.mark.parametrize(
@@ -157,15 +127,13 @@ def through_network(trained, adata):
         ({"n_hidden": 8, "batch_representation": "embedding"}, {"n_hidden": [8]}),
     ],
 )
-def test_its_network_gives_the_same_embedding(options, expected):
-    trained = encoder(max_epochs=2, model_kwargs=options).fit(make())
+def test_its_network_gives_the_same_embedding(through_network, new_scvi, make, options, expected):
+    trained = new_scvi(max_epochs=2, model_kwargs=options).fit(make())
     usual = {"n_input": 15, "n_output": 4, "batch_norm": True, "dropout": 0.1}
     assert trained.architecture == {**usual, **expected}
     np.testing.assert_allclose(trained.features(make(1)), np.log1p(make(1).X), rtol=1e-6)
-    new = make(1, convert=sparse.csr_matrix, plates="xyz")
-    for adata in (make(), new, new[:, GENES[::-1]].copy()):
-        out = trained.encode(adata)
-        np.testing.assert_allclose(through_network(trained, adata), out, rtol=1e-4, atol=1e-4 * np.abs(out).max())
+    out = trained.encode(make(1))
+    np.testing.assert_allclose(through_network(trained, make(1)), out, rtol=1e-4, atol=1e-4 * np.abs(out).max())
 
 
 @pytest.mark.parametrize(
@@ -180,8 +148,8 @@ def test_its_network_gives_the_same_embedding(options, expected):
         ({"extra_encoder_kwargs": {"use_activation": False, "bias": False}}, ["no ReLU", "no bias"]),
     ],
 )
-def test_refuses_to_describe_what_its_network_would_not_be(options, foreign, refuses):
-    trained = encoder(model_kwargs=options).fit(make())
+def test_refuses_to_describe_what_its_network_would_not_be(new_scvi, make, options, foreign, refuses):
+    trained = new_scvi(model_kwargs=options).fit(make())
     assert trained.encode(make()).shape == (50, 4)
     for call in (lambda: trained.architecture, trained.weights):
         with refuses(errors.Refused, items=foreign):
@@ -199,7 +167,7 @@ def train(adata, setup=None, **options):
 
 
 @pytest.mark.parametrize("options", [{}, {"n_layers": 2, "n_hidden": 16, "gene_likelihood": "nb"}])
-def test_a_model_of_scvi_tools_becomes_an_encoder(options, tmp_path):
+def test_a_model_of_scvi_tools_becomes_an_encoder(make, options, tmp_path):
     adata = make()
     adata.layers["raw"], adata.X = adata.X, np.log1p(adata.X)
     model = train(adata, {"batch_key": "plate", "layer": "raw"}, **options)
@@ -226,18 +194,18 @@ def test_a_model_of_scvi_tools_becomes_an_encoder(options, tmp_path):
     assert not any(value is model or value is model.adata for value in vars(made).values())
 
 
+DRAWS = 5000  # of the softmax of a normal latent space, with which scvi-tools and the encoder estimate its mean
 TOLD = {"encode_covariates": True}
 
 
-@pytest.mark.parametrize(
-    "make_encoder",
-    [lambda: encoder(model_kwargs=TOLD).fit(make()), lambda: SCVIEncoder.from_model(train(make(), **TOLD))],
-)
-def test_an_encoder_that_is_told_the_batch_embeds_known_batches_only(make_encoder, refuses):
-    told, adata = make_encoder(), make()
+@pytest.mark.parametrize("from_model", [True, False])
+def test_an_encoder_that_is_told_the_batch_embeds_known_batches_only(new_scvi, make, from_model, refuses):
+    adata = make()
+    told = SCVIEncoder.from_model(train(adata, **TOLD)) if from_model else new_scvi(model_kwargs=TOLD).fit(adata)
     out = told.encode(adata)
     np.testing.assert_allclose(told.encode(adata[[30, 3]].copy()), out[[30, 3]], atol=1e-6)
-    swapped = make(plates="ba")
+    swapped = make()
+    swapped.obs["plate"] = np.array(["b", "a"])[np.arange(50) % 2]
     assert np.abs(told.encode(swapped) - out).max() > 1e-4
     adata.obs["plate"] = np.array(["a", "x"])[np.arange(50) % 2]
     with refuses(errors.UnknownChoice, name="obs['plate']", value=["x"], choices=["a", "b"]):
@@ -247,7 +215,7 @@ def test_an_encoder_that_is_told_the_batch_embeds_known_batches_only(make_encode
         told.encode(adata)
 
 
-def test_refuses_models_that_are_no_encoder(refuses):
+def test_refuses_models_that_are_no_encoder(make, refuses):
     adata = make()
     LinearSCVI.setup_anndata(adata)
     with refuses(errors.WrongType, got=LinearSCVI):
@@ -262,7 +230,7 @@ def test_refuses_models_that_are_no_encoder(refuses):
         SCVIEncoder.from_model(train(adata, setup))
 
 
-def test_a_size_factor_matters_to_the_decoder_only(refuses):
+def test_a_size_factor_matters_to_the_decoder_only(make, refuses):
     adata = make()
     adata.obs["depth"] = adata.X.sum(axis=1)
     model = train(adata, {"batch_key": "plate", "size_factor_key": "depth"})
@@ -272,7 +240,7 @@ def test_a_size_factor_matters_to_the_decoder_only(refuses):
         made.denoise(adata)
 
 
-def test_models_that_were_minified_or_extended_to_a_query():
+def test_models_that_were_minified_or_extended_to_a_query(make):
     adata = make()
     model = train(adata, use_layer_norm="both", use_batch_norm="none")
     expected = model.get_latent_representation()
@@ -292,8 +260,8 @@ def test_models_that_were_minified_or_extended_to_a_query():
     assert extended.denoise(make(plates="abxy"), rng=0).shape == (50, 15)
 
 
-def test_a_fit_that_fails_keeps_the_encoder_as_it_was():
-    trained = encoder().fit(make())
+def test_a_fit_that_fails_keeps_the_encoder_as_it_was(new_scvi, make):
+    trained = new_scvi().fit(make())
     out, module = trained.encode(make()), trained.module_
     trained.train_kwargs = {"nonsense": 1}
     with pytest.raises(TypeError, match="nonsense"):
@@ -302,15 +270,12 @@ def test_a_fit_that_fails_keeps_the_encoder_as_it_was():
     assert trained.module_ is module
 
 
-DRAWS = 5000  # of the softmax of a normal latent space, with which scvi-tools and the encoder estimate its mean
-
-
 @pytest.fixture(scope="module")
-def softmax():
+def softmax(make):
     return train(make(n=300), latent_distribution="ln")
 
 
-def test_a_mean_that_is_estimated_does_not_depend_on_the_other_samples(softmax):
+def test_a_mean_that_is_estimated_does_not_depend_on_the_other_samples(make, softmax):
     encoder, adata = SCVIEncoder.from_model(softmax), make(n=300)
     out = encoder.encode(adata)
     torch.rand(7)
@@ -320,7 +285,7 @@ def test_a_mean_that_is_estimated_does_not_depend_on_the_other_samples(softmax):
     np.testing.assert_allclose(out.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_it_is_the_mean_of_the_softmax_within_the_error_of_its_draws(softmax):
+def test_it_is_the_mean_of_the_softmax_within_the_error_of_its_draws(make, softmax):
     mean, variance = softmax.get_latent_representation(return_dist=True)
     drawn = mean + np.sqrt(variance) * np.random.default_rng(0).normal(size=(DRAWS, *mean.shape))
     soft = np.exp(drawn - drawn.max(axis=2, keepdims=True))

@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from semiclip.encoders._pca import expression
-from semiclip.encoders._protocol import anywhere, dense, fractional, warn_unless_counts
+from semiclip.encoders._expression import (
+    densify,
+    find_rows,
+    is_fractional,
+    normalize_expression,
+    warn_unless_counts,
+)
 from semiclip.errors import NotFitted, WrongShape
 
 if TYPE_CHECKING:
@@ -104,7 +109,7 @@ class Expression:
     @property
     def whole(self) -> bool:
         """Whether values are counts, and all of them whole numbers."""
-        return self.normalize and not anywhere(self.values, fractional)
+        return self.normalize and not find_rows(self.values, is_fractional).size
 
     @property
     def n_genes(self) -> int:
@@ -125,7 +130,7 @@ class Expression:
         if not len(rows):
             return np.empty((0, self.n_genes), dtype=np.float32)
         names = pd.Index(rows).map("row {}".format)
-        return dense(expression(self.values[rows], names, normalize=self.normalize), copy=True)
+        return densify(normalize_expression(self.values[rows], names, normalize=self.normalize), copy=True)
 
     def restore(self, rows: np.ndarray, drawn: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         """Return what was drawn in the scale of the values: counts that sum to the number of counts of each row.

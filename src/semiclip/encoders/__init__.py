@@ -5,8 +5,7 @@ from typing import Any
 
 from semiclip.encoders._files import Stored, load
 from semiclip.encoders._image import ImageEncoder
-from semiclip.encoders._mlp import MLPEncoder
-from semiclip.encoders._network import build, network
+from semiclip.encoders._network import MLPEncoder, build, network
 from semiclip.encoders._pca import PCAEncoder
 from semiclip.encoders._protocol import EmbedsImages, Encoder, Trainable
 from semiclip.encoders._scgpt import ScGPTEncoder

@@ -5,40 +5,26 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from semiclip import errors
 from semiclip._arguments import check_choice
-from semiclip._damage import DAMAGE, say_reason
-from semiclip.encoders._protocol import check_fitted
-
-if TYPE_CHECKING:
-    from semiclip.encoders._protocol import Encoder
+from semiclip._damage import say_reason
+from semiclip.encoders._protocol import Encoder, check_fitted
 
 FORMAT = 2  # format 1 kept its arrays in OLD_WEIGHTS
 SETTINGS, WEIGHTS, OLD_WEIGHTS = "encoder.json", "weights.safetensors", "weights.npz"
-SAVE_AGAIN = "fit the encoder and save it again with this version of semiclip"
-UNREADABLE: tuple[type[Exception], ...] = (SafetensorError, *DAMAGE)
 FIT_ONLY = {"rng", "train_kwargs"}  # a fitted encoder is as good without these arguments
-# what JSON makes of the types that arguments are annotated with
-JSON_TYPES: dict[str, set[type]] = {
-    "None": {type(None)},
-    "bool": {bool},
-    "int": {int},
-    "float": {int, float},
-    "str": {str},
-    "Path": {str},
-    "Sequence[int]": {list},
-    "dict[str, Any]": {dict},
-    "np.random.Generator": set(),
-}
+# types that JSON makes of values, by the annotations of arguments
+PLAIN = {"bool": "bool", "int": "int", "float": "int float", "str": "str", "Path": "str", "None": "NoneType"}
+JSON_TYPES = {**PLAIN, "Sequence[int]": "list", "dict[str, Any]": "dict", "np.random.Generator": ""}
 
 
 class Stored:
@@ -60,7 +46,7 @@ class Stored:
         state, arrays = self._state()
         shapes = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
         learned = {"class": type(self).__name__, "genes": self.genes_.tolist(), "state": state, "arrays": shapes}
-        digest = hashlib.sha256(json.dumps(_plain(learned), sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(_simplify(learned), sort_keys=True).encode())
         for name in sorted(arrays):
             digest.update(arrays[name].tobytes())  # in C order, whatever the order in memory
         return digest.hexdigest()[:16]
@@ -80,16 +66,14 @@ class Stored:
 
         Raises
         ------
-        RuntimeError
-            If the encoder is not fitted.
         FileExistsError
             If the folder exists, unless it is a saved encoder and ``overwrite=True``.
         TypeError
-            If an argument has a wrong type, JSON cannot hold it, or ``load`` would not know the class.
+            If JSON cannot hold an argument, or ``load`` would not know the class.
         """
         check_fitted(self)
         name = type(self).__name__
-        if getattr(_kinds().get(name), "__module__", None) != type(self).__module__:  # the class itself may be reloaded
+        if getattr(_list_classes().get(name), "__module__", None) != type(self).__module__:  # a class may be reloaded
             raise errors.WrongType("the encoder", type(self), "derived from Stored itself, for load to know it")
         state, arrays = self._state()
         settings = {
@@ -97,22 +81,21 @@ class Stored:
             "class": name,
             "arguments": self._arguments(),
             "genes": self.genes_.tolist(),
-            "state": _plain(state, "the trained network"),
+            "state": _simplify(state, "the trained network"),
             "fingerprint": self.fingerprint,
             "transposed": [name for name, array in arrays.items() if array.flags.fnc],
         }
-        _write(Path(folder).absolute(), json.dumps(settings, indent=1), arrays, overwrite=overwrite)
+        # safetensors knows the order of C alone; a loaded matrix must lie as before to multiply to the same bits
+        ordered = {name: np.asarray(array.T if array.flags.fnc else array, order="C") for name, array in arrays.items()}
+        _write(Path(folder).absolute(), json.dumps(settings, indent=1), ordered, overwrite=overwrite)
 
     def _arguments(self) -> dict[str, Any]:
         arguments = {}
         for name in inspect.signature(type(self)).parameters:
-            try:
-                value = _plain(getattr(self, name), name)
+            with suppress(TypeError) if name in FIT_ONLY else nullcontext():
+                value = _simplify(getattr(self, name), name)
                 _check_types(type(self), {name: value})
                 arguments[name] = value
-            except TypeError:
-                if name not in FIT_ONLY:
-                    raise
         return arguments
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -137,9 +120,7 @@ def load(folder: str | Path) -> Encoder:
 
     Raises
     ------
-    FileNotFoundError
-        If the folder or a file in it is missing.
-    ValueError
+    DamagedFile
         If a file is damaged, does not fit the other file or has the format of another version.
 
     Examples
@@ -154,13 +135,17 @@ def load(folder: str | Path) -> Encoder:
     >>> bool((loaded.encode(counts) == counts.obsm["X_pca"]).all())
     True
     """
-    folder = path = Path(folder)
+    folder = Path(folder)
+    path = folder / SETTINGS  # that is read, for errors
     try:
-        settings = _read_settings(path := folder / SETTINGS)
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if settings["format"] != FORMAT:
+            raise errors.Mismatch("the format", settings["format"], FORMAT)
+        check_choice("class", settings["class"], _list_classes())
         arrays = safetensors.load((path := folder / WEIGHTS).read_bytes())
         path = folder
         arrays |= {name: arrays[name].T for name in settings["transposed"]}
-        kind = _kinds()[settings["class"]]
+        kind = _list_classes()[settings["class"]]
         _check_types(kind, settings["arguments"])
         encoder = kind(**settings["arguments"])
         encoder.genes_ = read_names(settings["genes"], "genes")
@@ -169,8 +154,9 @@ def load(folder: str | Path) -> Encoder:
             raise errors.Mismatch("the fingerprint", encoder.fingerprint, settings["fingerprint"])
     except FileNotFoundError as error:
         raise errors.MissingFile(path, "name the folder that save was given") from error
-    except UNREADABLE as error:
-        raise errors.DamagedFile(path, say_reason(error), SAVE_AGAIN) from error
+    except Exception as error:  # crafted files raise anything
+        way_out = "fit the encoder and save it again with this version of semiclip"
+        raise errors.DamagedFile(path, say_reason(error), way_out) from error
     return encoder
 
 
@@ -192,29 +178,21 @@ def read_names(names: Any, what: str) -> pd.Index:
     return pd.Index(names)
 
 
-def _kinds() -> dict[str, Any]:
+def _list_classes() -> dict[str, Any]:
     return {kind.__name__: kind for kind in Stored.__subclasses__()}
 
 
-def _plain(value: Any, name: str = "") -> Any:
+def _simplify(value: Any, name: str = "") -> Any:
     """Turn a value into what JSON holds; other types are refused, or become their name if ``name`` is empty."""
 
-    def simplify(part: Any) -> Any:
+    def convert(part: Any) -> Any:
         if isinstance(part, np.generic | np.ndarray):
             return part.tolist()
         if name:
             raise errors.WrongType(name, type(part), "of a type that JSON can hold, for the encoder to be saved")
         return type(part).__name__
 
-    return json.loads(json.dumps(value, default=simplify, skipkeys=not name))
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    if settings["format"] != FORMAT:
-        raise errors.Mismatch("the format", settings["format"], FORMAT)
-    check_choice("class", settings["class"], _kinds())
-    return settings
+    return json.loads(json.dumps(value, default=convert, skipkeys=not name))
 
 
 def _check_types(kind: type[Stored], arguments: dict[str, Any]) -> None:
@@ -223,27 +201,24 @@ def _check_types(kind: type[Stored], arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         annotation = str(parameters[name].annotation) if name in parameters else ""
         parts = annotation.split(" | ")
-        if all(part in JSON_TYPES for part in parts) and not any(type(value) in JSON_TYPES[part] for part in parts):
+        types = " ".join(JSON_TYPES.get(part, "") for part in parts).split()
+        if JSON_TYPES.keys() >= {*parts} and type(value).__name__ not in types:
             raise errors.WrongType(name, type(value), annotation)
 
 
 def _write(folder: Path, settings: str, arrays: dict[str, np.ndarray], *, overwrite: bool) -> None:
     """Write beside the folder and rename, so that there is never half an encoder."""
-    exists = folder.exists() or folder.is_symlink()
-    if exists and not overwrite:
-        raise errors.FileExists(folder)
-    if exists and not _is_replaceable(folder):
-        raise errors.FileExists(folder, "only a saved encoder is overwritten; choose another folder")
+    if exists := folder.exists() or folder.is_symlink():
+        contents = {path.name for path in folder.iterdir()} if folder.is_dir() and not folder.is_symlink() else None
+        if not overwrite or contents not in (set(), {SETTINGS, WEIGHTS}, {SETTINGS, OLD_WEIGHTS}):  # nothing is lost
+            way_out = "choose another folder; overwrite=True replaces a saved encoder, nothing else"
+            raise errors.FileExists(folder, way_out)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
         new, old = Path(beside, "new"), Path(beside, "old")
         new.mkdir()
         (new / SETTINGS).write_text(settings, encoding="utf-8")
-        # safetensors knows the order of C alone; a loaded matrix must lie as before to multiply to the same bits
-        in_order = {
-            name: np.asarray(array.T if array.flags.fnc else array, order="C") for name, array in arrays.items()
-        }
-        (new / WEIGHTS).write_bytes(safetensors.save(in_order))
+        (new / WEIGHTS).write_bytes(safetensors.save(arrays))
         try:
             if exists:
                 folder.rename(old)
@@ -252,10 +227,3 @@ def _write(folder: Path, settings: str, arrays: dict[str, np.ndarray], *, overwr
             if old.exists() and not folder.exists():
                 old.rename(folder)
             raise
-
-
-def _is_replaceable(folder: Path) -> bool:
-    """Return whether a folder is empty or holds a saved encoder alone, so that replacing it loses nothing else."""
-    if folder.is_symlink() or not folder.is_dir():
-        return False
-    return {path.name for path in folder.iterdir()} in (set(), {SETTINGS, WEIGHTS}, {SETTINGS, OLD_WEIGHTS})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,10 +14,9 @@ from semiclip._arguments import check_choice, check_whole
 from semiclip._checks import check_finite
 from semiclip._device import usable_device
 from semiclip._seed import seeded
-from semiclip.encoders._vision import VisionModel, count_channels, evaluating, load_model, pool_output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Channels = Literal["separate", "joint"]
 Pool = Literal["mean", "cls", "pooler"]
 SIZE = 224
+Loaded = tuple[Any, int | None, Any]  # with the side of the images that it was made for, and their (mean, std)
 
 
 class ImageEncoder:
@@ -41,37 +42,30 @@ class ImageEncoder:
         install timm``; name or folder of a model of transformers (``"facebook/dinov2-small"``), which the extra
         ``images`` installs; or a module or function that maps float32 of shape (b, channels, size, size) to (b, d), to
         tokens (b, t, d), to a feature map (b, d, h, w) or to an output of transformers. No code that comes with a model
-        is run: load such a model yourself, as in the example. A module is moved to ``device``.
+        is run: load such a model yourself, as in the example.
     channels
         ``"separate"`` embeds each channel alone, repeated if the model takes several, and concatenates the embeddings:
         d per channel, for any number of channels. ``"joint"`` gives the model all channels at once.
     size
         Side of a tile in pixels. The default is the size that a named model was made for, otherwise 224.
     rescale
-        Two percentiles that become 0 and 1 in each channel of each image; values beyond are clipped. If the two
-        percentiles are equal, as in an empty channel with a speck, the smallest and largest value take their place. A
-        constant channel becomes 0. ``"dtype"`` divides integers by the largest of their type, which keeps brightness
-        comparable between images; ``None`` leaves values as they are.
+        Two percentiles that become 0 and 1 in each channel of each image; values beyond are clipped. If the two are
+        equal, the smallest and largest value take their place, and a constant channel becomes 0. ``"dtype"`` divides
+        integers by the largest of their type, which keeps brightness comparable; ``None`` leaves values as they are.
     normalize
         Mean to subtract and standard deviation to divide by afterwards, each one number or one per channel that the
         model takes. ``"model"`` takes the published values of a named model, and none for a module.
     pool
-        How tokens become one vector: their mean (``"mean"``), the first token (``"cls"``), or the ``pooler_output`` of
-        transformers (``"pooler"``). Vectors are left alone.
+        How tokens become one vector: ``"mean"``, ``"cls"`` (the first token) or ``"pooler"`` (of transformers).
     in_channels
         Channels that the model takes; needed only if neither its configuration nor its first convolution says.
     batch_size
         Tiles, or channels of tiles, that the model is given at a time.
     device
-        Name of the device; ``"auto"`` is a CUDA GPU if there is one, else the CPU. A function must be on the device
-        already; ``"auto"`` gives it values on the CPU.
+        Where a module is moved; ``"auto"`` is a CUDA GPU if there is one, else the CPU. A function must be on the
+        device already; ``"auto"`` gives it values on the CPU.
     progress_bar
         Whether to show progress after some seconds.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has no meaning, or a named model lacks weights or statistics that it needs.
 
     Examples
     --------
@@ -84,14 +78,11 @@ class ImageEncoder:
     >>> encoder.encode(images).shape
     (6, 40)
 
-    OpenPhenom takes all channels of a Cell Painting image at once, and values up to 255. Its own code runs only if you
-    load it yourself:
+    OpenPhenom, whose own code runs only if you load it yourself, takes all channels at once, and values up to 255:
 
-    >>> from transformers import AutoModel  # doctest: +SKIP
     >>> phenom = AutoModel.from_pretrained("recursionpharma/OpenPhenom", trust_remote_code=True)  # doctest: +SKIP
-    >>> encoder = scl.encoders.ImageEncoder(
-    ...     lambda x: phenom.predict(255 * x), channels="joint", size=256, device="cpu"
-    ... )  # doctest: +SKIP
+    >>> predict = lambda x: phenom.predict(255 * x)
+    >>> encoder = scl.encoders.ImageEncoder(predict, channels="joint", size=256, device="cpu")
     """
 
     def __init__(
@@ -119,41 +110,34 @@ class ImageEncoder:
         named = isinstance(model, str | Path)
         if not named and not callable(model):
             raise errors.WrongType("model", type(model), "a name, a folder, a module or a function")
-        loaded = load_model(str(model), pool) if named else VisionModel(model)
-        self.model, self.name = loaded.model, str(model) if named else type(model).__name__
+        loaded: Loaded = _load_model(str(model), pool) if named else (model, None, None)
+        self.model, usual_size, statistics = loaded
+        self.name = str(model) if named else type(model).__name__
         self.channels, self.rescale, self.pool = channels, rescale, pool
-        self.size = size or loaded.size or SIZE
-        self.in_channels = in_channels or count_channels(self.model)
+        self.size = size or usual_size or SIZE
+        self.in_channels = in_channels or _count_channels(self.model)
         self.batch_size, self.device, self.progress_bar = batch_size, device, progress_bar
-        if normalize == "model" and named and loaded.statistics is None:
+        if normalize == "model" and named and statistics is None:
             raise errors.BadValue("normalize", normalize, "(mean, std) or None, as the model comes with neither")
-        self.normalize = _read_statistics(loaded.statistics if normalize == "model" else normalize)
+        self.normalize = _read_statistics(statistics if normalize == "model" else normalize)
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Return the embedding of images of any real type, of shape (n, channels, height, width).
 
-        Returns
-        -------
-        float32 of shape (n, d), or (n, channels * d) for separate channels, one embedding after the other.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``images`` is no finite array of this shape, has a number of channels that the model cannot take, or
-            the model does not return one vector per image.
+        The embedding is float32 of shape (n, d), or (n, channels * d) for separate channels, one after the other.
         """
         import torch
         from tqdm.auto import tqdm
 
         self._check(images)
-        n, n_channels, height, width = images.shape
-        tiles = math.prod(len(_place_tiles(length, self.size)) for length in _enlarge(height, width, self.size))
-        step = max(1, self.batch_size // (tiles * (n_channels if self.channels == "separate" else 1)))
+        n, n_channels = images.shape[:2]
+        n_tiles = len(_place_tiles(images.shape, self.size)[1]) * (n_channels if self.channels == "separate" else 1)
+        step = max(1, self.batch_size // n_tiles)
         moves = isinstance(self.model, torch.nn.Module)
         device = usable_device("cpu" if self.device == "auto" and not moves else self.device)
         parts = []
         # some models draw at random even here: masked autoencoders shuffle their patches
-        with evaluating(self.model, device), seeded(0), torch.inference_mode():
+        with _evaluate_on(self.model, device), seeded(0), torch.inference_mode():
             for start in tqdm(range(0, n, step), "images", delay=5, leave=False, disable=not self.progress_bar):
                 values = _rescale(images[start : start + step], self.rescale)
                 parts.append(self._embed(torch.from_numpy(values).to(device)).cpu().numpy())
@@ -166,15 +150,13 @@ class ImageEncoder:
         import torch
         from torch.nn.functional import interpolate
 
-        height, width = images.shape[2:]
-        if (height, width) != (sides := _enlarge(height, width, self.size)):
+        size, (sides, corners) = self.size, _place_tiles(images.shape, self.size)
+        if images.shape[2:] != sides:
             images = interpolate(images, sides, mode="bilinear", align_corners=False)
-        size = self.size
-        corners = [(top, left) for top in _place_tiles(sides[0], size) for left in _place_tiles(sides[1], size)]
         tiles = torch.stack([images[..., top : top + size, left : left + size] for top, left in corners], 1)
         tiles = tiles.flatten(0, 1) if self.channels == "joint" else tiles.reshape(-1, 1, size, size)
-        embedded = torch.cat([self._forward(batch) for batch in tiles.split(self.batch_size)])
-        return embedded.reshape(len(images), len(corners), -1).mean(1)
+        vectors = torch.cat([self._forward(batch) for batch in tiles.split(self.batch_size)])
+        return vectors.reshape(len(images), len(corners), -1).mean(1)
 
     def _forward(self, tiles: torch.Tensor) -> torch.Tensor:
         """Return the vector that the model makes of each tile."""
@@ -185,7 +167,7 @@ class ImageEncoder:
         if self.normalize is not None:
             mean, std = (torch.as_tensor(values, device=tiles.device)[:, None, None] for values in self.normalize)
             tiles = (tiles - mean) / std
-        vectors = pool_output(self.model(tiles), self.pool)
+        vectors = _pool_output(self.model(tiles), self.pool)
         if vectors.ndim != 2 or len(vectors) != len(tiles) or not vectors.shape[1]:
             needed = f"one vector for each of {len(tiles)} tiles, not of shape {tuple(vectors.shape)}"
             raise errors.WrongType("the model's output", type(vectors), needed)
@@ -238,18 +220,107 @@ def _rescale(images: np.ndarray, rescale: tuple[float, float] | Literal["dtype"]
     if rescale is None or rescale == "dtype":
         return values
     low, high = np.percentile(values, rescale, axis=(2, 3), keepdims=True).astype(np.float32)
-    flat = high <= low
-    low = np.where(flat, values.min(axis=(2, 3), keepdims=True), low)
-    high = np.where(flat, values.max(axis=(2, 3), keepdims=True), high)
+    least, most = values.min(axis=(2, 3), keepdims=True), values.max(axis=(2, 3), keepdims=True)
+    low, high = np.where(high <= low, (least, most), (low, high))
     return np.clip((values - low) / np.where(high > low, high - low, np.float32(1)), 0, 1)
 
 
-def _enlarge(height: int, width: int, size: int) -> tuple[int, int]:
-    """Return the sides of an image once its shorter one is at least ``size``."""
+def _place_tiles(shape: Sequence[int], size: int) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+    """Return the sides of images once both are at least ``size``, and the corners of the fewest, even tiles on them."""
+    height, width = shape[2:]
     scale = max(1.0, size / min(height, width))
-    return max(size, round(height * scale)), max(size, round(width * scale))
+    sides = max(size, round(height * scale)), max(size, round(width * scale))
+    tops, lefts = (np.linspace(0, side - size, -(-side // size)).round().astype(int).tolist() for side in sides)
+    return sides, list(product(tops, lefts))
 
 
-def _place_tiles(length: int, size: int) -> list[int]:
-    """Return the starts of the fewest tiles, evenly placed, that cover a length of at least ``size``."""
-    return np.linspace(0, length - size, -(-length // size)).round().astype(int).tolist()
+def _load_model(name: str, pool: str) -> Loaded:
+    """Load a model by name: a folder, or a name with an owner other than timm, is a model of transformers."""
+    if Path(name).is_dir() or ("/" in name and not name.startswith("timm/")):
+        return _load_from_transformers(name, pool)
+    try:
+        import timm
+    except ImportError as error:
+        raise errors.MissingExtra("timm", f"model={name!r}") from error
+    model = timm.create_model(name.removeprefix("timm/"), pretrained=True, num_classes=0)
+    config = timm.data.resolve_model_data_config(model)
+    return model, config["input_size"][-1], (config["mean"], config["std"])
+
+
+def _load_from_transformers(name: str, pool: str) -> Loaded:
+    """Load a model of transformers with what its processor does to images."""
+    try:
+        from transformers import AutoModel
+        from transformers.image_processing_base import ImageProcessingMixin
+    except ImportError as error:
+        raise errors.MissingExtra("transformers", f"model={name!r}", "'.[images]' in a clone of semiclip") from error
+    model, report = AutoModel.from_pretrained(name, trust_remote_code=False, output_loading_info=True)
+    model = getattr(model, "vision_model", model)  # of a model of images and text
+    unused = () if pool == "pooler" else ("pooler", "text_model", "logit_scale")
+    if drawn := sorted(key for key in report["missing_keys"] if not any(part in key for part in unused)):
+        way_out = "choose another pool" if all("pooler" in key for key in drawn) else "choose another model"
+        raise errors.Refused(f"model={name!r} lacks weights, which would be random", drawn, way_out)
+    if getattr(model.config, "mask_ratio", 0):
+        model.config.mask_ratio = 0.0  # a masked autoencoder would hide most of each image
+    try:
+        processor, _ = ImageProcessingMixin.get_image_processor_dict(name)
+    except OSError:
+        processor = {}
+    sizes = processor.get("crop_size"), processor.get("size"), getattr(model.config, "image_size", None)
+    size = next(filter(None, map(_read_side, sizes)), None)
+    statistics = (processor.get("image_mean"), processor.get("image_std"))
+    return model.float(), size, None if None in statistics else statistics
+
+
+def _read_side(size: Any) -> int | None:
+    """Return the side of an image in the ways that transformers writes it."""
+    if isinstance(size, dict):
+        size = size.get("height", size.get("shortest_edge"))
+    return size[0] if isinstance(size, list | tuple) else size
+
+
+def _count_channels(model: Any) -> int | None:
+    """Return how many channels a model takes, if its configuration or first convolution says.
+
+    A convolution of one channel says nothing, since models for any number of channels have it too.
+    """
+    from torch import nn
+
+    if isinstance(count := getattr(getattr(model, "config", None), "num_channels", None), int):
+        return count
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    first = next((module.in_channels for module in modules if isinstance(module, nn.Conv2d)), 1)
+    return first if first > 1 else None
+
+
+@contextmanager
+def _evaluate_on(model: Any, device: torch.device) -> Iterator[None]:
+    """Bring a module to a device and into evaluation mode; afterwards each of its parts has its former mode."""
+    from torch import nn
+
+    modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
+    if modes:
+        model.to(device).eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _pool_output(output: Any, pool: str) -> torch.Tensor:
+    """Return one vector for each image from whatever a vision model returns."""
+    import torch
+
+    if pool == "pooler":
+        if (output := getattr(output, "pooler_output", None)) is None:
+            raise errors.BadValue("pool", pool, "'mean' or 'cls', as the model has no pooler_output")
+        return output.flatten(1)
+    output = getattr(output, "last_hidden_state", output)
+    if not isinstance(output, torch.Tensor):
+        raise errors.WrongType("the model's output", type(output), "one tensor", "wrap the model in a function")
+    if output.ndim == 4:
+        if pool == "cls":
+            raise errors.BadValue("pool", pool, "'mean', as the model returns a feature map, which has no class token")
+        return output.mean((2, 3))
+    return output if output.ndim != 3 else output[:, 0] if pool == "cls" else output.mean(1)

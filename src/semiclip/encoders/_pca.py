@@ -1,33 +1,28 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import sparse
 
 from semiclip._arguments import check_whole
+from semiclip.encoders._expression import TARGET_SUM, densify, read_expression
 from semiclip.encoders._files import Stored, check_arrays
 from semiclip.encoders._network import describe
-from semiclip.encoders._protocol import align, check_counts, check_fitted, dense, rows_where, warn_unless_counts
-from semiclip.errors import BadValue, NotFinite
+from semiclip.encoders._protocol import check_fitted
+from semiclip.errors import BadValue
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from anndata import AnnData
     from sklearn.decomposition import PCA
 
-TARGET_SUM = 1e4
-LEARNED = (
-    "components_",
-    "mean_",
-    "explained_variance_",
-    "explained_variance_ratio_",
-    "singular_values_",
-    "noise_variance_",
-)
+SPREADS = ("explained_variance_", "explained_variance_ratio_", "singular_values_", "noise_variance_")
+LEARNED = ("components_", "mean_", *SPREADS)
 
 
+@dataclass(eq=False, kw_only=True)
 class PCAEncoder(Stored):
     """Principal components of expression, through scikit-learn.
 
@@ -44,8 +39,7 @@ class PCAEncoder(Stored):
         Seed of the truncated solvers, which sparse and large data need.
     min_overlap
         Share of the encoder's genes that other data must have. Missing genes take their mean in training, with a
-        warning, so that they move no sample. With ``normalize``, the genes that are there are scaled to the part of
-        10,000 counts that they had in training.
+        warning. With ``normalize``, the other genes are scaled to the part of 10,000 counts that they had in training.
 
     Examples
     --------
@@ -56,27 +50,21 @@ class PCAEncoder(Stored):
     (312, 10)
     """
 
-    def __init__(
-        self,
-        *,
-        n_components: int = 50,
-        normalize: bool = True,
-        layer: str | None = None,
-        rng: int | np.random.Generator | None = None,
-        min_overlap: float = 0.8,
-    ) -> None:
-        self.n_components, self.normalize, self.layer, self.rng = n_components, normalize, layer, rng
-        self.min_overlap = min_overlap
+    n_components: int = 50
+    normalize: bool = True
+    layer: str | None = None
+    rng: int | np.random.Generator | None = None
+    min_overlap: float = 0.8
 
     def fit(self, adata: AnnData) -> PCAEncoder:
         """Learn the components of ``adata`` and return the encoder itself."""
         raw, values = read_expression(self, adata, adata.var_names)
-        most = most_components(values)
+        most = count_components(values)
         if not 1 <= self.n_components <= most:
             size = f"{values.shape[0]} samples of {values.shape[1]} genes"
             raise BadValue("n_components", self.n_components, f"from 1 to {most}, as {size} have no more components")
         seed = int(np.random.default_rng(self.rng).integers(2**31))
-        self.model_ = components(values, self.n_components, seed)
+        self.model_ = fit_pca(values, self.n_components, seed)
         self.share_ = _mean_shares(raw) if self.normalize else np.zeros(adata.n_vars)
         self.genes_ = adata.var_names.copy()
         return self
@@ -84,7 +72,7 @@ class PCAEncoder(Stored):
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return the components of each sample, float32 of shape (n_obs, n_components)."""
         check_fitted(self)
-        values, missing = self._expression(adata)
+        values, missing = self._read(adata)
         embedding = self.model_.transform(values)
         if missing.any():  # their mean is added here, so that sparse values stay sparse
             embedding += self.model_.mean_[missing] @ self.model_.components_[:, missing].T
@@ -108,13 +96,13 @@ class PCAEncoder(Stored):
     def features(self, adata: AnnData) -> np.ndarray:
         """Return normalised expression, which the components are made of, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
-        values, missing = self._expression(adata)
-        values = dense(values, copy=not self.normalize)
+        values, missing = self._read(adata)
+        values = densify(values, copy=not self.normalize)
         if missing.any():
             values[:, missing] = self.model_.mean_[missing]
         return values
 
-    def _expression(self, adata: AnnData) -> tuple[Any, np.ndarray]:
+    def _read(self, adata: AnnData) -> tuple[Any, np.ndarray]:
         """Return expression of the encoder's genes, and a mask of the genes that the data lack, which are zero."""
         missing = ~self.genes_.isin(adata.var_names)
         total = TARGET_SUM * float(self.share_[~missing].sum()) if missing.any() else TARGET_SUM
@@ -131,32 +119,8 @@ class PCAEncoder(Stored):
         check_whole("n_samples", n_samples)
         shapes = dict.fromkeys(LEARNED, (d,)) | {"components_": (d, n), "mean_": (n,), "noise_variance_": ()}
         check_arrays(arrays, {**shapes, "share_": (n,)})
-        self.model_, self.share_ = PCA(d), arrays["share_"]
-        for name in LEARNED:
-            setattr(self.model_, name, arrays[name])
-        self.model_.n_components_, self.model_.n_features_in_, self.model_.n_samples_ = d, n, n_samples
-
-
-def read_expression(encoder: Any, adata: AnnData, genes: pd.Index, total: float = TARGET_SUM) -> tuple[Any, Any]:
-    """Return the values of genes, raw and as an encoder reads them, with a warning if they look normalised already."""
-    raw = align(adata, encoder.layer, genes, encoder.min_overlap)
-    values = expression(raw, adata.obs_names, normalize=encoder.normalize, total=total)
-    if encoder.normalize:
-        warn_unless_counts(raw, adata, encoder.layer)
-    return raw, values
-
-
-def expression(values: Any, names: pd.Index, *, normalize: bool, total: float = TARGET_SUM) -> Any:
-    """Check expression, dense or sparse, and normalise it to counts of ``total``; errors name its rows."""
-    from sklearn import preprocessing
-
-    if (rows := rows_where(values, lambda x: ~np.isfinite(x))).size:
-        raise NotFinite("expression", names[rows].tolist(), "drop these rows first")
-    if not normalize:
-        return values
-    check_counts(values, names, "negative", lambda x: x < 0, "pass normalize=False if it is normalised already")
-    scaled = preprocessing.normalize(values, norm="l1", copy=True) * total
-    return scaled.log1p() if sparse.issparse(values) else np.log1p(scaled, out=scaled)
+        self.model_, self.share_ = PCA(d), arrays.pop("share_")
+        vars(self.model_).update(arrays, n_components_=d, n_features_in_=n, n_samples_=n_samples)
 
 
 def _mean_shares(values: Any) -> np.ndarray:
@@ -167,12 +131,12 @@ def _mean_shares(values: Any) -> np.ndarray:
     return shares / max(np.count_nonzero(totals), 1)
 
 
-def most_components(values: Any) -> int:
+def count_components(values: Any) -> int:
     """Return how many principal components can be fitted; the solver for sparse values finds all but one."""
     return min(values.shape) - sparse.issparse(values)
 
 
-def components(values: Any, n_components: int, seed: int) -> PCA:
+def fit_pca(values: Any, n_components: int, seed: int) -> PCA:
     """Fit principal components to dense or sparse values."""
     from sklearn.decomposition import PCA
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from semiclip import errors
 from semiclip._arguments import check_number, check_whole
 from semiclip._device import usable_device
 from semiclip._numerics import row_blocks
+from semiclip.encoders import _scgpt_checkpoint as published
+from semiclip.encoders._expression import align_genes, check_counts, check_overlap, densify, read_counts
 from semiclip.encoders._files import Stored
-from semiclip.encoders._protocol import align, check_counts, check_fitted, check_overlap, counts, dense
-from semiclip.encoders._scgpt_checkpoint import CLS, assemble, find_folder, load, read_settings, read_vocabulary
+from semiclip.encoders._protocol import check_fitted
+from semiclip.errors import some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class ScGPTEncoder(Stored):
     """The cell embedding of a published scGPT model, read from its folder.
 
@@ -45,19 +49,12 @@ class ScGPTEncoder(Stored):
     batch_size
         Samples that are embedded at a time.
     min_overlap
-        Share of the genes that must be in the vocabulary, and of ``genes_`` that other data must have. Missing genes
-        count as not expressed, with a warning.
+        Share of the genes that must be in the vocabulary, and share of the encoder's genes that other data must have.
+        Missing genes count as not expressed, with a warning.
     device
         Where the network runs; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
     progress_bar
         Whether :meth:`encode` shows its progress if it takes more than a batch and a second.
-
-    Attributes
-    ----------
-    genes_
-        Symbols of the genes that are read, in the order of the vocabulary.
-    network_
-        The network, in evaluation mode.
 
     References
     ----------
@@ -71,44 +68,39 @@ class ScGPTEncoder(Stored):
     (252, 512)
     """
 
-    def __init__(
-        self,
-        checkpoint: str | Path,
-        *,
-        gene_key: str | None = None,
-        layer: str | None = None,
-        max_length: int = 1200,
-        batch_size: int = 64,
-        min_overlap: float = 0.5,
-        device: str = "auto",
-        progress_bar: bool = True,
-    ) -> None:
-        check_whole("max_length", max_length, 2)
-        check_whole("batch_size", batch_size)
-        check_number("min_overlap", min_overlap, above=0, most=1)
-        self.checkpoint, self.gene_key, self.layer = str(checkpoint), gene_key, layer
-        self.max_length, self.batch_size, self.min_overlap = max_length, batch_size, min_overlap
-        self.device, self.progress_bar = device, progress_bar
+    checkpoint: str | Path
+    _: KW_ONLY
+    gene_key: str | None = None
+    layer: str | None = None
+    max_length: int = 1200
+    batch_size: int = 64
+    min_overlap: float = 0.5
+    device: str = "auto"
+    progress_bar: bool = True
+
+    def __post_init__(self) -> None:
+        check_whole("max_length", self.max_length, 2)
+        check_whole("batch_size", self.batch_size)
+        check_number("min_overlap", self.min_overlap, above=0, most=1)
+        self.checkpoint = str(self.checkpoint)
 
     def fit(self, adata: AnnData) -> ScGPTEncoder:
         """Find the genes of ``adata`` in the vocabulary, read their weights and return the encoder itself.
 
         Raises
         ------
-        FileNotFoundError, KeyError
-            If a file of the folder, the layer or ``gene_key`` is missing.
-        ValueError
-            If a file is damaged or not of scGPT, too few genes are in the vocabulary, or values are not counts.
+        FileNotFoundError, DamagedFile
+            If a file of the folder is missing, damaged or not of scGPT.
         """
-        folder = find_folder(self.checkpoint)
-        vocabulary = read_vocabulary(folder)
+        folder = published.find_folder(self.checkpoint)
+        vocabulary = published.read_vocabulary(folder)
         genes = self._match(adata, vocabulary)
         self._counts(adata, genes)
         sizes = {"kind": "scgpt", "n_input": len(genes), "max_length": int(self.max_length)}
-        architecture = {**sizes, **read_settings(folder)}
-        rows = [*(vocabulary[gene] for gene in genes), vocabulary[CLS]]
-        network = load(folder, architecture, rows)
-        self.network_, self._architecture, self.genes_ = network, architecture, genes
+        architecture = {**sizes, **published.read_settings(folder)}
+        rows = [vocabulary[gene] for gene in (*genes, published.CLS)]
+        self.network_ = published.load_network(folder, architecture, rows)
+        self._architecture, self.genes_ = architecture, genes
         return self
 
     def encode(self, adata: AnnData) -> np.ndarray:
@@ -118,14 +110,13 @@ class ScGPTEncoder(Stored):
 
         check_fitted(self)
         values = self._counts(adata, self.genes_)
-        device = usable_device(self.device)
-        network = self.network_.to(device)
+        network = self.network_.to(device := usable_device(self.device))
         out = np.empty((adata.n_obs, self._architecture["n_output"]), dtype=np.float32)
         blocks = list(row_blocks(adata.n_obs, self.batch_size))
-        silent = not self.progress_bar or len(blocks) <= 1
+        disable = not self.progress_bar or len(blocks) <= 1
         with torch.inference_mode():
-            for rows in tqdm(blocks, "scGPT", unit="batch", delay=1, disable=silent):
-                expression = torch.from_numpy(dense(values[rows], copy=True)).to(device)
+            for rows in tqdm(blocks, "scGPT", unit="batch", delay=1, disable=disable):
+                expression = torch.from_numpy(densify(values[rows], copy=True)).to(device)
                 out[rows] = network(expression).cpu().numpy()
         return out
 
@@ -143,7 +134,7 @@ class ScGPTEncoder(Stored):
     def features(self, adata: AnnData) -> np.ndarray:
         """Return counts of ``genes_``, which the network reads, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
-        return dense(self._counts(adata, self.genes_), copy=True)
+        return densify(self._counts(adata, self.genes_), copy=True)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return self.architecture, {name: value.numpy() for name, value in self.weights().items()}
@@ -153,7 +144,7 @@ class ScGPTEncoder(Stored):
 
         if state["n_input"] != len(self.genes_):
             raise errors.Mismatch("the number of genes", len(self.genes_), state["n_input"])
-        self.network_ = assemble(state, {name: torch.from_numpy(array) for name, array in arrays.items()})
+        self.network_ = published.assemble(state, {name: torch.from_numpy(array) for name, array in arrays.items()})
         self._architecture = state
 
     def _symbols(self, adata: AnnData) -> pd.Index:
@@ -164,42 +155,25 @@ class ScGPTEncoder(Stored):
         return pd.Index(adata.var[self.gene_key].astype(str))
 
     def _match(self, adata: AnnData, vocabulary: Mapping[str, int]) -> pd.Index:
-        """Return the symbols that are in the vocabulary, in its order, or say why there are too few."""
-        symbols = self._symbols(adata)
-        present = symbols.isin(vocabulary.keys())
-        unknown, size = symbols[~present], f"of the {len(symbols)} genes in the vocabulary of {self.checkpoint}"
-        check_overlap(present, symbols, self.min_overlap, size, lambda: _suggest_symbols(unknown, vocabulary))
-        logger.info("%d %s%s", present.sum(), size, f", not {errors.some(unknown)}" if len(unknown) else "")
-        # the order of the vocabulary, so that the order of the data settles no tie
+        """Return the symbols that are in the vocabulary, in its order, so that the order of the data settles no tie."""
+        symbols, tokens = self._symbols(adata), pd.Index(vocabulary)
+        present = symbols.isin(tokens)
+        size = f"of the {len(symbols)} genes in the vocabulary of {self.checkpoint}"
+        way_out = "name the var column of human gene symbols as gene_key, or lower min_overlap to leave genes out"
+        check_overlap(present, symbols, tokens, self.min_overlap, size, way_out)
+        logger.info("%d %s, not %s", present.sum(), size, some(symbols[~present]) or "none")
         return pd.Index(sorted(symbols[present].unique(), key=vocabulary.__getitem__))
 
     def _counts(self, adata: AnnData, genes: pd.Index) -> Any:
-        """Return checked counts, dense or csr, with a column for each of ``genes``."""
-        named, layer = (adata, self.layer) if self.gene_key is None else (self._renamed(adata, genes), None)
-        values = align(named, layer, genes, self.min_overlap)
-        largest = np.finfo(np.float32).max
-        check_counts(values, adata.obs_names, "negative or not finite", lambda x: ~((x >= 0) & (x <= largest)))
-        return values.tocsr() if hasattr(values, "tocsr") else values
-
-    def _renamed(self, adata: AnnData, genes: pd.Index) -> AnnData:
-        """Return the counts with symbols as ``var_names``; only symbols that are read must not repeat."""
-        from anndata import AnnData
-
-        values, symbols = counts(adata, self.layer), self._symbols(adata)
+        """Return checked counts, dense or csr, with a column for each of ``genes``; only these must not repeat."""
+        values, symbols = read_counts(adata, self.layer), self._symbols(adata)
         repeated = symbols.duplicated()
         if len(wrong := symbols[repeated & symbols.isin(genes)].unique()):
             way_out = f"keep one of each, as adata[:, ~adata.var[{self.gene_key!r}].duplicated()] does"
             raise errors.Repeated(f"symbols in var[{self.gene_key!r}]", wrong, way_out)
         if repeated.any():
             values, symbols = values[:, ~repeated], symbols[~repeated]
-        return AnnData(values, var=pd.DataFrame(index=symbols))
-
-
-def _suggest_symbols(unknown: pd.Index, vocabulary: Mapping[str, int]) -> str:
-    """Guess from the symbols that are not in the vocabulary what would mend that."""
-    half = len(unknown) / 2
-    if unknown.str.match(r"ENS[A-Z]*[GT]\d{6}").sum() > half:
-        return "these are Ensembl ids; name the var column of gene symbols as gene_key"
-    if unknown.str.upper().isin(vocabulary.keys()).sum() > half:
-        return "in capitals they would be there; map genes of another species to their human orthologues"
-    return "name the var column of human gene symbols as gene_key, or lower min_overlap if these genes can be left out"
+        values = align_genes(values, symbols, genes, self.min_overlap)
+        largest = np.finfo(np.float32).max
+        check_counts(values, adata.obs_names, "negative or not finite", lambda x: ~((x >= 0) & (x <= largest)))
+        return values.tocsr() if hasattr(values, "tocsr") else values

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiclip._damage import DAMAGE, say_reason
+from semiclip._damage import say_reason
 from semiclip.encoders._network import build
-from semiclip.errors import DamagedFile, Mismatch, MissingEntry, MissingFile, Refused, WrongShape, some
+from semiclip.errors import DamagedFile, Mismatch, MissingEntry, MissingFile, Refused, WrongDtype, WrongShape, some
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
     from torch import nn
 
@@ -36,23 +34,29 @@ def find_folder(checkpoint: str | Path) -> Path:
     return folder
 
 
+def _read_json(path: Path, needed: Iterable[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except Exception as error:
+        raise DamagedFile(path, f"it is not JSON ({say_reason(error)})") from error
+    if not isinstance(content, dict):
+        raise DamagedFile(path, f"it holds a {type(content).__name__}, not an object with names")
+    if missing := [name for name in needed if name not in content]:
+        raise DamagedFile(path, f"it lacks {some(missing)}, which a model that makes cell embeddings has")
+    return content
+
+
 def read_vocabulary(folder: Path) -> dict[str, int]:
     """Return the row of each token in the embedding."""
-    path = folder / VOCABULARY
-    vocabulary = _read_json(path)
+    vocabulary = _read_json(path := folder / VOCABULARY, (CLS, "<pad>"))
     if wrong := [token for token, row in vocabulary.items() if type(row) is not int or row < 0]:
         raise DamagedFile(path, f"tokens without a row of the embedding: {some(wrong)}")
-    if missing := [token for token in (CLS, "<pad>") if token not in vocabulary]:
-        raise DamagedFile(path, f"it lacks {some(missing)}, which a model that makes cell embeddings has")
     return vocabulary
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """Return the sizes of the network as :class:`ScGPTNetwork` names them; refuse settings that it does not have."""
-    path = folder / SETTINGS
-    settings = _read_json(path)
-    if missing := [name for name in (*SIZES, "pad_value") if name not in settings]:
-        raise DamagedFile(path, f"it lacks {some(missing)}")
+    settings = _read_json(path := folder / SETTINGS, (*SIZES, "pad_value"))
     if foreign := [f"{name}={settings[name]!r}" for name, x in PUBLISHED.items() if settings.get(name, x) != x]:
         raise DamagedFile(path, f"no published model has {some(foreign)}, which this encoder cannot do")
     sizes = {name: settings[key] for key, name in SIZES.items()}
@@ -60,45 +64,37 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return {**sizes, "pad_value": settings["pad_value"], **usual}
 
 
-def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint with the names of :class:`ScGPTNetwork`; nothing else is unpickled."""
+def load_network(folder: Path, architecture: Mapping[str, Any], rows: Sequence[int]) -> nn.Module:
+    """Build the network with the published weights, of the vocabulary with ``rows``; nothing else is unpickled."""
     import torch
 
     path = folder / WEIGHTS
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGE as error:
+    except Exception as error:  # torch raises anything
         reason = f"it is cut short, or holds more than weights, which could run code ({say_reason(error)})"
         raise DamagedFile(path, reason, "download it again") from error
     if not isinstance(state, Mapping):
         raise DamagedFile(path, f"it holds a {type(state).__name__}, not weights by name")
     tensors = {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    renamed = {_rename(name): value for name, value in tensors.items()}
-    if len(renamed) < len(tensors):
-        taken = [name for name in tensors if _rename(name) != name and _rename(name) in tensors]
-        raise DamagedFile(path, f"it has weights under two names: {some(taken)}")
-    return renamed
+    weights = {_rename(name): value for name, value in tensors.items()}
+    if len(weights) < len(tensors):
+        raise DamagedFile(path, f"it has weights under two names, as {some(tensors.keys() - weights.keys())}")
+    if aside := [name for name in weights if name.startswith(("bn.", "dsbn."))]:
+        logger.warning("normalisation of tokens is left out, as scGPT does for cell embeddings: %s", some(aside))
+    try:
+        return assemble(architecture, {**weights, EMBEDDING: weights[EMBEDDING][list(rows)]})
+    except IndexError as error:
+        reason = f"it names row {max(rows)}, but {EMBEDDING} is {tuple(weights[EMBEDDING].shape)}"
+        raise DamagedFile(folder / VOCABULARY, reason) from error
+    except Exception as error:  # so do crafted tensors
+        raise DamagedFile(path, f"it does not fit {SETTINGS}: {say_reason(error)}") from error
 
 
 def _rename(name: str) -> str:
     # torch names the projections of attention otherwise than flash-attention, and training on many GPUs adds a prefix
     name = name.removeprefix("module.").replace("self_attn._impl.", "self_attn.")
     return re.sub(r"self_attn\.in_proj_(weight|bias)$", r"self_attn.Wqkv.\1", name)
-
-
-def load(folder: Path, architecture: Mapping[str, Any], rows: Sequence[int]) -> nn.Module:
-    """Build the network with the published weights; of the vocabulary it gets ``rows``."""
-    weights = read_weights(folder)
-    if aside := [name for name in weights if name.startswith(("bn.", "dsbn."))]:
-        logger.warning("normalisation of tokens is left out, as scGPT does for cell embeddings: %s", some(aside))
-    try:
-        embedding = _check_plain(EMBEDDING, weights[EMBEDDING])
-        return assemble(architecture, {**weights, EMBEDDING: embedding[list(rows)]})
-    except IndexError as error:
-        shape = tuple(weights[EMBEDDING].shape)
-        raise DamagedFile(folder / VOCABULARY, f"it names row {max(rows)}, but {EMBEDDING} is {shape}") from error
-    except DAMAGE as error:
-        raise DamagedFile(folder / WEIGHTS, f"it does not fit {SETTINGS}: {say_reason(error)}") from error
 
 
 def assemble(architecture: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -112,9 +108,12 @@ def assemble(architecture: Mapping[str, Any], weights: Mapping[str, torch.Tensor
         network = build(architecture)
     single = {}
     for name, value in network.state_dict().items():
-        if name not in weights:
+        if (tensor := weights.get(name)) is None:
             raise MissingEntry(name, weights, "the weights")
-        tensor = _check_plain(name, weights[name])
+        is_plain = tensor.layout == torch.strided and not tensor.is_nested and tensor.device.type == "cpu"
+        if not is_plain or not tensor.is_floating_point():
+            kind = f"{tensor.dtype}, {tensor.layout}, {'nested, ' * tensor.is_nested}{tensor.device}"
+            raise WrongDtype(name, kind, "plain floating-point numbers")
         if tensor.shape != value.shape:
             raise WrongShape(name, tuple(tensor.shape), str(tuple(value.shape)))
         single[name] = tensor.float()
@@ -122,28 +121,3 @@ def assemble(architecture: Mapping[str, Any], weights: Mapping[str, torch.Tensor
             raise Refused(f"{name} holds NaN or infinite values as float32")
     network.load_state_dict(single, assign=True)
     return network.eval()
-
-
-def _check_plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor, which must be of plain floating-point numbers in memory."""
-    import torch
-
-    faults = {
-        "nested": tensor.is_nested,
-        f"of the layout {tensor.layout}": tensor.layout != torch.strided,
-        f"without values (device {tensor.device})": tensor.device.type != "cpu",
-        f"of the type {tensor.dtype}": not tensor.is_floating_point(),
-    }
-    if fault := next((fault for fault, present in faults.items() if present), None):
-        raise Refused(f"{name} is {fault}; plain floating-point numbers are needed")
-    return tensor
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except DAMAGE as error:
-        raise DamagedFile(path, f"it is not JSON ({say_reason(error)})") from error
-    if not isinstance(content, dict):
-        raise DamagedFile(path, f"it holds a {type(content).__name__}, not an object with names")
-    return content

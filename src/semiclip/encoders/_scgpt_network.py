@@ -18,24 +18,9 @@ LEAST = {"n_input": 1, "n_hidden": 1, "n_output": 1, "n_layers": 1, "n_heads": 1
 class ScGPTNetwork(nn.Module):
     """Reads the expressed genes of a sample as a set of tokens, and embeds the sample on the unit sphere.
 
-    A sample is <cls> followed by its expressed genes. Each token is the sum of two embeddings, of its gene and of its
-    binned expression. Column i of the expression has row i of the token embedding, and <cls> has the last row.
-
-    Parameters
-    ----------
-    n_input, n_hidden, n_output
-        Number of genes, width within the feed-forward part of a layer, and dimensions of the embedding.
-    n_layers, n_heads
-        Number of transformer layers, and of attention heads of each layer.
-    n_bins
-        Bins of expression, including the bin of no expression.
-    max_length
-        Most tokens of a sample, with <cls>. If more genes are expressed, the most expressed are read, and of equal
-        ones the first; scGPT draws some at random.
-    pad_value
-        Value of <cls>.
-    dropout
-        Probability with which a value is dropped in training, at least 0 and below 1.
+    A sample is <cls>, with the value ``pad_value``, followed by its expressed genes, the most expressed first, as many
+    as ``max_length`` has room for. Each token is the sum of two embeddings, of its gene and of its binned expression.
+    Column i of the expression has row i of the token embedding, and <cls> has the last row.
     """
 
     capturable = False  # the host must be told how long the longest sample is
@@ -64,18 +49,11 @@ class ScGPTNetwork(nn.Module):
         check_number("dropout", dropout, least=0, below=1)
         self.n_input, self.n_bins, self.max_length, self.pad_value = n_input, n_bins, max_length, pad_value
         # the parts have the names that their weights have in a checkpoint
-        self.encoder = nn.Sequential(
-            OrderedDict(embedding=nn.Embedding(n_input + 1, n_output), enc_norm=nn.LayerNorm(n_output))
-        )
-        self.value_encoder = nn.Sequential(
-            OrderedDict(
-                linear1=nn.Linear(1, n_output),
-                activation=nn.ReLU(),
-                linear2=nn.Linear(n_output, n_output),
-                norm=nn.LayerNorm(n_output),
-                dropout=nn.Dropout(dropout),
-            )
-        )
+        embedding = nn.Embedding(n_input + 1, n_output)
+        self.encoder = nn.Sequential(OrderedDict(embedding=embedding, enc_norm=nn.LayerNorm(n_output)))
+        first, second = nn.Linear(1, n_output), nn.Linear(n_output, n_output)
+        rest = {"norm": nn.LayerNorm(n_output), "dropout": nn.Dropout(dropout)}
+        self.value_encoder = nn.Sequential(OrderedDict(linear1=first, activation=nn.ReLU(), linear2=second, **rest))
         layers = nn.ModuleList(Layer(n_output, n_hidden, n_heads, dropout) for _ in range(n_layers))
         self.transformer_encoder = nn.ModuleDict({"layers": layers})
 
@@ -106,34 +84,24 @@ class Layer(nn.Module):
 
     def forward(self, states: Tensor, kept: Tensor) -> Tensor:
         """Return new states (n, length, width); only tokens in the mask ``kept`` (n, length) are attended to."""
-        states = self.norm1(states + self.dropout(self.attend(states, kept)))
-        hidden = self.dropout(self.linear1(states).relu())
-        return self.norm2(states + self.dropout(self.linear2(hidden)))
-
-    def attend(self, states: Tensor, kept: Tensor) -> Tensor:
-        """Return what multi-head attention makes of the states."""
         query, key, value = self.self_attn["Wqkv"](states).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         dropout = self.dropout.p if self.training else 0.0
         heads = F.scaled_dot_product_attention(query, key, value, attn_mask=kept[:, None, None], dropout_p=dropout)
-        return self.self_attn["out_proj"](heads.transpose(1, 2).flatten(2))
+        attended = self.self_attn["out_proj"](heads.transpose(1, 2).flatten(2))
+        states = self.norm1(states + self.dropout(attended))
+        hidden = self.dropout(self.linear1(states).relu())
+        return self.norm2(states + self.dropout(self.linear2(hidden)))
 
 
 @torch.no_grad()
 def read_tokens(expression: Tensor, n_bins: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose the expressed genes of each sample, at most ``most``, and bin their expression.
-
-    The edges of the bins are quantiles of all expressed values of a sample, so that bins do not depend on depth. If
-    several edges equal a value, as is common in counts, scGPT draws one of the bins between them; here the value gets
-    the middle bin, the lower of two.
-
-    Returns
-    -------
-    Columns of the genes, their bins from 1 to ``n_bins - 1``, and a mask of what is not padding, each (n, length).
-    """
+    """Return columns of the ``most`` expressed genes of each sample, their bins from 1 up, and a mask of no padding."""
     ordered, genes = expression.sort(dim=1, descending=True, stable=True)
     expressed = (expression != 0).sum(1, keepdim=True)
     length = min(most, int(expressed.max())) if len(expression) else 0
     values, genes = ordered[:, :length].contiguous(), genes[:, :length]
+    # edges are quantiles of all expressed values of a sample, so that bins do not depend on depth; a value that equals
+    # several edges, as is common in counts, gets the middle of their bins, the lower of two, where scGPT draws one
     last = (expressed - 1).clamp(min=0)  # the position of the smallest expressed value
     # in whole numbers, so that an edge that is a value is exactly that value
     ranks = torch.arange(n_bins - 1, device=expression.device) * last

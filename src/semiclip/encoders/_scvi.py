@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,13 +11,16 @@ from scipy import sparse
 from semiclip import errors
 from semiclip._arguments import check_choice
 from semiclip._checks import read_column
+from semiclip._numerics import row_blocks
 from semiclip._seed import seeded
-from semiclip.encoders import _scvi_network as scvi_network
-from semiclip.encoders._files import Stored, read_names
-from semiclip.encoders._network import network
-from semiclip.encoders._protocol import align, check_fitted, dense
+from semiclip.encoders._expression import TARGET_SUM, align_genes, check_counts, densify, is_fractional, read_counts
+from semiclip.encoders._files import Stored, check_arrays, read_names
+from semiclip.encoders._network import describe, network
+from semiclip.encoders._protocol import check_fitted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
     from anndata import AnnData
     from scvi.model import SCVI
@@ -24,9 +28,14 @@ if TYPE_CHECKING:
 BATCH = "batch"
 WHOLE = r"^(-?\d+)\.0$"  # a whole number in a column of floats, which a gap or a file makes of integers
 COVARIATES = ("categorical_covariate_keys", "continuous_covariate_keys")
+BLOCK = 128  # samples at a time, as many as scvi-tools takes, so that the same seed gives the same draws
+SIZES = ("n_input", "n_batch", "n_labels", "use_size_factor_key")  # what a network knows of the data it was set up with
+DRAWS = 5000  # with which scvi-tools averages a latent space that is not normal
+ROWS = 8  # of all these draws at a time
 Mode = Literal["mean", "ppc"]
 
 
+@dataclass(eq=False, kw_only=True)
 class SCVIEncoder(Stored):
     """The posterior mean of scVI's latent space, through scvi-tools.
 
@@ -62,23 +71,21 @@ class SCVIEncoder(Stored):
     >>> encoder = scl.encoders.SCVIEncoder(n_latent=8, batch_key="batch", max_epochs=1, train_kwargs=quiet)
     >>> encoder.fit(counts).encode(counts).shape
     (252, 8)
+    >>> encoder.denoise(counts, rng=0)[:2].sum(axis=1).round().tolist()
+    [10000.0, 10000.0]
     """
 
-    def __init__(
-        self,
-        *,
-        n_latent: int = 64,
-        batch_key: str | None = None,
-        layer: str | None = None,
-        max_epochs: int | None = None,
-        rng: int | np.random.Generator | None = None,
-        model_kwargs: dict[str, Any] | None = None,
-        train_kwargs: dict[str, Any] | None = None,
-        min_overlap: float = 0.8,
-    ) -> None:
-        self.n_latent, self.batch_key, self.layer, self.min_overlap = n_latent, batch_key, layer, min_overlap
-        self.max_epochs, self.rng = max_epochs, rng
-        self.model_kwargs, self.train_kwargs = model_kwargs or {}, train_kwargs or {}
+    n_latent: int = 64
+    batch_key: str | None = None
+    layer: str | None = None
+    max_epochs: int | None = None
+    rng: int | np.random.Generator | None = None
+    model_kwargs: dict[str, Any] | None = None
+    train_kwargs: dict[str, Any] | None = None
+    min_overlap: float = 0.8
+
+    def __post_init__(self) -> None:
+        self.model_kwargs, self.train_kwargs = self.model_kwargs or {}, self.train_kwargs or {}
 
     def fit(self, adata: AnnData) -> SCVIEncoder:
         """Train scVI on the counts of ``adata`` and return the encoder itself."""
@@ -88,15 +95,14 @@ class SCVIEncoder(Stored):
         batch: Any = "all"
         if self.batch_key is not None:
             batch = read_column(adata, self.batch_key, "batch_key").astype(str).to_numpy()
-        values = scvi_network.as_counts(align(adata, self.layer, adata.var_names, self.min_overlap), adata.obs_names)
+        values = self._counts(adata, adata.var_names)
         obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
         private = AnnData(values, obs=obs)  # so that scvi-tools writes nothing into the user's
         SCVI.setup_anndata(private, batch_key=BATCH)
         with seeded(self.rng):
-            model = SCVI(private, n_latent=self.n_latent, **self.model_kwargs)
+            model = SCVI(private, n_latent=self.n_latent, **(self.model_kwargs or {}))
             # all samples in order: scvi-tools would hold some out unused, and draw them from a seed of its own
-            split = {"train_size": 1.0, "shuffle_set_split": False}
-            model.train(self.max_epochs, **{**split, **self.train_kwargs})
+            model.train(self.max_epochs, **{"train_size": 1.0, "shuffle_set_split": False, **(self.train_kwargs or {})})
         self._take(model, model.module, adata.var_names.copy())
         model.deregister_manager(private)  # or scvi-tools would keep the counts for good
         return self
@@ -110,16 +116,11 @@ class SCVIEncoder(Stored):
         Parameters
         ----------
         model
-            A trained model in memory, with its layer and batches; read one from files with
+            A trained model in memory, with its layer and batches and no further covariates; read one from files with
             ``scvi.model.SCVI.load``, if you trust them. If the encoder of the model is told the batch
             (``encode_covariates=True``), it embeds samples of the model's own batches only.
         min_overlap
             Share of the encoder's genes that other data must have, as for the class.
-
-        Raises
-        ------
-        TypeError, RuntimeError, ValueError
-            If it is another kind of model, is not trained, or has covariates besides the batch.
 
         Examples
         --------
@@ -135,7 +136,7 @@ class SCVIEncoder(Stored):
         from scvi.model import SCVI
         from scvi.module import VAE
 
-        if not isinstance(model, SCVI) or not (model.module is None or type(model.module) is VAE):
+        if not isinstance(model, SCVI) or type(model.module) not in (VAE, type(None)):
             raise errors.WrongType("model", type(model), "a scvi.model.SCVI")
         if model.module is None or not model.is_trained:
             raise errors.NotFitted("this scVI model", "call model.train() first")
@@ -143,8 +144,8 @@ class SCVIEncoder(Stored):
         if covariates := [key for kind in COVARIATES for key in setup.get(kind) or []]:
             problem = "an encoder knows the batch alone, but this scVI model has further covariates"
             raise errors.Refused(problem, covariates, "train a model without them")
-        recipe = scvi_network.read_recipe(model)
-        options = {name: recipe[name] for name in recipe if name not in ("n_latent", *scvi_network.SIZES)}
+        recipe = _read_recipe(model)
+        options = {name: recipe[name] for name in recipe if name not in ("n_latent", *SIZES)}
         keys = {"batch_key": setup.get("batch_key"), "layer": setup.get("layer")}
         encoder = cls(n_latent=recipe["n_latent"], model_kwargs=options, min_overlap=min_overlap, **keys)
         module = deepcopy(model.module).eval()
@@ -155,18 +156,14 @@ class SCVIEncoder(Stored):
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return the posterior mean of each sample, float32 of shape (n_obs, n_latent)."""
         check_fitted(self)
-        knows_batch = self.module_.encode_covariates
-        way_out = "embed samples of these batches, or fit it with encode_covariates=False"
-        batch = self._batches(adata, way_out) if knows_batch else np.zeros(adata.n_obs, dtype=np.int64)
+        batch = np.zeros(adata.n_obs, dtype=np.int64)
+        if self.module_.encode_covariates:
+            batch = self._batches(adata, "embed samples of these batches, or fit it with encode_covariates=False")
         with seeded(0):  # scVI draws from the posterior even where only its mean is asked for
-            return scvi_network.embed(self.module_, self._counts(adata), batch)
+            return _embed(self.module_, self._counts(adata, self.genes_), batch)
 
     def denoise(
-        self,
-        adata: AnnData,
-        *,
-        mode: Mode = "mean",
-        rng: int | np.random.Generator | None = None,
+        self, adata: AnnData, *, mode: Mode = "mean", rng: int | np.random.Generator | None = None
     ) -> np.ndarray:
         """Return the expression that scVI decodes from one posterior draw of each sample.
 
@@ -187,37 +184,31 @@ class SCVIEncoder(Stored):
 
         Raises
         ------
-        KeyError, ValueError
-            If ``obs`` has no ``batch_key``, scVI was not trained on a batch, or its likelihood has no counts.
-
-        Examples
-        --------
-        >>> import semiclip as scl
-        >>> counts = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40).mdata["rna"]
-        >>> quiet = {"enable_progress_bar": False, "log_every_n_steps": 1}
-        >>> encoder = scl.encoders.SCVIEncoder(n_latent=8, batch_key="batch", max_epochs=1, train_kwargs=quiet)
-        >>> drawn = encoder.fit(counts).denoise(counts, rng=0)
-        >>> drawn.shape, int(drawn[0].sum().round())
-        ((252, 40), 10000)
+        ValueError
+            If scVI was not trained on a batch, or its likelihood has no counts.
         """
         check_fitted(self)
         check_choice("mode", mode, Mode)
-        scvi_network.check_decodable(self.module_, noise=mode == "ppc")
-        batch, values = self._batches(adata, "denoise samples of these batches"), self._counts(adata)
+        module, noise = self.module_, mode == "ppc"
+        if module.use_size_factor_key:
+            problem = "a scVI model that was trained with size factors"
+            raise errors.Conflict("denoising", problem, "train a model without them")
+        by_label = module.dispersion == "gene-label" and module.n_labels > 1
+        if noise and (module.gene_likelihood == "normal" or by_label):
+            options = f"gene_likelihood={module.gene_likelihood!r} and dispersion={module.dispersion!r}"
+            raise errors.Conflict('mode="ppc"', options, 'counts cannot be drawn; pass mode="mean"')
+        batch, values = self._batches(adata, "denoise samples of these batches"), self._counts(adata, self.genes_)
         with seeded(rng):
-            return scvi_network.decode(self.module_, values, batch, noise=mode == "ppc")
+            return _decode(module, values, batch, noise=noise)
 
     @property
     def architecture(self) -> dict[str, Any]:
         """Arguments of :func:`semiclip.encoders.network` that build the encoder of scVI up to the posterior mean.
 
-        Raises
-        ------
-        ValueError
-            If ``model_kwargs`` has an option that this network lacks, such as ``use_layer_norm``.
+        Options in ``model_kwargs`` that this network lacks, such as ``use_layer_norm``, are refused.
         """
         check_fitted(self)
-        return scvi_network.describe_encoder(self.module_)
+        return _describe_encoder(self.module_)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the trained weights of scVI's encoder."""
@@ -232,15 +223,21 @@ class SCVIEncoder(Stored):
     def features(self, adata: AnnData) -> np.ndarray:
         """Return log1p of the counts, which scVI reads, float32 of shape (n_obs, n_genes)."""
         check_fitted(self)
-        values = self._counts(adata)
-        return dense(values.log1p() if sparse.issparse(values) else np.log1p(values))
+        values = self._counts(adata, self.genes_)
+        return densify(values.log1p() if sparse.issparse(values) else np.log1p(values))
 
     def _take(self, model: SCVI, module: Any, genes: pd.Index) -> None:
-        self.module_, self.recipe_ = module, scvi_network.read_recipe(model)
-        self.batches_, self.genes_ = pd.Index(scvi_network.read_batches(model)), genes
+        state = model.registry["field_registries"]["batch"]["state_registry"]
+        self.batches_ = pd.Index([str(name) for name in state["categorical_mapping"]])
+        self.module_, self.recipe_, self.genes_ = module, _read_recipe(model), genes
 
-    def _counts(self, adata: AnnData) -> Any:
-        return scvi_network.as_counts(align(adata, self.layer, self.genes_, self.min_overlap), adata.obs_names)
+    def _counts(self, adata: AnnData, genes: pd.Index) -> Any:
+        """Return raw counts of genes as scVI takes them, float32, dense or as a csr matrix."""
+        values = align_genes(read_counts(adata, self.layer), adata.var_names, genes, self.min_overlap)
+        reason, way_out = "negative, fractional or not finite", "name the layer of the counts, or use the PCA encoder"
+        check_counts(values, adata.obs_names, reason, lambda x: ~np.isfinite(x) | (x < 0) | is_fractional(x), way_out)
+        values = sparse.csr_matrix(values) if sparse.issparse(values) else np.asarray(values)
+        return values.astype(np.float32, copy=False)
 
     def _batches(self, adata: AnnData, way_out: str) -> np.ndarray:
         """Return the codes of the batches, all of which scVI must know."""
@@ -266,4 +263,95 @@ class SCVIEncoder(Stored):
         for name, size in sizes.items():
             if self.recipe_[name] != size:
                 raise errors.Mismatch(f"{name} of the network", self.recipe_[name], size)
-        self.module_ = scvi_network.build(self.recipe_, arrays)
+        self.module_ = _build(self.recipe_, arrays)
+
+
+def _read_recipe(model: Any) -> dict[str, Any]:
+    """Return the arguments that build the network of a model again, defaults included."""
+    arguments, module = model.init_params_, model.module
+    named = {name: value for name, value in arguments["non_kwargs"].items() if name not in ("adata", "registry")}
+    further = {name: value for values in arguments["kwargs"].values() for name, value in values.items()}
+    sizes = {name: getattr(module, name) for name in SIZES}
+    return {**named, **further, **sizes, "use_size_factor_key": bool(module.use_size_factor_key)}
+
+
+def _build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
+    """Build the network of scVI with these weights, without a random number and without scvi-tools' pickles."""
+    import torch
+    from scvi.module import VAE
+
+    library = np.zeros((1, recipe["n_batch"]))  # of the right shape; the weights have the values
+    with torch.device("meta"):  # takes no memory until the weights are known to fit
+        module = VAE(**recipe, library_log_means=library, library_log_vars=library)
+    state = module.state_dict()
+    check_arrays(arrays, {name: tuple(value.shape) for name, value in state.items()})
+    tensors = {name: torch.as_tensor(arrays[name]).to(value.dtype) for name, value in state.items()}
+    module.load_state_dict(tensors, assign=True)
+    return module.eval()
+
+
+def _describe_encoder(module: Any) -> dict[str, Any]:
+    """Describe the encoder of scVI, or refuse one that :func:`semiclip.encoders.network` cannot build."""
+    from torch import nn
+
+    blocks = [[layer for layer in block if layer is not None] for block in module.z_encoder.encoder.fc_layers]
+    layers = [layer for block in blocks for layer in block]
+    kinds = {type(layer) for layer in layers}
+    foreign = {
+        "encode_covariates=True": module.encode_covariates,
+        "log_variational=False": not module.log_variational,
+        "latent_distribution='ln'": module.latent_distribution == "ln",
+        "layer normalisation": nn.LayerNorm in kinds,
+        "no ReLU": nn.ReLU not in kinds,
+        "no bias": blocks[0][0].bias is None,
+    }
+    if options := [name for name, present in foreign.items() if present]:
+        way_out = "leave these options out of model_kwargs and fit it again"
+        raise errors.Refused("the encoder of this scVI model cannot be trained further", options, way_out)
+    widths = [block[0].out_features for block in blocks]
+    dropout = next((layer.p for layer in layers if isinstance(layer, nn.Dropout)), 0.0)
+    return describe(module.n_input, widths, module.n_latent, batch_norm=nn.BatchNorm1d in kinds, dropout=dropout)
+
+
+def _embed(module: Any, values: Any, batch: np.ndarray) -> np.ndarray:
+    """Return the posterior mean of counts, float32 of shape (n, n_latent)."""
+    import torch
+
+    out = np.empty((values.shape[0], module.n_latent), dtype=np.float32)
+    # a mean that is estimated takes the same draws for each sample, so that it does not depend on other samples
+    noise = torch.randn(DRAWS, module.n_latent) if module.latent_distribution == "ln" else None
+    with torch.inference_mode():
+        for rows, tensors in _read_blocks(values, batch):
+            posterior = module.inference(x=tensors["X"], batch_index=tensors["batch"])["qz"]
+            mean = posterior.loc
+            if noise is not None:
+                noise = noise.to(mean.device)
+                parts = zip(mean[:, None].split(ROWS), posterior.scale[:, None].split(ROWS), strict=True)
+                mean = torch.cat([(loc + scale * noise).softmax(dim=-1).mean(dim=1) for loc, scale in parts])
+            out[rows] = mean.cpu().numpy()
+    return out
+
+
+def _decode(module: Any, values: Any, batch: np.ndarray, *, noise: bool) -> np.ndarray:
+    """Decode one posterior draw of each sample, float32 of shape (n, n_genes) with rows of 10,000 counts."""
+    import torch
+
+    out = np.empty(values.shape, dtype=np.float32)
+    with torch.inference_mode():
+        for rows, tensors in _read_blocks(values, batch):
+            if noise:
+                drawn = module.sample(tensors)
+            else:
+                drawn = module(tensors, compute_loss=False)[1]["px"].get_normalized("scale").cpu()
+            total = drawn.sum(dim=1, keepdim=True, dtype=torch.float64)
+            out[rows] = (drawn * (TARGET_SUM / total).where(total > 0, 0.0)).numpy()
+    return out
+
+
+def _read_blocks(values: Any, batch: np.ndarray) -> Iterator[tuple[slice, dict[str, torch.Tensor]]]:
+    """Yield samples, a few at a time, as scVI reads them."""
+    import torch
+
+    for rows in row_blocks(values.shape[0], BLOCK):
+        x, codes = torch.as_tensor(densify(values[rows], copy=True)), torch.as_tensor(batch[rows, None])
+        yield rows, {"X": x, "batch": codes, "labels": torch.zeros_like(codes)}

@@ -15,7 +15,8 @@ from semiclip._pairing import key_codes
 from semiclip._provenance import made_by, name_of, record
 from semiclip.augment import AUGMENTATIONS, Expression, ExpressionAugmentation
 from semiclip.encoders import ENCODERS, Encoder
-from semiclip.encoders._protocol import counts, embedded, warn_unless_counts, warned_once
+from semiclip.encoders._expression import read_counts, warn_once, warn_unless_counts
+from semiclip.encoders._protocol import embed_checked
 from semiclip.errors import BadValue, IdleArgument, NameTaken, WrongShape, WrongType, some
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ def augment(
     batch, batch_names = design.batches(adata)
     treated = ~design.within(adata).controls(adata)
     group = key_codes(adata, [*design.pair_on, *([split_key] if split_key else [])], treated)
-    values, generator = counts(adata, layer), np.random.default_rng(rng)
-    with warned_once():
+    values, generator = read_counts(adata, layer), np.random.default_rng(rng)
+    with warn_once():
         if normalize:
             warn_unless_counts(values, adata, layer)  # which knows more than what is augmented and encoded below
         expression = Expression(values, group, batch, adata.var_names, batch_names.tolist(), normalize=normalize)
@@ -170,7 +171,7 @@ def _draw_views(
 
     def encode(rows: np.ndarray, values: Any) -> np.ndarray:
         layers = {} if layer is None else {layer: values}  # where the encoder reads
-        return embedded(encoder, AnnData(values, obs=adata.obs.iloc[rows], var=adata.var, layers=layers))
+        return embed_checked(encoder, AnnData(values, obs=adata.obs.iloc[rows], var=adata.var, layers=layers))
 
     plain, treated = (np.flatnonzero(mask) for mask in (expression.group < 0, expression.group >= 0))
     first = np.arange(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from semiclip.encoders._protocol import rows_where
+from semiclip.encoders._expression import find_rows
 from semiclip.errors import some
 from semiclip.pp._modality import Finding, is_numeric
 
@@ -50,7 +50,7 @@ def find_not_finite(modality: Modality) -> Iterator[Finding]:
         is_sparse = hasattr(values, "tocoo")
         if not (is_sparse or isinstance(values, np.ndarray)) or values.dtype.kind != "f":
             continue
-        bad = rows_where(values if is_sparse else values.reshape(adata.n_obs, -1), lambda x: ~np.isfinite(x))
+        bad = find_rows(values if is_sparse else values.reshape(adata.n_obs, -1), lambda x: ~np.isfinite(x))
         if not bad.size:
             continue
         finding = f"{where} is NaN or infinite in {len(bad)} row(s): {some(adata.obs_names[bad])}"

@@ -8,7 +8,8 @@ from semiclip._arguments import check_arguments
 from semiclip._checks import check_adata, check_finite, check_writable
 from semiclip._provenance import made_by, name_of, record
 from semiclip.encoders import ENCODERS, Encoder
-from semiclip.encoders._protocol import embedded, warned_once
+from semiclip.encoders._expression import warn_once
+from semiclip.encoders._protocol import embed_checked
 from semiclip.errors import BadValue, IdleArgument, UnknownChoice, WrongType
 
 if TYPE_CHECKING:
@@ -78,9 +79,9 @@ def encode(
         raise BadValue("key_added", None, f"named for an encoder of type {type(encoder).__name__}")
     key_added = key_added or f"X_{name}"
     check_writable(check_adata(adata), key_added)
-    with warned_once():
+    with warn_once():
         fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
-        values = embedded(fitted, adata)
+        values = embed_checked(fitted, adata)
     with np.errstate(over="ignore"):  # what float32 cannot hold is named next
         embedding = values.astype(np.float32, copy=False)
     check_finite(embedding, adata.obs_names, "the embedding")

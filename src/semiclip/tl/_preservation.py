@@ -11,8 +11,8 @@ from semiclip._arguments import check_choice
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip.encoders._pca import components, expression, most_components
-from semiclip.encoders._protocol import counts, warn_unless_counts
+from semiclip.encoders._expression import normalize_expression, read_counts, warn_unless_counts
+from semiclip.encoders._pca import count_components, fit_pca
 from semiclip.errors import BadValue, NameTaken
 from semiclip.tl._maps import list_names
 
@@ -117,10 +117,10 @@ def preservation(
     perturbations = design.perturbations(adata).to_numpy()
     rng = np.random.default_rng(rng)
     split = metrics.preservation_split(batch, perturbations, control_rows, train_fraction=train_fraction, rng=rng)
-    raw = counts(adata, layer)
+    raw = read_counts(adata, layer)
     if normalize:
         warn_unless_counts(raw, adata, layer)
-    y = expression(raw, adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
+    y = normalize_expression(raw, adata.obs_names, normalize=normalize).astype(np.float32, copy=False)
     y = y.tocsr() if sparse.issparse(y) else y  # rows of CSR are quick to take
     train, seed = y[split.train], int(rng.integers(2**31))
     width = arrays[names[0]].shape[1]
@@ -140,7 +140,7 @@ def preservation(
             return lambda rows: np.broadcast_to(mean, (len(rows), mean.shape[1]))
         if baseline == "random":
             return decode(baseline, np.random.default_rng(seed).normal(size=(len(batch), width)).astype(np.float32))
-        return decode(baseline, components(train, min(width, most_components(train)), seed).transform(y))
+        return decode(baseline, fit_pca(train, min(width, count_components(train)), seed).transform(y))
 
     def judge(name: str, predict: Predict) -> list[pd.DataFrame]:
         """Return the scores of predictions on both test parts."""
