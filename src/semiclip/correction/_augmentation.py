@@ -1,26 +1,20 @@
 """PEA at work: random corrections of many rows at once, without a loop over rows."""
 
-from __future__ import annotations
-
 import logging
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from semiclip import _counter_rng
-from semiclip.correction._control_pools import ControlPools, choose_pools
+from semiclip.correction._control_pools import ControlPools
+from semiclip.correction._pea import PEA
 from semiclip.correction._steps import EPS
 from semiclip.errors import NoVariation
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import Tensor
-
-    from semiclip.correction._pea import PEA
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +72,12 @@ class Augmentation:
         steps_per_epoch: int | None = None,
     ) -> None:
         self.pea, self.seed, self.device = pea, seed, torch.device(device)
-        pools, pool_of_batch = choose_pools(pea, batch, control, fallback, batch_names, seed)
-        self.pools = ControlPools(pea, x, pools, pool_of_batch, self.device)
+        self.pools = ControlPools(pea, x, batch, control, fallback, batch_names, seed, self.device)
         steps, cumulative = pea.table
         constant = self.pools.constant.all(dim=1).nonzero()[:, 0].tolist()
         if constant and steps[:, 2].any():
-            way_out = "drop these batches, or leave 'tvn' out of the methods of PEA"
             names = constant if batch_names is None else [batch_names[code] for code in constant]
+            way_out = "drop these batches, or leave 'tvn' out of the methods of PEA"
             raise NoVariation("the controls of some batches", names, way_out)
         self.steps = torch.as_tensor(steps, device=self.device)
         self.cumulative = torch.as_tensor(cumulative.astype(np.float32), device=self.device)

@@ -1,43 +1,56 @@
 """The controls of every batch as PEA draws from them: random subsets and their moments."""
 
-from __future__ import annotations
-
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from semiclip import _counter_rng
 from semiclip.correction._correct import split_controls
+from semiclip.correction._pea import PEA
 from semiclip.correction._steps import center, deviation
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from semiclip.correction._pea import PEA
 
 logger = logging.getLogger(__name__)
 
 
 class ControlPools:
-    """The controls that each batch draws from, its own or all of a batch that borrows; given as row numbers.
+    """The controls that each batch draws from, its own or those of all batches; parameters as for ``Augmentation``.
 
     Below, ``batch``, ``number`` (of controls) and ``states`` (of the random numbers) have one entry for each of B rows.
     """
 
     def __init__(
-        self, pea: PEA, x: np.ndarray, pools: Sequence[np.ndarray], pool_of_batch: np.ndarray, device: torch.device
+        self,
+        pea: PEA,
+        x: np.ndarray,
+        batch: np.ndarray,
+        control: np.ndarray,
+        fallback: str,
+        names: Sequence[object] | None,
+        seed: int,
+        device: torch.device,
     ) -> None:
+        self.pea = pea
+        rows, borrowing = split_controls(batch, control, fallback, names, at_least=pea.min_controls)
+        lending = [code for code in range(len(rows)) if code not in borrowing]
+        pools = [rows[code] for code in (*lending, *sorted(borrowing)[:1])]  # all that borrow have the same
+        pool_of_batch = np.full(len(rows), len(lending))
+        pool_of_batch[lending] = np.arange(len(lending))
+        most = pea.max_controls
+        if most is not None and max(map(len, pools)) > most:
+            logger.info("PEA draws from %d random controls of each batch that has more (max_controls)", most)
+            rng = np.random.default_rng(seed)
+            pools = [np.sort(rng.choice(pool, most, replace=False)) if len(pool) > most else pool for pool in pools]
+
         def place(by_pool: Any) -> Tensor:
             return torch.as_tensor(np.stack(by_pool)[pool_of_batch]).to(device)
 
-        self.pea = pea
-        standard, mean, sd, constant = zip(*(_standardise(x[rows].astype(np.float64)) for rows in pools), strict=True)
-        sizes = np.array([len(rows) for rows in pools])
+        standard, mean, sd, constant = zip(*(_standardise(x[pool].astype(np.float64)) for pool in pools), strict=True)
+        sizes = np.array([len(pool) for pool in pools])
         self.count, self.n_most, places = place(sizes), int(sizes.max()), np.arange(sizes.max())
         self.exists = place(places < sizes[:, None])
         self.rows = place((np.cumsum(sizes) - sizes)[:, None] + np.minimum(places, sizes[:, None] - 1))
@@ -86,20 +99,3 @@ def _standardise(controls: np.ndarray) -> tuple[Any, ...]:
     mean, sd = center(controls).shift, deviation(controls)
     unit = np.where(sd == 0, 1, sd)
     return (controls - mean) / unit, mean, unit, sd == 0
-
-
-def choose_pools(
-    pea: PEA, batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None, seed: int
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the rows of each distinct pool of controls, and which of them serves each batch."""
-    rows, borrowing = split_controls(batch, control, fallback, names, at_least=pea.min_controls)
-    lending = [code for code in range(len(rows)) if code not in borrowing]
-    pools = [rows[code] for code in (*lending, *sorted(borrowing)[:1])]  # all that borrow have the same
-    pool_of_batch = np.full(len(rows), len(lending))
-    pool_of_batch[lending] = np.arange(len(lending))
-    most = pea.max_controls
-    if most is not None and max(map(len, pools)) > most:
-        logger.info("PEA draws from %d random controls of each batch that has more (max_controls)", most)
-        rng = np.random.default_rng(seed)
-        pools = [np.sort(rng.choice(pool, most, replace=False)) if len(pool) > most else pool for pool in pools]
-    return pools, pool_of_batch

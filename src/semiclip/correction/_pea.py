@@ -1,25 +1,16 @@
 """What Perturbation Embedding Augmentation draws from."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from semiclip._arguments import check_choice, check_number, check_whole
+from semiclip.correction._steps import METHODS
 from semiclip.errors import BadValue, Conflict, WrongType
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-METHODS: dict[str, tuple[str, ...]] = {
-    "center": ("center",),
-    "center_scale": ("center", "scale"),
-    "tvn": ("center", "scale", "whiten"),
-}
 ControlLaw = Literal["uniform", "log_uniform", "all"]
 Granularity = Literal["row", "batch"]
 
@@ -108,14 +99,14 @@ class PEA:
         check_number("drop_probability", self.drop_probability, least=0, most=1)
         check_number("ridge", self.ridge, least=0)
         check_number("scale_floor", self.scale_floor, least=0, most=1)
-        for name, least in (("min_steps", 0), ("min_controls", 2), ("bank_size", 0)):
-            check_whole(name, getattr(self, name), least)
-        if self.max_controls is not None:
-            check_whole("max_controls", self.max_controls, self.min_controls)
-        if self.bank_refresh is not None:
-            check_whole("bank_refresh", self.bank_refresh, 0)
         if self.clip is not None:
             check_number("clip", self.clip, above=0)
+        check_whole("min_steps", self.min_steps, 0)
+        check_whole("min_controls", self.min_controls, 2)
+        check_whole("bank_size", self.bank_size, 0)
+        for name, least in (("max_controls", self.min_controls), ("bank_refresh", 0)):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), least)
         fewest = min(methods, key=lambda method: len(METHODS[method]))
         if self.min_steps > len(METHODS[fewest]) or (self.min_steps and self.drop_probability == 1):
             steps = f"method {fewest!r} of {len(METHODS[fewest])} step(s) and drop_probability={self.drop_probability}"
@@ -151,13 +142,13 @@ class PEA:
         return {**asdict(self), "methods": list(self.methods)}
 
     @classmethod
-    def of(cls, options: bool | PEA | Mapping[str, Any] | None) -> PEA | None:  # noqa: FBT001  # True means the default
+    def of(cls, options: "bool | Self | Mapping[str, Any] | None") -> Self | None:  # True is the default
         """Read what users pass as ``pea``: true or false, options by name, or a PEA."""
         if options is None or options is False:
             return None
         if options is True:
             return cls()
-        if isinstance(options, PEA):
+        if isinstance(options, cls):
             return options
         if not isinstance(options, Mapping):
             raise WrongType("pea", type(options), "True, False, a dict of options or a semiclip.correction.PEA")

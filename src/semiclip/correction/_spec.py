@@ -1,55 +1,25 @@
-from __future__ import annotations
+"""Which correction an embedding gets, and the two public functions that fit it and apply it."""
 
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
 
 from semiclip._arguments import check_choice, check_number
+from semiclip.correction._correct import Correction, check_rows, split_controls, take_rows
+from semiclip.correction._steps import RECIPES, Affine, Array, Fallback, Method, Profile, Recipe, fit, magnitude
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+logger = logging.getLogger(__name__)
 
-    import numpy as np
-
-    from semiclip.correction._correct import Correction
-
-Method = Literal["center", "center_scale", "tvn"]
-Profile = Literal["clean", "batch", "public"]
-Fallback = Literal["raise", "pooled"]
 BATCH_RIDGE = 0.5  # a batch has about as many controls as dimensions; no direction then grows by more than 1.41
-
-
-class Recipe(NamedTuple):
-    """What is fitted on the controls of each batch, then on all controls pooled, then on each batch again."""
-
-    before: tuple[str, ...] = ()
-    """Steps fitted on the controls of each batch."""
-    pooled: tuple[str, ...] = ()
-    """Steps fitted on all controls, as the steps before left them."""
-    after: tuple[str, ...] = ()
-    """Steps fitted on the controls of each batch once more."""
-
-
-RECIPES: dict[tuple[str, str], Recipe] = {
-    ("center", "clean"): Recipe(before=("center",)),
-    ("center", "public"): Recipe(before=("center",)),
-    ("center_scale", "clean"): Recipe(before=("center", "scale")),
-    ("center_scale", "public"): Recipe(before=("center", "scale")),
-    ("tvn", "clean"): Recipe(before=("center",), pooled=("scale", "whiten"), after=("coral",)),
-    ("center", "batch"): Recipe(before=("center",)),
-    ("center_scale", "batch"): Recipe(before=("center", "scale")),
-    ("tvn", "batch"): Recipe(before=("center", "scale", "whiten")),
-    ("tvn", "public"): Recipe(pooled=("center", "scale", "whiten_pca"), after=("coral",)),
-}
 
 
 @dataclass(frozen=True)
 class CorrectionSpec:
     """How an embedding is corrected, by the arguments that :func:`correct` explains.
-
-    Raises
-    ------
-    BadValue, UnknownChoice
-        If a value means nothing.
 
     Examples
     --------
@@ -64,7 +34,8 @@ class CorrectionSpec:
     fallback: Fallback = "raise"
 
     def __post_init__(self) -> None:
-        check_choice("method", self.method, (*get_args(Method), None))
+        if self.method is not None:
+            check_choice("method", self.method, Method)
         check_choice("profile", self.profile, Profile)
         check_choice("fallback", self.fallback, Fallback)
         if self.ridge is not None:
@@ -75,9 +46,7 @@ class CorrectionSpec:
     @property
     def recipe(self) -> Recipe:
         """The steps: none without a method, and no CORAL without ``coral_reg``."""
-        if self.method is None:
-            return Recipe()
-        recipe = RECIPES[self.method, self.profile]
+        recipe = Recipe() if self.method is None else RECIPES[self.method, self.profile]
         return recipe if self.coral_reg is not None else recipe._replace(after=())
 
     @property
@@ -93,9 +62,138 @@ class CorrectionSpec:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def fit(
-        self, x: Any, batch: np.ndarray, control: np.ndarray, batch_names: Sequence[object] | None = None
+        self, x: Array, batch: np.ndarray, control: np.ndarray, batch_names: Sequence[object] | None = None
     ) -> Correction:
         """Fit the correction on the control rows of ``x``, shape (n, d), to apply it to any rows of these batches."""
-        from semiclip.correction._correct import fit_spec
+        check_rows(x, batch, control)
+        if self.method is None:
+            return Correction([Affine()] * (int(batch.max(initial=-1)) + 1))
+        xp, d, recipe, ridge, rank = array_namespace(x), x.shape[1], self.recipe, self.whitening_ridge, None
+        options: dict[str, Any] = {"coral": {"reg": self.coral_reg}}
+        options |= {name: {"ridge": ridge} for name in ("whiten", "whiten_pca")}
+        pools, borrowing = split_controls(batch, control, self.fallback, batch_names)
+        chains = [fit(recipe.before, take_rows(x, rows), **options) for rows in pools]
+        few = sum(len(rows) <= d for rows in pools)
+        if ridge == 0 and "whiten" in recipe.before and few:
+            logger.info("whitening drops directions in %d batch(es) with no more controls than dimensions", few)
+            rank = min(len(rows) for rows in pools) - 1
+        if recipe.pooled:
+            references = [xp.astype(take_rows(x, rows), xp.float64) for rows in pools]
+            size = xp.max(xp.stack([magnitude(reference) for reference in references]), axis=0)
+            references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
+            # no control is seen twice, nor centred on those of another batch
+            distinct = [reference for code, reference in enumerate(references) if code not in borrowing]
+            controls = xp.concat(distinct) if distinct else references[0]
+            pooled = fit(recipe.pooled[:-1], controls, scale={"magnitude": size})
+            whitening = fit(recipe.pooled[-1:], pooled(controls), **options)
+            if ridge == 0 and (left := int(xp.linalg.matrix_rank(whitening.weight))) < d:
+                rank, told = left, "whitening keeps %d of %d directions: %d controls do not vary in the others"
+                logger.info(told, left, d, len(controls))
+            pooled = pooled.then(whitening)
+            last = [fit(recipe.after, pooled(reference), **options) for reference in references]
+            chains = [chain.then(pooled).then(step) for chain, step in zip(chains, last, strict=True)]
+        # in the precision of the rows that they are for
+        kept = [Affine(*(part if part is None else xp.astype(part, x.dtype) for part in chain)) for chain in chains]
+        return Correction(kept, rank)
 
-        return fit_spec(self, x, batch, control, batch_names)
+
+def correct(
+    x: Array,
+    batch: np.ndarray,
+    control: np.ndarray,
+    *,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    coral_reg: float | None = 0.5,
+    fallback: Fallback = "raise",
+    batch_names: Sequence[object] | None = None,
+) -> Array:
+    """Correct an embedding for batch effects, with the controls as the reference (paper Appendix C).
+
+    ``center`` subtracts the control mean of each batch and ``center_scale`` also divides by the control standard
+    deviation (population). ``tvn`` is Typical Variation Normalisation in one of three profiles:
+
+    - ``clean`` centres each batch, then scales and whitens (ZCA) on all controls, then aligns each batch's covariance
+      (CORAL).
+    - ``batch`` centres, scales and whitens each batch on its own controls alone. It takes a ``ridge`` unless there are
+      many more controls than dimensions.
+    - ``public`` is what EFAAR_benchmarking computes: centre, scale and PCA-whiten on all controls, then CORAL without
+      removing the batches' means. A batch offset survives, so use it only to compare with published numbers.
+
+    Parameters
+    ----------
+    x
+        Embedding, shape (n, d); NumPy array or torch tensor.
+    batch
+        Integer batch code of each row, shape (n,).
+    control
+        Mask of the control rows, shape (n,).
+    method, profile
+        The correction, see above; ``method=None`` leaves the embedding as it is.
+    ridge
+        Added to the eigenvalues before whitening; 0 gives control covariance exactly I. ``None`` is 0.5 in the profile
+        ``batch``, whose batches seldom have many more controls than dimensions, and 0 in the others.
+    coral_reg
+        Added to each batch's control covariance in the CORAL step; ``None`` leaves that step out.
+    fallback
+        What happens to a batch with fewer than two controls: an error, or the pooled controls of all batches.
+    batch_names
+        Names of the batches by code, for errors.
+
+    Returns
+    -------
+    The corrected embedding as a new array of the type and precision of ``x``, shape (n, d). In the ``public``
+    profile directions without control variance are left out, so it may have fewer columns.
+
+    Raises
+    ------
+    TooFewControls, NoVariation
+        If a batch has fewer than two controls, or no control varies.
+
+    References
+    ----------
+    Bendidi et al., ICML 2025, Appendix C, DOI 10.48550/arXiv.2505.21317; Ando et al. 2017, DOI 10.1101/161422.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, batch = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([0, 1], 30)
+    >>> control = np.arange(60) % 2 == 0
+    >>> corrected = correct(x + 5 * batch[:, None], batch, control, method="center")
+    >>> bool(np.abs(corrected[control & (batch == 1)].mean(axis=0)).max() < 1e-12)
+    True
+    """
+    spec = CorrectionSpec(method, profile, ridge, coral_reg, fallback)
+    return spec.fit(x, batch, control, batch_names)(x, batch)
+
+
+def fit_correction(
+    x: Array,
+    batch: np.ndarray,
+    control: np.ndarray,
+    *,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    coral_reg: float | None = 0.5,
+    fallback: Fallback = "raise",
+    batch_names: Sequence[object] | None = None,
+) -> Correction:
+    """Fit a correction on the controls, to apply it to a part of the rows at a time.
+
+    This takes the parameters of :func:`correct` and raises the same errors. Only the control rows of ``x`` are read.
+
+    Returns
+    -------
+    The fitted correction, in the precision of ``x``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, batch = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([0, 1], 30)
+    >>> fitted = fit_correction(x, batch, control=np.arange(60) % 2 == 0)
+    >>> fitted(x, batch, np.arange(10)).shape  # of the first ten rows
+    (10, 3)
+    """
+    return CorrectionSpec(method, profile, ridge, coral_reg, fallback).fit(x, batch, control, batch_names)

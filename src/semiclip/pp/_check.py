@@ -1,9 +1,9 @@
-from __future__ import annotations
-
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from anndata import AnnData
+from mudata import MuData
 
 from semiclip._checks import get_modality
 from semiclip._design import SIDES, Design
@@ -12,12 +12,6 @@ from semiclip.errors import BadValue
 from semiclip.pp._checks_between import BETWEEN
 from semiclip.pp._checks_within import ALWAYS, STUDENT, WITH_COLUMNS, find_missing_columns
 from semiclip.pp._modality import Finding, Modality
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from anndata import AnnData
-    from mudata import MuData
 
 logger = logging.getLogger(__name__)
 
@@ -70,21 +64,12 @@ def check(
     for what is good to know. ``check`` names the kind of mistake, ``modality`` where it is, ``finding`` says what is
     wrong and in which rows. ``mend`` says how to mend it: mostly as Python to paste, in words where you have to decide.
 
-    Raises
-    ------
-    WrongType, MissingEntry, Empty
-        If there is no MuData, or a modality or its observations are missing.
-    BadValue, UnknownControl
-        If ``pair_on``, the column of the controls or their label is not named.
-
     Examples
     --------
     >>> import semiclip as scl
     >>> mdata = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata
-    >>> keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "batch_key": "batch"}
-    >>> len(scl.pp.check(mdata, control="control", **keys))
-    0
     >>> mdata["image"].obs["dose"] *= 1000
+    >>> keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "batch_key": "batch"}
     >>> table = scl.pp.check(mdata, control="control", **keys)
     >>> table["mend"][0]
     "mdata['image'].obs['dose'] /= 1000"
@@ -94,14 +79,13 @@ def check(
     design = Design.of(
         perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
     )
-    student, teacher = both = [
-        Modality(name, _get_rows(mdata, name), design, well_key) for name in (getattr(design, side) for side in SIDES)
-    ]
+    names = [getattr(design, side) for side in SIDES]
+    student, teacher = both = [Modality(name, _get_rows(mdata, name), design, well_key) for name in names]
     findings = [finding for modality in both for look in ALWAYS for finding in look(modality)]
     findings += [finding for look in STUDENT for finding in look(student)]
-    if absent := [finding for modality in both for finding in find_missing_columns(modality)]:
-        findings += absent  # without these the rest cannot be looked at
-    else:
+    absent = [finding for modality in both for finding in find_missing_columns(modality)]
+    findings += absent
+    if not absent:  # without its columns a modality cannot be looked at any further
         findings += [finding for modality in both for look in WITH_COLUMNS for finding in look(modality)]
         findings += [finding for look in BETWEEN for finding in look(student, teacher)]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))

@@ -1,20 +1,14 @@
-from __future__ import annotations
-
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+from mudata import MuData
 
 from semiclip._checks import get_modality
 from semiclip._design import SIDES, Design
 from semiclip._docs import document
 from semiclip._pairing import pair_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import pandas as pd
-    from mudata import MuData
 
 logger = logging.getLogger(__name__)
 
@@ -56,20 +50,16 @@ def pair(
 
     Raises
     ------
-    MissingEntry, MissingColumn, MissingValues
-        If a modality, a column or a value of the key or batch is missing.
     NothingShared, UnknownControl
         If no key is shared, or a control label matches nothing.
 
     Examples
     --------
     >>> import semiclip as scl
-    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0)
-    >>> report = scl.pp.pair(
-    ...     study.mdata, pair_on=["perturbation", "dose"], perturbation_key="perturbation", control="control"
-    ... )
-    >>> int(report["shared"].sum()), report.attrs["summary"]["student_kept"]
-    (15, 60)
+    >>> mdata = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata
+    >>> keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "control"}
+    >>> scl.pp.pair(mdata, **keys).attrs["summary"]["shared_keys"]
+    15
     """
     design = Design.of(
         perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
