@@ -7,20 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from semiclip.errors import (
-    CannotWrite,
-    Empty,
-    MissingColumn,
-    MissingEntry,
-    MissingValues,
-    NameTaken,
-    NotFinite,
-    NotInMemory,
-    Repeated,
-    WrongDtype,
-    WrongShape,
-    WrongType,
-)
+from semiclip import errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,45 +19,43 @@ if TYPE_CHECKING:
 def get_modality(mdata: MuData, name: str) -> AnnData:
     """Return one modality, which must exist and hold observations."""
     if not hasattr(mdata, "mod"):
-        raise WrongType("mdata", type(mdata), f"a MuData with the modality {name!r}")
+        raise errors.WrongType("mdata", type(mdata), f"a MuData with the modality {name!r}")
     if name not in mdata.mod:
         way_out = "name yours with modalities={...} where the columns are named, or pass the modality itself"
-        raise MissingEntry(name, mdata.mod, "the MuData", way_out=way_out)
+        raise errors.MissingEntry(name, mdata.mod, "the MuData", way_out=way_out)
     return check_adata(mdata.mod[name], f"modality {name!r}")
 
 
 def check_adata(adata: AnnData, what: str = "the AnnData") -> AnnData:
     """Refuse an object without observations or with observation names that repeat, and a MuData."""
     if hasattr(adata, "mod"):
-        example = next(iter(adata.mod), "rna")
-        raise WrongType(
-            "the data", type(adata), "an AnnData", f"pass one of its modalities, such as mdata[{example!r}]"
-        )
+        way_out = f"pass one of its modalities, such as mdata[{next(iter(adata.mod), 'rna')!r}]"
+        raise errors.WrongType("the data", type(adata), "an AnnData", way_out)
     if adata.n_obs == 0:
-        raise Empty(f"observations in {what}")
+        raise errors.Empty(f"observations in {what}")
     if not adata.obs_names.is_unique:
         repeated = adata.obs_names[adata.obs_names.duplicated()].unique()
-        raise Repeated(f"observation names of {what}", repeated, "call .obs_names_make_unique() first")
+        raise errors.Repeated(f"observation names of {what}", repeated, "call .obs_names_make_unique() first")
     return adata
 
 
 def check_writable(adata: AnnData, key_added: str, *, copy: bool = False, reads: str | None = None) -> None:
     """Refuse to write into a view, under a key that no file can hold, or over what a model reads (``reads``)."""
     if "/" in key_added:
-        raise CannotWrite(f"key_added={key_added!r}", "h5ad and zarr read '/' as a folder", "choose another name")
+        raise errors.CannotWrite(f"key_added={key_added!r}", "h5ad and zarr read '/' as a folder", "choose another")
     if adata.is_view and not copy:
-        raise CannotWrite("into a view", "its parent would not see the result", "call .copy() on the subset first")
+        raise errors.CannotWrite("into a view", "its parent would not see the result", "call .copy() on it first")
     if key_added == reads:
-        raise NameTaken(key_added, "the representation that the model reads")
+        raise errors.NameTaken(key_added, "the representation that the model reads")
 
 
 def read_column(adata: AnnData, key: str, parameter: str, rows: np.ndarray | None = None) -> pd.Series:
     """Return a column of ``obs``, or the rows of a mask of it, that has no missing value."""
     if key not in adata.obs:
-        raise MissingColumn(key, adata.obs.columns, name=parameter)
+        raise errors.MissingColumn(key, adata.obs.columns, name=parameter)
     values = adata.obs[key] if rows is None else adata.obs[key][rows]
     if missing := values.index[values.isna()].tolist():
-        raise MissingValues(f"obs[{key!r}] ({parameter})", missing)
+        raise errors.MissingValues(f"obs[{key!r}] ({parameter})", missing)
     return values
 
 
@@ -80,13 +65,13 @@ def read_representation(adata: AnnData, use_rep: str, parameter: str = "use_rep"
     float32 and float64 keep their width, anything else becomes float32; a dense array is not copied.
     """
     if use_rep != "X" and use_rep not in adata.obsm:
-        raise MissingEntry(use_rep, adata.obsm, name=parameter, way_out="make it with scl.pp.encode")
+        raise errors.MissingEntry(use_rep, adata.obsm, name=parameter, way_out="make it with scl.pp.encode")
     values = adata.X if use_rep == "X" else adata.obsm[use_rep]
     where = "X" if use_rep == "X" else f"obsm[{use_rep!r}]"
     if hasattr(values, "compute"):
-        raise NotInMemory(where, f"load it with adata.{where} = adata.{where}.compute()")
+        raise errors.NotInMemory(where, f"load it with adata.{where} = adata.{where}.compute()")
     if use_rep == "X" and adata.isbacked:
-        raise NotInMemory("X")
+        raise errors.NotInMemory("X")
     if isinstance(values, pd.DataFrame):
         values = values.to_numpy()
     elif hasattr(values, "toarray"):
@@ -94,13 +79,13 @@ def read_representation(adata: AnnData, use_rep: str, parameter: str = "use_rep"
     array = np.asarray(values)
     if array.dtype not in (np.float32, np.float64):
         if array.dtype.kind == "c":
-            raise WrongDtype(where, array.dtype)
+            raise errors.WrongDtype(where, array.dtype)
         try:
             array = array.astype(np.float32)
         except (TypeError, ValueError) as error:
-            raise WrongDtype(where, array.dtype) from error
+            raise errors.WrongDtype(where, array.dtype) from error
     if array.ndim != 2 or array.shape[1] == 0:
-        raise WrongShape(where, array.shape, "(n_obs, n_dimensions), an embedding")
+        raise errors.WrongShape(where, array.shape, "(n_obs, n_dimensions), an embedding")
     check_finite(array, adata.obs_names, where)
     return array
 
@@ -111,4 +96,4 @@ def check_finite(array: np.ndarray, names: pd.Index | Sequence[object], where: s
     if np.isfinite(np.einsum("ij->", array, dtype=np.float64)):
         return
     if bad := np.asarray(names)[~np.isfinite(array).all(axis=1)].tolist():
-        raise NotFinite(where, bad)
+        raise errors.NotFinite(where, bad)

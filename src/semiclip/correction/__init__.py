@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from semiclip.correction._correct import Correction
+from semiclip.correction._correct import Correction, CorrectionSpec, correct, fit_correction
 from semiclip.correction._pea import LADDER, PEA
-from semiclip.correction._spec import CorrectionSpec, correct, fit_correction
 from semiclip.correction._steps import RECIPES, STEPS, Affine, Fallback, Method, Profile, Recipe, fit
 from semiclip.correction._views import Views, augment
 

@@ -1,19 +1,22 @@
-"""A fitted correction, and the control samples that it is fitted on."""
+"""Corrections that are fitted on the controls of each batch: what there is to choose, fitting and applying."""
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
+from semiclip._arguments import check_choice, check_number
 from semiclip._numerics import row_blocks
-from semiclip.correction._steps import Affine, Array
+from semiclip.correction._steps import RECIPES, Affine, Array, Fallback, Method, Profile, Recipe, fit
 from semiclip.errors import TooFewControls, WrongDtype, WrongShape, some
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 1 << 16  # rows transformed at a time, so that temporaries stay small beside the embedding
+BATCH_RIDGE = 0.5  # a batch has about as many controls as dimensions; no direction then grows by more than 1.41
 
 
 class Correction(NamedTuple):
@@ -42,8 +45,184 @@ class Correction(NamedTuple):
         out = xp.empty((len(numbers), width), dtype=x.dtype, device=device(x))
         for chain, places in zip(self.chains, _rows_by_batch(batch[numbers], len(self.chains)), strict=True):
             for block in row_blocks(places.size, BLOCK):
-                out[xp.asarray(places[block], device=device(x))] = chain(take_rows(x, numbers[places[block]]))
+                out[xp.asarray(places[block], device=device(x))] = chain(_take(x, numbers[places[block]]))
         return out
+
+
+@dataclass(frozen=True)
+class CorrectionSpec:
+    """How an embedding is corrected, by the arguments that :func:`correct` explains."""
+
+    method: Method | None = "tvn"
+    profile: Profile = "clean"
+    ridge: float | None = None
+    coral_reg: float | None = 0.5
+    fallback: Fallback = "raise"
+
+    def __post_init__(self) -> None:
+        if self.method is not None:
+            check_choice("method", self.method, Method)
+        check_choice("profile", self.profile, Profile)
+        check_choice("fallback", self.fallback, Fallback)
+        if self.ridge is not None:
+            check_number("ridge", self.ridge, least=0)
+        if self.coral_reg is not None:
+            check_number("coral_reg", self.coral_reg, above=0)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The steps: none without a method, and no CORAL without ``coral_reg``."""
+        recipe = Recipe() if self.method is None else RECIPES[self.method, self.profile]
+        return recipe if self.coral_reg is not None else recipe._replace(after=())
+
+    @property
+    def whitening_ridge(self) -> float:
+        """The ridge that whitening takes."""
+        if self.ridge is None:
+            return BATCH_RIDGE if self.profile == "batch" else 0.0
+        return self.ridge
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All of it by name, as files can hold it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def fit(
+        self, x: Array, batch: np.ndarray, control: np.ndarray, batch_names: Sequence[object] | None = None
+    ) -> Correction:
+        """Fit the correction on the control rows of ``x``, shape (n, d), to apply it to any rows of these batches."""
+        check_rows(x, batch, control)
+        if self.method is None:
+            return Correction([Affine()] * (int(batch.max(initial=-1)) + 1))
+        xp, d, recipe, ridge, rank = array_namespace(x), x.shape[1], self.recipe, self.whitening_ridge, None
+        options: dict[str, Any] = {"coral": {"reg": self.coral_reg}}
+        options |= {name: {"ridge": ridge} for name in ("whiten", "whiten_pca")}
+        pools, borrowing = split_controls(batch, control, self.fallback, batch_names)
+        chains = [fit(recipe.before, _take(x, rows), **options) for rows in pools]
+        few = sum(len(rows) <= d for rows in pools)
+        if ridge == 0 and "whiten" in recipe.before and few:
+            logger.info("whitening drops directions in %d batch(es) with no more controls than dimensions", few)
+            rank = min(len(rows) for rows in pools) - 1
+        if recipe.pooled:
+            references = [xp.astype(_take(x, rows), xp.float64) for rows in pools]
+            size = xp.max(xp.stack([xp.max(xp.abs(reference), axis=0) for reference in references]), axis=0)
+            references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
+            # no control is seen twice, nor centred on those of another batch
+            distinct = [reference for code, reference in enumerate(references) if code not in borrowing]
+            controls = xp.concat(distinct) if distinct else references[0]
+            pooled = fit(recipe.pooled[:-1], controls, scale={"magnitude": size})
+            whitening = fit(recipe.pooled[-1:], pooled(controls), **options)
+            if ridge == 0 and (left := int(xp.linalg.matrix_rank(whitening.weight))) < d:
+                rank, told = left, "whitening keeps %d of %d directions: %d controls do not vary in the others"
+                logger.info(told, left, d, len(controls))
+            pooled = pooled.then(whitening)
+            last = [fit(recipe.after, pooled(reference), **options) for reference in references]
+            chains = [chain.then(pooled).then(step) for chain, step in zip(chains, last, strict=True)]
+        # in the precision of the rows that they are for
+        kept = [Affine(*(part if part is None else xp.astype(part, x.dtype) for part in chain)) for chain in chains]
+        return Correction(kept, rank)
+
+
+def correct(
+    x: Array,
+    batch: np.ndarray,
+    control: np.ndarray,
+    *,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    coral_reg: float | None = 0.5,
+    fallback: Fallback = "raise",
+    batch_names: Sequence[object] | None = None,
+) -> Array:
+    """Correct an embedding for batch effects, with the controls as the reference (paper Appendix C).
+
+    ``center`` subtracts the control mean of each batch and ``center_scale`` also divides by the control standard
+    deviation (population). ``tvn`` is Typical Variation Normalisation in one of three profiles:
+
+    - ``clean`` centres each batch, then scales and whitens (ZCA) on all controls, then aligns each batch's covariance
+      (CORAL).
+    - ``batch`` centres, scales and whitens each batch on its own controls alone. It takes a ``ridge`` unless there are
+      many more controls than dimensions.
+    - ``public`` is what EFAAR_benchmarking computes: centre, scale and PCA-whiten on all controls, then CORAL without
+      removing the batches' means. A batch offset survives, so use it only to compare with published numbers.
+
+    Parameters
+    ----------
+    x
+        Embedding, shape (n, d); NumPy array or torch tensor.
+    batch
+        Integer batch code of each row, shape (n,).
+    control
+        Mask of the control rows, shape (n,).
+    method, profile
+        The correction, see above; ``method=None`` leaves the embedding as it is.
+    ridge
+        Added to the eigenvalues before whitening; 0 gives control covariance exactly I. ``None`` is 0.5 in the profile
+        ``batch``, whose batches seldom have many more controls than dimensions, and 0 in the others.
+    coral_reg
+        Added to each batch's control covariance in the CORAL step; ``None`` leaves that step out.
+    fallback
+        What happens to a batch with fewer than two controls: an error, or the pooled controls of all batches.
+    batch_names
+        Names of the batches by code, for errors.
+
+    Returns
+    -------
+    The corrected embedding as a new array of the type and precision of ``x``, shape (n, d). In the ``public``
+    profile directions without control variance are left out, so it may have fewer columns.
+
+    Raises
+    ------
+    TooFewControls, NoVariation
+        If a batch has fewer than two controls, or no control varies.
+
+    References
+    ----------
+    Bendidi et al., ICML 2025, Appendix C, DOI 10.48550/arXiv.2505.21317; Ando et al. 2017, DOI 10.1101/161422.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, batch = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([0, 1], 30)
+    >>> control = np.arange(60) % 2 == 0
+    >>> corrected = correct(x + 5 * batch[:, None], batch, control, method="center")
+    >>> bool(np.abs(corrected[control & (batch == 1)].mean(axis=0)).max() < 1e-12)
+    True
+    """
+    spec = CorrectionSpec(method, profile, ridge, coral_reg, fallback)
+    return spec.fit(x, batch, control, batch_names)(x, batch)
+
+
+def fit_correction(
+    x: Array,
+    batch: np.ndarray,
+    control: np.ndarray,
+    *,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    coral_reg: float | None = 0.5,
+    fallback: Fallback = "raise",
+    batch_names: Sequence[object] | None = None,
+) -> Correction:
+    """Fit a correction on the controls, to apply it to a part of the rows at a time.
+
+    This takes the parameters of :func:`correct` and raises the same errors. Only the control rows of ``x`` are read.
+
+    Returns
+    -------
+    The fitted correction, in the precision of ``x``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, batch = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([0, 1], 30)
+    >>> fitted = fit_correction(x, batch, control=np.arange(60) % 2 == 0)
+    >>> fitted(x, batch, np.arange(10)).shape  # of the first ten rows
+    (10, 3)
+    """
+    return CorrectionSpec(method, profile, ridge, coral_reg, fallback).fit(x, batch, control, batch_names)
 
 
 def split_controls(
@@ -81,8 +260,7 @@ def check_rows(x: Array, batch: np.ndarray, control: np.ndarray) -> None:
         raise WrongDtype("x", x.dtype, "floating-point numbers", way_out="convert it with astype")
 
 
-def take_rows(x: Array, rows: np.ndarray) -> Array:
-    """Return a copy of some rows of an array or tensor."""
+def _take(x: Array, rows: np.ndarray) -> Array:
     return x[array_namespace(x).asarray(rows, device=device(x))]
 
 

@@ -31,8 +31,7 @@ class PEA:
     drop_probability
         Probability that a step is dropped; 0 keeps all steps.
     min_steps
-        Fewest steps that a sample keeps: with fewer, the steps of its method are dropped anew. 0 allows a sample to
-        stay as it is.
+        Fewest steps that a sample keeps: with fewer, the steps of its method are dropped anew.
     min_controls
         Smallest number of controls of a draw, at least 2. A batch with fewer is an error, or borrows the controls of
         all batches where the ``fallback`` is ``"pooled"``.
@@ -42,15 +41,13 @@ class PEA:
     max_controls
         Most controls of a batch that serve, chosen at random once; ``None`` for all. The cost of a draw grows with it.
     granularity
-        ``row`` draws for each sample. ``batch`` draws method, steps and number of controls once for a whole
-        mini-batch, as Algorithm 1 is printed.
+        ``row`` draws for each sample. ``batch`` draws once for a whole mini-batch, as Algorithm 1 is printed.
     ridge
-        Added to the eigenvalues before whitening, so that directions in which the drawn controls hardly vary are not
-        blown up: with 0.5 none grows by more than 1.41. Its unit is the control variance, which is 1 after scaling;
-        where the scale step was dropped, it is the mean variance over dimensions of all controls of the batch.
+        Added to the eigenvalues before whitening: with 0.5 no direction grows by more than 1.41. Its unit is the
+        control variance, which is 1 after scaling; where the scale step was dropped, it is the mean variance over
+        dimensions of all controls of the batch.
     scale_floor
-        Smallest scale to divide by, as a fraction of the standard deviation of all controls of the batch: the standard
-        deviation of two controls can be tiny.
+        Smallest scale to divide by, as a fraction of the standard deviation of all controls of the batch.
     clip
         Largest absolute value after scaling or whitening, in control standard deviations; ``None`` for no limit.
     bank_size
@@ -66,9 +63,8 @@ class PEA:
 
     Examples
     --------
-    >>> plans = PEA(methods=("center", "center_scale")).plans
-    >>> [("+".join(steps) or "none", probability) for steps, probability in plans.items()]
-    [('center', 0.375), ('none', 0.375), ('center+scale', 0.125), ('scale', 0.125)]
+    >>> PEA(methods=("center", "center_scale")).plans
+    {('center',): 0.375, (): 0.375, ('center', 'scale'): 0.125, ('scale',): 0.125}
     """
 
     methods: Sequence[str] = tuple(METHODS)

@@ -101,12 +101,6 @@ def coral(controls: Array, *, reg: float = 0.5) -> Affine:
     return Affine(weight=_inverse_root(controls, reg, ddof=1))
 
 
-def magnitude(controls: Array) -> Array:
-    """Return the largest absolute value of each feature, shape (d,)."""
-    xp = array_namespace(controls)
-    return xp.max(xp.abs(controls), axis=0)
-
-
 def _mean(controls: Array) -> Array:
     # relative to the first row, so that a constant feature has exactly its value as mean and nothing is left of it
     first = controls[0, :]
@@ -188,7 +182,7 @@ def fit(steps: Sequence[str], controls: Array, **options: dict[str, Any]) -> Aff
     """
     xp = array_namespace(controls)
     controls = xp.astype(controls, xp.float64)
-    options = {"scale": {"magnitude": magnitude(controls)}, **options}
+    options = {"scale": {"magnitude": xp.max(xp.abs(controls), axis=0)}, **options}
     chain = Affine()
     for name in steps:
         step = STEPS[name](controls, **options.get(name, {}))

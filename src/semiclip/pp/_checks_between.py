@@ -21,7 +21,7 @@ CONTROL_NAME = re.compile(  # without case, blanks, hyphens, underscores and dot
 
 def find_control_names(student: Modality, teacher: Modality) -> Iterator[Finding]:
     """Find controls under another name than ``control=`` says; each modality may have its own name."""
-    modalities, labels = (student, teacher), student.controls
+    modalities, labels = (student, teacher), list(student.design.control or ())
     if not labels:
         yield from _find_unnamed_controls(modalities)
         return

@@ -75,7 +75,8 @@ def encode(
     with warned_once():
         fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
         values = embedded(fitted, adata)
-    _write(adata, key_added, _as_float32(values, adata, "the embedding"), fitted, {"encoder": name, **encoder_kwargs})
+    adata.obsm[key_added] = _as_float32(values, adata, "the embedding")
+    record(adata, key_added, {"encoder": name, **encoder_kwargs}, **made_by(fitted))
     return fitted
 
 
@@ -129,7 +130,8 @@ def expression(
         raise WrongShape("what the encoder's features() returns", features.shape, f"{shape}, as its network reads")
     features = _as_float32(features, adata, "expression")
     target = adata.copy() if copy else adata
-    _write(target, key_added, features, encoder, {"encoder": name_of(encoder, ENCODERS)})
+    target.obsm[key_added] = features
+    record(target, key_added, {"encoder": name_of(encoder, ENCODERS)}, **made_by(encoder))
     return target if copy else None
 
 
@@ -138,8 +140,3 @@ def _as_float32(values: np.ndarray, adata: AnnData, what: str) -> np.ndarray:
         values = values.astype(np.float32, copy=False)
     check_finite(values, adata.obs_names, what)
     return values
-
-
-def _write(adata: AnnData, key: str, values: np.ndarray, encoder: object, params: dict[str, Any]) -> None:
-    adata.obsm[key] = values
-    record(adata, key, params, **made_by(encoder))

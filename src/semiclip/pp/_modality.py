@@ -36,11 +36,6 @@ class Modality(NamedTuple):
         return list(self.design.pair_on or ())
 
     @property
-    def controls(self) -> list[object]:
-        """The labels of the controls, none where there are none."""
-        return list(self.design.control or ())
-
-    @property
     def columns(self) -> list[str]:
         """All columns that have a meaning."""
         keys = [*self.pair_on, self.design.perturbation_key, self.design.batch_key, self.well_key]
@@ -51,7 +46,7 @@ class Modality(NamedTuple):
         """A mask of the controls."""
         if self.design.perturbation_key is None:
             return np.zeros(self.adata.n_obs, dtype=bool)
-        return self.adata.obs[self.design.perturbation_key].isin(self.controls).to_numpy()
+        return self.adata.obs[self.design.perturbation_key].isin(self.design.control or ()).to_numpy()
 
     def treated_keys(self) -> pd.DataFrame:
         """Return the distinct keys of the treated rows that have all values, as pairing compares them."""

@@ -45,10 +45,9 @@ def pea_correct(
 
     With ``stochastic=True`` it is Perturbation Embedding Augmentation (PEA) as a model in training sees it: each
     sample, controls too, draws a method, drops some of its steps and is corrected on a random part of the controls.
-    That is for looking, as :func:`semiclip.pl.pea_views` does; a model draws by itself.
 
-    The result is for clusters, plots and measures, not for training: a model corrects its ``student_rep`` by itself.
-    A corrected embedding would be corrected once more, and leave PEA without uncorrected samples.
+    The result is for clusters, plots and measures, not for training: a model corrects and augments by itself, and would
+    correct a corrected embedding once more.
 
     Parameters
     ----------
@@ -102,9 +101,7 @@ def pea_correct(
     >>> import semiclip as scl
     >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["image"]
     >>> keys = {"use_rep": "X_image", "perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-    >>> scl.pp.pea_correct(images, **keys)
-    >>> images.obsm["X_image_tvn"].shape[1]
-    128
+    >>> scl.pp.pea_correct(images, **keys)  # writes obsm["X_image_tvn"]
     >>> scl.pp.pea_correct(images, **keys, stochastic=True, pea={"methods": ["center_scale"]}, rng=0)
     >>> sorted(set(images.obsm["X_image_pea_steps"][:, 0].tolist()))  # none, centre, scale, both
     [0, 1, 2, 3]

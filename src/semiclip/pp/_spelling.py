@@ -29,7 +29,7 @@ def find_spelling(student: Modality, teacher: Modality) -> Iterator[Finding]:
         unsure = _pair_loosely(treated)
         for form in [form for form, spelt in treated[0].items() if treated[1].get(form, spelt) != spelt]:
             groups = [forms[form] for forms in labels]
-            if not _is_one_name(groups, student.controls if is_perturbation else None):
+            if not _is_one_name(groups, (student.design.control or ()) if is_perturbation else None):
                 unsure.append(groups)
             else:
                 (numbers if isinstance(form, Decimal) else names).append(groups)
