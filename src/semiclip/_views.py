@@ -1,16 +1,12 @@
 """Views of an embedding, augmented copies that lie side by side in one ``obsm`` entry."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from anndata import AnnData
 
 from semiclip.errors import MissingEntry, WrongShape
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 WAY_OUT = "make views with scl.pp.augment, or with scl.pp.pea_correct(..., stochastic=True)"
 
@@ -29,13 +25,6 @@ def split_views(adata: AnnData, key: str, width: int | None = None) -> np.ndarra
         Dimensions d of the embedding. By default they follow from the number of views that ``uns`` has recorded, which
         :func:`anndata.concat` drops unless it is asked to keep ``uns``.
 
-    Raises
-    ------
-    MissingEntry
-        If there are no such views, or nothing tells how many.
-    WrongShape
-        If the columns are not whole views.
-
     Examples
     --------
     >>> import semiclip as scl
@@ -47,20 +36,15 @@ def split_views(adata: AnnData, key: str, width: int | None = None) -> np.ndarra
     """
     if key not in adata.obsm:
         raise MissingEntry(key, adata.obsm, way_out=WAY_OUT)
-    values = np.asarray(adata.obsm[key])
-    recorded, n_columns = recorded_views(adata, key), values.shape[-1]
+    entry: Any = adata.uns
+    for name in ("semiclip", key, "params", "n_views"):
+        entry = entry.get(name) if isinstance(entry, Mapping) else None
+    values, recorded = np.asarray(adata.obsm[key]), None if entry is None else int(entry)
     if width is None and recorded is None:
         raise MissingEntry("n_views", [], f"uns['semiclip'][{key!r}]['params']", way_out=WAY_OUT)
+    n_columns = values.shape[-1]
     d = width or n_columns // (recorded or 1)
     n_views = recorded or n_columns // d
     if values.ndim != 2 or n_views == 0 or n_columns != n_views * d:
         raise WrongShape(f"obsm[{key!r}]", values.shape, f"(n_obs, n_views · {d}), whole views", WAY_OUT)
     return values.reshape(len(values), n_views, d)
-
-
-def recorded_views(adata: AnnData, key: str) -> int | None:
-    """Return how many views ``obsm[key]`` is recorded to hold, or ``None`` if it is no augmented view."""
-    entry: Any = adata.uns
-    for name in ("semiclip", key, "params", "n_views"):
-        entry = entry.get(name) if isinstance(entry, Mapping) else None
-    return None if entry is None else int(entry)

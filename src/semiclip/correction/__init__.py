@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from semiclip.correction._correct import Correction, correct, fit_correction
+from semiclip.correction._correct import Correction, CorrectionSpec, correct, fit_correction
 from semiclip.correction._pea import LADDER, PEA
-from semiclip.correction._spec import RECIPES, CorrectionSpec, Fallback, Method, Profile, Recipe
-from semiclip.correction._steps import STEPS, Affine, fit
+from semiclip.correction._steps import RECIPES, STEPS, Affine, Fallback, Method, Profile, Recipe, fit
 from semiclip.correction._views import Views, augment
 
 if TYPE_CHECKING:

@@ -1,26 +1,20 @@
 """PEA at work: random corrections of many rows at once, without a loop over rows."""
 
-from __future__ import annotations
-
 import logging
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from semiclip import _counter_rng
-from semiclip.correction._control_pools import ControlPools, choose_pools
-from semiclip.correction._steps import EPS
+from semiclip.correction._correct import split_controls
+from semiclip.correction._pea import PEA
+from semiclip.correction._steps import EPS, center, deviation
 from semiclip.errors import NoVariation
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import Tensor
-
-    from semiclip.correction._pea import PEA
 
 logger = logging.getLogger(__name__)
 
@@ -78,25 +72,22 @@ class Augmentation:
         steps_per_epoch: int | None = None,
     ) -> None:
         self.pea, self.seed, self.device = pea, seed, torch.device(device)
-        pools, pool_of_batch = choose_pools(pea, batch, control, fallback, batch_names, seed)
-        self.pools = ControlPools(pea, x, pools, pool_of_batch, self.device)
+        rows, borrowing = split_controls(batch, control, fallback, batch_names, at_least=pea.min_controls)
+        self.pools = ControlPools(pea, x, rows, borrowing, seed, self.device)
         steps, cumulative = pea.table
         constant = self.pools.constant.all(dim=1).nonzero()[:, 0].tolist()
         if constant and steps[:, 2].any():
-            way_out = "drop these batches, or leave 'tvn' out of the methods of PEA"
             names = constant if batch_names is None else [batch_names[code] for code in constant]
+            way_out = "drop these batches, or leave 'tvn' out of the methods of PEA"
             raise NoVariation("the controls of some batches", names, way_out)
         self.steps = torch.as_tensor(steps, device=self.device)
         self.cumulative = torch.as_tensor(cumulative.astype(np.float32), device=self.device)
         self.bank = WhiteningBank(self.pools, seed) if steps[:, 2].any() else None
-        self.refresh = self._affordable_refresh(steps_per_epoch) if pea.bank_refresh is None else pea.bank_refresh
-
-    def _affordable_refresh(self, steps_per_epoch: int | None) -> int:
-        if self.bank is None or steps_per_epoch is None:
-            return 1
-        n, d = self.bank.mean.shape
-        per_step = (COST_OF_A_STEP_CUDA if self.device.type == "cuda" else COST_OF_A_STEP) / d**3
-        return max(1, math.ceil(n / (per_step * steps_per_epoch)))
+        self.refresh = 1 if pea.bank_refresh is None else pea.bank_refresh
+        if pea.bank_refresh is None and self.bank is not None and steps_per_epoch is not None:
+            n, d = self.bank.mean.shape
+            per_step = (COST_OF_A_STEP_CUDA if self.device.type == "cuda" else COST_OF_A_STEP) / d**3
+            self.refresh = max(1, math.ceil(n / (per_step * steps_per_epoch)))
 
     def start_epoch(self, epoch: int) -> None:
         """Draw the whitening transforms of an epoch, if they are due."""
@@ -162,6 +153,71 @@ class Augmentation:
         """Return on how many controls each row's correction is fitted, shape (B,); 0 where no step was kept."""
         number = torch.where(draw.steps.any(dim=1), draw.number, 0)
         return number if self.bank is None else torch.where(draw.steps[:, 2], self.bank.number[draw.entry], number)
+
+
+class ControlPools:
+    """The controls that each batch draws from: given rows, the same for all batches that borrow.
+
+    Below, ``batch``, ``number`` (of controls) and ``states`` (of the random numbers) have one entry for each of B rows.
+    """
+
+    def __init__(
+        self, pea: PEA, x: np.ndarray, rows: list[np.ndarray], borrowing: set[int], seed: int, device: torch.device
+    ) -> None:
+        self.pea = pea
+        lending = [code for code in range(len(rows)) if code not in borrowing]
+        pools = [rows[code] for code in (*lending, *sorted(borrowing)[:1])]  # all that borrow have the same
+        pool_of_batch = np.full(len(rows), len(lending))
+        pool_of_batch[lending] = np.arange(len(lending))
+        most = pea.max_controls
+        if most is not None and max(map(len, pools)) > most:
+            logger.info("PEA draws from %d random controls of each batch that has more (max_controls)", most)
+            rng = np.random.default_rng(seed)
+            pools = [np.sort(rng.choice(pool, most, replace=False)) if len(pool) > most else pool for pool in pools]
+
+        def place(by_pool: Any) -> Tensor:
+            return torch.as_tensor(np.stack(by_pool)[pool_of_batch]).to(device)
+
+        standard, mean, sd, constant = zip(*(_standardise(x[pool].astype(np.float64)) for pool in pools), strict=True)
+        sizes = np.array([len(pool) for pool in pools])
+        self.count, self.n_most, places = place(sizes), int(sizes.max()), np.arange(sizes.max())
+        self.exists = place(places < sizes[:, None])
+        self.rows = place((np.cumsum(sizes) - sizes)[:, None] + np.minimum(places, sizes[:, None] - 1))
+        # in units of their standard deviation, so that float32 holds the moments of a subset well
+        self.standard = torch.as_tensor(np.concatenate(standard).astype(np.float32)).to(device)
+        self.with_squares = torch.cat([self.standard, self.standard**2], dim=1)
+        self.mean, self.sd = (place(np.stack(part).astype(np.float32)) for part in (mean, sd))
+        self.constant = place(constant)
+
+    def draw_number(self, uniform: Tensor, batch: Tensor) -> Tensor:
+        """Turn numbers in [0, 1) into numbers of controls by the law of PEA, shape (B,)."""
+        most, least = self.count[batch], self.pea.min_controls
+        if self.pea.control_law == "all":
+            return most
+        if self.pea.control_law == "uniform":
+            number = least + (uniform * (most - least + 1)).long()
+        else:
+            number = (least * ((most + 1) / least) ** uniform).long()
+        return torch.clamp(number, max=most)
+
+    def draw_subset(self, batch: Tensor, number: Tensor, states: Tensor) -> Tensor:
+        """Return a mask of the controls that rows draw of their batch without replacement, shape (B, n_most)."""
+        keys = _counter_rng.keys(states, self.n_most).masked_fill_(~self.exists[batch], 2**63 - 1)
+        return keys <= keys.sort(dim=1).values.gather(1, number[:, None] - 1)  # those with the smallest keys
+
+    def subset_moments(self, batch: Tensor, number: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of drawn controls in units of the batch's, both (B, d)."""
+        if self.pea.control_law == "all":
+            return torch.zeros_like(self.mean[batch]), torch.ones_like(self.sd[batch])
+        weight = self.draw_subset(batch, number, states).to(self.with_squares.dtype) / number[:, None]
+        moments = embedding_bag(self.rows[batch], self.with_squares, mode="sum", per_sample_weights=weight)
+        first, second = moments.tensor_split(2, dim=1)
+        return first, self.floor((second - first**2).clamp(min=0).sqrt(), batch)
+
+    def floor(self, sd: Tensor, batch: Tensor) -> Tensor:
+        """Keep a scale from being tiny; the scale of a feature that is constant in all controls is 1."""
+        sd = torch.clamp(sd, min=self.pea.scale_floor)
+        return torch.where(self.constant[batch] | (sd == 0), torch.ones_like(sd), sd)
 
 
 class WhiteningBank:
@@ -241,3 +297,10 @@ def _inverse_roots(covariance: Tensor, ridge: Tensor, number: Tensor) -> Tensor:
     rest = torch.where(ridge > 0, ridge, torch.inf)[:, None].rsqrt()
     factors = torch.where(null, rest, (torch.where(null, 1.0, values) + ridge[:, None]).rsqrt())
     return (vectors * factors[:, None, :]) @ vectors.mT
+
+
+def _standardise(controls: np.ndarray) -> tuple[Any, ...]:
+    """Return standardised controls, their mean, their standard deviation and where it is zero (1 stands for it)."""
+    mean, sd = center(controls).shift, deviation(controls)
+    unit = np.where(sd == 0, 1, sd)
+    return (controls - mean) / unit, mean, unit, sd == 0

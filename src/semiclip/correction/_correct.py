@@ -1,26 +1,22 @@
-from __future__ import annotations
+"""Corrections that are fitted on the controls of each batch: what there is to choose, fitting and applying."""
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
+from semiclip._arguments import check_choice, check_number
 from semiclip._numerics import row_blocks
-from semiclip.correction._spec import CorrectionSpec
-from semiclip.correction._steps import Affine, fit, magnitude
+from semiclip.correction._steps import RECIPES, Affine, Array, Fallback, Method, Profile, Recipe, fit
 from semiclip.errors import TooFewControls, WrongDtype, WrongShape, some
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from semiclip.correction._spec import Fallback, Method, Profile
-
-    Array = Any  # a NumPy array or a torch tensor
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 1 << 16  # rows transformed at a time, so that temporaries stay small beside the embedding
+BATCH_RIDGE = 0.5  # a batch has about as many controls as dimensions; no direction then grows by more than 1.41
 
 
 class Correction(NamedTuple):
@@ -39,13 +35,6 @@ class Correction(NamedTuple):
     rank: int | None = None
     """Directions that are left where whitening dropped those in which the controls do not vary; else ``None``."""
 
-    @classmethod
-    def of(cls, chains: Sequence[Affine], x: Array, rank: int | None = None) -> Correction:
-        """Keep the maps in the precision of the rows that they are for."""
-        xp = array_namespace(x)
-        kept = [Affine(*(part if part is None else xp.astype(part, x.dtype) for part in chain)) for chain in chains]
-        return cls(kept, rank)
-
     def __call__(self, x: Array, batch: np.ndarray, rows: np.ndarray | None = None) -> Array:
         """Correct the rows of ``x``, or those of the given numbers, by their batch codes; shape (n, k)."""
         if all(part is None for chain in self.chains for part in chain):
@@ -54,9 +43,84 @@ class Correction(NamedTuple):
         numbers = np.arange(len(batch)) if rows is None else rows
         width = x.shape[1] if weight is None else weight.shape[-1]
         out = xp.empty((len(numbers), width), dtype=x.dtype, device=device(x))
-        for code, places in _rows_by_batch(batch[numbers], len(self.chains)):
-            out[xp.asarray(places, device=device(x))] = self.chains[code](_take(x, numbers[places]))
+        for chain, places in zip(self.chains, _rows_by_batch(batch[numbers], len(self.chains)), strict=True):
+            for block in row_blocks(places.size, BLOCK):
+                out[xp.asarray(places[block], device=device(x))] = chain(_take(x, numbers[places[block]]))
         return out
+
+
+@dataclass(frozen=True)
+class CorrectionSpec:
+    """How an embedding is corrected, by the arguments that :func:`correct` explains."""
+
+    method: Method | None = "tvn"
+    profile: Profile = "clean"
+    ridge: float | None = None
+    coral_reg: float | None = 0.5
+    fallback: Fallback = "raise"
+
+    def __post_init__(self) -> None:
+        if self.method is not None:
+            check_choice("method", self.method, Method)
+        check_choice("profile", self.profile, Profile)
+        check_choice("fallback", self.fallback, Fallback)
+        if self.ridge is not None:
+            check_number("ridge", self.ridge, least=0)
+        if self.coral_reg is not None:
+            check_number("coral_reg", self.coral_reg, above=0)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The steps: none without a method, and no CORAL without ``coral_reg``."""
+        recipe = Recipe() if self.method is None else RECIPES[self.method, self.profile]
+        return recipe if self.coral_reg is not None else recipe._replace(after=())
+
+    @property
+    def whitening_ridge(self) -> float:
+        """The ridge that whitening takes."""
+        if self.ridge is None:
+            return BATCH_RIDGE if self.profile == "batch" else 0.0
+        return self.ridge
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All of it by name, as files can hold it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def fit(
+        self, x: Array, batch: np.ndarray, control: np.ndarray, batch_names: Sequence[object] | None = None
+    ) -> Correction:
+        """Fit the correction on the control rows of ``x``, shape (n, d), to apply it to any rows of these batches."""
+        check_rows(x, batch, control)
+        if self.method is None:
+            return Correction([Affine()] * (int(batch.max(initial=-1)) + 1))
+        xp, d, recipe, ridge, rank = array_namespace(x), x.shape[1], self.recipe, self.whitening_ridge, None
+        options: dict[str, Any] = {"coral": {"reg": self.coral_reg}}
+        options |= {name: {"ridge": ridge} for name in ("whiten", "whiten_pca")}
+        pools, borrowing = split_controls(batch, control, self.fallback, batch_names)
+        chains = [fit(recipe.before, _take(x, rows), **options) for rows in pools]
+        few = sum(len(rows) <= d for rows in pools)
+        if ridge == 0 and "whiten" in recipe.before and few:
+            logger.info("whitening drops directions in %d batch(es) with no more controls than dimensions", few)
+            rank = min(len(rows) for rows in pools) - 1
+        if recipe.pooled:
+            references = [xp.astype(_take(x, rows), xp.float64) for rows in pools]
+            size = xp.max(xp.stack([xp.max(xp.abs(reference), axis=0) for reference in references]), axis=0)
+            references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
+            # no control is seen twice, nor centred on those of another batch
+            distinct = [reference for code, reference in enumerate(references) if code not in borrowing]
+            controls = xp.concat(distinct) if distinct else references[0]
+            pooled = fit(recipe.pooled[:-1], controls, scale={"magnitude": size})
+            whitening = fit(recipe.pooled[-1:], pooled(controls), **options)
+            if ridge == 0 and (left := int(xp.linalg.matrix_rank(whitening.weight))) < d:
+                rank, told = left, "whitening keeps %d of %d directions: %d controls do not vary in the others"
+                logger.info(told, left, d, len(controls))
+            pooled = pooled.then(whitening)
+            last = [fit(recipe.after, pooled(reference), **options) for reference in references]
+            chains = [chain.then(pooled).then(step) for chain, step in zip(chains, last, strict=True)]
+        # in the precision of the rows that they are for
+        kept = [Affine(*(part if part is None else xp.astype(part, x.dtype) for part in chain)) for chain in chains]
+        return Correction(kept, rank)
 
 
 def correct(
@@ -112,8 +176,6 @@ def correct(
     ------
     TooFewControls, NoVariation
         If a batch has fewer than two controls, or no control varies.
-    BadValue, UnknownChoice, WrongShape, WrongDtype
-        If an argument means nothing, shapes do not agree or ``x`` does not hold floating-point values.
 
     References
     ----------
@@ -122,8 +184,7 @@ def correct(
     Examples
     --------
     >>> import numpy as np
-    >>> rng = np.random.default_rng(0)
-    >>> x, batch = rng.normal(size=(60, 3)), np.repeat([0, 1], 30)
+    >>> x, batch = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([0, 1], 30)
     >>> control = np.arange(60) % 2 == 0
     >>> corrected = correct(x + 5 * batch[:, None], batch, control, method="center")
     >>> bool(np.abs(corrected[control & (batch == 1)].mean(axis=0)).max() < 1e-12)
@@ -157,50 +218,11 @@ def fit_correction(
     --------
     >>> import numpy as np
     >>> x, batch = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([0, 1], 30)
-    >>> control = np.arange(60) % 2 == 0
-    >>> fitted = fit_correction(x, batch, control)
-    >>> first = fitted(x, batch, np.arange(10))
-    >>> bool(np.allclose(first, correct(x, batch, control)[:10]))
-    True
+    >>> fitted = fit_correction(x, batch, control=np.arange(60) % 2 == 0)
+    >>> fitted(x, batch, np.arange(10)).shape  # of the first ten rows
+    (10, 3)
     """
     return CorrectionSpec(method, profile, ridge, coral_reg, fallback).fit(x, batch, control, batch_names)
-
-
-def fit_spec(
-    spec: CorrectionSpec, x: Array, batch: np.ndarray, control: np.ndarray, batch_names: Sequence[object] | None
-) -> Correction:
-    """Fit what a :class:`CorrectionSpec` says."""
-    check_rows(x, batch, control)
-    if spec.method is None:
-        return Correction([Affine()] * (int(batch.max(initial=-1)) + 1))
-    recipe, ridge, rank = spec.recipe, spec.whitening_ridge, None
-    options: dict[str, Any] = {name: {"ridge": ridge} for name in ("whiten", "whiten_pca")}
-    options["coral"] = {"reg": spec.coral_reg}
-    xp = array_namespace(x)
-    pools, borrowing = split_controls(batch, control, spec.fallback, batch_names)
-    chains = [fit(recipe.before, _take(x, rows), **options) for rows in pools]
-    if not recipe.pooled and not recipe.after:
-        few = sum(len(rows) <= x.shape[1] for rows in pools)
-        if ridge == 0 and "whiten" in recipe.before and few:
-            logger.info("whitening drops directions in %d batch(es) with no more controls than dimensions", few)
-            rank = min(len(rows) for rows in pools) - 1
-        return Correction.of(chains, x, rank)
-    references = [xp.astype(_take(x, rows), xp.float64) for rows in pools]
-    size = xp.max(xp.stack([magnitude(reference) for reference in references]), axis=0)
-    references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
-    if recipe.pooled:
-        # no control is seen twice, nor centred on those of another batch
-        distinct = [reference for code, reference in enumerate(references) if code not in borrowing]
-        all_controls = xp.concat(distinct) if distinct else references[0]
-        pooled = fit(recipe.pooled[:-1], all_controls, scale={"magnitude": size})
-        whitening = fit(recipe.pooled[-1:], pooled(all_controls), **options)
-        if ridge == 0:
-            rank = _count_directions(xp, whitening.weight, len(all_controls))
-        pooled = pooled.then(whitening)
-        chains = [chain.then(pooled) for chain in chains]
-        references = [pooled(reference) for reference in references]
-    last = [fit(recipe.after, reference, **options) for reference in references]
-    return Correction.of([chain.then(step) for chain, step in zip(chains, last, strict=True)], x, rank)
 
 
 def split_controls(
@@ -209,8 +231,7 @@ def split_controls(
     """Return the reference rows of each batch, and the batches that borrow all controls because they have too few."""
     short = find_short_batches(batch, control, fallback, names, at_least=at_least)
     all_rows = np.flatnonzero(control)
-    order = all_rows[np.argsort(batch[all_rows], kind="stable")]
-    pools = np.split(order, np.cumsum(np.bincount(batch[all_rows], minlength=int(batch.max()) + 1))[:-1])
+    pools = [all_rows[rows] for rows in _rows_by_batch(batch[all_rows], int(batch.max()) + 1)]
     if short:
         named = some(short.values())
         logger.warning("the pooled controls of all batches serve for %d batch(es): %s", len(short), named)
@@ -239,22 +260,11 @@ def check_rows(x: Array, batch: np.ndarray, control: np.ndarray) -> None:
         raise WrongDtype("x", x.dtype, "floating-point numbers", way_out="convert it with astype")
 
 
-def _rows_by_batch(batch: np.ndarray, n_batches: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each batch code with its rows, a block at a time."""
-    order = np.argsort(batch, kind="stable")
-    ends = np.cumsum(np.bincount(batch, minlength=n_batches))
-    for code, rows in enumerate(np.split(order, ends[:-1])):
-        yield from ((code, rows[block]) for block in row_blocks(rows.size, BLOCK))
-
-
 def _take(x: Array, rows: np.ndarray) -> Array:
     return x[array_namespace(x).asarray(rows, device=device(x))]
 
 
-def _count_directions(xp: Any, whitening: Array, n_controls: int) -> int | None:
-    """Return how many directions whitening keeps, or ``None`` for all."""
-    d, rank = whitening.shape[0], int(xp.linalg.matrix_rank(whitening))
-    if rank == d:
-        return None
-    logger.info("whitening keeps %d of %d directions: %d controls do not vary in the others", rank, d, n_controls)
-    return rank
+def _rows_by_batch(batch: np.ndarray, n_batches: int) -> list[np.ndarray]:
+    """Return the row numbers of each batch code."""
+    ends = np.cumsum(np.bincount(batch, minlength=n_batches))
+    return np.split(np.argsort(batch, kind="stable"), ends[:-1])

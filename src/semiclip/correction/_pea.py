@@ -1,25 +1,16 @@
 """What Perturbation Embedding Augmentation draws from."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from semiclip._arguments import check_choice, check_number, check_whole
+from semiclip.correction._steps import METHODS
 from semiclip.errors import BadValue, Conflict, WrongType
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-METHODS: dict[str, tuple[str, ...]] = {
-    "center": ("center",),
-    "center_scale": ("center", "scale"),
-    "tvn": ("center", "scale", "whiten"),
-}
 ControlLaw = Literal["uniform", "log_uniform", "all"]
 Granularity = Literal["row", "batch"]
 
@@ -40,8 +31,7 @@ class PEA:
     drop_probability
         Probability that a step is dropped; 0 keeps all steps.
     min_steps
-        Fewest steps that a sample keeps: with fewer, the steps of its method are dropped anew. 0 allows a sample to
-        stay as it is.
+        Fewest steps that a sample keeps: with fewer, the steps of its method are dropped anew.
     min_controls
         Smallest number of controls of a draw, at least 2. A batch with fewer is an error, or borrows the controls of
         all batches where the ``fallback`` is ``"pooled"``.
@@ -51,15 +41,13 @@ class PEA:
     max_controls
         Most controls of a batch that serve, chosen at random once; ``None`` for all. The cost of a draw grows with it.
     granularity
-        ``row`` draws for each sample. ``batch`` draws method, steps and number of controls once for a whole
-        mini-batch, as Algorithm 1 is printed.
+        ``row`` draws for each sample. ``batch`` draws once for a whole mini-batch, as Algorithm 1 is printed.
     ridge
-        Added to the eigenvalues before whitening, so that directions in which the drawn controls hardly vary are not
-        blown up: with 0.5 none grows by more than 1.41. Its unit is the control variance, which is 1 after scaling;
-        where the scale step was dropped, it is the mean variance over dimensions of all controls of the batch.
+        Added to the eigenvalues before whitening: with 0.5 no direction grows by more than 1.41. Its unit is the
+        control variance, which is 1 after scaling; where the scale step was dropped, it is the mean variance over
+        dimensions of all controls of the batch.
     scale_floor
-        Smallest scale to divide by, as a fraction of the standard deviation of all controls of the batch: the standard
-        deviation of two controls can be tiny.
+        Smallest scale to divide by, as a fraction of the standard deviation of all controls of the batch.
     clip
         Largest absolute value after scaling or whitening, in control standard deviations; ``None`` for no limit.
     bank_size
@@ -75,9 +63,8 @@ class PEA:
 
     Examples
     --------
-    >>> plans = PEA(methods=("center", "center_scale")).plans
-    >>> [("+".join(steps) or "none", probability) for steps, probability in plans.items()]
-    [('center', 0.375), ('none', 0.375), ('center+scale', 0.125), ('scale', 0.125)]
+    >>> PEA(methods=("center", "center_scale")).plans
+    {('center',): 0.375, (): 0.375, ('center', 'scale'): 0.125, ('scale',): 0.125}
     """
 
     methods: Sequence[str] = tuple(METHODS)
@@ -108,14 +95,14 @@ class PEA:
         check_number("drop_probability", self.drop_probability, least=0, most=1)
         check_number("ridge", self.ridge, least=0)
         check_number("scale_floor", self.scale_floor, least=0, most=1)
-        for name, least in (("min_steps", 0), ("min_controls", 2), ("bank_size", 0)):
-            check_whole(name, getattr(self, name), least)
-        if self.max_controls is not None:
-            check_whole("max_controls", self.max_controls, self.min_controls)
-        if self.bank_refresh is not None:
-            check_whole("bank_refresh", self.bank_refresh, 0)
         if self.clip is not None:
             check_number("clip", self.clip, above=0)
+        check_whole("min_steps", self.min_steps, 0)
+        check_whole("min_controls", self.min_controls, 2)
+        check_whole("bank_size", self.bank_size, 0)
+        for name, least in (("max_controls", self.min_controls), ("bank_refresh", 0)):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), least)
         fewest = min(methods, key=lambda method: len(METHODS[method]))
         if self.min_steps > len(METHODS[fewest]) or (self.min_steps and self.drop_probability == 1):
             steps = f"method {fewest!r} of {len(METHODS[fewest])} step(s) and drop_probability={self.drop_probability}"
@@ -151,13 +138,13 @@ class PEA:
         return {**asdict(self), "methods": list(self.methods)}
 
     @classmethod
-    def of(cls, options: bool | PEA | Mapping[str, Any] | None) -> PEA | None:  # noqa: FBT001  # True means the default
+    def of(cls, options: "bool | Self | Mapping[str, Any] | None") -> Self | None:  # True is the default
         """Read what users pass as ``pea``: true or false, options by name, or a PEA."""
         if options is None or options is False:
             return None
         if options is True:
             return cls()
-        if isinstance(options, PEA):
+        if isinstance(options, cls):
             return options
         if not isinstance(options, Mapping):
             raise WrongType("pea", type(options), "True, False, a dict of options or a semiclip.correction.PEA")

@@ -1,22 +1,20 @@
-"""The steps that every correction is made of, each fitted on controls alone.
+"""The steps that every correction is made of, each fitted on controls alone, and the recipes made of them.
 
 NumPy arrays and torch tensors both work, on any device: the arithmetic is written against the array API.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
 from semiclip.errors import Conflict, NoVariation
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    Array = Any  # a NumPy array or a torch tensor
-
+Array = Any  # a NumPy array or a torch tensor
+Method = Literal["center", "center_scale", "tvn"]
+Profile = Literal["clean", "batch", "public"]
+Fallback = Literal["raise", "pooled"]
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -38,7 +36,7 @@ class Affine(NamedTuple):
             x = x * weight if weight.ndim == 1 else x @ weight
         return x
 
-    def then(self, step: Affine) -> Affine:
+    def then(self, step: "Affine") -> "Affine":
         """Return this map followed by ``step`` as one map, so that rows are multiplied once."""
         if step.shift is not None:
             if self.weight is not None:
@@ -103,12 +101,6 @@ def coral(controls: Array, *, reg: float = 0.5) -> Affine:
     return Affine(weight=_inverse_root(controls, reg, ddof=1))
 
 
-def magnitude(controls: Array) -> Array:
-    """Return the largest absolute value of each feature, shape (d,)."""
-    xp = array_namespace(controls)
-    return xp.max(xp.abs(controls), axis=0)
-
-
 def _mean(controls: Array) -> Array:
     # relative to the first row, so that a constant feature has exactly its value as mean and nothing is left of it
     first = controls[0, :]
@@ -141,12 +133,26 @@ def _spectrum(controls: Array, *, ddof: int) -> tuple[Array, Array]:
     return vectors[:, informed], values[informed]
 
 
-STEPS: dict[str, Callable[..., Affine]] = {
-    "center": center,
-    "scale": scale,
-    "whiten": whiten,
-    "whiten_pca": whiten_pca,
-    "coral": coral,
+STEPS: dict[str, Callable[..., Affine]]
+STEPS = {"center": center, "scale": scale, "whiten": whiten, "whiten_pca": whiten_pca, "coral": coral}
+
+
+class Recipe(NamedTuple):
+    """What is fitted on the controls of each batch, then on all controls pooled, then on each batch again."""
+
+    before: tuple[str, ...] = ()
+    """Steps fitted on the controls of each batch."""
+    pooled: tuple[str, ...] = ()
+    """Steps fitted on all controls, as the steps before left them; the last one whitens."""
+    after: tuple[str, ...] = ()
+    """Steps fitted on the controls of each batch once more, after pooled ones."""
+
+
+METHODS = {"center": ("center",), "center_scale": ("center", "scale"), "tvn": ("center", "scale", "whiten")}
+RECIPES: dict[tuple[str, str], Recipe] = {
+    **{(method, profile): Recipe(steps) for method, steps in METHODS.items() for profile in get_args(Profile)},
+    ("tvn", "clean"): Recipe(("center",), ("scale", "whiten"), ("coral",)),
+    ("tvn", "public"): Recipe((), ("center", "scale", "whiten_pca"), ("coral",)),
 }
 
 
@@ -176,7 +182,7 @@ def fit(steps: Sequence[str], controls: Array, **options: dict[str, Any]) -> Aff
     """
     xp = array_namespace(controls)
     controls = xp.astype(controls, xp.float64)
-    options = {"scale": {"magnitude": magnitude(controls)}, **options}
+    options = {"scale": {"magnitude": xp.max(xp.abs(controls), axis=0)}, **options}
     chain = Affine()
     for name in steps:
         step = STEPS[name](controls, **options.get(name, {}))

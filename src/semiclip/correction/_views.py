@@ -1,6 +1,5 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -8,11 +7,8 @@ from semiclip._arguments import check_choice, check_whole
 from semiclip._numerics import row_blocks
 from semiclip.correction._correct import check_rows
 from semiclip.correction._pea import PEA
-from semiclip.correction._spec import Fallback
+from semiclip.correction._steps import Fallback
 from semiclip.errors import BadValue
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 BLOCK = 1 << 12  # rows augmented at a time, since each takes memory for every control of its batch
 
@@ -65,8 +61,6 @@ def augment(
     ------
     TooFewControls, NoVariation
         If a batch has too few controls, or controls that do not vary would whiten.
-    BadValue, UnknownChoice, WrongType, WrongShape, WrongDtype
-        If an argument means nothing.
 
     References
     ----------
@@ -77,12 +71,8 @@ def augment(
     >>> import numpy as np
     >>> x, batch = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([0, 1], 30)
     >>> views = augment(x, batch, np.arange(60) % 2 == 0, pea={"methods": ["center_scale"]}, n_views=4, rng=0)
-    >>> views.values.shape
-    (4, 60, 3)
-    >>> views.steps[:, 0]  # whether the first row was centred, scaled and whitened in each view
+    >>> views.steps[[0, 3], 0]  # whether the first row was centred, scaled and whitened in the first and last view
     array([[ True,  True, False],
-           [False,  True, False],
-           [False,  True, False],
            [False, False, False]])
     >>> views.n_controls[:, 0]
     array([ 9,  6, 11,  0])

@@ -2,11 +2,9 @@
 
 from semiclip._views import split_views as get_views
 from semiclip.pp._augment import augment
-from semiclip.pp._check import check
+from semiclip.pp._check import check, pair
 from semiclip.pp._deprecated import annotate, images, profiles
-from semiclip.pp._encode import encode
-from semiclip.pp._expression import expression
-from semiclip.pp._pair import pair
+from semiclip.pp._encode import encode, expression
 from semiclip.pp._pea_correct import pea_correct
 
 __all__ = [

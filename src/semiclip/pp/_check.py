@@ -1,23 +1,21 @@
-from __future__ import annotations
+"""What to look at before two modalities are paired and anything is trained."""
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
+from anndata import AnnData
+from mudata import MuData
 
 from semiclip._checks import get_modality
 from semiclip._design import SIDES, Design
 from semiclip._docs import document
+from semiclip._pairing import pair_rows
 from semiclip.errors import BadValue
 from semiclip.pp._checks_between import BETWEEN
 from semiclip.pp._checks_within import ALWAYS, STUDENT, WITH_COLUMNS, find_missing_columns
 from semiclip.pp._modality import Finding, Modality
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from anndata import AnnData
-    from mudata import MuData
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +36,8 @@ def check(
     """Report the usual mistakes in two modalities before they are paired, and how to mend each.
 
     The mistakes are doses in different units, controls or perturbations that are named differently, plates with too few
-    controls or with the name of another plate, missing values, names that repeat, genes by identifier instead of
-    symbol, and the like. Nothing is changed. A mistake is no exception: all of them are reported at once.
+    controls or with the name of another plate, missing values, names that repeat, genes by identifier, and the like.
+    Nothing is changed. A mistake is no exception: all of them are reported at once.
 
     Text that is a number is compared as one: ``"1.0"`` is ``"1"`` and not ``"10"``. Two names count as one if only
     case, blanks, or a hyphen for a blank or underscore tell them apart, and if neither modality has two that differ by
@@ -59,8 +57,7 @@ def check(
     batch_key
         ``obs`` column of the batches; ``None`` makes each modality one batch.
     well_key
-        ``obs`` column of the wells, in order to find plates that share a name, which needs ``batch_key``; for data with
-        one row per well, not for single cells.
+        ``obs`` column of the wells, to find plates that share a name, by ``batch_key``; for data with a row per well.
     {modalities}
 
     Returns
@@ -70,21 +67,12 @@ def check(
     for what is good to know. ``check`` names the kind of mistake, ``modality`` where it is, ``finding`` says what is
     wrong and in which rows. ``mend`` says how to mend it: mostly as Python to paste, in words where you have to decide.
 
-    Raises
-    ------
-    WrongType, MissingEntry, Empty
-        If there is no MuData, or a modality or its observations are missing.
-    BadValue, UnknownControl
-        If ``pair_on``, the column of the controls or their label is not named.
-
     Examples
     --------
     >>> import semiclip as scl
     >>> mdata = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata
-    >>> keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "batch_key": "batch"}
-    >>> len(scl.pp.check(mdata, control="control", **keys))
-    0
     >>> mdata["image"].obs["dose"] *= 1000
+    >>> keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "batch_key": "batch"}
     >>> table = scl.pp.check(mdata, control="control", **keys)
     >>> table["mend"][0]
     "mdata['image'].obs['dose'] /= 1000"
@@ -94,14 +82,13 @@ def check(
     design = Design.of(
         perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
     )
-    student, teacher = both = [
-        Modality(name, _get_rows(mdata, name), design, well_key) for name in (getattr(design, side) for side in SIDES)
-    ]
+    names = [getattr(design, side) for side in SIDES]
+    student, teacher = both = [Modality(name, _get_rows(mdata, name), design, well_key) for name in names]
     findings = [finding for modality in both for look in ALWAYS for finding in look(modality)]
     findings += [finding for look in STUDENT for finding in look(student)]
-    if absent := [finding for modality in both for finding in find_missing_columns(modality)]:
-        findings += absent  # without these the rest cannot be looked at
-    else:
+    absent = [finding for modality in both for finding in find_missing_columns(modality)]
+    findings += absent
+    if not absent:  # without its columns a modality cannot be looked at any further
         findings += [finding for modality in both for look in WITH_COLUMNS for finding in look(modality)]
         findings += [finding for look in BETWEEN for finding in look(student, teacher)]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
@@ -115,3 +102,67 @@ def _get_rows(mdata: MuData, name: str) -> AnnData:
     """Return one modality, also with observation names that repeat, which are a finding here."""
     exists = name in getattr(mdata, "mod", {}) and mdata.mod[name].n_obs
     return mdata.mod[name] if exists else get_modality(mdata, name)
+
+
+@document
+def pair(
+    mdata: MuData,
+    *,
+    pair_on: str | Sequence[str],
+    perturbation_key: str | None = None,
+    control: str | Sequence[str] | None,
+    batch_key: str | None = None,
+    modalities: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Report how two modalities pair, before anything is trained.
+
+    Parameters
+    ----------
+    mdata
+        Two modalities, which need not share observations.
+    pair_on
+        ``obs`` column or columns of both modalities that make the pairing key, such as perturbation and dose. Numbers
+        match when they agree to six significant digits.
+    perturbation_key
+        ``obs`` column of the perturbations.
+    control
+        Label or labels of the controls in that column, which are never paired; ``None`` says that there are none.
+    batch_key
+        ``obs`` column of the batches. They do not matter for pairing, but the totals then also count them.
+    {modalities}
+
+    Returns
+    -------
+    A table with one row per key of either modality: the key, ``n_student`` and ``n_teacher`` rows, and ``shared``. Its
+    ``attrs["summary"]`` and the log hold the totals: ``shared_keys``, and ``student_kept``, ``student_dropped``,
+    ``teacher_kept``, ``teacher_dropped`` rows, where controls count as neither. With ``batch_key``, ``student_batches``
+    and ``teacher_batches`` are the numbers of batches that hold rows that are kept.
+
+    Raises
+    ------
+    NothingShared, UnknownControl
+        If no key is shared, or a control label matches nothing.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> mdata = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata
+    >>> keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "control"}
+    >>> scl.pp.pair(mdata, **keys).attrs["summary"]["shared_keys"]
+    15
+    """
+    design = Design.of(
+        perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
+    )
+    student, teacher = sides = [get_modality(mdata, getattr(design, side)) for side in SIDES]
+    pairing = pair_rows(student, teacher, design)
+    report = pairing.counts.assign(shared=pairing.counts.index < pairing.n_keys)
+    summary = {"shared_keys": pairing.n_keys}
+    for side, adata, codes in zip(SIDES, sides, (pairing.student, pairing.teacher), strict=True):
+        rows = report.groupby("shared")[f"n_{side}"].sum()
+        summary |= {f"{side}_kept": int(rows.get(True, 0)), f"{side}_dropped": int(rows.get(False, 0))}
+        if batch_key is not None:
+            summary[f"{side}_batches"] = len(np.unique(design.batches(adata)[0][codes >= 0]))
+    report.attrs["summary"] = summary
+    logger.info("pairing on %s: %s", pair_on, ", ".join(f"{name} {value:,}" for name, value in summary.items()))
+    return report

@@ -1,22 +1,15 @@
 """The usual mistakes between two modalities to be paired, one function for each."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from semiclip._pairing import SMALL_SHARE, canonical_keys
 from semiclip.errors import some
-from semiclip.pp._modality import Finding, fold, is_numeric, parse_numbers, write_floats
+from semiclip.pp._modality import Finding, Modality, fold, is_numeric, parse_numbers, write_floats
 from semiclip.pp._spelling import find_spelling
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from semiclip.pp._modality import Modality
 
 FEW_KEYS = 20  # fewer shared keys are worth a look, as is a small share of those that there could be
 UNIT_TOLERANCE, NEAR = 0.005, 0.02  # in log10: nominal doses in other units agree to 1 %, rounded ones to 5 %
@@ -28,17 +21,15 @@ CONTROL_NAME = re.compile(  # without case, blanks, hyphens, underscores and dot
 
 def find_control_names(student: Modality, teacher: Modality) -> Iterator[Finding]:
     """Find controls under another name than ``control=`` says; each modality may have its own name."""
-    modalities, labels = (student, teacher), student.controls
+    modalities, labels = (student, teacher), list(student.design.control or ())
     if not labels:
         yield from _find_unnamed_controls(modalities)
         return
     key = str(student.design.perturbation_key)
     counts = [_count_labels(modality, key) for modality in modalities]
-    absent = [[label for label in labels if label not in rows] for rows in counts]
-    for i, (modality, rows) in enumerate(zip(modalities, counts, strict=True)):
+    for modality, rows, other in zip(modalities, counts, reversed(counts), strict=True):
         strange = [name for name in _named_like_controls(rows) if name not in labels]
-        column = modality.column(key)
-        if len(absent[i]) < len(labels):
+        if any(label in rows for label in labels):
             if strange:
                 finding = f"{some(strange)} count as perturbations, but are named like controls"
                 mend = f"pass control={[*labels, *strange]!r}, if they are controls"
@@ -47,21 +38,20 @@ def find_control_names(student: Modality, teacher: Modality) -> Iterator[Finding
         finding = f"no row is labelled {some(labels)}; the most frequent labels are {some(rows)}"
         mend = "pass the label of the controls as control="
         if strange:
-            finding = (
-                f"no row is labelled {some(labels)}, but {some(f'{name} ({rows[name]} rows)' for name in strange)}"
-            )
+            finding = f"no row is labelled {some(labels)}, but {_with_rows(strange, rows)}"
             mend = f"name those of {strange!r} that are controls in control="
         if len(strange) == 1:
             # the label that is spelt alike, or else the label of the other modality
             alike = [label for label in labels if fold(str(label)) == fold(str(strange[0]))]
-            label = [*alike, *(label for label in labels if label in counts[1 - i]), *labels][0]
+            label = [*alike, *(label for label in labels if label in other), *labels][0]
+            column = modality.column(key)
             mend = f"{column} = {column}.astype(object).replace({strange[0]!r}, {label!r})"
         yield Finding("error", "control names", modality.name, finding, mend)
-    if all(len(names) < len(labels) for names in absent):
-        if nowhere := [label for label in absent[0] if label in absent[1]]:
-            finding = f"no row of either modality is labelled {some(nowhere)}"
-            mend = f"pass control={[label for label in labels if label not in nowhere]!r}, or the right label"
-            yield Finding("error", "control names", _both(student, teacher), finding, mend)
+    nowhere = [label for label in labels if not any(label in rows for rows in counts)]
+    if nowhere and all(any(label in rows for label in labels) for rows in counts):
+        finding = f"no row of either modality is labelled {some(nowhere)}"
+        mend = f"pass control={[label for label in labels if label not in nowhere]!r}, or the right label"
+        yield Finding("error", "control names", _both(student, teacher), finding, mend)
 
 
 def _find_unnamed_controls(modalities: Sequence[Modality]) -> Iterator[Finding]:
@@ -73,10 +63,8 @@ def _find_unnamed_controls(modalities: Sequence[Modality]) -> Iterator[Finding]:
         labels = list(dict.fromkeys([*controls[0], *controls[1]]))
         for modality, rows, names in zip(modalities, counts, controls, strict=True):
             if names:
-                finding = (
-                    f"control=None, but {some(f'{name} ({rows[name]} rows)' for name in names)} in obs[{key!r}] are "
-                    "named like controls and would be learnt as perturbations"
-                )
+                told = f"in obs[{key!r}] are named like controls and would be learnt as perturbations"
+                finding = f"control=None, but {_with_rows(names, rows)} {told}"
                 label = labels[0] if len(labels) == 1 else labels
                 mend = f"pass perturbation_key={key!r}, control={label!r}, if they are controls"
                 yield Finding("warning", "control names", modality.name, finding, mend)
@@ -93,6 +81,10 @@ def _named_like_controls(labels: Iterable[object]) -> list[object]:
     return names[simple.str.fullmatch(CONTROL_NAME)].tolist()
 
 
+def _with_rows(names: Iterable[object], rows: dict[object, int]) -> str:
+    return some(f"{name} ({rows[name]} rows)" for name in names)
+
+
 def _both(student: Modality, teacher: Modality) -> str:
     return f"{student.name}, {teacher.name}"
 
@@ -103,16 +95,14 @@ def find_mixed_kinds(student: Modality, teacher: Modality) -> Iterator[Finding]:
         is_number = [is_numeric(modality.adata.obs[key]) for modality in (student, teacher)]
         if is_number[0] != is_number[1]:
             text = teacher if is_number[0] else student
+            labels = pd.Series(text.adata.obs[key].dropna().astype(str).unique(), dtype=object)
+            strange = labels[parse_numbers(labels).isna()]
+            why = "pairing would take two of its labels for one"
+            if len(strange):
+                why = f"{some(map(repr, strange), 3)} are none"
+            by_hand = f"make numbers of {text.column(key)} by hand, since {why}, or text of the other modality"
             finding = f"obs[{key!r}] is text, and numeric in the other modality: the keys cannot match"
-            mend = write_floats([text], key) or f"{_advise_by_hand(text, key)}, or text of the other modality"
-            yield Finding("error", "kind of column", text.name, finding, mend)
-
-
-def _advise_by_hand(modality: Modality, key: str) -> str:
-    labels = pd.Series(modality.adata.obs[key].dropna().astype(str).unique(), dtype=object)
-    strange = labels[parse_numbers(labels).isna()]
-    why = f"{some(map(repr, strange), 3)} are none" if len(strange) else "pairing would take two of its labels for one"
-    return f"make numbers of {modality.column(key)} by hand, since {why}"
+            yield Finding("error", "kind of column", text.name, finding, write_floats([text], key) or by_hand)
 
 
 def find_doses(student: Modality, teacher: Modality) -> Iterator[Finding]:
@@ -173,11 +163,11 @@ def _compare_doses(
         finding = f"obs[{key!r}] differs by less than 5 % in {near.sum()} shared keys, as {some(examples, 3)}"
         yield Finding("warning", "rounding", pair, finding, _write_rounding(modalities, key, doses[near]))
     elif not exact.any():
-        values = [some(sorted(column.unique())) for column in columns]
-        finding = (
-            f"obs[{key!r}] never matches where the rest of the key does: {modalities[0].name} has {values[0]}; "
-            f"{modalities[1].name} has {values[1]}"
+        told = "; ".join(
+            f"{modality.name} has {some(sorted(column.unique()))}"
+            for modality, column in zip(modalities, columns, strict=True)
         )
+        finding = f"obs[{key!r}] never matches where the rest of the key does: {told}"
         mend = f"bring the values to one grid, or leave {key!r} out of pair_on="
         yield Finding("error", "no common dose", pair, finding, mend)
 
@@ -207,13 +197,12 @@ def find_few_shared_keys(student: Modality, teacher: Modality) -> Iterator[Findi
     tables = [modality.treated_keys() for modality in (student, teacher)]
     n, sizes = len(tables[0].merge(tables[1], on=student.pair_on)), [len(keys) for keys in tables]
     if n < max(FEW_KEYS, SMALL_SHARE * min(sizes)):
-        shown = [some(keys.astype(str).agg(" | ".join, axis=1), 3) or "none" for keys in tables]
-        finding = (
-            f"{n} keys are shared, of {sizes[0]:,} in {student.name} ({shown[0]}) and {sizes[1]:,} in "
-            f"{teacher.name} ({shown[1]})"
+        told = " and ".join(
+            f"{len(keys):,} in {modality.name} ({some(keys.astype(str).agg(' | '.join, axis=1), 3) or 'none'})"
+            for modality, keys in zip((student, teacher), tables, strict=True)
         )
         mend = "mend the other findings first; then look at scl.pp.pair, or pair on fewer columns"
-        severity = "warning" if n else "error"
+        severity, finding = "warning" if n else "error", f"{n} keys are shared, of {told}"
         yield Finding(severity, "few shared keys", _both(student, teacher), finding, mend)
 
 
@@ -228,18 +217,9 @@ def find_shared_names(student: Modality, teacher: Modality) -> Iterator[Finding]
         return
     batches = [set(modality.adata.obs[key].dropna().astype(str)) for modality in (student, teacher)]
     if both := sorted(batches[0] & batches[1]):
-        finding = (
-            f"{len(both)} batch(es) go by one name in both, though each modality is corrected by itself: {some(both)}"
-        )
+        told = f"go by one name in both, though each modality is corrected by itself: {some(both)}"
         mend = f"{teacher.column(key)} = {prefix}{teacher.text(key)}  # unless they are the same plates"
-        yield Finding("info", "shared batch names", pair, finding, mend)
+        yield Finding("info", "shared batch names", pair, f"{len(both)} batch(es) {told}", mend)
 
 
-BETWEEN: list[Callable[[Modality, Modality], Iterator[Finding]]] = [
-    find_control_names,
-    find_mixed_kinds,
-    find_doses,
-    find_spelling,
-    find_few_shared_keys,
-    find_shared_names,
-]
+BETWEEN = (find_control_names, find_mixed_kinds, find_doses, find_spelling, find_few_shared_keys, find_shared_names)

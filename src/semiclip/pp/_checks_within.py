@@ -1,20 +1,14 @@
 """The usual mistakes within one modality, one function for each."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from semiclip.encoders._expression import find_rows
 from semiclip.errors import some
-from semiclip.pp._modality import Finding, is_numeric
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from semiclip.pp._modality import Modality
+from semiclip.pp._modality import Finding, Modality, find_gaps, is_numeric
 
 ROWS_LOOKED_AT = 1000  # of a matrix of counts
 GENE_ID = r"(?:ENS[A-Z]*G\d{6,}(?:\.\d+)?|\d+)"  # Ensembl or Entrez
@@ -83,10 +77,9 @@ def find_no_counts(modality: Modality) -> Iterator[Finding]:
         return
     values = values[:ROWS_LOOKED_AT]
     values = values.data if hasattr(values, "toarray") else np.asarray(values)
-    if values.dtype.kind == "f":
-        values = values[np.isfinite(values)]  # what is not is a finding of its own
-    if not values.size or values.dtype.kind not in "iuf":
+    if values.dtype.kind not in "iuf":
         return
+    values = values[np.isfinite(values)]  # what is not is a finding of its own
     negative = bool((values < 0).any())
     if negative or bool((values != np.floor(values)).any()):
         kind = "negative values" if negative else "fractions"
@@ -102,14 +95,13 @@ def find_missing_values(modality: Modality) -> Iterator[Finding]:
     is_control = modality.is_control
     for key in modality.columns:
         column, code = modality.adata.obs[key], modality.column(key)
-        numbers = is_numeric(column)
-        missing = ~np.isfinite(column.astype(float).to_numpy()) if numbers else column.isna().to_numpy()
+        missing = find_gaps(column)
         if missing.any():
             finding = f"obs[{key!r}] has no value in {missing.sum()} row(s): {some(modality.adata.obs_names[missing])}"
             mend, severity = f"fill these rows of {code}, or drop them", "error"
             if not missing[~is_control].any():
                 finding += ", all controls"
-                if missing[is_control].all() and numbers:
+                if missing[is_control].all() and is_numeric(column):
                     mend = f"{code} = {code}.astype(float).fillna(0)"
                 if key not in (modality.design.perturbation_key, modality.design.batch_key):
                     severity = "info"  # controls are not paired
@@ -119,12 +111,10 @@ def find_missing_values(modality: Modality) -> Iterator[Finding]:
 def find_few_controls(modality: Modality) -> Iterator[Finding]:
     """Find batches that have no two controls to be corrected on; without batches all rows are one."""
     is_control, key = modality.is_control, modality.design.batch_key
-    if not is_control.any():
-        return
     names = np.repeat("all rows", len(is_control)) if key is None else np.asarray(modality.adata.obs[key])
     counts = pd.Series(is_control).groupby(names).sum()
     few = counts[counts < 2]
-    if len(few):
+    if is_control.any() and len(few):
         finding = f"{len(few)} batch(es) have fewer than 2 controls: {some(f'{name} ({n})' for name, n in few.items())}"
         mend = "2 are needed in each: name all controls in control=, or larger batches as batch_key="
         if key is not None and len(few) < len(counts):
@@ -134,12 +124,8 @@ def find_few_controls(modality: Modality) -> Iterator[Finding]:
 
 def find_repeated_wells(modality: Modality) -> Iterator[Finding]:
     """Find plates that have a well several times: two experiments that name their plates alike."""
-    batch, well = modality.design.batch_key, modality.well_key
-    if batch is None or well is None:
-        return
-    obs = modality.adata.obs
-    repeated = obs.duplicated([batch, well]).to_numpy()
-    if not repeated.any():
+    batch, well, obs = modality.design.batch_key, modality.well_key, modality.adata.obs
+    if batch is None or well is None or not (repeated := obs.duplicated([batch, well]).to_numpy()).any():
         return
     plates = obs.loc[repeated, batch].astype(str).unique().tolist()
     # what tells them apart is the column with the fewest values under which no well repeats
@@ -153,10 +139,6 @@ def find_repeated_wells(modality: Modality) -> Iterator[Finding]:
     yield Finding("error", "repeated wells", modality.name, finding, mend)
 
 
-ALWAYS: list[Callable[[Modality], Iterator[Finding]]] = [find_repeated_names, find_not_finite]
-STUDENT: list[Callable[[Modality], Iterator[Finding]]] = [find_gene_identifiers, find_no_counts]
-WITH_COLUMNS: list[Callable[[Modality], Iterator[Finding]]] = [
-    find_missing_values,
-    find_few_controls,
-    find_repeated_wells,
-]
+ALWAYS = (find_repeated_names, find_not_finite)
+STUDENT = (find_gene_identifiers, find_no_counts)
+WITH_COLUMNS = (find_missing_values, find_few_controls, find_repeated_wells)

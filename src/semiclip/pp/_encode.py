@@ -1,19 +1,15 @@
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from anndata import AnnData
 
 from semiclip._arguments import check_arguments
 from semiclip._checks import check_adata, check_finite, check_writable
 from semiclip._provenance import made_by, name_of, record
-from semiclip.encoders import ENCODERS, Encoder
+from semiclip.encoders import ENCODERS, Encoder, Trainable
 from semiclip.encoders._expression import warn_once
 from semiclip.encoders._protocol import embed_checked
-from semiclip.errors import BadValue, IdleArgument, UnknownChoice, WrongType
-
-if TYPE_CHECKING:
-    from anndata import AnnData
+from semiclip.errors import BadValue, IdleArgument, UnknownChoice, WrongShape, WrongType
 
 ELSEWHERE = {
     "mlp": "lay out scl.encoders.MLPEncoder().fit(adata) with scl.pp.expression and train it with the adapter, by "
@@ -52,10 +48,8 @@ def encode(
 
     Raises
     ------
-    UnknownChoice, BadValue, NotFinite
-        If the encoder is unknown, genes that it needs are missing or its embedding is not finite.
-    WrongType, UnexpectedArgument, IdleArgument
-        If the object has no ``encode``, or arguments are missing, unknown or given for an encoder that is fitted.
+    UnknownChoice, UnexpectedArgument
+        If there is no encoder of this name, or its arguments are missing or unknown.
 
     Examples
     --------
@@ -82,9 +76,68 @@ def encode(
     with warn_once():
         fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
         values = embed_checked(fitted, adata)
-    with np.errstate(over="ignore"):  # what float32 cannot hold is named next
-        embedding = values.astype(np.float32, copy=False)
-    check_finite(embedding, adata.obs_names, "the embedding")
-    adata.obsm[key_added] = embedding
+    adata.obsm[key_added] = _as_float32(values, adata, "the embedding")
     record(adata, key_added, {"encoder": name, **encoder_kwargs}, **made_by(fitted))
     return fitted
+
+
+def expression(
+    adata: AnnData, *, encoder: Trainable, key_added: str = "X_expression", copy: bool = False
+) -> AnnData | None:
+    """Write expression as an encoder's network reads it, for a model that trains this encoder.
+
+    :func:`encode` writes an embedding by an encoder that stays frozen; this writes what comes before it.
+
+    Parameters
+    ----------
+    adata
+        Expression with the genes that the encoder was fitted on.
+    encoder
+        A fitted encoder with a network: :class:`~semiclip.encoders.SCVIEncoder`,
+        :class:`~semiclip.encoders.PCAEncoder`, :class:`~semiclip.encoders.MLPEncoder`,
+        :class:`~semiclip.encoders.ScGPTEncoder` or your own :class:`~semiclip.encoders.Trainable`.
+    key_added
+        Key of the result in ``obsm``.
+    copy
+        Return a copy with the result instead of writing into ``adata``.
+
+    Returns
+    -------
+    ``None``, or the copy. ``obsm[key_added]`` holds the expression, dense float32 of shape (n_obs, n_genes) with the
+    genes in the encoder's order, so that each observation takes four bytes per gene;
+    ``uns["semiclip"][key_added]["params"]`` says which encoder it is for.
+
+    Raises
+    ------
+    ValueError
+        If the data have fewer genes than the encoder's ``min_overlap`` asks for, values are not what the encoder takes,
+        or it has no network that can be trained.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> rna = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["rna"]
+    >>> scl.pp.expression(rna, encoder=scl.encoders.MLPEncoder().fit(rna))
+    >>> rna.obsm["X_expression"].shape
+    (252, 40)
+    """
+    if isinstance(encoder, type) or not isinstance(encoder, Trainable):
+        needed = "a fitted encoder with architecture, weights() and features(adata)"
+        raise WrongType("encoder", type(encoder), needed, "scl.encoders.MLPEncoder().fit(adata) makes one")
+    check_writable(check_adata(adata), key_added, copy=copy)
+    shape = (adata.n_obs, encoder.architecture["n_input"])
+    features = np.asarray(encoder.features(adata))
+    if features.shape != shape:
+        raise WrongShape("what the encoder's features() returns", features.shape, f"{shape}, as its network reads")
+    features = _as_float32(features, adata, "expression")
+    target = adata.copy() if copy else adata
+    target.obsm[key_added] = features
+    record(target, key_added, {"encoder": name_of(encoder, ENCODERS)}, **made_by(encoder))
+    return target if copy else None
+
+
+def _as_float32(values: np.ndarray, adata: AnnData, what: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what float32 cannot hold is named next
+        values = values.astype(np.float32, copy=False)
+    check_finite(values, adata.obs_names, what)
+    return values

@@ -1,21 +1,15 @@
 """One modality as the checks look at it: its columns, how pairing compares them, and how to write them in code."""
 
-from __future__ import annotations
-
 import unicodedata
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
+from semiclip._design import Design
 from semiclip._pairing import canonical_keys
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from anndata import AnnData
-
-    from semiclip._design import Design
 
 
 class Finding(NamedTuple):
@@ -42,11 +36,6 @@ class Modality(NamedTuple):
         return list(self.design.pair_on or ())
 
     @property
-    def controls(self) -> list[object]:
-        """The labels of the controls, none where there are none."""
-        return list(self.design.control or ())
-
-    @property
     def columns(self) -> list[str]:
         """All columns that have a meaning."""
         keys = [*self.pair_on, self.design.perturbation_key, self.design.batch_key, self.well_key]
@@ -57,15 +46,14 @@ class Modality(NamedTuple):
         """A mask of the controls."""
         if self.design.perturbation_key is None:
             return np.zeros(self.adata.n_obs, dtype=bool)
-        return self.adata.obs[self.design.perturbation_key].isin(self.controls).to_numpy()
+        return self.adata.obs[self.design.perturbation_key].isin(self.design.control or ()).to_numpy()
 
     def treated_keys(self) -> pd.DataFrame:
         """Return the distinct keys of the treated rows that have all values, as pairing compares them."""
         obs = self.adata.obs[self.pair_on]
-        complete = obs.notna().all(axis=1).to_numpy() & ~self.is_control
+        complete = ~self.is_control
         for key in self.pair_on:
-            if is_numeric(obs[key]):
-                complete &= np.isfinite(obs[key].astype(float).to_numpy())
+            complete &= ~find_gaps(obs[key])
         rows = obs[complete].drop_duplicates()
         return pd.DataFrame({key: canonical_keys(rows[key]) for key in self.pair_on}).drop_duplicates()
 
@@ -93,6 +81,11 @@ def is_numeric(column: pd.Series) -> bool:
     return column.dropna().to_numpy().dtype.kind in "iuf"
 
 
+def find_gaps(column: pd.Series) -> np.ndarray:
+    """Return a mask of the rows without a value, or without a finite number in a column of numbers."""
+    return ~np.isfinite(column.astype(float).to_numpy()) if is_numeric(column) else column.isna().to_numpy()
+
+
 def parse_numbers(values: pd.Series) -> pd.Series:
     """Return text as numbers, NaN where it is none."""
     numbers = pd.to_numeric(values.astype(str), errors="coerce").astype(float)
@@ -104,13 +97,12 @@ def write_floats(modalities: Iterable[Modality], key: str) -> str | None:
     code = []
     for modality in modalities:
         column = modality.adata.obs[key]
-        if column.dtype.kind in "iuf":
-            continue
         if not is_numeric(column):
             numbers = parse_numbers(pd.Series(column.dropna().astype(str).unique(), dtype=object))
             if numbers.isna().any() or len(set(canonical_keys(numbers))) < len(numbers):
                 return None
-        code.append(f"{modality.column(key)} = {modality.column(key)}.astype(float)")
+        if column.dtype.kind not in "iuf":
+            code.append(f"{modality.column(key)} = {modality.column(key)}.astype(float)")
     return "; ".join(code)
 
 

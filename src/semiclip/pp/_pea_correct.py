@@ -1,24 +1,17 @@
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from anndata import AnnData
 
 from semiclip._arguments import check_choice
 from semiclip._checks import check_adata, check_finite, check_writable, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip._provenance import record
-from semiclip.correction import PEA, CorrectionSpec, Method, augment
+from semiclip.correction import PEA, CorrectionSpec, Fallback, Method, Profile, augment
 from semiclip.errors import IdleArgument
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from anndata import AnnData
-
-    from semiclip.correction import Fallback, Profile, Views
 
 FIXED, DRAWN = ("method", "profile", "ridge", "coral_reg"), ("n_views", "pea", "rng")  # arguments of one kind only
 STEP_BITS = np.array([1, 2, 4])  # centred, scaled, whitened
@@ -52,10 +45,9 @@ def pea_correct(
 
     With ``stochastic=True`` it is Perturbation Embedding Augmentation (PEA) as a model in training sees it: each
     sample, controls too, draws a method, drops some of its steps and is corrected on a random part of the controls.
-    That is for looking, as :func:`semiclip.pl.pea_views` does; a model draws by itself.
 
-    The result is for clusters, plots and measures, not for training: a model corrects its ``student_rep`` by itself.
-    A corrected embedding would be corrected once more, and leave PEA without uncorrected samples.
+    The result is for clusters, plots and measures, not for training: a model corrects and augments by itself, and would
+    correct a corrected embedding once more.
 
     Parameters
     ----------
@@ -95,8 +87,6 @@ def pea_correct(
 
     Raises
     ------
-    MissingEntry, MissingColumn, MissingValues, NotFinite
-        If the embedding or a column is missing, or does not have all values.
     UnknownControl, TooFewControls, NoVariation
         If a control label matches nothing, a batch has too few controls, or controls do not vary.
     IdleArgument
@@ -111,16 +101,16 @@ def pea_correct(
     >>> import semiclip as scl
     >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["image"]
     >>> keys = {"use_rep": "X_image", "perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-    >>> scl.pp.pea_correct(images, **keys)
-    >>> images.obsm["X_image_tvn"].shape[1]
-    128
+    >>> scl.pp.pea_correct(images, **keys)  # writes obsm["X_image_tvn"]
     >>> scl.pp.pea_correct(images, **keys, stochastic=True, pea={"methods": ["center_scale"]}, rng=0)
-    >>> images.obsm["X_image_pea"].shape[1]
-    128
     >>> sorted(set(images.obsm["X_image_pea_steps"][:, 0].tolist()))  # none, centre, scale, both
     [0, 1, 2, 3]
     """
-    _check_mixture(locals())
+    chosen, defaults = locals(), signature(pea_correct).parameters
+    if idle := [name for name in (FIXED if stochastic else DRAWN) if chosen[name] != defaults[name].default]:
+        if stochastic:
+            raise IdleArgument(idle, "with stochastic=True", "say what to draw from as pea={...}")
+        raise IdleArgument(idle, "without stochastic=True", "add it to draw corrections at random")
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     check_choice("method", method, Method)
     spec = CorrectionSpec(method, profile, ridge, coral_reg, fallback)
@@ -134,8 +124,15 @@ def pea_correct(
         if stochastic:
             seed = int(rng if isinstance(rng, int | np.integer) else np.random.default_rng(rng).integers(2**63))
             draws: dict[str, Any] = {"n_views": n_views, "rng": seed, "fallback": fallback}
-            values, drawn = _lay_out(augment(x, codes, reference, pea=pea, batch_names=names.tolist(), **draws), key)
-            params |= {"stochastic": True, "pea": _storable_pea(pea), **draws}
+            views = augment(x, codes, reference, pea=pea, batch_names=names.tolist(), **draws)
+            # side by side, since anndata joins two axes alone
+            values, steps, n_controls = (np.ascontiguousarray(np.swapaxes(part, 0, 1)) for part in views)
+            values = values.reshape(len(x), -1)
+            drawn = {f"{key}_steps": (steps @ STEP_BITS).astype(np.uint8), f"{key}_controls": n_controls}
+            # no limit is infinity, as files hold no None, which is left out where the choice is PEA's
+            limits = {"max_controls": np.inf, "clip": np.inf}
+            options = {k: limits.get(k) if v is None else v for k, v in (PEA.of(pea) or PEA()).params.items()}
+            params |= {"stochastic": True, "pea": options, **draws}
         else:
             values = spec.fit(x, codes, reference, names.tolist())(x, codes).astype(np.float32, copy=False)
             params |= spec.params
@@ -147,27 +144,3 @@ def pea_correct(
     target.obsm.update({key: values, **drawn})
     record(target, key, params)
     return target if copy else None
-
-
-def _lay_out(views: Views, key: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the views side by side, since anndata joins two axes alone, and the entries that tell of them."""
-    values, steps, n_controls = (np.ascontiguousarray(np.swapaxes(part, 0, 1)) for part in views)
-    kept = {f"{key}_steps": (steps @ STEP_BITS).astype(np.uint8), f"{key}_controls": n_controls}
-    return values.reshape(len(values), -1), kept
-
-
-def _storable_pea(pea: bool | PEA | Mapping[str, Any]) -> dict[str, Any]:  # noqa: FBT001  # as users pass it
-    """Return all options: infinity, as no file holds ``None``, for no limit, and no choice that is left to PEA."""
-    options: Any = PEA.of(pea)
-    params = {name: np.inf if value is None else value for name, value in options.params.items()}
-    return params if options.bank_refresh is not None else {**params, "bank_refresh": None}
-
-
-def _check_mixture(arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments of the kind of correction that was not chosen."""
-    defaults = signature(pea_correct).parameters
-    names = FIXED if arguments["stochastic"] else DRAWN
-    if idle := [name for name in names if arguments[name] != defaults[name].default]:
-        if arguments["stochastic"]:
-            raise IdleArgument(idle, "with stochastic=True", "say what to draw from as pea={...}")
-        raise IdleArgument(idle, "without stochastic=True", "add it to draw corrections at random")

@@ -1,18 +1,11 @@
 """Labels that two modalities spell differently, and which of them are safe to make one."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from semiclip.errors import some
-from semiclip.pp._modality import Finding, fold, is_numeric, write_floats
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from semiclip.pp._modality import Modality
+from semiclip.pp._modality import Finding, Modality, fold, is_numeric, write_floats
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)  # a larger one is a name
 PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?", re.ASCII)  # no clone 1E5, no compound 007
@@ -36,15 +29,14 @@ def find_spelling(student: Modality, teacher: Modality) -> Iterator[Finding]:
         unsure = _pair_loosely(treated)
         for form in [form for form, spelt in treated[0].items() if treated[1].get(form, spelt) != spelt]:
             groups = [forms[form] for forms in labels]
-            if not _is_one_name(groups, student.controls if is_perturbation else None):
+            if not _is_one_name(groups, (student.design.control or ()) if is_perturbation else None):
                 unsure.append(groups)
             else:
                 (numbers if isinstance(form, Decimal) else names).append(groups)
         if names:
-            finding = (
-                f"{len(names)} name(s) in obs[{key!r}] would match but for case, blanks or hyphens: {_shown(names)}"
-            )
-            yield Finding("warning", "spelling", pair, finding, _write_replacement(modalities, key, names))
+            told = f"would match but for case, blanks or hyphens: {_shown(names)}"
+            mend = _write_replacement(modalities, key, names)
+            yield Finding("warning", "spelling", pair, f"{len(names)} name(s) in obs[{key!r}] {told}", mend)
         if numbers:
             finding = f"{len(numbers)} number(s) in obs[{key!r}] are text and written differently: {_shown(numbers)}"
             mend = f"make numbers of obs[{key!r}] in both by hand, since not every label is one, or two are the same"
@@ -68,10 +60,7 @@ def _by_form(labels: Iterable[str]) -> dict[Decimal | str, list[str]]:
 
 
 def _is_one_name(groups: Sequence[Sequence[str]], controls: Sequence[object] | None) -> bool:
-    """Tell whether labels of two modalities, alike in form, may become one: no modality tells them apart.
-
-    ``controls`` are the labels of the controls for a column of perturbations, where more could go wrong.
-    """
+    """Tell whether labels alike in form may become one; ``controls`` are those of a column of perturbations."""
     if any(len({fold(label) for label in group}) > 1 for group in groups):
         return False
     if controls is None:
