@@ -91,7 +91,7 @@ References
 Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.""",
     "drawing": """\
 ax
-    Where to draw; by default a new figure.
+    Where to draw, one axes per panel; by default a new figure.
 palette
     Colours of what is compared, in the order drawn or by name.""",
     "drawn": """\

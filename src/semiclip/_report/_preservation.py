@@ -9,7 +9,7 @@ import semiclip.pl as pl
 from semiclip._report._format import decimals
 from semiclip._report._parts import Columns, Download, Table, draw_picture
 from semiclip.errors import Empty, MissingColumn, WrongType
-from semiclip.pl._preservation import BASELINES
+from semiclip.pl._scores import BASELINES
 from semiclip.pl._style import OKABE_ITO
 
 SCORES = {

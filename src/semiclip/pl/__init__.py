@@ -1,16 +1,14 @@
 """Pictures: each function draws on ``ax`` (or on a new figure) and returns it."""
 
 from semiclip.pl._enrichment import enrichment
-from semiclip.pl._gains_losses import gains_losses
 from semiclip.pl._history import history
+from semiclip.pl._overlap import gains_losses, null_overlap
 from semiclip.pl._pea_views import pea_views
-from semiclip.pl._preservation import preservation
-from semiclip.pl._recall import null_overlap, recall, recall_curve
+from semiclip.pl._recall import recall, recall_curve, similarity
 from semiclip.pl._relationship_network import relationship_network
 from semiclip.pl._runs import ablation, sweep
-from semiclip.pl._similarity import similarity
+from semiclip.pl._scores import preservation, zscores
 from semiclip.pl._venn import venn
-from semiclip.pl._zscores import zscores
 
 __all__ = [
     "ablation",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._arguments import check_whole
+from semiclip._docs import document
 from semiclip.errors import Refused
 from semiclip.pl import _style as style
 from semiclip.pl._tables import check_table
@@ -18,11 +19,12 @@ LEVELS = (0.05, 0.01)
 NUMBERS = ("n_overlap", "n_set", "p_value", "p_adjusted")
 
 
+@document
 def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, ax: Axes | None = None) -> Axes:
     """Draw the gene sets that are most enriched among the genes of a region (Table 3 of the paper).
 
     A dot stands at −log10 p. Its area is the number of genes of the region in the set, and that number is written
-    beside the dot with the size of the set. Dashed lines are p = 0.05 and 0.01.
+    beside the dot with the size of the set. Dashed lines are p = 0.05 and 0.01. Long names are shortened.
 
     Parameters
     ----------
@@ -35,14 +37,7 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
     ax
         Where to draw; by default a new figure.
 
-    Returns
-    -------
-    The axes. Long names are shortened.
-
-    Raises
-    ------
-    TypeError, KeyError, ValueError
-        If the table is not what :func:`semiclip.tl.enrich` returns, it has no gene set, or ``n_top`` is less than 1.
+    {drawn}
 
     Examples
     --------

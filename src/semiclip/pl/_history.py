@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.lines import Line2D
 
 RANK, RECALL = "validation_mean_rank_percentile", "validation_recall_at_"
 LOSSES = {"train_loss": "training", "validation_loss": "validation"}
@@ -78,12 +77,12 @@ def history(
     return axes
 
 
-def _draw_lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str]) -> list[Line2D]:
+def _draw_lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str]) -> list[Any]:
+    """Draw a line per curve, and a point where a curve has a single epoch."""
     from matplotlib.ticker import MaxNLocator
 
-    lines = []
+    lines: list[Any] = []
     for (label, curve), colour in zip(curves.items(), colours, strict=False):
-        # a single epoch is a point, which a line would not show
         lines += ax.plot(curve.index, curve, label=label, color=colour, marker="o" if len(curve) == 1 else None)
     ax.set_xlabel("Epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))

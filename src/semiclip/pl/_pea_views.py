@@ -16,12 +16,12 @@ from semiclip.pl import _style as style
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.patches import Ellipse
 
 MAX_BATCHES = 12
+STEPS = {1: "center", 2: "scale", 4: "whiten"}  # bits of what pp.pea_correct records
 # the steps after centring, with the units that they lead to
 UNITS = {
     (): "embedding units",
@@ -29,9 +29,6 @@ UNITS = {
     ("whiten",): "whitened units",
     ("scale", "whiten"): "whitened units",
 }
-DIAMOND: dict[str, Any] = {"marker": "D", "facecolors": "none", "linewidths": 1.5, "zorder": 3}
-STEPS = {1: "center", 2: "scale", 4: "whiten"}  # bits of what pp.pea_correct records
-TINY = np.finfo(np.float64).tiny
 ROUND: dict[str, Any] = {"marker": "o", "linestyle": "none"}
 
 
@@ -82,16 +79,14 @@ def pea_views(
 
     Raises
     ------
-    KeyError
-        If the embedding, its views or a column are missing.
-    ValueError
-        If the perturbation is not there, not in this batch, or is a control, or ``ax`` does not hold eight axes.
+    KeyError, ValueError
+        If the embedding, its views or a column are missing, or the perturbation is a control or has no sample in the
+        batch.
 
     Examples
     --------
     >>> import semiclip as scl
-    >>> sizes = {"n_compounds": 5, "n_knockouts": 20, "n_pathways": 5, "n_genes": 40, "n_image_features": 8}
-    >>> images = scl.datasets.simulate(**sizes, rng=0).mdata["image"]
+    >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_genes=40, rng=0).mdata["image"]
     >>> keys = {"use_rep": "X_image", "perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> scl.pp.pea_correct(images, **keys, stochastic=True, n_views=4, rng=0)
     >>> axes = scl.pl.pea_views(images, **keys, views="X_image_pea", perturbation="compound_1")
@@ -102,13 +97,24 @@ def pea_views(
     x = read_representation(check_adata(adata), use_rep)
     if x.shape[1] < 2:
         raise WrongShape(use_rep, x.shape, "two dimensions or more for a picture")
-    reference = design.reference(adata)
-    treated = _find_treated(adata, design, perturbation)
+    reference, is_control = design.reference(adata), design.controls(adata)
+    labels = design.perturbations(adata)
+    treated = (labels == perturbation).to_numpy()
+    if not treated.any():
+        raise UnknownChoice("perturbation", perturbation, labels[~is_control].value_counts().index)
+    if is_control[treated].any():
+        raise BadValue("perturbation", perturbation, "the label of a perturbation, not of a control")
     codes, names = design.batches(adata)
-    shown = _choose_batches(np.bincount(codes[treated], minlength=len(names)), names, batch)
+    n_treated = np.bincount(codes[treated], minlength=len(names))
+    order = np.argsort(-n_treated, kind="stable")
+    if batch is not None:
+        if batch not in (choices := names[order[n_treated[order] > 0]].tolist()):
+            raise UnknownChoice("batch", batch, choices, "which have samples of the perturbation")
+        order = order[np.argsort(names[order] != batch, kind="stable")]  # the one to look at comes first
+    shown = order[:MAX_BATCHES].tolist()
     pools, _ = split_controls(codes, reference, "pooled", names.tolist())
     rows = [np.flatnonzero(treated & (codes == code)) for code in shown]
-    drawn = read_views(adata, views, rows[0])
+    drawn = _read_views(adata, views, rows[0])
     pea = PEA(**adata.uns.get("semiclip", {}).get(views, {}).get("params", {}).get("pea", {}))
 
     axes = style.take_axes(ax, 8, size=(9.6, 5.4), columns=4).reshape(2, 4)
@@ -118,8 +124,8 @@ def pea_views(
     for panels, (steps, unit) in zip(axes.T, UNITS.items(), strict=True):
         kept = ["+".join(plan) or "none" for plan in (steps, ("center", *steps))]
         if any(name in drawn.share for name in kept):
-            plane = fit_plane([x[pools[code]] for code in shown], [x[part] for part in rows], steps, pea)
-            marks |= draw_column(panels, plane, drawn, kept)
+            clouds = _project([x[pools[code]] for code in shown], [x[part] for part in rows], steps, pea)
+            marks |= _draw_column(panels, drawn, kept, *clouds)
         for panel, name in zip(panels, kept, strict=True):
             words = name.replace("none", "as it is").replace("center", "centre").replace("+", " + ")
             share = f"{'TVN, ' * (name.count('+') == 2)}{100 * drawn.share.get(name, 0):.0f} % of views"
@@ -129,7 +135,7 @@ def pea_views(
         panels[1].set_xlabel(f"{effect}\n({unit})", fontsize="small")
     for panel, row in zip(axes[:, 0], ("centre dropped", "centred"), strict=True):
         panel.set_ylabel(f"{vertical}\n({row})", fontsize="small")
-    explain_panels(axes, marks)
+    _explain_panels(axes, marks)
     if ax is None:
         where = f" in {names[shown[0]]}" if batch_key is not None else ""
         n_views, n_samples = drawn.kept.shape
@@ -138,30 +144,7 @@ def pea_views(
     return axes
 
 
-def _find_treated(adata: AnnData, design: Design, perturbation: Hashable) -> np.ndarray:
-    """Mark the samples of the perturbation to look at."""
-    labels, is_control = design.perturbations(adata), design.controls(adata)
-    treated = (labels == perturbation).to_numpy()
-    if not treated.any():
-        raise UnknownChoice("perturbation", perturbation, labels[~is_control].value_counts().index)
-    if is_control[treated].any():
-        raise BadValue("perturbation", perturbation, "the label of a perturbation, not of a control")
-    return treated
-
-
-def _choose_batches(n_treated: np.ndarray, names: pd.Index, batch: Hashable | None) -> list[int]:
-    """Return the codes of the batches to show, first the one to look at."""
-    order = np.argsort(-n_treated, kind="stable").tolist()
-    if batch is not None:
-        treated = {names[code]: code for code in order if n_treated[code]}
-        if batch not in treated:
-            raise UnknownChoice("batch", batch, treated, "which have samples of the perturbation")
-        order.remove(treated[batch])
-        order.insert(0, treated[batch])
-    return order[:MAX_BATCHES]
-
-
-class Views(NamedTuple):
+class _Views(NamedTuple):
     """Views of the samples that are looked at, and how often each plan was drawn."""
 
     values: np.ndarray  # (n_views, k, d)
@@ -170,18 +153,7 @@ class Views(NamedTuple):
     share: dict[str, float]  # of all views, by what was kept
 
 
-class Plane(NamedTuple):
-    """Two directions of a space, and what all controls make of the batches there; the first batch is looked at."""
-
-    axes: np.ndarray
-    """Towards the perturbation, and between batches (or along the controls of a single one); shape (d, 2)."""
-    controls: list[list[np.ndarray]]
-    """Controls of each batch on the plane, each (m, 2), with the centre dropped and with it subtracted."""
-    samples: list[np.ndarray]
-    """Samples of the first batch likewise, each (k, 2)."""
-
-
-def read_views(adata: AnnData, key: str, rows: np.ndarray) -> Views:
+def _read_views(adata: AnnData, key: str, rows: np.ndarray) -> _Views:
     """Read the views of some rows, and of all rows what they kept."""
     codes, n_controls = (adata.obsm.get(f"{key}_{part}") for part in ("steps", "controls"))
     if key not in adata.obsm or codes is None or n_controls is None:
@@ -192,14 +164,15 @@ def read_views(adata: AnnData, key: str, rows: np.ndarray) -> Views:
     share = {str(name): n / counts.sum() for name, n in zip(names, counts, strict=True) if n}
     values = split_views(adata, key, adata.obsm[key].shape[1] // codes.shape[1])[rows]
     check_finite(values.reshape(len(rows), -1), adata.obs_names[rows], f"obsm[{key!r}]")
-    return Views(values.swapaxes(0, 1), names[codes[rows].T], n_controls[rows].T, share)
+    return _Views(values.swapaxes(0, 1), names[codes[rows].T], n_controls[rows].T, share)
 
 
-def fit_plane(controls: Sequence[np.ndarray], samples: Sequence[np.ndarray], steps: tuple[str, ...], pea: PEA) -> Plane:
-    """Fit the steps on all controls of each batch, without and with a centre, and choose what to look at.
+def _project(
+    controls: Sequence[np.ndarray], samples: Sequence[np.ndarray], steps: tuple[str, ...], pea: PEA
+) -> tuple[np.ndarray, list[list[np.ndarray]], list[np.ndarray]]:
+    """Fit the steps on all controls of each batch, with the centre dropped and with it subtracted.
 
-    The first direction leads to the samples of the other batches, if the perturbation has any. Among many dimensions,
-    samples look far from the controls along a direction that was fitted on them.
+    Return the directions to look at (d, 2), then on them the controls of each batch and the samples of the first one.
     """
     most = pea.clip if pea.clip and steps else np.inf
     moved: list[list[np.ndarray]] = [[], []]
@@ -211,33 +184,43 @@ def fit_plane(controls: Sequence[np.ndarray], samples: Sequence[np.ndarray], ste
             chain = fit(("center",) * centred + steps, pool, whiten={"ridge": ridge})
             moved[centred].append(chain(pool).clip(-most, most))
             treated[centred].append(chain(rows).clip(-most, most))
+    # to other batches, since in many dimensions samples look far away along a direction that was fitted on them
     replicates = [rows for rows in treated[1][1:] if len(rows)] or treated[1][:1]
-    first = np.concatenate(replicates).mean(axis=0)
-    first = first / max(np.linalg.norm(first), TINY)
+    first = _normalise(np.concatenate(replicates).mean(axis=0))
     cloud = np.stack([pool.mean(axis=0) for pool in moved[0]]) if len(controls) > 1 else moved[1][0]
     cloud = cloud - cloud.mean(axis=0)
     cloud = cloud - np.outer(cloud @ first, first)
     second = np.linalg.svd(cloud, full_matrices=False)[2][0]
-    sign, second = (1 if second @ cloud[0] >= 0 else -1), second - (second @ first) * first
-    second = second / max(np.linalg.norm(second), TINY) * sign
-    axes = np.stack([first, second], axis=1)
-    return Plane(axes, [[pool @ axes for pool in pools] for pools in moved], [rows[0] @ axes for rows in treated])
+    sign = 1 if second @ cloud[0] >= 0 else -1
+    axes = np.stack([first, _normalise(second - (second @ first) * first) * sign], axis=1)
+    return axes, [[pool @ axes for pool in pools] for pools in moved], [rows[0] @ axes for rows in treated]
 
 
-def draw_column(panels: np.ndarray, plane: Plane, drawn: Views, kept: Sequence[str]) -> dict[str, Any]:
+def _normalise(vector: np.ndarray) -> np.ndarray:
+    return vector / max(np.linalg.norm(vector), np.finfo(np.float64).tiny)
+
+
+def _draw_column(
+    panels: np.ndarray,
+    drawn: _Views,
+    kept: Sequence[str],
+    plane: np.ndarray,
+    controls: Sequence[list[np.ndarray]],
+    samples: Sequence[np.ndarray],
+) -> dict[str, Any]:
     """Draw the two panels of a column and return what their colours and signs stand for."""
     from matplotlib.colors import LinearSegmentedColormap
 
     shades = LinearSegmentedColormap.from_list("controls", (style.OKABE_ITO[4], "#00283F")).with_extremes(under="0")
-    points = [drawn.values[drawn.kept == name] @ plane.axes for name in kept]
-    both = zip(plane.samples, plane.controls, strict=True)
-    frames = [np.concatenate([samples, *map(_measure_corners, pools)]) for samples, pools in both]
+    points = [drawn.values[drawn.kept == name] @ plane for name in kept]
+    both = zip(samples, controls, strict=True)
+    frames = [np.concatenate([part, *map(_measure_corners, pools)]) for part, pools in both]
     left, right = (corner[0] for corner in _choose_limits(np.concatenate(frames), np.concatenate(points)))
     marks: dict[str, Any] = {}
     for i, (panel, name) in enumerate(zip(panels, kept, strict=True)):
         if name not in drawn.share:
             continue
-        pools, views = plane.controls[i], points[i]
+        pools, views = controls[i], points[i]
         for pool in pools[:0:-1]:
             panel.add_patch(_make_ellipse(pool, fill=False, edgecolor="0.75", linewidth=0.8))
         panel.add_patch(_make_ellipse(pools[0], facecolor="0.9", edgecolor="0.45", linewidth=0.8))
@@ -246,8 +229,8 @@ def draw_column(panels: np.ndarray, plane: Plane, drawn: Views, kept: Sequence[s
             marks["controls of other batches"] = style.make_mark(markersize=9, fillstyle="none", color="0.75", **ROUND)
         shade = {"c": drawn.n_controls[drawn.kept == name], "cmap": shades, "vmin": 2, "vmax": drawn.n_controls.max()}
         marks["views"] = panel.scatter(*views.T, s=16, linewidths=0, zorder=2, **shade)
-        diamonds = panel.scatter(*plane.samples[i].T, s=42, edgecolors=style.OKABE_ITO[5], **DIAMOND)
-        marks["the same steps, all controls"] = diamonds
+        diamond = {"marker": "D", "facecolors": "none", "edgecolors": style.OKABE_ITO[5], "linewidths": 1.5}
+        marks["the same steps, all controls"] = panel.scatter(*samples[i].T, s=42, zorder=3, **diamond)
         low, high = _choose_limits(frames[i], views)
         low[0], high[0] = left, right
         if n_far := ((views < low) | (views > high)).any(axis=1).sum():
@@ -256,7 +239,7 @@ def draw_column(panels: np.ndarray, plane: Plane, drawn: Views, kept: Sequence[s
     return marks
 
 
-def explain_panels(axes: np.ndarray, marks: dict[str, Any]) -> None:
+def _explain_panels(axes: np.ndarray, marks: dict[str, Any]) -> None:
     """Write the legend and the scale of the colours; mark panels without views."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._docs import document
-from semiclip.errors import Empty, TooFew, TooMany
+from semiclip.errors import BadValue, Empty, MissingEntry, Refused, TooFew, TooMany
 from semiclip.pl import _style as style
 from semiclip.pl import _tables as tables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.collections import Collection
@@ -19,9 +21,7 @@ SUMMARIES = ("mean", "union")
 MEASURED = ("chance_mean", "chance_sd")
 APART = 0.35  # between the databases and what summarises them
 POINTS: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linewidth": 1.4}
-NUMBERS = ("n_recalled", "overlap", "null_low", "null_median", "null_high", "p_value")
-LEVEL = 0.05
-SPOT: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgewidth": 1.2, "linestyle": "none"}
+BINS = ("low", "high", "n_all", "n_annotated", "all", "annotated", "cut_low", "cut_high")
 
 
 @document
@@ -45,10 +45,9 @@ def recall(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.Palett
     --------
     >>> import pandas as pd
     >>> import semiclip as scl
-    >>> recalls = {"representation": ["X_scvi", "X_semiclip"], "key": "mean", "value": [0.2, 0.3]}
-    >>> interval = {"ci_low": [0.17, 0.26], "ci_high": [0.24, 0.35], "n_pairs": 400}
-    >>> chance = {"threshold_low": 0.05, "threshold_high": 0.95, "chance": 0.1}
-    >>> ax = scl.pl.recall(pd.DataFrame(recalls | interval | chance))
+    >>> recalls = {"representation": ["X_scvi", "X_semiclip"], "key": "mean", "value": [0.2, 0.3], "n_pairs": 400}
+    >>> chance = {"ci_low": 0.1, "ci_high": 0.4, "threshold_low": 0.05, "threshold_high": 0.95, "chance": 0.1}
+    >>> ax = scl.pl.recall(pd.DataFrame(recalls | chance))
     >>> [round(float(bar.get_height()), 2) for bar in ax.patches]
     [0.2, 0.3]
     """
@@ -89,6 +88,20 @@ def recall(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.Palett
     return ax
 
 
+def _draw_band(ax: Axes, at: np.ndarray, width: float, mean: np.ndarray, sd: np.ndarray) -> Collection:
+    """Lay the measured chance across the bars."""
+    from matplotlib.collections import PolyCollection
+
+    left, right = at - width / 2, at + width / 2
+    low, high = np.maximum(mean - 2 * sd, 0), mean + 2 * sd
+    corners = np.array([[left, low], [right, low], [right, high], [left, high]]).transpose(2, 0, 1)
+    look: dict[str, Any] = {"facecolor": "0.35", "alpha": 0.25, "edgecolor": "none", "zorder": 1.5}
+    band = PolyCollection(corners[np.isfinite(mean)].tolist(), label="permuted ± 2 sd", **look)
+    ax.add_collection(band)
+    ax.hlines(mean, left, right, color="0.35", linewidth=0.6, zorder=1.6)
+    return band
+
+
 @document
 def recall_curve(
     table: pd.DataFrame, *, key: str = "mean", ax: Axes | None = None, palette: style.Palette = None
@@ -113,9 +126,8 @@ def recall_curve(
     >>> import pandas as pd
     >>> import semiclip as scl
     >>> recalls = {"representation": "X_semiclip", "key": "mean", "value": [0.3, 0.4], "n_pairs": 400}
-    >>> interval = {"ci_low": [0.26, 0.35], "ci_high": [0.35, 0.44]}
-    >>> thresholds = {"threshold_low": [0.05, 0.1], "threshold_high": [0.95, 0.9]}
-    >>> ax = scl.pl.recall_curve(pd.DataFrame(recalls | interval | thresholds))
+    >>> ends = {"ci_low": 0.2, "ci_high": 0.5, "threshold_low": [0.05, 0.1], "threshold_high": [0.95, 0.9]}
+    >>> ax = scl.pl.recall_curve(pd.DataFrame(recalls | ends))
     >>> ax.lines[0].get_xdata().round(2)
     array([0.1, 0.2])
     """
@@ -146,36 +158,22 @@ def recall_curve(
     return ax
 
 
-def _draw_band(ax: Axes, at: np.ndarray, width: float, mean: np.ndarray, sd: np.ndarray) -> Collection:
-    """Lay the measured chance across the bars."""
-    from matplotlib.collections import PolyCollection
-
-    left, right = at - width / 2, at + width / 2
-    low, high = np.maximum(mean - 2 * sd, 0), mean + 2 * sd
-    corners = np.array([[left, low], [right, low], [right, high], [left, high]]).transpose(2, 0, 1)
-    look: dict[str, Any] = {"facecolor": "0.35", "alpha": 0.25, "edgecolor": "none", "zorder": 1.5}
-    band = PolyCollection(corners[np.isfinite(mean)].tolist(), label="permuted ± 2 sd", **look)
-    ax.add_collection(band)
-    ax.hlines(mean, left, right, color="0.35", linewidth=0.6, zorder=1.6)
-    return band
-
-
 @document
-def null_overlap(
-    table: pd.DataFrame, *, recalled: bool = False, ax: Axes | None = None, palette: style.Palette = None
-) -> Axes:
-    """Draw how many pairs a representation recalls together with references, and how many by chance (Figures 6, 7).
-
-    A solid line counts the pairs that the representation and the reference both recall. Its marker is full where the
-    permutation p is at most 0.05. The dashed line is the median over permutations of the perturbation labels, in a band
-    that holds 95 % of them.
+def similarity(
+    table: pd.DataFrame,
+    *,
+    representation: str | Sequence[str] | None = None,
+    ax: Axes | Sequence[Axes] | np.ndarray | None = None,
+    palette: style.Palette = None,
+) -> Axes | np.ndarray:
+    """Draw the cosines of annotated pairs and of all pairs; annotated pairs in the shaded tails are recalled.
 
     Parameters
     ----------
     table
-        What :func:`semiclip.tl.null_overlap` returns, with one representation.
-    recalled
-        Draw also the number of pairs that the representation recalls.
+        What :func:`semiclip.tl.similarity` returns.
+    representation
+        Representation or representations to draw, a panel each; by default all in the table.
     {drawing}
 
     {drawn}
@@ -184,53 +182,39 @@ def null_overlap(
     --------
     >>> import pandas as pd
     >>> import semiclip as scl
-    >>> what = {"representation": "X_semiclip", "reference": "X_image", "n_recalled": [80, 130], "overlap": [35, 60]}
-    >>> thresholds = {"threshold_low": [0.05, 0.1], "threshold_high": [0.95, 0.9]}
-    >>> null = {"null_low": [3, 12], "null_median": [8, 20], "null_high": [15, 30], "p_value": 0.01}
-    >>> ax = scl.pl.null_overlap(pd.DataFrame(what | thresholds | null))
-    >>> [line.get_label() for line in ax.get_legend().get_lines()]
-    ['X_image', 'chance, 95% band']
+    >>> bins = {"representation": "X_semiclip", "low": [-1.0, 0.0], "high": [0.0, 1.0], "cut_low": -0.4}
+    >>> counts = {"n_all": [50, 50], "n_annotated": [2, 8], "all": 0.5, "annotated": [0.2, 0.8], "cut_high": 0.4}
+    >>> ax = scl.pl.similarity(pd.DataFrame(bins | counts))
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['100 pairs', '10 annotated', 'recalled']
     """
-    names = ["representation", "reference", *tables.THRESHOLDS]
-    tables.check_table(table, names, "scl.tl.null_overlap", numbers=NUMBERS)
-    representation = tables.read_single(table, "representation")
-    names = list(table["reference"].unique())
-    table = tables.sort_by_share(table, "reference")
+    tables.check_table(table, ["representation"], "scl.tl.similarity", numbers=BINS)
+    present = list(table["representation"].unique())
+    chosen = present if representation is None else representation
+    names = [chosen] if isinstance(chosen, str) else list(chosen)
+    if absent := [name for name in names if name not in present]:
+        raise MissingEntry(absent, present, "the table", "representation")
+    if not names:
+        raise BadValue("representation", representation, "one or more representations of the table")
+    panels = [table[table["representation"] == name].sort_values("low", kind="stable") for name in names]
+    for name, rows in zip(names, panels, strict=True):
+        if not np.allclose(rows["low"].to_numpy()[1:], rows["high"].to_numpy()[:-1]):
+            raise Refused(f"the bins of {name} overlap or leave gaps", way_out="draw what scl.tl.similarity returns")
     palette = style.pick_colours(names, palette)
-    shares = table["share"].unique()
-    alone = len(shares) == 1  # a curve needs two places: then the references have a place each
 
-    ax = style.take_axes(ax, size=(4.8, 4.0))[0]
-    handles: list[Any] = []
-    for i, name in enumerate(names):
-        rows, colour = table[table["reference"] == name], palette[name]
-        at = rows["share"] * 0 + i if alone else rows["share"]
-        if alone:
-            ax.vlines(at, rows["null_low"], rows["null_high"], color=colour, alpha=0.3, linewidth=8)
-            ax.plot(at, rows["null_median"], "_", color=colour, markersize=12)
-        else:
-            ax.fill_between(at, rows["null_low"], rows["null_high"], color=colour, **style.BAND)
-            ax.plot(at, rows["null_median"], color=colour, linestyle="--", linewidth=1)
-        ax.plot(at, rows["overlap"], color=colour, linewidth=1.4)
-        likely = rows["p_value"] > LEVEL
-        for which, face in ((~likely, colour), (likely, "white")):
-            ax.plot(at[which], rows["overlap"][which], color=colour, markerfacecolor=face, **SPOT)
-        handles.append(style.make_mark(color=colour, label=name, **SPOT | {"linestyle": "-"}))
-    if (table["p_value"] > LEVEL).any():
-        handles.append(style.make_mark(color="0.35", markerfacecolor="white", label=f"p > {LEVEL}", **SPOT))
-    chance = {"marker": "_", "linestyle": "none"} if alone else {"linestyle": "--", "linewidth": 1}
-    handles.append(style.make_mark(color="0.35", label="chance, 95% band", **chance))
-    if recalled:
-        whole = table.drop_duplicates("share")
-        x = [-0.5, len(names) - 0.5] if alone else whole["share"]
-        y = np.repeat(whole["n_recalled"], 2) if alone else whole["n_recalled"]
-        handles += ax.plot(x, y, label=f"all of {representation}", **style.BASELINE)
-    if alone:
-        style.name_groups(ax, names)
-        ax.set(xlim=(-0.5, len(names) - 0.5), xlabel=f"{100 * shares[0]:.4g}% of all pairs in the tails")
-    else:
-        style.write_percent(ax.xaxis)
-        ax.set_xlabel("Share of all pairs in the tails")
-    ax.set(ylim=(0, None), ylabel=f"Pairs that {representation}\nand the reference recall")
-    style.finish(ax, handles, most=np.inf)
-    return ax
+    axes = style.take_axes(ax, len(names), size=(1 + 2.8 * len(names), 3.0), panels=names)
+    for panel, name, rows in zip(axes, names, panels, strict=True):
+        colour, edges = palette[name], [*rows["low"], rows["high"].iloc[-1]]
+        filled_bins = rows[rows["n_all"] > 0]
+        left, right = filled_bins["low"].min(), filled_bins["high"].max()
+        n_all, n_annotated = (f"{rows[column].sum():,}" for column in ("n_all", "n_annotated"))
+        everything = panel.stairs(rows["all"], edges, fill=True, color="0.8", label=f"{n_all} pairs")
+        line = {"color": colour, "linewidth": 1.6, "label": f"{n_annotated} annotated"}
+        annotated = panel.stairs(rows["annotated"], edges, **line)
+        tail = {"color": colour, "alpha": 0.12, "linewidth": 0, "zorder": 0, "label": "recalled"}
+        panel.axvspan(left, rows["cut_low"].iloc[0], **tail)
+        recalled = panel.axvspan(rows["cut_high"].iloc[0], right, **tail)
+        panel.set(xlim=(left, right), ylim=(0, None), xlabel="Cosine", ylabel="Density")
+        style.finish(panel, [everything, annotated, recalled], most=np.inf)
+        panel.set_title(name, fontsize="medium")
+    return axes[0] if len(names) == 1 else axes

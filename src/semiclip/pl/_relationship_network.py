@@ -12,19 +12,17 @@ from semiclip.pl import _style as style
 from semiclip.pl._tables import check_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import networkx as nx
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
 SEVERAL = "several"
-GREY = "0.45"
 LEGEND: dict[str, Any] = {"loc": "lower left", "frameon": False, "fontsize": 7.5, "borderaxespad": 0.0}
 LEGEND |= {"borderpad": 0.0, "handlelength": 1.0, "columnspacing": 1.0}
-FEW = 4
+FEW = 4  # genes of a component that keeps its shape
 MARGIN = np.array([0.28, 0.16])  # inches beside a component, for names
 # where a name may stand beside its node, in half widths and half heights; the first that is free is taken
 SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1))
@@ -50,10 +48,9 @@ def relationship_network(
     ----------
     sets
         What :func:`semiclip.tl.relationship_sets` returns.
-    inside
-        Representation or representations that all recall the pairs to draw; without any, all annotated pairs are drawn.
-    outside
-        Representation or representations that recall none of them.
+    inside, outside
+        Representation or representations that all recall the pairs to draw, and that recall none of them; without any,
+        all annotated pairs are drawn.
     database
         Draw only pairs of this database.
     max_pairs
@@ -74,13 +71,12 @@ def relationship_network(
     >>> import semiclip as scl
     >>> pairs = {"gene_a": ["A", "A", "C"], "gene_b": ["B", "C", "D"], "databases": ["CORUM", "CORUM;SIGNOR", "SIGNOR"]}
     >>> sets = pd.DataFrame(pairs | {"X_semiclip": [True, True, False]})
-    >>> ax = scl.pl.relationship_network(sets, inside="X_semiclip")
-    >>> print(ax.get_title())
+    >>> print(scl.pl.relationship_network(sets, inside="X_semiclip").get_title())
     2 pairs (3 genes) in X_semiclip
     """
     check_whole("max_pairs", max_pairs)
     pairs, databases, where = _choose_pairs(sets, inside, outside, database)
-    colours = style.pick_colours(databases, palette) | {SEVERAL: GREY}
+    colours = style.pick_colours(databases, palette) | {SEVERAL: "0.45"}
     shown, rule = _keep_largest(pairs, max_pairs)
 
     ax = style.take_axes(ax, size=(6.4, 5.6))[0]
@@ -145,7 +141,6 @@ def _draw(ax: Axes, pairs: pd.DataFrame, colours: dict[str, str], rng: int | np.
     """Draw in inches, so that names keep clear of each other."""
     import networkx as nx
     from matplotlib.collections import LineCollection
-    from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
 
     wide, high = style.measure_inches(ax)
@@ -169,20 +164,14 @@ def _draw(ax: Axes, pairs: pd.DataFrame, colours: dict[str, str], rng: int | np.
         lines = LineCollection([(places[a], places[b]) for a, b in ends], colors=colour, linewidths=1.3, label=name)
         ax.add_collection(lines, autolim=False)
     ax.scatter(points[:, 0], points[:, 1], s=(2 * radius * 72) ** 2, color="0.2", linewidths=0, zorder=2)
-
-    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": float(np.clip(14 * room, 5, 8))}
-    look["path_effects"] = [withStroke(linewidth=1.2, foreground="white")]  # keeps names legible on lines
-    texts = [ax.text(x, y, name, **look) for name, (x, y) in zip(names, points, strict=True)]
-    homeless = _place_names(texts, points, radius, page)
-    for text in homeless:
-        text.remove()
-    if homeless:
-        note = f"{len(homeless)} of {len(names)} genes have no room for their name"
+    n_nameless = _write_names(ax, names, points, radius, page, float(np.clip(14 * room, 5, 8)))
+    if n_nameless:
+        note = f"{n_nameless} of {len(names)} genes have no room for their name"
         ax.text(0, 0, note, va="bottom", color="0.35", fontsize=7).set_in_layout(False)
 
 
 def _place_nodes(graph: nx.Graph, page: Bbox, rng: int | np.random.Generator | None) -> dict[str, np.ndarray]:
-    """Return the places of the nodes on a page in inches."""
+    """Return the places of the nodes on a page in inches, each component in a rectangle of its own."""
     import networkx as nx
 
     generator = np.random.default_rng(rng)
@@ -194,20 +183,17 @@ def _place_nodes(graph: nx.Graph, page: Bbox, rng: int | np.random.Generator | N
         part.add_edges_from(graph.edges(names))
         start = dict(zip(names, generator.uniform(-1, 1, (len(names), 2)), strict=True))
         layout = nx.kamada_kawai_layout(part, pos=start)
-        points = _turn(np.array([layout[name] for name in names]), box)
+        # turned, so that the points extend as their rectangle does
+        points = np.array([layout[name] for name in names])
+        points = points - points.mean(axis=0)
+        points = points @ np.linalg.svd(points, full_matrices=False)[2].T[:, :: 1 if box.width > box.height else -1]
+        points = points - (points.min(axis=0) + points.max(axis=0)) / 2
         room = np.maximum(np.array(box.size) - 2 * MARGIN, 0.3 * np.array(box.size))
         scale = room / np.maximum(np.ptp(points, axis=0), 1e-9)
         # a large component fills its rectangle, while a small one keeps its shape
         points *= scale if len(names) > FEW else min(scale.min(), 0.5)
         places |= dict(zip(names, points + box.get_points().mean(axis=0), strict=True))
     return places
-
-
-def _turn(points: np.ndarray, box: Bbox) -> np.ndarray:
-    """Turn points so that they extend as their rectangle does, and centre them."""
-    points = points - points.mean(axis=0)
-    points = points @ np.linalg.svd(points, full_matrices=False)[2].T[:, :: 1 if box.width > box.height else -1]
-    return points - (points.min(axis=0) + points.max(axis=0)) / 2
 
 
 def _divide(box: Bbox, weights: Sequence[float]) -> list[Bbox]:
@@ -221,19 +207,19 @@ def _divide(box: Bbox, weights: Sequence[float]) -> list[Bbox]:
     return _divide(parts[0], weights[: cut + 1]) + _divide(parts[1], weights[cut + 1 :])
 
 
-def _place_names(texts: Iterable[Text], points: np.ndarray, gap: float, page: Bbox) -> list[Text]:
-    """Move names beside their nodes, clear of each other, of nodes and of the edge; return those without room.
-
-    The names stand on their nodes at ``points``, whose radius is the ``gap``, all in inches.
-    """
+def _write_names(ax: Axes, names: Sequence[str], points: np.ndarray, gap: float, page: Bbox, fontsize: float) -> int:
+    """Write names clear of each other, of nodes and of the edge; return how many nodes have no room for theirs."""
+    from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
 
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": fontsize}
+    look["path_effects"] = [withStroke(linewidth=1.2, foreground="white")]  # keeps names legible on lines
     taken: list[Bbox] = []
-    homeless = []
-    for text in texts:
-        size = np.array(text.get_window_extent().size) / text.figure.dpi
+    for name, point in zip(names, points, strict=True):
+        text = ax.text(*point, name, **look)
+        size = np.array(text.get_window_extent().size) / ax.figure.dpi
         for side in np.array(SIDES):
-            centre = text.get_position() + side * (size / 2 + gap)
+            centre = point + side * (size / 2 + gap)
             box = Bbox([centre - size / 2, centre + size / 2])
             inside = page.count_contains(box.corners()) == 4
             if inside and not box.count_overlaps(taken) and not box.padded(0.4 * gap).count_contains(points):
@@ -241,5 +227,5 @@ def _place_names(texts: Iterable[Text], points: np.ndarray, gap: float, page: Bb
                 text.set(position=centre, in_layout=False)
                 break
         else:
-            homeless.append(text)
-    return homeless
+            text.remove()
+    return len(names) - len(taken)

@@ -57,12 +57,9 @@ def ablation(
     ----------
     table
         One row per rung and seed (and method), of two rungs or more. The rungs are drawn in their order in the table.
-    value
-        Column of the figure to draw.
-    rung
-        Column of the names of the rungs.
-    seed
-        Column of the seeds. Every rung (of every method) needs the same seeds.
+    value, rung, seed
+        Columns of the figure to draw, of the names of the rungs and of the seeds. Every rung (of every method) needs
+        the same seeds.
     method
         Column of the names of methods to compare, each drawn in its own colour.
     base
@@ -79,10 +76,9 @@ def ablation(
     --------
     >>> import pandas as pd
     >>> import semiclip as scl
-    >>> rungs = ["base"] * 6 + ["full PEA"] * 6
     >>> recalls = [0.40, 0.42, 0.41, 0.38, 0.45, 0.39, 0.44, 0.47, 0.45, 0.43, 0.46, 0.44]
-    >>> ax = scl.pl.ablation(pd.DataFrame({"rung": rungs, "seed": [*range(6)] * 2, "recall": recalls}))
-    >>> print(ax.texts[-1].get_text())
+    >>> runs = {"rung": ["base"] * 6 + ["full PEA"] * 6, "seed": [*range(6)] * 2, "recall": recalls}
+    >>> print(scl.pl.ablation(pd.DataFrame(runs)).texts[-1].get_text())
     +0.040
     p = 0.031
     """
@@ -97,19 +93,18 @@ def ablation(
     if base is not None:
         check_choice("base", str(base), rungs)
     base_rung = None if base is None else rungs.index(str(base))
-    values = values.reshape(len(methods), len(rungs), n_seeds)
+    ladders = dict(zip(methods, values.reshape(len(methods), len(rungs), n_seeds), strict=True))
     palette = style.pick_colours(methods, palette)
 
     ax = style.take_axes(ax, size=(4.8, 3.3 + 0.5 * len(methods)))[0]
     handles: list[Any] = []
     joined: dict[str, Any] = {} if base_rung is None else {"linestyle": "none"}
-    for i, (name, runs) in enumerate(zip(methods, values, strict=True)):
+    for i, (name, runs) in enumerate(ladders.items()):
         at = np.arange(len(rungs)) + style.shift_in_group(i, len(methods), 0.7 / len(methods))
         ax.plot(at, runs, color=palette[name], **SEEDS, **joined)
         spread = runs.std(axis=1, ddof=1) if n_seeds > 1 else None
-        handles.append(
-            ax.errorbar(at, runs.mean(axis=1), spread, label=name, color=palette[name], **style.MEAN, **joined)
-        )
+        look = {"label": name, "color": palette[name], **style.MEAN, **joined}
+        handles.append(ax.errorbar(at, runs.mean(axis=1), spread, **look))
         if base_rung is not None:
             ax.axhline(runs[base_rung].mean(), color=palette[name], **BASE)
     if baseline is not None:
@@ -118,17 +113,17 @@ def ablation(
         handles.append(ax.axhline(chance, label="chance", **style.CHANCE))
     ax.set_xlim(-0.5, len(rungs) - 0.5)
     style.name_groups(ax, rungs, size=8)
-    ax.set_ylabel(style.write_title(value))
+    ax.set_ylabel(_write_title(value))
     seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
     enough = smallest_p(n_seeds) < LEVEL
     note = f"{seeds}; p of paired Wilcoxon tests" if enough else f"{seeds}: too few for p < 0.05 in a Wilcoxon test"
     ax.set_xlabel(note if base is None else f"gains over {base}\n{note}", fontsize="small", color="0.35")
 
-    steps = list(pairwise(range(len(rungs))))
-    if base_rung is not None:
-        steps = [(base_rung, i) for i in range(len(rungs)) if i != base_rung]
     floor, points = ax.get_ylim()[1], 0
-    for name, runs in reversed(list(zip(methods, values, strict=True))):  # from the top down as in the legend
+    for name, runs in reversed(ladders.items()):  # from the top down as in the legend
+        steps = list(pairwise(range(len(rungs))))
+        if base_rung is not None:
+            steps = [(base_rung, i) for i in range(len(rungs)) if i != base_rung]
         for before, after in steps:
             text = _write_gain(runs[after], runs[before], "\n")
             _draw_bracket(ax, (before if base is None else after, after), (floor, points), text, palette[name])
@@ -138,8 +133,19 @@ def ablation(
             _draw_bracket(ax, (0, len(rungs) - 1), (floor, points), text, palette[name])
             points += ROW + 4
     style.finish(ax, handles, below=points / 72)
-    _end_scale(ax, floor)
+
+    # the scale ends below the gains
+    bottom, top = ax.get_ylim()
+    share = (floor - bottom) / (top - bottom)
+    ax.set_yticks(style.choose_ticks(bottom, floor, max(2, int(share * style.measure_inches(ax)[1] / 0.25))))
+    ax.spines["left"].set_bounds(bottom, floor)
+    ax.yaxis.label.set_y(share / 2)
     return ax
+
+
+def _write_title(name: str) -> str:
+    """Write the name of a column as the label of an axis."""
+    return (name[:1].upper() + name[1:]).replace("_", " ")
 
 
 def _write_gain(after: np.ndarray, before: np.ndarray, between: str) -> str:
@@ -158,23 +164,9 @@ def _draw_bracket(ax: Axes, ends: tuple[float, float], height: tuple[float, floa
     floor, points = height
     lifted = ax.transData + ScaledTranslation(0, points / 72, ax.figure.dpi_scale_trans)
     if ends[0] < ends[1]:
-        line = BRACKET | {"color": colour}
-        drawn = ax.annotate("", (ends[0], floor), (ends[1], floor), xycoords=lifted, textcoords=lifted, arrowprops=line)
-        drawn.set_in_layout(False)
+        line = {"xycoords": lifted, "textcoords": lifted, "arrowprops": BRACKET | {"color": colour}}
+        ax.annotate("", (ends[0], floor), (ends[1], floor), **line).set_in_layout(False)
     style.add_note(ax, text, ((ends[0] + ends[1]) / 2, floor), (0, 1.5), xycoords=lifted, color=colour, **GAIN)
-
-
-def _end_scale(ax: Axes, end: float) -> None:
-    """End the vertical scale at a value, since the room above it has none."""
-    from matplotlib.ticker import MaxNLocator
-
-    bottom, top = ax.get_ylim()
-    share = (end - bottom) / (top - bottom)
-    n_ticks = max(2, int(share * style.measure_inches(ax)[1] / 0.25))
-    ticks = np.array(MaxNLocator(n_ticks, steps=[1, 2, 5, 10]).tick_values(bottom, end))
-    ax.set_yticks(ticks[(ticks >= bottom) & (ticks <= end)])
-    ax.spines["left"].set_bounds(bottom, end)
-    ax.yaxis.label.set_y(share / 2)
 
 
 @document
@@ -197,15 +189,12 @@ def sweep(
     ----------
     table
         One row per parameter, setting and seed.
-    value
-        Column of the figure to draw.
-    parameter
-        Column of the names of the parameters; the panels follow their order in the table.
+    value, parameter, seed
+        Columns of the figure to draw, of the names of the parameters and of the seeds. The panels follow the order of
+        the parameters in the table. Every setting of a parameter needs the same seeds.
     setting
         Column of the settings. Numbers are sorted, and spaced by their logarithms if they are positive and the largest
         is more than ten times the smallest. Names keep their order.
-    seed
-        Column of the seeds. Every setting of a parameter needs the same seeds.
     default
         The setting in use by the name of the parameter, marked by a dotted line; a name must be one of the
         settings. Parameters that the table lacks are left out.
@@ -240,17 +229,19 @@ def sweep(
     for panel, (name, (values, (settings, seeds))) in zip(axes, panels.items(), strict=True):
         at = _place_settings(panel, settings, default.get(name))
         spread = values.std(axis=1, ddof=1) if len(seeds) > 1 else np.zeros(len(values))
-        order = np.argsort(at)
-        look = (
-            style.MEAN if _are_numbers(settings) else {**style.MEAN, "linestyle": "none"}
-        )  # nothing lies between names
+        order, numeric = np.argsort(at), _are_numbers(settings)
+        look = style.MEAN if numeric else style.MEAN | {"linestyle": "none"}  # nothing lies between names
         panel.errorbar(at[order], values.mean(axis=1)[order], spread[order], color=style.OKABE_ITO[0], **look)
         if chance is not None:
             panel.axhline(chance, **style.CHANCE)
         if name in default:
-            place = default[name] if _are_numbers(settings) else settings.index(default[name])
-            _mark_default(panel, place, f"default {_write_setting(default[name])}")
-        panel.set(xlabel=name.replace("_", " "), ylabel=style.write_title(value))
+            place = default[name] if numeric else settings.index(default[name])
+            panel.axvline(place, color="0.35", linestyle=":", linewidth=1.2, zorder=0)
+            share = (panel.transData - panel.transAxes).transform((place, 0))[0]
+            side = "left" if share < 0.3 else "right" if share > 0.7 else "center"
+            text, transform = f"default {_write_setting(default[name])}", panel.get_xaxis_transform()
+            panel.text(place, 1.01, text, ha=side, transform=transform, **PRINT)
+        panel.set(xlabel=name.replace("_", " "), ylabel=_write_title(value))
         style.strip_spines(panel)
     limits = np.array([panel.get_ylim() for panel in axes])
     for panel in axes:
@@ -285,16 +276,6 @@ def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarr
     ax.set_xticks(at, labels, fontsize="small")
     ax.minorticks_off()
     return at
-
-
-def _mark_default(ax: Axes, place: float, text: str) -> None:
-    """Draw a dotted line through the setting in use, and name it above the panel."""
-    ax.axvline(place, color="0.35", linestyle=":", linewidth=1.2, zorder=0)
-    left, right = ax.get_xlim()
-    scale = ax.xaxis.get_transform().transform
-    share = (scale(place) - scale(left)) / (scale(right) - scale(left))
-    side = "left" if share < 0.3 else "right" if share > 0.7 else "center"
-    ax.text(place, 1.01, text, ha=side, transform=ax.get_xaxis_transform(), **PRINT)
 
 
 def _are_numbers(settings: Sequence[Any]) -> bool:

@@ -11,10 +11,8 @@ import numpy as np
 from semiclip.errors import MissingEntry, TooFew, WrongShape, some
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.container import Container
     from matplotlib.lines import Line2D
 
 Palette = Sequence[str] | Mapping[str, str] | None
@@ -43,10 +41,7 @@ def pick_colours(names: Sequence[str], palette: Palette = None) -> dict[str, str
 def take_axes(
     ax: Any, n: int = 1, *, size: tuple[float, float], columns: int | None = None, panels: Sequence[str] = ()
 ) -> np.ndarray:
-    """Return the ``n`` axes of a user, or new ones on a figure of ``size`` inches that leaves room for all labels.
-
-    ``panels`` names what each of them is for.
-    """
+    """Return the ``n`` axes of a user, which ``panels`` names, or new ones on a figure of ``size`` inches."""
     if ax is None:
         from matplotlib import pyplot as plt
 
@@ -75,6 +70,14 @@ def shift_in_group(i: int, n: int, width: float) -> float:
     return (i - (n - 1) / 2) * width
 
 
+def choose_ticks(low: float, high: float, n_ticks: int, **options: Any) -> np.ndarray:
+    """Return round numbers between two ends, about as many as ``n_ticks``."""
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = np.array(MaxNLocator(n_ticks, steps=[1, 2, 5, 10], **options).tick_values(low, high))
+    return ticks[(ticks >= low) & (ticks <= high)]
+
+
 def name_groups(ax: Axes, names: Sequence[str], *, at: Sequence[float] | None = None, size: float = 10) -> None:
     """Write names under places, by default 0, 1, …, in several lines or slanted if they would run into each other."""
     places = list(range(len(names)) if at is None else at)
@@ -88,9 +91,7 @@ def name_groups(ax: Axes, names: Sequence[str], *, at: Sequence[float] | None = 
             label.set(ha="right", rotation_mode="anchor")
 
 
-def finish(
-    ax: Axes, handles: Sequence[Artist | Container], *, below: float = 0, columns: int = 2, most: float | None = None
-) -> None:
+def finish(ax: Axes, handles: Sequence[Any], *, below: float = 0, columns: int = 2, most: float | None = None) -> None:
     """Write a legend inside, in columns, where it hides nothing: the upper limit of y makes room for its rows.
 
     So many inches ``below`` the legend stay free too. With ``most`` there are no ticks in its room, nor above so much.
@@ -118,11 +119,6 @@ def make_mark(**look: Any) -> Line2D:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], **look)
-
-
-def write_title(name: str) -> str:
-    """Write the name of a column as the label of an axis."""
-    return (name[:1].upper() + name[1:]).replace("_", " ")
 
 
 def write_percent(axis: Axis) -> None:

@@ -15,18 +15,17 @@ if TYPE_CHECKING:
 THRESHOLDS = ("threshold_low", "threshold_high")
 
 
-def check_table(table: pd.DataFrame, columns: Sequence[str], maker: str, *, numbers: Sequence[str] = ()) -> None:
-    """Refuse a table without these columns or without rows; ``maker`` names the function that returns such tables.
-
-    The columns of ``numbers`` are read too: each row holds a finite number.
-    """
-    way_out = f"draw what {maker} returns"
+def check_table(
+    table: pd.DataFrame, columns: Sequence[str], maker: str, *, numbers: Sequence[str] = (), name: str = "table"
+) -> None:
+    """Refuse a table without these columns or rows; ``maker`` returns such tables, and ``numbers`` have no gaps."""
+    way_out = f"pass what {maker} returns"
     if not isinstance(table, pd.DataFrame):
-        raise errors.WrongType("table", type(table), "a DataFrame", way_out)
-    if absent := [name for name in (*columns, *numbers) if name not in table]:
-        raise errors.MissingColumn(absent, table.columns, "the table", way_out=way_out)
+        raise errors.WrongType(name, type(table), "a DataFrame", way_out)
+    if absent := [column for column in (*columns, *numbers) if column not in table]:
+        raise errors.MissingColumn(absent, table.columns, name, way_out=way_out)
     if table.empty:
-        raise errors.Empty("rows in the table to draw")
+        raise errors.Empty(f"rows in {name}", way_out)
     check_numbers(table, numbers)
 
 
@@ -63,10 +62,7 @@ def read_single(table: pd.DataFrame, column: str) -> str:
 
 
 def sort_by_share(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Sort by the ``share`` of all pairs that the thresholds leave in the tails, which is the recall of chance.
-
-    There may be one row for each share of a name, for example of a representation.
-    """
+    """Sort by the ``share`` of all pairs in the tails, which is the recall of chance; a name has each share once."""
     check_numbers(table, THRESHOLDS)
     share = (table["threshold_low"] + 1 - table["threshold_high"]).round(9)
     check_once(table.assign(share=(100 * share).map("{:.6g}%".format)), [name, "share"])
