@@ -1,9 +1,9 @@
 """Distil microscopy into transcriptomic embeddings from weakly paired data.
 
-The rooms load on first use, so that ``import semiclip`` stays light: ``pp`` prepares representations, ``tl`` trains and
-evaluates, ``pl`` draws, ``model`` holds the scvi-tools models, ``datasets`` downloads and simulates. Below them,
-``correction``, ``augment``, ``metrics`` and ``baselines`` work on plain arrays, and ``encoders`` and ``objectives`` are
-what a model is made of.
+The rooms load on first use, so that ``import semiclip`` stays light: ``io`` reads and ``datasets`` downloads or
+simulates data, ``pp`` prepares representations, ``tl`` trains and evaluates, ``pl`` draws, ``model`` holds the
+scvi-tools models. Below them, ``correction``, ``augment``, ``metrics`` and ``baselines`` work on plain arrays, and
+``encoders`` and ``objectives`` are what a model is made of.
 ``report`` is a function: it writes what they find on one page.
 """
 
@@ -21,6 +21,7 @@ __all__ = [
     "correction",
     "datasets",
     "encoders",
+    "io",
     "metrics",
     "model",
     "objectives",

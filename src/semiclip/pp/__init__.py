@@ -1,15 +1,13 @@
-"""Prepare: read and describe data, encode and augment them, correct batches, report how two modalities pair."""
+"""Prepare: describe data, encode and augment them, correct batches, report how two modalities pair."""
 
 from semiclip._views import split_views as get_views
-from semiclip.pp._annotate import annotate
 from semiclip.pp._augment import augment
 from semiclip.pp._check import check
+from semiclip.pp._deprecated import annotate, images, profiles
 from semiclip.pp._encode import encode
 from semiclip.pp._expression import expression
-from semiclip.pp._images import images
 from semiclip.pp._pair import pair
 from semiclip.pp._pea_correct import pea_correct
-from semiclip.pp._profiles import profiles
 
 __all__ = [
     "annotate",

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from semiclip._arguments import check_number
+from semiclip._checks import check_writable
+from semiclip._design import Design
+from semiclip._provenance import record
+from semiclip.errors import Empty, MissingColumn, MissingValues, Refused, Repeated, WrongType, some
+from semiclip.io._plate_map import match_wells
+from semiclip.io._tables import PREFIX, Table, format_columns, format_labels, format_wells, read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+COMPARTMENTS = ("Cells_", "Cytoplasm_", "Nuclei_")
+MAD_TO_SD = 1.4826  # of a normal distribution
+NO_SPREAD = 1e-6  # a spread below this share of the size of the values is rounding
+Frames = tuple[pd.DataFrame, pd.DataFrame]  # descriptions and features of the same rows
+
+logger = logging.getLogger(__name__)
+
+
+def profiles(
+    table: Table | Sequence[Table],
+    *,
+    perturbation_key: str,
+    control: str | Sequence[str],
+    batch_key: str = "Plate",
+    well_key: str | None = "Well",
+    plate_map: Table | None = None,
+    features: str | Sequence[str] | None = None,
+    max_missing: float = 0.05,
+    clip: float | None = 20.0,
+    key_added: str = "X_image",
+) -> AnnData:
+    r"""Return a teacher of CellProfiler features: one row per well, scaled on the controls of its plate.
+
+    The steps are the usual ones of image-based profiling. The profile of a well is the median over its cells. A feature
+    is dropped if it is not numeric, lacks too many values, has a single value, or does not vary among the controls of
+    some plate. Every other feature is scaled by the median and MAD of the controls :math:`C_b` of the plate,
+    :math:`(x - \mathrm{med}_{C_b}) / (1.4826\,\mathrm{MAD}_{C_b})`, and clipped. The log counts dropped features.
+
+    Parameters
+    ----------
+    table
+        Features of cells or of wells: a CSV, TSV or parquet file, or a DataFrame; or a list of these, such as one per
+        plate. Columns that begin with ``Metadata_`` describe the rows. Features that some tables lack are dropped. An
+        AnnData whose features are scaled already, for example by pycytominer, does not need this function: copy its
+        features to ``obsm``.
+    perturbation_key, control
+        Column of the perturbations, and the label or labels of the controls in it. All columns are named without
+        ``Metadata_``.
+    batch_key, well_key
+        Columns of plate and well. The rows of a well are averaged; ``well_key=None`` leaves them as they are.
+    plate_map
+        A plate map with the perturbation of each well, joined on plate and well as in :func:`semiclip.io.plate_map`.
+    features
+        Names of the features, or their beginnings; by default ``Cells_``, ``Cytoplasm_`` and ``Nuclei_``.
+    max_missing
+        Largest share of rows in which a feature may be NaN or infinite; it becomes 0 there, the median of the controls.
+    clip
+        Largest size of a scaled value; ``None`` does not clip.
+    key_added
+        Key of ``obsm`` for the profiles.
+
+    Returns
+    -------
+    One row per well with all features, float32, in ``X`` and in ``obsm[key_added]``. ``obs`` has the ``Metadata_``
+    columns that are the same for all cells of a well, with wells spelt like A01; the columns of the plate map; and
+    ``n_rows``, the number of rows of each well in the table. In their names ``_`` replaces ``/``, which files cannot
+    hold. ``uns["semiclip"][key_added]["params"]`` has the arguments. Wells in which no feature has a value are left
+    out, with a warning in the log.
+
+    Raises
+    ------
+    FileNotFoundError, ImportError, KeyError, TypeError
+        If a file, pyarrow for a parquet file or a column is missing, or ``table`` is no table.
+    ValueError
+        If a table cannot be read or names a column twice, if no feature is found or left, if a control label matches
+        nothing, or if a plate has fewer than two controls.
+
+    References
+    ----------
+    Serrano et al., Nature Methods 2025, DOI 10.1038/s41592-025-02611-8.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> wells = pd.DataFrame(
+    ...     {"Plate": "p1", "Well": ["A1", "A2", "A3", "A4"], "drug": ["DMSO", "DMSO", "DMSO", "aspirin"]}
+    ... )
+    >>> table = wells.add_prefix("Metadata_").assign(Cells_AreaShape_Area=[100.0, 110.0, 90.0, 120.0])
+    >>> images = scl.io.profiles(table, perturbation_key="drug", control="DMSO")
+    >>> images.obsm["X_image"].ravel().astype(float).round(2).tolist()
+    [0.0, 0.67, -0.67, 1.35]
+    """
+    from anndata import AnnData
+
+    check_number("max_missing", max_missing, least=0, below=1)
+    if clip is not None:
+        check_number("clip", clip, above=0)
+    check_writable(AnnData(), key_added)
+    plate, perturbation = batch_key.removeprefix(PREFIX), perturbation_key.removeprefix(PREFIX)
+    design = Design.of(
+        perturbation_key=perturbation.replace("/", "_"), control=control, batch_key=plate.replace("/", "_")
+    )
+    well = None if well_key is None else well_key.removeprefix(PREFIX)
+    names = (features,) if isinstance(features, str) else None if features is None else tuple(features)
+    tables = list(table) if isinstance(table, Iterable) and not isinstance(table, pd.DataFrame | str) else [table]
+    if any(isinstance(item, AnnData) for item in tables):
+        way_out = f"pass adata.obs.add_prefix({PREFIX!r}).join(adata.to_df()), or copy scaled features to obsm"
+        raise WrongType("table", AnnData, "a DataFrame, the path of a file, or a list of these", way_out)
+
+    keys = [plate] if well is None else [plate, well]
+    obs, values = _read_all(tables, keys, perturbation, names)
+    if plate_map is not None:
+        keys = [plate, well or "Well"]
+        _check_columns(obs, keys)
+        columns = match_wells(obs[keys], plate_map, keys)
+        obs = pd.concat([obs.drop(columns=columns.columns, errors="ignore"), columns], axis=1)
+    _check_columns(obs, [plate, perturbation])
+    if len(empty := obs.index[values.isna().all(axis=1)]):
+        logger.warning("no feature has a value in %d row(s), which are left out: %s", len(empty), some(empty))
+    adata = AnnData(obs=format_columns(obs.drop(index=empty)))
+    scaled = _scale(values.drop(index=empty), adata, design, max_missing)
+    scaled = scaled if clip is None else scaled.clip(-clip, clip)
+    array = scaled.to_numpy(dtype=np.float32)
+    var = pd.DataFrame(index=scaled.columns)
+    result = AnnData(array, obs=adata.obs, var=var, obsm={key_added: array.copy()})
+    params = {"well_key": well, "features": names or COMPARTMENTS, "max_missing": max_missing, "clip": clip}
+    record(result, key_added, {**design.params, **params, "from_plate_map": plate_map is not None})
+    return result
+
+
+def _read_all(tables: list[Table], keys: list[str], perturbation_key: str, features: tuple[str, ...] | None) -> Frames:
+    """Return the descriptions of all rows, and their features; ``keys`` are plate and well, which are averaged over."""
+    if not tables:
+        raise Empty("tables")
+    parts = [_read_one(table, keys, perturbation_key, features) for table in tables]
+    obs, values = pd.concat([part[0] for part in parts]), pd.concat([part[1] for part in parts], join="inner")
+    if n_lost := max(part[1].shape[1] for part in parts) - values.shape[1]:
+        logger.info("%d feature(s) are not in all tables, and go", n_lost)
+    if len(keys) == 1:
+        obs.index = values.index = obs.index + ":" + pd.RangeIndex(len(obs)).astype(str)
+    if repeated := obs.index[obs.index.duplicated()].unique().tolist():
+        raise Repeated("wells of several tables", repeated, "give plates names of their own, or each table once")
+    return obs, values
+
+
+def _check_columns(obs: pd.DataFrame, keys: Sequence[str]) -> None:
+    """Refuse a table without some of the columns."""
+    if absent := [key for key in keys if key not in obs]:
+        raise MissingColumn(absent, obs.columns, f"the table, without {PREFIX!r},")
+
+
+def _read_one(table: Table, keys: list[str], perturbation_key: str, features: tuple[str, ...] | None) -> Frames:
+    """Return the descriptions and features of one table, averaged over wells if these are among the keys."""
+    frame = read_table(table, lambda name: name.removeprefix(PREFIX) in keys, partial(_choose_features, features))
+    is_obs = frame.columns.str.startswith(PREFIX)
+    obs = frame.loc[:, is_obs].rename(columns=lambda name: name.removeprefix(PREFIX))
+    values = frame.loc[:, ~is_obs].select_dtypes("number").astype(np.float64).replace([np.inf, -np.inf], np.nan)
+    if text := frame.columns[~is_obs].difference(values.columns).tolist():
+        logger.info("%d feature(s) hold text, and go: %s", len(text), some(text))
+    _check_columns(obs, keys)
+    for key, format_key in zip(keys, (format_labels, format_wells), strict=False):
+        if gaps := obs.index[obs[key].isna()].tolist():
+            raise MissingValues(PREFIX + key, gaps)
+        obs[key] = format_key(obs[key])
+    obs.index = values.index = pd.Index(obs[keys].agg(":".join, axis=1), name=None)
+    return (obs, values) if len(keys) == 1 else _average(obs, values, perturbation_key)
+
+
+def _average(obs: pd.DataFrame, values: pd.DataFrame, perturbation_key: str) -> Frames:
+    """Return one row for each well: descriptions that are the same in all its rows, and the median of each feature."""
+    if perturbation_key in obs:
+        obs[perturbation_key] = obs[perturbation_key].mask(format_labels(obs[perturbation_key]) == "")
+    groups = obs.groupby(level=0, sort=False)
+    is_mixed = groups.nunique(dropna=False) > 1
+    mixed = is_mixed.columns[is_mixed.any()].tolist()
+    if perturbation_key in mixed:
+        names = is_mixed.index[is_mixed[perturbation_key]].tolist()
+        way_out = "fill or drop rows without a label, and give plates of one name names of their own"
+        raise Refused(f"{PREFIX}{perturbation_key} is not the same in all rows of wells", names, way_out)
+    if len(is_mixed) < len(obs):
+        logger.info("%d rows are averaged to %d wells", len(obs), len(is_mixed))
+        values = values.groupby(level=0, sort=False).median()
+    if mixed:
+        logger.info("column(s) that differ within wells go: %s", some(mixed))
+    wells = groups.first().drop(columns=mixed)
+    if "n_rows" in wells:
+        logger.warning("n_rows counts the rows of a well; the column of the table is now %sn_rows", PREFIX)
+    return wells.rename(columns={"n_rows": f"{PREFIX}n_rows"}).assign(n_rows=groups.size()), values
+
+
+def _choose_features(features: tuple[str, ...] | None, names: list[str]) -> list[str]:
+    """Return the features among the columns of a table."""
+    others = [name for name in names if not name.startswith(PREFIX)]
+    if len(others) == len(names):
+        raise Empty(f"columns {PREFIX}…, which name plate, well and perturbation", f"the table has {some(names)}")
+    requested = COMPARTMENTS if features is None else features
+    starts = tuple(name for name in requested if name not in others)
+    chosen = [name for name in others if name in requested or name.startswith(starts)]
+    unmet = [start for start in starts if not any(name.startswith(start) for name in chosen)]
+    if not chosen or (features is not None and unmet):
+        way_out = f"the table has {some(others) or 'no others'}: name its features with features=[...]"
+        raise Empty(f"features that begin with {some(unmet)}", way_out)
+    return chosen
+
+
+def _scale(values: pd.DataFrame, adata: AnnData, design: Design, max_missing: float) -> pd.DataFrame:
+    """Return the features that can be scaled on the controls of every plate, scaled; gaps become 0."""
+    is_control, (plate_codes, plates) = design.controls(adata), design.batches(adata)
+    n_controls = np.bincount(plate_codes[is_control], minlength=len(plates))
+    if few := [f"{plate} ({n})" for plate, n in zip(plates, n_controls, strict=True) if n < 2]:
+        way_out = "drop these plates, or name the controls that they have with control=[...]"
+        raise Refused("plates have fewer than 2 controls, which scaling needs", few, way_out)
+    controls, control_plates = values[is_control], plate_codes[is_control]
+    groups = controls.groupby(control_plates)
+    centre = groups.median()
+    spread = (controls - groups.transform("median")).abs().groupby(control_plates).median() * MAD_TO_SD
+    is_dropped = {
+        f"with more than {max_missing:.0%} missing": values.isna().mean() > max_missing,
+        "with one value alone": values.max() == values.min(),
+        "without spread among the controls of a plate": ~(spread > NO_SPREAD * centre.abs()).all(),
+    }
+    is_kept, counts = pd.Series(data=True, index=values.columns), []
+    for reason, mask in is_dropped.items():  # a feature counts for its first reason
+        counts.append(f"{(is_kept & mask).sum()} {reason}")
+        is_kept &= ~mask
+    logger.info("%d of %d features stay; %s", is_kept.sum(), len(is_kept), ", ".join(counts))
+    if not is_kept.any():
+        way_out = f"{', '.join(counts)}: look at the controls, or raise max_missing="
+        raise Empty(f"features left of {len(is_kept)}", way_out)
+    centres, spreads = (frame.loc[plate_codes, is_kept].to_numpy() for frame in (centre, spread))
+    scaled: pd.DataFrame = values.loc[:, is_kept].sub(centres).div(spreads)
+    if n_gaps := int(scaled.isna().to_numpy().sum()):
+        logger.info("%d missing values in %d row(s) become 0", n_gaps, scaled.isna().any(axis=1).sum())
+    return scaled.fillna(0.0)
