@@ -74,7 +74,7 @@ def write_returns_as_prose(app: Any, what: str, name: str, obj: Any, options: An
                 ":returns: " + lines[start + 2],
                 *("    " + text if text else "" for text in lines[start + 3 : end]),
             ]
-            lines[start:end] = [*field, ""]
+            lines[start:end] = ["", *field, ""]  # two empty lines end the section before
             return
 
 
