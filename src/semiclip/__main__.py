@@ -80,7 +80,7 @@ def _simulated(args: argparse.Namespace, step: count[int]) -> None:
     scl.pp.encode(knockouts, encoder=encoder)
 
     _say(step, "train the adapter: expression corrected on random controls (PEA), images on all of theirs (TVN)")
-    reps = {"student_rep": f"X_{args.encoder}", "teacher_rep": "X_image"}
+    reps: dict[str, Any] = {"student_rep": f"X_{args.encoder}", "teacher_rep": "X_image"}
     training: dict[str, Any] = {"max_epochs": args.epochs, "rng": args.seed}
     model = scl.tl.semiclip(study.mdata, **reps, pair_on=pair_on, **KEYS, **training)
 
@@ -105,7 +105,7 @@ def _real(args: argparse.Namespace, step: count[int]) -> None:
     _say(step, "train the adapter (the compounds have no controls, so both sides are centred on all of them)")
     columns: dict[str, Any] = {**KEYS, "control": None, "batch_key": None}
     corrections = {"student_correction": "center", "teacher_correction": "center"}
-    reps = {"student_rep": "X_pca", "teacher_rep": "X_image"}
+    reps: dict[str, Any] = {"student_rep": "X_pca", "teacher_rep": "X_image"}
     training: dict[str, Any] = {
         "max_epochs": args.epochs,
         "rng": args.seed,

@@ -105,7 +105,7 @@ def profiles(
         check_number("clip", clip, above=0)
     check_writable(AnnData(), key_added)
     plate, perturbation = batch_key.removeprefix(PREFIX), perturbation_key.removeprefix(PREFIX)
-    in_obs = {"perturbation_key": perturbation.replace("/", "_"), "batch_key": plate.replace("/", "_")}
+    in_obs: dict[str, Any] = {"perturbation_key": perturbation.replace("/", "_"), "batch_key": plate.replace("/", "_")}
     design = Design.of(**in_obs, control=control)
     well = None if well_key is None else well_key.removeprefix(PREFIX)
     names = (features,) if isinstance(features, str) else None if features is None else tuple(features)
