@@ -21,6 +21,7 @@ __all__ = [
     "correction",
     "datasets",
     "encoders",
+    "errors",
     "io",
     "metrics",
     "model",

@@ -4,8 +4,7 @@ import pytest
 
 from semiclip import errors
 from semiclip.metrics import recalled_pairs
-from semiclip.metrics._map import gene_map
-from semiclip.metrics._map import distinct_pairs, recalled, recalled_elsewhere
+from semiclip.metrics._map import distinct_pairs, gene_map, recalled, recalled_elsewhere
 
 GENES = np.array([f"G{i:02}" for i in range(30)], dtype=object)
 LEVELS = [(0.05, 0.95), (0.1, 0.9), (0.25, 0.75)]

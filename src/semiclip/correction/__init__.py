@@ -1,5 +1,6 @@
 """Control-based batch correction of embeddings: arrays and tensors in, arrays and tensors out."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from semiclip.correction._correct import Correction, CorrectionSpec, correct, fit_correction
@@ -8,7 +9,7 @@ from semiclip.correction._steps import RECIPES, STEPS, Affine, Fallback, Method,
 from semiclip.correction._views import Views, augment
 
 if TYPE_CHECKING:
-    from semiclip.correction._augmentation import Augmentation
+    from semiclip.correction._augmentation import Augmentation, Draw
 
 __all__ = [
     "LADDER",
@@ -19,6 +20,7 @@ __all__ = [
     "Augmentation",
     "Correction",
     "CorrectionSpec",
+    "Draw",
     "Fallback",
     "Method",
     "Profile",
@@ -32,8 +34,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name != "Augmentation":
+    if name not in ("Augmentation", "Draw"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from semiclip.correction._augmentation import Augmentation  # on first use, since it needs torch
-
-    return Augmentation
+    return getattr(import_module(f"{__name__}._augmentation"), name)  # on first use, since it needs torch

@@ -71,7 +71,7 @@ class CorrectionSpec:
 
     @property
     def recipe(self) -> Recipe:
-        """The steps: none without a method, and no CORAL without ``coral_reg``."""
+        """Steps of the correction; none without a method, and no CORAL without ``coral_reg``."""
         recipe = Recipe() if self.method is None else RECIPES[self.method, self.profile]
         return recipe if self.coral_reg is not None else recipe._replace(after=())
 

@@ -221,7 +221,7 @@ def _scale(values: pd.DataFrame, adata: AnnData, design: Design, max_missing: fl
     spread = (controls - groups.transform("median")).abs().groupby(control_plates).median() * MAD_TO_SD
     is_dropped = {
         f"with more than {max_missing:.0%} missing": values.isna().mean() > max_missing,
-        "with one value alone": values.max() == values.min(),
+        "constant": values.max() == values.min(),
         "without spread among the controls of a plate": ~(spread > NO_SPREAD * centre.abs()).all(),
     }
     is_kept, counts = pd.Series(data=True, index=values.columns), []

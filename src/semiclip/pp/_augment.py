@@ -50,7 +50,7 @@ def augment(
 
     These are the rivals of PEA (Bendidi et al., ICML 2025, Figure 2b, DOI 10.48550/arXiv.2505.21317): where PEA changes
     an embedding while a model is trained, they change the expression that is embedded. Their views are made once, and
-    ``train(augment=key_added)`` draws from them. If anything is refused, nothing is written.
+    ``train(views=key_added)`` draws from them. If anything is refused, nothing is written.
 
     Parameters
     ----------

@@ -145,7 +145,7 @@ def _compare_doses(
         larger, smaller = modalities[power > 0], modalities[power < 0]
         finding = (
             f"obs[{key!r}] of {larger.name} is {10 ** abs(power):,} times that of {smaller.name} in {units.iloc[0]} of "
-            f"{n} shared keys, as nM are of µM; the values match as they are in {exact.sum()}"
+            f"{n} shared keys, as nM and µM do; {exact.sum()} match unchanged"
         )
         code, mend = write_floats(modalities, key), f"{larger.column(key)} /= {10 ** abs(power)}"
         if code is None:
@@ -217,7 +217,7 @@ def find_shared_names(student: Modality, teacher: Modality) -> Iterator[Finding]
         return
     batches = [set(modality.adata.obs[key].dropna().astype(str)) for modality in (student, teacher)]
     if both := sorted(batches[0] & batches[1]):
-        told = f"go by one name in both, though each modality is corrected by itself: {some(both)}"
+        told = f"have the same name in both, though each modality is corrected by itself: {some(both)}"
         mend = f"{teacher.column(key)} = {prefix}{teacher.text(key)}  # unless they are the same plates"
         yield Finding("info", "shared batch names", pair, f"{len(both)} batch(es) {told}", mend)
 

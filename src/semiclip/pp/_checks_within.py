@@ -131,7 +131,7 @@ def find_repeated_wells(modality: Modality) -> Iterator[Finding]:
     # what tells them apart is the column with the fewest values under which no well repeats
     others = sorted((obs[key].nunique(), str(key)) for key in obs.columns.difference([batch, well]))
     apart = [key for n, key in others if n > 1 and not obs.duplicated([batch, well, key]).any()]
-    finding = f"{repeated.sum()} well(s) are there again on plate(s) {some(plates)}: several plates of one name?"
+    finding = f"{repeated.sum()} well(s) occur twice on plate(s) {some(plates)}: do several plates share a name?"
     column = modality.column(batch)
     mend = f"add what tells the plates apart, such as the experiment, to {column}"
     if apart:
