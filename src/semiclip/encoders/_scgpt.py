@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import json
 import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,22 +13,27 @@ import pandas as pd
 
 from semiclip import errors
 from semiclip._arguments import check_number, check_whole
+from semiclip._damage import say_reason
 from semiclip._device import usable_device
 from semiclip._numerics import row_blocks
-from semiclip.encoders import _scgpt_checkpoint as published
 from semiclip.encoders._expression import align_genes, check_counts, check_overlap, densify, read_counts
 from semiclip.encoders._files import Stored
+from semiclip.encoders._network import build
 from semiclip.encoders._protocol import check_fitted
 from semiclip.errors import some
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     import torch
     from anndata import AnnData
+    from torch import nn
 
 logger = logging.getLogger(__name__)
+
+SETTINGS, VOCABULARY, WEIGHTS = "args.json", "vocab.json", "best_model.pt"
+CLS, EMBEDDING = "<cls>", "encoder.embedding.weight"
+SIZES = {"d_hid": "n_hidden", "embsize": "n_output", "nlayers": "n_layers", "nheads": "n_heads"}
+USUAL = {"n_bins": 51, "dropout": 0.2}
+PUBLISHED = {"input_emb_style": "continuous", "input_style": "binned", "pre_norm": False}
 
 
 @dataclass(eq=False)
@@ -92,14 +101,14 @@ class ScGPTEncoder(Stored):
         FileNotFoundError, DamagedFile
             If a file of the folder is missing, damaged or not of scGPT.
         """
-        folder = published.find_folder(self.checkpoint)
-        vocabulary = published.read_vocabulary(folder)
+        folder = _find_folder(self.checkpoint)
+        vocabulary = _read_vocabulary(folder)
         genes = self._match(adata, vocabulary)
         self._counts(adata, genes)
         sizes = {"kind": "scgpt", "n_input": len(genes), "max_length": int(self.max_length)}
-        architecture = {**sizes, **published.read_settings(folder)}
-        rows = [vocabulary[gene] for gene in (*genes, published.CLS)]
-        self.network_ = published.load_network(folder, architecture, rows)
+        architecture = {**sizes, **_read_settings(folder)}
+        rows = [vocabulary[gene] for gene in (*genes, CLS)]
+        self.network_ = _load_network(folder, architecture, rows)
         self._architecture, self.genes_ = architecture, genes
         return self
 
@@ -144,7 +153,7 @@ class ScGPTEncoder(Stored):
 
         if state["n_input"] != len(self.genes_):
             raise errors.Mismatch("the number of genes", len(self.genes_), state["n_input"])
-        self.network_ = published.assemble(state, {name: torch.from_numpy(array) for name, array in arrays.items()})
+        self.network_ = _assemble(state, {name: torch.from_numpy(array) for name, array in arrays.items()})
         self._architecture = state
 
     def _symbols(self, adata: AnnData) -> pd.Index:
@@ -156,12 +165,14 @@ class ScGPTEncoder(Stored):
 
     def _match(self, adata: AnnData, vocabulary: Mapping[str, int]) -> pd.Index:
         """Return the symbols that are in the vocabulary, in its order, so that the order of the data settles no tie."""
-        symbols, tokens = self._symbols(adata), pd.Index(vocabulary)
+        symbols, tokens = self._symbols(adata), pd.Index(list(vocabulary))
         present = symbols.isin(tokens)
         size = f"of the {len(symbols)} genes in the vocabulary of {self.checkpoint}"
-        way_out = "name the var column of human gene symbols as gene_key, or lower min_overlap to leave genes out"
+        way_out = (
+            "name the var column of human symbols (or orthologues) as gene_key, or lower min_overlap to leave genes out"
+        )
         check_overlap(present, symbols, tokens, self.min_overlap, size, way_out)
-        logger.info("%d %s, not %s", present.sum(), size, some(symbols[~present]) or "none")
+        logger.info("%d %s; left out: %s", present.sum(), size, some(symbols[~present]) or "none")
         return pd.Index(sorted(symbols[present].unique(), key=vocabulary.__getitem__))
 
     def _counts(self, adata: AnnData, genes: pd.Index) -> Any:
@@ -177,3 +188,100 @@ class ScGPTEncoder(Stored):
         largest = np.finfo(np.float32).max
         check_counts(values, adata.obs_names, "negative or not finite", lambda x: ~((x >= 0) & (x <= largest)))
         return values.tocsr() if hasattr(values, "tocsr") else values
+
+
+def _find_folder(checkpoint: str | Path) -> Path:
+    """Return the folder of a checkpoint, which must have its three files."""
+    folder = Path(checkpoint).expanduser()
+    if missing := [path for name in (SETTINGS, VOCABULARY, WEIGHTS) if not (path := folder / name).is_file()]:
+        raise errors.MissingFile(missing, "checkpoint is the folder of a published scGPT model, with all of its files")
+    return folder
+
+
+def _read_json(path: Path, needed: Iterable[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except Exception as error:
+        raise errors.DamagedFile(path, f"it is not JSON ({say_reason(error)})") from error
+    if not isinstance(content, dict):
+        raise errors.DamagedFile(path, f"it holds a {type(content).__name__}, not an object with names")
+    if missing := [name for name in needed if name not in content]:
+        raise errors.DamagedFile(path, f"it lacks {some(missing)}, which a model that makes cell embeddings has")
+    return content
+
+
+def _read_vocabulary(folder: Path) -> dict[str, int]:
+    """Return the row of each token in the embedding."""
+    vocabulary = _read_json(path := folder / VOCABULARY, (CLS, "<pad>"))
+    if wrong := [token for token, row in vocabulary.items() if type(row) is not int or row < 0]:
+        raise errors.DamagedFile(path, f"tokens without a row of the embedding: {some(wrong)}")
+    return vocabulary
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """Return the sizes of the network as :class:`ScGPTNetwork` names them; refuse settings that it does not have."""
+    settings = _read_json(path := folder / SETTINGS, (*SIZES, "pad_value"))
+    if foreign := [f"{name}={settings[name]!r}" for name, x in PUBLISHED.items() if settings.get(name, x) != x]:
+        raise errors.DamagedFile(path, f"no published model has {some(foreign)}, which this encoder cannot do")
+    sizes = {name: settings[key] for key, name in SIZES.items()}
+    usual = {name: settings.get(name, value) for name, value in USUAL.items()}
+    return {**sizes, "pad_value": settings["pad_value"], **usual}
+
+
+def _load_network(folder: Path, architecture: Mapping[str, Any], rows: Sequence[int]) -> nn.Module:
+    """Build the network with the published weights, of the vocabulary with ``rows``; nothing else is unpickled."""
+    import torch
+
+    path = folder / WEIGHTS
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything
+        reason = f"it is cut short, or holds more than weights, which could run code ({say_reason(error)})"
+        raise errors.DamagedFile(path, reason, "download it again") from error
+    if not isinstance(state, Mapping):
+        raise errors.DamagedFile(path, f"it holds a {type(state).__name__}, not weights by name")
+    tensors = {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    weights = {_rename(name): value for name, value in tensors.items()}
+    if len(weights) < len(tensors):
+        raise errors.DamagedFile(path, f"it has weights under two names, as {some(tensors.keys() - weights.keys())}")
+    if aside := [name for name in weights if name.startswith(("bn.", "dsbn."))]:
+        logger.warning("normalisation of tokens is left out, as scGPT does for cell embeddings: %s", some(aside))
+    try:
+        return _assemble(architecture, {**weights, EMBEDDING: weights[EMBEDDING][list(rows)]})
+    except IndexError as error:
+        reason = f"it names row {max(rows)}, but {EMBEDDING} is {tuple(weights[EMBEDDING].shape)}"
+        raise errors.DamagedFile(folder / VOCABULARY, reason) from error
+    except Exception as error:  # so do crafted tensors
+        raise errors.DamagedFile(path, f"it does not fit {SETTINGS}: {say_reason(error)}") from error
+
+
+def _rename(name: str) -> str:
+    # torch names the projections of attention otherwise than flash-attention, and training on many GPUs adds a prefix
+    name = name.removeprefix("module.").replace("self_attn._impl.", "self_attn.")
+    return re.sub(r"self_attn\.in_proj_(weight|bias)$", r"self_attn.Wqkv.\1", name)
+
+
+def _assemble(architecture: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Build a network, in evaluation mode, around its weights; further weights are left out."""
+    import torch
+
+    numbers = {name.split(".")[2] for name in weights if name.startswith("transformer_encoder.layers.")}
+    if len(numbers) != architecture["n_layers"]:  # before a number that may be absurd is built
+        raise errors.Mismatch("the number of layers", len(numbers), architecture["n_layers"])
+    with torch.device("meta"):  # nothing is drawn
+        network = build(architecture)
+    single = {}
+    for name, value in network.state_dict().items():
+        if (tensor := weights.get(name)) is None:
+            raise errors.MissingEntry(name, weights, "the weights")
+        is_plain = tensor.layout == torch.strided and not tensor.is_nested and tensor.device.type == "cpu"
+        if not is_plain or not tensor.is_floating_point():
+            kind = f"{tensor.dtype}, {tensor.layout}, {'nested, ' * tensor.is_nested}{tensor.device}"
+            raise errors.WrongDtype(name, kind, "plain floating-point numbers")
+        if tensor.shape != value.shape:
+            raise errors.WrongShape(name, tuple(tensor.shape), str(tuple(value.shape)))
+        single[name] = tensor.float()
+        if not single[name].isfinite().all():
+            raise errors.Refused(f"{name} holds NaN or infinite values as float32")
+    network.load_state_dict(single, assign=True)
+    return network.eval()
