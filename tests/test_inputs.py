@@ -160,12 +160,3 @@ def test_lazy_dask(refuses):
         correct(adata)
     adata.obsm["X_rep"] = adata.obsm["X_rep"].compute()
     np.testing.assert_array_equal(correct(adata), correct(make()))
-
-
-def test_where_nothing_can_be_written(refuses):
-    keys = {"use_rep": "X_rep", **COLUMNS}
-    for adata, key in ((make(), "X/new"), (make()[:40], "X_new")):
-        before = dict(adata.obsm)
-        with refuses(errors.CannotWrite):
-            scl.pp.pea_correct(adata, **keys, key_added=key)
-        assert adata.obsm.keys() == before.keys()

@@ -6,7 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semiclip import errors
@@ -35,6 +35,7 @@ def pair_values(student, teacher):
 ROWS = st.lists(st.tuples(st.sampled_from(["dmso", "a", "b", "c"]), st.sampled_from([0.1, 1.0, 10.0])), max_size=15)
 
 
+@settings(deadline=None)
 @given(student=ROWS, teacher=ROWS)
 def test_equals_counting_with_dictionaries(student, teacher):
     student, teacher = [("dmso", 0.0), ("a", 1.0), *student], [*teacher, ("dmso", 0.0), ("a", 1.0)]
@@ -125,9 +126,7 @@ def test_controls_are_never_paired_even_if_their_key_is_shared():
     assert pairing.counts["n_student"].tolist() == [1]
 
 
-@pytest.mark.parametrize(
-    "hole", [np.nan, np.inf, None, pd.NA], ids=["nan", "inf", "None in text", "NA in whole numbers"]
-)
+@pytest.mark.parametrize("hole", [np.nan, np.inf, None, pd.NA])
 def test_controls_need_no_key(hole):
     rows = [("a", 1), ("dmso", 0), ("b", 2), ("dmso", 0)]
     whole, holes = from_rows(rows), from_rows(rows)
@@ -157,7 +156,7 @@ def test_each_modality_may_have_its_own_control_label(refuses):
 
 
 BOTH = [("a", 1), ("dmso", 0), ("b", 1)]
-CONTROLS = [("dmso", 0), ("dmso", 0)]
+CONTROLS, OTHER = [("dmso", 0), ("dmso", 0)], [("dmso", 0), ("b", 2.0)]
 TEXT = make(drug=["a", "dmso"], dose=["1.0", "0.0"])
 HOLES = [("a", 1), ("dmso", np.nan), ("b", np.nan)]
 
@@ -165,13 +164,7 @@ HOLES = [("a", 1), ("dmso", np.nan), ("b", np.nan)]
 @pytest.mark.parametrize(
     ("student", "teacher", "change", "error", "data"),
     [
-        (
-            BOTH,
-            [("dmso", 0), ("b", 2.0)],
-            {},
-            errors.NothingShared,
-            {"one": ["a | 1.0", "b | 1.0"], "other": ["b | 2.0"]},
-        ),
+        (BOTH, OTHER, {}, errors.NothingShared, {"one": ["a | 1.0", "b | 1.0"], "other": ["b | 2.0"]}),
         (CONTROLS, BOTH, {}, errors.NothingShared, {"one": [], "other": ["a | 1.0", "b | 1.0"]}),
         (BOTH, TEXT, {}, errors.WrongDtype, {"where": "obs['dose'] (teacher)"}),
         (TEXT, BOTH, {}, errors.WrongDtype, {"where": "obs['dose'] (student)"}),

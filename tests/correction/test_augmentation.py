@@ -33,19 +33,6 @@ def test_a_row_that_keeps_no_step_stays_as_it_is_to_a_bit(plates, augmented):
     assert out.dtype == np.float32
 
 
-@pytest.mark.parametrize("law", ["all", "uniform"])
-@pytest.mark.parametrize("ridge", [0.0, 0.5])
-def test_offset_and_scale_of_the_features_leave_the_whole_chain_unchanged(plates, augmented, law, ridge):
-    """Of sample and controls alike; floor and ridge are relative, so few controls are no exception."""
-    data = x, batch, control = plates((30, 40), d=4, offset=1.0)
-    rng = np.random.default_rng(1)
-    options = {**FULL, "control_law": law, "ridge": ridge, "min_controls": 2 if ridge else 20}
-    _, out = augmented(data, **options)
-    for other in (x + rng.normal(size=4), x * rng.uniform(0.2, 5, 4), x * 1e-3):
-        moved = augmented((other.astype(np.float32), batch, control), **options)[1]
-        np.testing.assert_allclose(moved, out, atol=1e-4 * np.abs(out).max())
-
-
 def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process(plates, augmentation, augmented):
     data = x, batch, _ = plates()
     values, codes = torch.as_tensor(x), torch.as_tensor(batch)

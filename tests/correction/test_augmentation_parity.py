@@ -53,6 +53,7 @@ def check_against_the_loop(augmentation):
             assert not chosen[row, len(pool) :].any()
             mine = pool[chosen[row].numpy()[: len(pool)]]
             assert len(mine) == number[row]
+            assert made.pea.control_law != "all" or len(mine) == len(pool)
             kept = tuple(name for name, there in zip(NAMES, draw.steps[row], strict=True) if there)
             expected = naive(z, x[mine], x[pool], kept, made.pea)
             rounding = np.full(len(z), tolerance * max(1, np.abs(expected).max()))
@@ -155,13 +156,8 @@ def test_a_feature_without_variance_keeps_its_scale_and_harms_no_other(
     draw = made.draw(torch.arange(len(x)), codes, 0)
     out = made.apply(torch.as_tensor(x), codes, draw).numpy()
     assert np.isfinite(out).all()
-    centred, scaled, whitened = draw.steps.numpy().T
-    above = np.where(centred, x[:, 2] - np.float32(value), x[:, 2])
-    plain = ~whitened
-    np.testing.assert_allclose(out[plain, 2], np.where(scaled, above.clip(-20, 20), above)[plain], rtol=1e-6, atol=1e-6)
+    whitened = draw.steps[:, 2].numpy()
     if ridge:
-        both = scaled & whitened
-        np.testing.assert_allclose(out[both, 2], (above[both] / np.sqrt(0.5)).clip(-20, 20), rtol=1e-5, atol=1e-5)
         check_against_the_loop(data, 1e-5, **options)  # the ridge of unscaled controls counts its variance as 0
     else:  # nothing is known of the direction, so it is dropped
         np.testing.assert_allclose(out[whitened, 2], 0, atol=1e-6)
@@ -206,13 +202,3 @@ def test_fewer_controls_than_dimensions(plates, augmentation, m, kept):
             top = vectors[:, -(m - 1) :]
             expected = moved @ (top / np.sqrt(values[-(m - 1) :])) @ top.T
         np.testing.assert_allclose(out, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-
-
-def test_the_ridge_bounds_how_much_a_row_grows(plates, augmentation):
-    data = x, batch, _ = plates((4, 30), 300, d=20, offset=1.0)
-    made = augmentation(data, methods="tvn", drop_probability=0, clip=None, scale_floor=1.0)
-    out = made(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0)
-    assert torch.isfinite(out).all()
-    sd = made.pools.sd[torch.arange(len(made.bank.weight)) // made.bank.size]
-    weight = made.bank.weight.double() * sd.double()[..., None]  # for rows in units of their standard deviation
-    assert torch.linalg.matrix_norm(weight, ord=2).max() <= 0.5**-0.5 + 1e-6

@@ -363,16 +363,12 @@ def test_batches_of_controls(mdata):
     ("change", "error", "data"),
     [
         ({"pair_on": []}, errors.BadValue, {"name": "pair_on"}),
-        ({"control": []}, errors.UnknownControl, {"labels": ()}),
         ({"modalities": {"teacher": "protein"}}, errors.MissingEntry, {"key": "protein", "there": ["rna", "image"]}),
     ],
 )
-def test_refuses_arguments_that_mean_nothing(mdata, refuses, change, error, data):
+def test_refuses(mdata, make_mdata, refuses, change, error, data):
     with refuses(error, **data):
         look(mdata, **change)
-
-
-def test_refuses_what_it_cannot_look_at(mdata, make_mdata, refuses):
     with refuses(errors.WrongType, got=anndata.AnnData):
         look(mdata["rna"])
     with refuses(errors.Empty):

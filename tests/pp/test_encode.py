@@ -7,7 +7,7 @@ import pytest
 
 import semiclip as scl
 from semiclip import errors
-from semiclip.encoders import ENCODERS, Encoder, MLPEncoder, PCAEncoder, SCVIEncoder, Trainable
+from semiclip.encoders import Encoder, MLPEncoder, PCAEncoder, SCVIEncoder, Trainable
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
 
@@ -92,24 +92,6 @@ def test_what_any_object_encodes_becomes_float32(adata, change):
     assert adata.obsm["X_sums"].dtype == np.float32
     np.testing.assert_array_equal(adata.obsm["X_sums"][:, 0], adata.X.sum(axis=1))
     assert adata.uns["semiclip"]["X_sums"]["params"] == {"encoder": "Sums"}
-
-
-def test_arguments_reach_the_encoder(adata, monkeypatch):
-    seen = {}
-
-    class Stub(Sums):
-        def __init__(self, **keywords):
-            super().__init__()
-            seen.update(keywords)
-
-        def fit(self, adata):
-            return self
-
-    monkeypatch.setitem(ENCODERS, "scvi", Stub)
-    arguments = {"n_latent": 8, "batch_key": "plate", "model_kwargs": {"n_hidden": 64}}
-    scl.pp.encode(adata, **arguments, layer=None)
-    assert seen == {**arguments, "layer": None}
-    assert adata.uns["semiclip"]["X_scvi"]["params"] == {"encoder": "scvi", **arguments}
 
 
 def test_the_fingerprint_of_the_encoder_is_recorded(adata, tmp_path):

@@ -208,6 +208,7 @@ FEW = (errors.TooFewControls, {"needed": 2})
         ({"control": "GENE1"}, *FEW),
         ({"control": "GENE1", "fallback": "pooled"}, *FEW),
         ({"control": "GENE1", "stochastic": True}, *FEW),
+        ({"key_added": "X/tvn"}, errors.CannotWrite, {}),
         ({"method": None}, errors.UnknownChoice, {"name": "method"}),
         ({"coral_reg": 0.0}, errors.BadValue, {"name": "coral_reg"}),
         ({"n_views": 2}, errors.IdleArgument, {"names": ["n_views"]}),
