@@ -79,10 +79,7 @@ def test_errors_are_built_in_errors_too_and_travel_between_processes(error):
     assert str(back) == str(error)
 
 
-@pytest.mark.parametrize(
-    ("items", "text"),
-    [([], ""), (["a"], "a"), (range(5), "0, 1, 2, 3, 4"), (range(7), "0, 1, 2, 3, 4, … (7 in all)")],
-)
-def test_some_names_five_and_counts_the_rest(items, text):
-    assert errors.some(iter(items)) == text
+def test_some_names_five_and_counts_the_rest():
+    assert [errors.some(range(n)) for n in (0, 1, 5)] == ["", "0", "0, 1, 2, 3, 4"]
+    assert errors.some(iter(range(7))) == "0, 1, 2, 3, 4, … (7 in all)"
     assert errors.some("abc", 2) == "a, b, … (3 in all)"

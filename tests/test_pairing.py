@@ -6,7 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from semiclip import errors
@@ -35,6 +35,7 @@ def pair_values(student, teacher):
 ROWS = st.lists(st.tuples(st.sampled_from(["dmso", "a", "b", "c"]), st.sampled_from([0.1, 1.0, 10.0])), max_size=15)
 
 
+@settings(deadline=None)
 @given(student=ROWS, teacher=ROWS)
 def test_equals_counting_with_dictionaries(student, teacher):
     student, teacher = [("dmso", 0.0), ("a", 1.0), *student], [*teacher, ("dmso", 0.0), ("a", 1.0)]
@@ -52,43 +53,20 @@ def test_equals_counting_with_dictionaries(student, teacher):
         assert codes.tolist() == [in_order.index(row) if row in shared and row[0] != "dmso" else -1 for row in rows]
 
 
-def test_the_table_and_nothing_is_changed():
-    student = from_rows([("b", 1), ("dmso", 0), ("a", 1), ("a", 1.0000000001), ("c", 1)])
-    teacher = from_rows([("a", 1), ("z", 1), ("b", 1), ("dmso", 0), ("b", 1)])
-    before = [adata.obs.copy() for adata in (student, teacher)]
-    pairing = pair_rows(student, teacher, DESIGN)
-    expected = pd.DataFrame({"drug": list("abcz"), "dose": 1.0, "n_student": [2, 1, 1, 0], "n_teacher": [1, 2, 0, 1]})
-    pd.testing.assert_frame_equal(pairing.counts, expected, check_dtype=False)
-    assert pairing.student.tolist() == [1, -1, 0, 0, -1]
-    assert pairing.teacher.tolist() == [0, -1, 1, -1, 1]
-    assert pairing.n_keys == 2
-    for adata, obs in zip((student, teacher), before, strict=True):
-        pd.testing.assert_frame_equal(adata.obs, obs)
+SAME = "0.1 0.1000000001, 0.1 0.10000049, 0.30000000000000004 0.3, 0.3333333333333333 0.333333, 1e-9 1.0000000001e-9, "
+SAME += (
+    "0.0 -0.0, 1 1.0, 0.99999999 1.0, 9.9999999e-10 1e-9, 123456.4 123456.0, 12345678 12345678.0, -0.1 -0.1000000001"
+)
+APART = "0.1 0.10000051, 0.1 0.100001, 0.3333333333333333 0.33333, 1e-9 1.00001e-9, 1e-9 0.0, 123457 123456, "
+APART += "12345678.0 12345700.0, -0.1 0.1"
 
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
-        (0.1, 0.1000000001, True),
-        (0.1, 0.10000049, True),
-        (0.1, 0.10000051, False),
-        (0.1, 0.100001, False),
-        (0.1 + 0.2, 0.3, True),
-        (1 / 3, 0.333333, True),
-        (1 / 3, 0.33333, False),
-        (1e-9, 1.0000000001e-9, True),
-        (1e-9, 1.00001e-9, False),
-        (1e-9, 0.0, False),
-        (0.0, -0.0, True),
+        *((*map(float, pair.split()), True) for pair in SAME.split(", ")),
+        *((*map(float, pair.split()), False) for pair in APART.split(", ")),
         (1, 1.0, True),
-        (0.99999999, 1.0, True),
-        (9.9999999e-10, 1e-9, True),
-        (123456.4, 123456.0, True),
-        (123457, 123456, False),
-        (12345678.0, 12345700.0, False),
-        (12345678, 12345678.0, True),
-        (-0.1, -0.1000000001, True),
-        (-0.1, 0.1, False),
         (np.float32(0.1), 0.1, True),
         (np.float16(0.5), np.int64(1), False),
         ("0.1", "0.10", False),
@@ -148,9 +126,7 @@ def test_controls_are_never_paired_even_if_their_key_is_shared():
     assert pairing.counts["n_student"].tolist() == [1]
 
 
-@pytest.mark.parametrize(
-    "hole", [np.nan, np.inf, None, pd.NA], ids=["nan", "inf", "None in text", "NA in whole numbers"]
-)
+@pytest.mark.parametrize("hole", [np.nan, np.inf, None, pd.NA])
 def test_controls_need_no_key(hole):
     rows = [("a", 1), ("dmso", 0), ("b", 2), ("dmso", 0)]
     whole, holes = from_rows(rows), from_rows(rows)
@@ -180,32 +156,23 @@ def test_each_modality_may_have_its_own_control_label(refuses):
 
 
 BOTH = [("a", 1), ("dmso", 0), ("b", 1)]
-CONTROLS = [("dmso", 0), ("dmso", 0)]
+CONTROLS, OTHER = [("dmso", 0), ("dmso", 0)], [("dmso", 0), ("b", 2.0)]
 TEXT = make(drug=["a", "dmso"], dose=["1.0", "0.0"])
-NOTHING_SHARED = [("dmso", 0), *((f"d{i}", 0.1) for i in range(3)), ("d0", 0.1)]
+HOLES = [("a", 1), ("dmso", np.nan), ("b", np.nan)]
 
 
 @pytest.mark.parametrize(
     ("student", "teacher", "change", "error", "data"),
     [
-        (
-            *(NOTHING_SHARED, [("dmso", 0), ("d0", 1.0)], {}, errors.NothingShared),
-            {"one": ["d0 | 0.1", "d1 | 0.1", "d2 | 0.1"], "other": ["d0 | 1.0"]},
-        ),
+        (BOTH, OTHER, {}, errors.NothingShared, {"one": ["a | 1.0", "b | 1.0"], "other": ["b | 2.0"]}),
         (CONTROLS, BOTH, {}, errors.NothingShared, {"one": [], "other": ["a | 1.0", "b | 1.0"]}),
-        (BOTH, CONTROLS, {"pair_on": ("drug",)}, errors.NothingShared, {"one": ["a", "b"], "other": []}),
-        (CONTROLS, CONTROLS, {"pair_on": ("drug",)}, errors.NothingShared, {"one": [], "other": []}),
         (BOTH, TEXT, {}, errors.WrongDtype, {"where": "obs['dose'] (teacher)"}),
         (TEXT, BOTH, {}, errors.WrongDtype, {"where": "obs['dose'] (student)"}),
-        (BOTH, [("a", 1), ("dmso", np.nan), ("b", np.nan)], {}, errors.MissingValues, {"rows": ["cell2"]}),
-        (
-            *(BOTH, [("a", 1), ("dmso", np.nan), ("b", np.nan)]),
-            *({"control": None}, errors.MissingValues, {"rows": ["cell1", "cell2"]}),
-        ),
+        (BOTH, HOLES, {}, errors.MissingValues, {"rows": ["cell2"]}),
+        (BOTH, HOLES, {"control": None}, errors.MissingValues, {"rows": ["cell1", "cell2"]}),
         (make(drug=["a", "dmso"]), BOTH, {}, errors.MissingColumn, {"key": "dose", "there": ["drug"]}),
         ([("a", np.inf), ("dmso", 0), ("b", 1)], BOTH, {}, errors.NotFinite, {"rows": ["cell0"]}),
         (BOTH, [("a", 1)], {}, errors.UnknownControl, {"labels": ["dmso"], "frequent": ["a"]}),
-        (BOTH, [("a", 1)], {"control": ("dmso", "mock")}, errors.UnknownControl, {"labels": ["dmso", "mock"]}),
         (BOTH, BOTH, {"pair_on": None}, errors.BadValue, {"name": "pair_on"}),
     ],
 )

@@ -1,53 +1,25 @@
-"""The invariants of Perturbation Embedding Augmentation, whose laws and arithmetic have files of their own."""
-
-from __future__ import annotations
+"""The invariants of Perturbation Embedding Augmentation, and how often everything that it can draw is drawn."""
 
 import logging
+import math
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import chisquare
+from scipy.stats import chi2_contingency, chisquare
 
 from semiclip import errors
-from semiclip.correction import PEA, Augmentation, fit
+from semiclip.correction import PEA, Augmentation, _augmentation, fit
 
 LEAST = 1e-3  # p-value: the draws are fixed, so a test that passes once always passes
-FULL = {"methods": "tvn", "drop_probability": 0}
 NAMES = ("center", "scale", "whiten")
+FULL = {"methods": "tvn", "drop_probability": 0}
+MOST = 8
 
 
-def plates(n_controls=(30, 40, 25), n_treated=60, d=5, seed=0, offset=3.0):
-    """Correlated rows in mixed order, of batches that differ by an offset and have so many controls."""
-    rng = np.random.default_rng(seed)
-    batch = np.concatenate([np.repeat(np.arange(len(n_controls)), n_controls), np.arange(n_treated) % len(n_controls)])
-    control = np.arange(len(batch)) < sum(n_controls)
-    x = rng.normal(size=(len(batch), d)) @ rng.normal(size=(d, d))
-    x += offset * rng.normal(size=(len(n_controls), d))[batch]
-    order = rng.permutation(len(batch))
-    return x[order].astype(np.float32), batch[order], control[order]
-
-
-def augmentation(data, *, seed=0, epoch=0, **options):
-    made = Augmentation(PEA(**options), *data, seed=seed)
-    made.start_epoch(epoch)
-    return made
-
-
-def augmented(data, *, seed=0, epoch=0, **options):
-    """Draw for every row and return the draws and the rows."""
-    x, batch, _ = data
-    made = augmentation(data, seed=seed, epoch=epoch, **options)
-    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
-    return made.draw(rows, codes, epoch), made(torch.as_tensor(x), rows, codes, epoch).numpy()
-
-
-def covariance(x):
-    return np.cov(x, rowvar=False, ddof=0)
-
-
-def test_a_row_that_keeps_no_step_stays_as_it_is_to_a_bit():
+def test_a_row_that_keeps_no_step_stays_as_it_is_to_a_bit(plates, augmented):
     data = plates()
     x = data[0]
     before = x.copy()
@@ -61,34 +33,7 @@ def test_a_row_that_keeps_no_step_stays_as_it_is_to_a_bit():
     assert out.dtype == np.float32
 
 
-@pytest.mark.parametrize("ridge", [0.0, 0.5])
-def test_the_transforms_themselves_are_as_exact_as_their_storage(ridge):
-    """Applied in float64, the stored mean and matrix leave nothing but their own rounding to float32."""
-    data = x, batch, control = plates()
-    made = augmentation(data, **FULL, control_law="all", ridge=ridge)
-    assert len(made.bank.weight) == 3
-    for code in range(3):
-        controls = x[(batch == code) & control].astype(float)
-        out = (controls - made.bank.mean[code].double().numpy()) @ made.bank.weight[code].double().numpy()
-        values = np.linalg.eigvalsh(np.corrcoef(controls, rowvar=False))
-        np.testing.assert_allclose(np.linalg.eigvalsh(covariance(out)), values / (values + ridge), rtol=1e-6)
-        np.testing.assert_allclose(out.mean(axis=0), 0, atol=2e-6)
-
-
-@pytest.mark.parametrize("law", ["all", "uniform"])
-@pytest.mark.parametrize("ridge", [0.0, 0.5])
-def test_offset_and_scale_of_the_features_leave_the_whole_chain_unchanged(law, ridge):
-    """Of sample and controls alike; floor and ridge are relative, so few controls are no exception."""
-    data = x, batch, control = plates((30, 40), d=4, offset=1.0)
-    rng = np.random.default_rng(1)
-    options = {**FULL, "control_law": law, "ridge": ridge, "min_controls": 2 if ridge else 20}
-    _, out = augmented(data, **options)
-    for other in (x + rng.normal(size=4), x * rng.uniform(0.2, 5, 4), x * 1e-3):
-        moved = augmented((other.astype(np.float32), batch, control), **options)[1]
-        np.testing.assert_allclose(moved, out, atol=1e-4 * np.abs(out).max())
-
-
-def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process():
+def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process(plates, augmentation, augmented):
     data = x, batch, _ = plates()
     values, codes = torch.as_tensor(x), torch.as_tensor(batch)
     draw, whole = augmented(data, seed=3, epoch=2)
@@ -103,23 +48,21 @@ def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process(
                 np.testing.assert_array_equal(out, whole[rows.numpy()])
 
 
-def test_seeds_and_epochs_draw_differently():
-    data = plates()
-    draws = [augmented(data, seed=seed, epoch=epoch)[0] for seed, epoch in ((0, 0), (1, 0), (0, 1), (1, 1))]
-    draws = [draw._replace(entry=draw.entry % 8) for draw in draws]  # which, for the same steps before
+def test_seeds_and_epochs_draw_differently(plates, augmented):
+    draws = [augmented(plates(), seed=seed, epoch=epoch)[0] for seed, epoch in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    draws = [draw._replace(entry=draw.entry % MOST) for draw in draws]  # which, for the same steps before
     for first, second in combinations(draws, 2):
         for one, other in zip(first, second, strict=True):
             assert (one != other).float().mean() > 0.3
 
 
-def test_global_generators_are_neither_read_nor_moved():
-    data = plates()
+def test_global_generators_are_neither_read_nor_moved(plates, augmented):
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    _, out = augmented(data, max_controls=20)
+    _, out = augmented(plates(), max_controls=20)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    np.testing.assert_array_equal(augmented(data, max_controls=20)[1], out)
+    np.testing.assert_array_equal(augmented(plates(), max_controls=20)[1], out)
 
 
 class OnGPU(torch.Tensor):
@@ -128,8 +71,8 @@ class OnGPU(torch.Tensor):
     is_cuda = True
 
 
-@pytest.mark.parametrize("options", [{}, {"methods": "tvn", "drop_probability": 0}, {"methods": "center"}])
-def test_the_way_of_a_gpu_gives_the_same(options, monkeypatch):
+@pytest.mark.parametrize("options", [{}, FULL, {"methods": "center"}])
+def test_the_way_of_a_gpu_gives_the_same(plates, augmentation, augmented, options, monkeypatch):
     data = x, batch, _ = plates()
     draw, expected = augmented(data, **options)
     made = augmentation(data, **options)
@@ -139,7 +82,7 @@ def test_the_way_of_a_gpu_gives_the_same(options, monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_draws_the_same():
+def test_a_gpu_draws_the_same(plates, augmented):
     x, batch, control = data = plates()
     draw, expected = augmented(data)
     made = Augmentation(PEA(), *data, device="cuda")
@@ -150,77 +93,45 @@ def test_a_gpu_draws_the_same():
     np.testing.assert_allclose(made(values, rows, codes, 0).cpu().numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_batches_draw_from_their_own_controls_alone():
-    data = x, batch, control = plates((3, 12, 7), d=3)
-    made = augmentation(data)
-    codes = torch.as_tensor(np.repeat([0, 1, 2], 5000))
-    draw = made.draw(torch.arange(15_000), codes, 0)
-    chosen, pool = made.pools.draw_subset(codes, draw.number, draw.subset), made.pools.rows[codes]
-    for code, n in enumerate((3, 12, 7)):
-        here = (codes == code).numpy()
-        assert set(draw.number[here].tolist()) == set(range(2, n + 1))
-        assert not chosen[here][:, n:].any()
-        controls = x[(batch == code) & control].astype(float)
-        there = made.pools.standard[pool[here][0, :n]].double() * made.pools.sd[code] + made.pools.mean[code]
-        np.testing.assert_allclose(there, controls, rtol=1e-5, atol=1e-5)
-
-
-def test_one_draw_may_serve_a_whole_mini_batch():
+def test_one_draw_may_serve_a_whole_mini_batch(plates, augmentation):
     """Method, steps and controls of every row are then those of the first; numbers follow the size of each batch."""
-    data = x, batch, control = plates((30, 40))
-    values, codes = torch.as_tensor(x), torch.as_tensor(batch)
+    data = x, batch, _ = plates((30, 40))
+    codes = torch.as_tensor(batch)
     made, rowwise = augmentation(data, granularity="batch"), augmentation(data)
-    seen = []
+    seen = set()
     for rows in torch.arange(len(x)).split(10):
         draw = made.draw(rows, codes[rows], 0)
-        assert len(torch.unique(draw.steps, dim=0)) == 1
         for code in (0, 1):
-            for part in (draw.number, draw.subset, draw.entry):
-                assert len(part[codes[rows] == code].unique()) == 1
+            for part in draw:
+                assert len(torch.unique(part[codes[rows] == code], dim=0)) == 1
         first = rowwise.draw(rows[:1], codes[rows[:1]], 0)
         assert all(torch.equal(one[:1], other) for one, other in zip(draw, first, strict=True))
-        seen.append((*draw.steps[0].tolist(), draw.number[0].item()))
-        kept = [name for name, there in zip(NAMES, draw.steps[0], strict=True) if there]
-        if kept != ["center"]:
-            continue
-        out = made(values[rows], rows, codes[rows], 0).numpy()
-        for code in (0, 1):
-            here = (codes[rows] == code).numpy()
-            moved = x[rows][here] - out[here]
-            np.testing.assert_allclose(moved, moved[:1].repeat(len(moved), 0), atol=1e-5)
-    assert len(set(seen)) > 8
+        seen.add((*draw.steps[0].tolist(), draw.number[0].item()))
+    assert len(seen) > 8
 
 
-def test_only_controls_are_read():
+def test_only_controls_are_read(plates, augmentation, augmented):
     data = x, batch, control = plates()
     poisoned = np.where(control[:, None], x, np.nan).astype(np.float32)
-    made = augmentation((poisoned, batch, control))
-    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
-    np.testing.assert_array_equal(made(torch.as_tensor(x), rows, codes, 0).numpy(), augmented(data)[1])
+    out = augmentation((poisoned, batch, control))(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0)
+    np.testing.assert_array_equal(out.numpy(), augmented(data)[1])
+
+
+# ---- pools of controls
 
 
 @pytest.mark.parametrize(
     ("n_controls", "least", "few"),
-    [
-        ((9, 1, 0, 2), 2, {"B": 1, "C": 0}),
-        ((9, 1, 0, 2), 3, {"B": 1, "C": 0, "D": 2}),
-        ((1,), 2, {"A": 1}),
-        ((0, 0), 2, {"A": 0, "B": 0}),
-    ],
+    [((9, 1, 0, 2), 2, {"B": 1, "C": 0}), ((9, 1, 0, 2), 3, {"B": 1, "C": 0, "D": 2}), ((0, 0), 2, {"A": 0, "B": 0})],
 )
-def test_batches_with_too_few_controls_are_named(refuses, n_controls, least, few):
+def test_batches_with_too_few_controls_are_named(refuses, plates, n_controls, least, few):
     data = plates(n_controls, 12)
-    data_of_error = {"batches": few, "needed": least, "total": sum(n_controls)}
-    with refuses(errors.TooFewControls, **data_of_error):
-        Augmentation(PEA(min_controls=least), *data, batch_names=list("ABCD"))
-    if sum(n_controls) < least:
-        with refuses(errors.TooFewControls, **data_of_error):
-            Augmentation(PEA(min_controls=least), *data, batch_names=list("ABCD"), fallback="pooled")
-    with refuses(errors.TooFewControls, batches={"ABCD".index(name): n for name, n in few.items()}):
-        Augmentation(PEA(min_controls=least), *data)
+    for fallback in ("raise", "pooled") if sum(n_controls) < least else ("raise",):
+        with refuses(errors.TooFewControls, batches=few, needed=least, total=sum(n_controls)):
+            Augmentation(PEA(min_controls=least), *data, batch_names=list("ABCD"), fallback=fallback)
 
 
-def test_pooled_controls_stand_in_where_a_batch_has_too_few(caplog):
+def test_pooled_controls_stand_in_where_a_batch_has_too_few(plates, caplog):
     """The batch with one control and the one with none draw from the controls of all batches, its own too."""
     x, batch, control = plates((6, 1, 0, 8), d=3)
     made = Augmentation(PEA(), x, batch, control, fallback="pooled", batch_names=list("ABCD"))
@@ -228,8 +139,8 @@ def test_pooled_controls_stand_in_where_a_batch_has_too_few(caplog):
     assert [(record.levelno, record.args) for record in caplog.records] == [(logging.WARNING, (2, "B (1), C (0)"))]
     assert made.pools.count.tolist() == [6, 15, 15, 8]
     assert len(made.pools.standard) == 6 + 15 + 8  # the pool is kept once
-    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
-    draw = made.draw(rows, codes, 0)
+    codes = torch.as_tensor(batch)
+    draw = made.draw(torch.arange(len(x)), codes, 0)
     only = draw._replace(steps=torch.tensor([[True, True, False]]).expand(len(x), 3), number=made.pools.count[codes])
     out = made.apply(torch.as_tensor(x), codes, only).numpy()
     for code in range(4):
@@ -240,35 +151,220 @@ def test_pooled_controls_stand_in_where_a_batch_has_too_few(caplog):
     assert chisquare(np.bincount(numbers.numpy(), minlength=16)[2:]).pvalue > LEAST
 
 
-def test_large_batches_are_thinned_once(caplog):
+def test_large_batches_are_thinned_once(plates, augmentation, caplog):
     data = x, batch, control = plates((30, 12, 8), d=3)
     with caplog.at_level(logging.INFO, logger="semiclip"):
         made = augmentation(data, max_controls=10, seed=4)
     assert [record.args for record in caplog.records] == [(10,)]
-    assert made.pools.count.tolist() == [10, 10, 8]
-    pool = (
-        made.pools.standard[made.pools.rows[torch.arange(3)]].double() * made.pools.sd[:, None]
-        + made.pools.mean[:, None]
-    )
-    chosen = []
-    for code in range(3):
-        own = x[(batch == code) & control].astype(float)
-        distance = np.abs(pool[code, : made.pools.count[code]].numpy()[:, None] - own).max(axis=2)
-        assert distance.min(axis=1).max() < 1e-5
-        chosen.append(distance.argmin(axis=1).tolist())
-        assert len(set(chosen[-1])) == made.pools.count[code]
-        np.testing.assert_allclose(made.pools.mean[code], own[chosen[-1]].mean(axis=0), rtol=1e-5, atol=1e-6)
-    assert chosen[2] == list(range(8))
+    pools = made.pools
+    assert pools.count.tolist() == [10, 10, 8]
+    for code in range(3):  # each pool is so many different controls of its own batch
+        pool = (pools.standard[pools.rows[code]] * pools.sd[code] + pools.mean[code])[: pools.count[code]].numpy()
+        distance = np.abs(pool[:, None] - x[(batch == code) & control]).max(axis=2)
+        assert distance.min(axis=1).max() < 1e-4
+        assert len(set(distance.argmin(axis=1))) == pools.count[code]
+        np.testing.assert_allclose(pools.mean[code], pool.mean(axis=0), rtol=1e-4, atol=1e-4)
     again, other = (augmentation(data, max_controls=10, seed=seed) for seed in (4, 5))
-    assert torch.equal(again.pools.standard, made.pools.standard)
-    assert not torch.equal(other.pools.mean[0], made.pools.mean[0])
-    assert torch.equal(other.pools.mean[2], made.pools.mean[2])
-    caplog.clear()
-    assert augmentation(data, max_controls=None).pools.count.tolist() == [30, 12, 8]
+    assert torch.equal(again.pools.standard, pools.standard)
+    assert not torch.equal(other.pools.mean[0], pools.mean[0])
+    assert torch.equal(other.pools.mean[2], pools.mean[2])
     assert augmentation(data, max_controls=30).pools.count.tolist() == [30, 12, 8]
-    assert not caplog.records
-    x, batch, control = plates((30, 0, 1), d=3)
-    made = Augmentation(PEA(max_controls=5), x, batch, control, fallback="pooled")
-    assert made.pools.count.tolist() == [5, 5, 5]
-    assert len(made.pools.standard) == 10  # those that are borrowed are kept once
-    assert torch.equal(made.pools.rows[1], made.pools.rows[2])
+    borrowed = Augmentation(PEA(max_controls=5), *plates((30, 0, 1), d=3), fallback="pooled").pools
+    assert borrowed.count.tolist() == [5, 5, 5]
+    assert len(borrowed.standard) == 10  # those that are borrowed are kept once
+
+
+# ---- laws
+
+
+def drawn(n, n_controls=10, **options):
+    """What n rows of one batch draw."""
+    x = np.random.default_rng(0).normal(size=(n_controls, 2)).astype(np.float32)
+    made = Augmentation(PEA(**options), x, np.zeros(n_controls, dtype=int), np.ones(n_controls, dtype=bool))
+    codes = torch.zeros(n, dtype=torch.long)
+    return made, codes, made.draw(torch.arange(n), codes, 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"drop_probability": 0},
+        {"drop_probability": 0.25, "min_steps": 1},
+        {"methods": ("center", "tvn")},
+        {"methods": "tvn"},  # each step by a toss of its own
+    ],
+)
+def test_plans_are_drawn_as_often_as_they_should(options):
+    _, _, draw = drawn(30_000, **options)
+    counts = Counter(tuple(name for name, kept in zip(NAMES, row, strict=True) if kept) for row in draw.steps.tolist())
+    plans = PEA(**options).plans
+    assert counts.keys() == plans.keys()
+    expected = 30_000 * np.array(list(plans.values()))
+    assert chisquare([counts[plan] for plan in plans], expected).pvalue > LEAST
+
+
+@pytest.mark.parametrize("law", ["uniform", "log_uniform"])
+@pytest.mark.parametrize(("n_controls", "least"), [(2, 2), (3, 2), (3, 3), (10, 2), (10, 3), (40, 2)])
+def test_the_number_of_controls_goes_from_the_least_to_all(n_controls, least, law):
+    _, _, draw = drawn(20_000, n_controls, min_controls=least, control_law=law)
+    numbers = np.arange(least, n_controls + 1)
+    counts = np.bincount(draw.number.numpy(), minlength=n_controls + 1)
+    chance = np.log((numbers + 1) / numbers) if law == "log_uniform" else np.ones(len(numbers))
+    assert counts[:least].sum() == 0
+    assert len(counts) == n_controls + 1
+    assert n_controls == least or chisquare(counts[least:], 20_000 * chance / chance.sum()).pvalue > LEAST
+
+
+def assert_sets_are_as_likely(chosen, number, n):
+    counts = Counter(map(tuple, chosen.tolist()))
+    assert len(counts) == math.comb(n, number)
+    assert chisquare(list(counts.values())).pvalue > LEAST
+
+
+@pytest.mark.parametrize("law", ["uniform", "log_uniform"])
+def test_every_set_of_controls_is_as_likely(law):
+    made, codes, draw = drawn(30_000, 5, control_law=law)
+    chosen = made.pools.draw_subset(codes, draw.number, draw.subset)
+    assert torch.equal(chosen.sum(dim=1), draw.number)  # without replacement
+    for number in (2, 3, 4):
+        assert_sets_are_as_likely(chosen[draw.number == number], number, 5)
+
+
+def test_plan_number_and_transform_are_independent():
+    made, _, draw = drawn(40_000, 5)
+    plan = (draw.steps * torch.tensor([1, 2, 4])).sum(dim=1).numpy()
+    columns = [plan, draw.number.numpy() - 2, draw.entry.numpy() % made.bank.size, draw.subset.numpy() % 4]
+    for first, second in combinations(columns, 2):
+        table = np.zeros((first.max() + 1, second.max() + 1))
+        np.add.at(table, (first, second), 1)
+        assert chi2_contingency(table).pvalue > LEAST
+
+
+def test_the_transforms_of_the_bank_follow_the_same_laws():
+    """The number of controls of a transform, which controls, and which transform a row takes."""
+    made, _, draw = drawn(30_000, 6, bank_size=6000)
+    entry = torch.arange(12_000)
+    _, number, chosen = made.bank.draw_controls(entry, 0)
+    assert torch.equal(chosen.sum(dim=1), number)
+    assert chisquare(np.bincount(number.numpy())[2:]).pvalue > LEAST
+    for kind in (entry < 6000, entry >= 6000):
+        assert_sets_are_as_likely(chosen[kind & (number == 3)], 3, 6)
+    place = draw.entry % 6000
+    assert torch.equal(draw.entry >= 6000, ~draw.steps[:, 1])  # those of scaled controls come first
+    assert chisquare(np.bincount(place.numpy() // 60, minlength=100)).pvalue > LEAST
+    made.start_epoch(0)
+    mean = torch.einsum("en,nd->ed", chosen.double(), made.pools.standard.double()) / number[:, None]
+    np.testing.assert_allclose((made.bank.mean - made.pools.mean) / made.pools.sd, mean, atol=1e-6)
+
+
+# ---- the bank of whitening transforms
+
+
+@pytest.fixture
+def small(plates):
+    """Controls alone, of two batches."""
+    return plates((9, 4), 0, d=3)
+
+
+def transforms(augmentation, data, epochs, **options):
+    """What the bank holds in each of the epochs, one after the other."""
+    made, held = augmentation(data, epoch=epochs[0], **options), []
+    for epoch in epochs:
+        made.start_epoch(epoch)
+        held.append(torch.cat([made.bank.mean[:, None], made.bank.weight], dim=1))
+    return held
+
+
+@pytest.mark.parametrize(
+    ("refresh", "law", "versions"),
+    [
+        (1, "uniform", [0, 1, 2, 3, 4, 5, 6]),
+        (3, "log_uniform", [0, 0, 0, 1, 1, 1, 2]),
+        (0, "uniform", [0] * 7),
+        (1, "all", [0] * 7),
+    ],
+)
+def test_transforms_are_drawn_anew_when_they_are_due(augmentation, small, refresh, law, versions):
+    """A run that is taken up again has the transforms that it would have had."""
+    options = {"bank_refresh": refresh, "control_law": law, "seed": 2}
+    held = transforms(augmentation, small, range(7), **options)
+    for epoch, version in enumerate(versions):
+        for earlier in range(epoch):
+            assert torch.equal(held[epoch], held[earlier]) == (version == versions[earlier])
+        assert torch.equal(transforms(augmentation, small, [epoch], **options)[0], held[epoch])
+    assert torch.equal(transforms(augmentation, small, [6], **options | {"seed": 3})[0], held[6]) == (law == "all")
+
+
+def test_nothing_is_computed_for_transforms_that_are_there(augmentation, small):
+    made = augmentation(small, bank_refresh=2)
+    for epoch, is_due in ((0, False), (1, False), (2, True), (3, False)):
+        made.bank.mean.zero_()
+        made.start_epoch(epoch)
+        assert made.bank.mean.any() == is_due
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_how_many_are_fitted_together_does_not_matter(augmentation, small, at_once, monkeypatch):
+    expected = transforms(augmentation, small, [0])[0]
+    monkeypatch.setattr(_augmentation, "AT_ONCE", at_once)
+    np.testing.assert_allclose(transforms(augmentation, small, [0])[0], expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "kinds", "size"),
+    [
+        ({}, [True, False], MOST),
+        ({"bank_size": 40}, [True, False], 40),
+        ({"methods": "tvn", "min_steps": 3, "bank_size": 3}, [True], 3),
+        ({"methods": "tvn", "min_steps": 2}, [True, False], MOST),
+        ({"control_law": "all", "bank_size": 8}, [True, False], 1),
+    ],
+)
+def test_each_batch_has_transforms_for_scaled_and_for_unscaled_controls(augmentation, small, options, kinds, size):
+    made = augmentation(small, **options)
+    assert (made.bank.kinds, made.bank.size) == (kinds, size)
+    assert made.bank.mean.shape == (2 * len(kinds) * size, 3)
+    assert made.bank.weight.shape == (2 * len(kinds) * size, 3, 3)
+    codes = torch.arange(2).repeat_interleave(10_000)
+    draw = made.draw(torch.arange(20_000), codes, 0)
+    kind = (~draw.steps[:, 1]).long() if len(kinds) == 2 else 0
+    assert torch.equal(draw.entry // size, codes * len(kinds) + kind)
+    assert len(draw.entry[draw.steps[:, 2]].unique()) == 2 * len(kinds) * size
+
+
+@pytest.mark.parametrize("options", [{"methods": ("center", "center_scale")}, {"drop_probability": 1}])
+def test_without_whitening_there_is_none_and_controls_may_be_constant(refuses, augmentation, small, options):
+    x, batch, control = small
+    x[batch == 0] = 0.1
+    made = augmentation(small, **options)
+    assert made.bank is None
+    rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
+    for epoch in range(30):
+        made.start_epoch(epoch)
+        assert torch.isfinite(made(torch.as_tensor(x) + 1, rows, codes, epoch)).all()
+    with refuses(errors.NoVariation, items=["A"]):
+        Augmentation(PEA(), *small, batch_names=["A", "B"])
+
+
+@pytest.mark.parametrize("room", [0, 2, 3, MOST - 1, MOST, 1000])
+def test_so_many_transforms_as_memory_holds(augmentation, small, room, monkeypatch, caplog):
+    size = min(max(room, 2), MOST)
+    bytes_ = room * 2 * 2 * 3 * 3 * 4  # batches, scaled and unscaled, features squared, bytes of a float32
+    monkeypatch.setattr(_augmentation, "BANK_BYTES", bytes_)
+    with caplog.at_level(logging.INFO, logger="semiclip"):
+        assert augmentation(small).bank.size == size
+        assert augmentation(small, bank_size=40).bank.size == 40  # what is asked for is made
+        assert augmentation(small, control_law="all").bank.size == 1
+    assert [record.args for record in caplog.records] == ([] if size == MOST else [(size, bytes_)])
+
+
+def test_how_often_transforms_are_drawn_follows_from_what_a_training_step_may_cost(plates):
+    """Two batches have 32 transforms; 2**24 / 128**3 = 8 of them are affordable for each training step."""
+
+    def refresh(steps_per_epoch, **options):
+        return Augmentation(PEA(**options), *plates((9, 4), 0, d=128), steps_per_epoch=steps_per_epoch).refresh
+
+    assert [refresh(n) for n in (None, 1, 2, 3, 4)] == [1, 4, 2, 2, 1]
+    assert [refresh(1, bank_refresh=n) for n in (0, 5)] == [0, 5]
+    assert refresh(1, methods="center") == 1

@@ -4,7 +4,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import fractional_matrix_power
-from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from semiclip import errors
@@ -61,14 +60,6 @@ def test_a_constant_has_no_scale_where_it_is_rounded(value, m, convert):
             assert fit(steps, convert(constant)).weight.tolist() == [1, 1]
 
 
-def test_whitening_with_pca_is_scikit_learns():
-    controls, rows = correlated(80, 6), correlated(9, 6, seed=1)
-    out = fit(("center", "whiten_pca"), controls)(rows)
-    expected = PCA(whiten=True).fit(controls).transform(rows) * np.sqrt(80 / 79)  # ddof 1 there, 0 here
-    expected = expected[:, ::-1]
-    np.testing.assert_allclose(out * np.sign(out[0] * expected[0]), expected, rtol=1e-9)
-
-
 @pytest.mark.parametrize("m", [4, 6, 7, 8, 40])
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 def test_few_controls_give_what_the_whole_covariance_gives(m, ridge):
@@ -81,13 +72,10 @@ def test_few_controls_give_what_the_whole_covariance_gives(m, ridge):
     expected = vectors / np.sqrt(values + ridge) @ vectors.T
     np.testing.assert_allclose(STEPS["whiten"](controls, ridge=ridge).weight, expected, rtol=1e-6, atol=1e-9)
     rotated = STEPS["whiten_pca"](controls, ridge=ridge).weight
-    assert rotated.shape == (7, min(m - 1, 7))
-    scatter = rotated @ rotated.T
-    inverse = (vectors / (values + ridge)) @ vectors.T
-    if ridge:  # here directions without variance are left out, not divided by the ridge
-        missing = vectors[:, values < 1e-9]
-        inverse = inverse - missing @ missing.T / ridge
-    np.testing.assert_allclose(scatter, inverse, rtol=1e-6, atol=1e-9)
+    assert rotated.shape == (7, min(m - 1, 7))  # here directions without variance are left out even so
+    informed = values > 1e-9
+    inverse = (vectors[:, informed] / (values + ridge)[informed]) @ vectors[:, informed].T
+    np.testing.assert_allclose(rotated @ rotated.T, inverse, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("m", [3, 7, 8, 40])
@@ -96,12 +84,6 @@ def test_coral_is_the_inverse_root_of_the_regularised_covariance(m, reg):
     controls = correlated(m, 7)
     expected = fractional_matrix_power(covariance(controls, ddof=1) + reg * np.eye(7), -0.5)
     np.testing.assert_allclose(STEPS["coral"](controls, reg=reg).weight, expected, rtol=1e-9, atol=1e-11)
-
-
-def test_no_steps_do_nothing_to_a_bit():
-    x = correlated(5, 3).astype(np.float32)
-    assert fit((), correlated(4, 3)) == Affine()
-    assert fit((), correlated(4, 3))(x) is x
 
 
 @given(
@@ -122,7 +104,10 @@ def test_the_composed_map_is_the_steps_one_after_the_other(steps, seed):
     np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_two_shifts_add_up():
+def test_two_shifts_add_up_and_no_steps_do_nothing_to_a_bit():
+    x = correlated(5, 3).astype(np.float32)
+    assert fit((), correlated(4, 3)) == Affine()
+    assert fit((), correlated(4, 3))(x) is x
     first, second = Affine(shift=np.array([1.0, 2.0])), Affine(shift=np.array([0.5, 0.0]), weight=np.array([2.0, 1.0]))
     np.testing.assert_array_equal(first.then(second)(np.zeros((1, 2))), [[-3, -2]])
     np.testing.assert_array_equal(Affine().then(second)(np.zeros((1, 2))), [[-1, 0]])
@@ -137,7 +122,7 @@ def test_centring_comes_first_and_whitening_needs_variation(refuses):
 
 
 @pytest.mark.parametrize("m", [5, 30])
-@pytest.mark.parametrize("steps", [("center", "scale"), FULL, (*FULL, "coral"), ("center", "whiten_pca")])
+@pytest.mark.parametrize("steps", [(*FULL, "coral"), ("center", "whiten_pca")])
 def test_tensors_give_the_same_as_arrays(steps, m):
     controls, rows = correlated(m, 6), correlated(9, 6, seed=1)
     out = fit(steps, torch.from_numpy(controls))(torch.from_numpy(rows))
@@ -157,15 +142,3 @@ def test_fits_in_double_and_applies_in_the_precision_of_the_rows(convert):
     assert str(single.dtype).endswith("float32")
     assert str(double.dtype).endswith("float64")
     np.testing.assert_allclose(covariance(np.asarray(double)), np.eye(4), atol=1e-9)
-
-
-def test_a_feature_without_variance_keeps_its_scale_and_is_whitened_to_nothing():
-    controls, rows = correlated(30, 4), correlated(5, 4, seed=1)
-    controls[:, 1] = rows[:, 1] = 0.1
-    np.testing.assert_allclose(fit(("center", "scale"), controls)(rows)[:, 1], 0, atol=1e-15)
-    rows[:, 1] = 2.1
-    np.testing.assert_allclose(fit(("center", "scale"), controls)(rows)[:, 1], 2, rtol=1e-12)
-    out = fit(FULL, controls)(rows)
-    np.testing.assert_allclose(out[:, 1], 0, atol=1e-12)
-    others = np.delete(controls, 1, axis=1), np.delete(rows, 1, axis=1)
-    np.testing.assert_allclose(np.delete(out, 1, axis=1), fit(FULL, others[0])(others[1]), rtol=1e-8)

@@ -1,3 +1,5 @@
+"""What encoders write: embeddings that stay as they are, and expression that a model's encoder is trained on."""
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -5,7 +7,9 @@ import pytest
 
 import semiclip as scl
 from semiclip import errors
-from semiclip.encoders import ENCODERS, Encoder, PCAEncoder, SCVIEncoder
+from semiclip.encoders import Encoder, MLPEncoder, PCAEncoder, SCVIEncoder, Trainable
+
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "log_every_n_steps": 1}
 
 
 class Sums:
@@ -19,10 +23,24 @@ class Sums:
         return self.change(np.hstack([totals, np.sqrt(totals)]))
 
 
+class Doubled:
+    """A trainable encoder of somebody else."""
+
+    architecture = {"n_input": 12, "n_hidden": [], "n_output": 2, "batch_norm": False, "dropout": 0.0}
+
+    def __init__(self, change=lambda features: features):
+        self.change = change
+
+    def weights(self):
+        return None
+
+    def features(self, adata):
+        return self.change(2.0 * adata.X)
+
+
 class Failing:
     def encode(self, adata):
-        message = "no weights"
-        raise RuntimeError(message)
+        raise RuntimeError("no weights")
 
 
 def make(seed=0):
@@ -37,6 +55,12 @@ def adata():
     return make()
 
 
+def assert_unchanged(adata, before):
+    np.testing.assert_array_equal(adata.X, before.X)
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    pd.testing.assert_frame_equal(adata.var, before.var)
+
+
 def test_fits_and_writes_a_pca(adata):
     before = adata.copy()
     encoder = scl.pp.encode(adata, encoder="pca", n_components=3, rng=0)
@@ -46,9 +70,7 @@ def test_fits_and_writes_a_pca(adata):
     np.testing.assert_array_equal(adata.obsm["X_pca"], expected)
     assert adata.uns["semiclip"]["X_pca"]["params"] == {"encoder": "pca", "n_components": 3, "rng": 0}
     assert (list(adata.obsm), list(adata.uns)) == (["X_pca"], ["semiclip"])
-    np.testing.assert_array_equal(adata.X, before.X)
-    pd.testing.assert_frame_equal(adata.obs, before.obs)
-    pd.testing.assert_frame_equal(adata.var, before.var)
+    assert_unchanged(adata, before)
 
 
 def test_a_fitted_encoder_embeds_other_data_in_the_same_space(adata):
@@ -61,9 +83,7 @@ def test_a_fitted_encoder_embeds_other_data_in_the_same_space(adata):
     assert other.uns["semiclip"]["X_pca"]["params"] == {"encoder": "pca"}
 
 
-@pytest.mark.parametrize(
-    "change", [np.asarray, np.float64, np.float16, np.round, pd.DataFrame, lambda x: x.astype(int)]
-)
+@pytest.mark.parametrize("change", [np.float64, np.float16, np.round, pd.DataFrame, lambda x: x.astype(int)])
 def test_what_any_object_encodes_becomes_float32(adata, change):
     encoder = Sums(change)
     assert isinstance(encoder, Encoder)
@@ -72,25 +92,6 @@ def test_what_any_object_encodes_becomes_float32(adata, change):
     assert adata.obsm["X_sums"].dtype == np.float32
     np.testing.assert_array_equal(adata.obsm["X_sums"][:, 0], adata.X.sum(axis=1))
     assert adata.uns["semiclip"]["X_sums"]["params"] == {"encoder": "Sums"}
-
-
-def test_arguments_reach_the_encoder(adata, monkeypatch):
-    seen = {}
-
-    class Stub(Sums):
-        def __init__(self, **keywords):
-            super().__init__()
-            seen.update(keywords)
-
-        def fit(self, adata):
-            return self
-
-    monkeypatch.setitem(ENCODERS, "scvi", Stub)
-    arguments = {"n_latent": 8, "batch_key": "plate", "model_kwargs": {"n_hidden": 64}, "layer": None}
-    scl.pp.encode(adata, **arguments)
-    assert seen == arguments
-    expected = {"encoder": "scvi", "n_latent": 8, "batch_key": "plate", "model_kwargs": {"n_hidden": 64}}
-    assert adata.uns["semiclip"]["X_scvi"]["params"] == expected
 
 
 def test_the_fingerprint_of_the_encoder_is_recorded(adata, tmp_path):
@@ -108,73 +109,6 @@ def test_the_fingerprint_of_the_encoder_is_recorded(adata, tmp_path):
     assert set(other.uns["semiclip"]["X_other"]) == {"params"}
 
 
-@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
-def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
-    scl.pp.encode(adata, encoder="pca", n_components=3, layer=None, rng=np.random.default_rng(0))
-    getattr(adata, f"write_{suffix}")(tmp_path / f"stored.{suffix}")
-    back = getattr(anndata, f"read_{suffix}")(tmp_path / f"stored.{suffix}")
-    np.testing.assert_array_equal(back.obsm["X_pca"], adata.obsm["X_pca"])
-    expected = {"encoder": "pca", "n_components": 3, "rng": "Generator"}
-    assert dict(back.uns["semiclip"]["X_pca"]["params"]) == expected
-    assert back.uns["semiclip"]["X_pca"]["fingerprint"] == adata.uns["semiclip"]["X_pca"]["fingerprint"]
-
-
-def spoiled(bad):
-    return Sums(lambda x: np.vstack([[[bad, 1], [1, bad]], x[2:]]))
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "data"),
-    [
-        *(
-            ({"encoder": name}, errors.UnknownChoice, {"name": "encoder", "value": name})
-            for name in ("umap", "mlp", "image", "profiles")
-        ),
-        ({"encoder": object()}, errors.WrongType, {"name": "encoder", "got": object}),
-        ({"encoder": PCAEncoder}, errors.WrongType, {"got": type}),
-        ({"encoder": Sums(), "n_latent": 8}, errors.IdleArgument, {"names": ["n_latent"]}),
-        ({"encoder": Sums()}, errors.BadValue, {"name": "key_added", "value": None}),
-        ({"encoder": PCAEncoder()}, RuntimeError, {}),
-        ({"encoder": SCVIEncoder()}, RuntimeError, {}),
-        ({"encoder": "pca", "n_components": 13}, ValueError, {}),
-        ({"encoder": "pca", "layer": "counts"}, KeyError, {}),
-        ({"encoder": "pca", "dimensions": 3}, errors.UnexpectedArgument, {"names": ["dimensions"]}),
-        ({"encoder": "scgpt"}, errors.UnexpectedArgument, {"names": []}),
-        ({"encoder": "pca", "key_added": "X/pca"}, errors.CannotWrite, {}),
-        ({"encoder": Failing(), "key_added": "X_own"}, RuntimeError, {}),
-        *(
-            ({"encoder": Sums(change), "key_added": "X_own"}, ValueError, {})
-            for change in (lambda x: x[:-1], lambda x: x[:, 0], lambda x: x.T, lambda x: x[None], lambda x: x[:, :0])
-        ),
-        *(
-            ({"encoder": spoiled(bad), "key_added": "X_own"}, errors.NotFinite, {"rows": ["cell0", "cell1"]})
-            for bad in (np.nan, np.inf, np.float64(1e300))
-        ),
-    ],
-)
-def test_refuses_and_writes_nothing(adata, refuses, change, error, data):
-    adata.obsm["X_pca"] = np.ones((40, 2))
-    adata.uns["semiclip"] = {"X_pca": {"params": {"encoder": "before"}}}
-    before = adata.copy()
-    with refuses(error, **data):
-        scl.pp.encode(adata, **change)
-    assert list(adata.obsm) == ["X_pca"]
-    np.testing.assert_array_equal(adata.obsm["X_pca"], before.obsm["X_pca"])
-    assert adata.uns == before.uns
-    np.testing.assert_array_equal(adata.X, before.X)
-
-
-def test_refuses_before_any_work(adata, refuses):
-    with refuses(errors.CannotWrite):
-        scl.pp.encode(adata[:20], encoder=Failing(), key_added="X_own")
-    with refuses(errors.CannotWrite):
-        scl.pp.encode(adata, encoder=Failing(), key_added="X/own")
-    with refuses(errors.Empty):
-        scl.pp.encode(adata[:0].copy(), encoder=Failing(), key_added="X_own")
-    assert not adata.obsm
-    assert not adata.uns
-
-
 def test_values_that_are_logged_already_are_warned_of_once(adata, caplog):
     adata.layers["counts"] = adata.X.copy()
     adata.X = np.log1p(adata.X)
@@ -184,3 +118,134 @@ def test_values_that_are_logged_already_are_warned_of_once(adata, caplog):
     scl.pp.encode(adata, encoder="pca", n_components=3, layer="counts")
     scl.pp.encode(adata, encoder="pca", n_components=3, normalize=False)
     assert not caplog.records
+
+
+# ---- expression for a network
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "name"),
+    [
+        (MLPEncoder, {}, "MLPEncoder"),
+        (PCAEncoder, {"n_components": 3}, "pca"),
+        (Doubled, {}, "Doubled"),
+        (SCVIEncoder, {"max_epochs": 1, "train_kwargs": QUIET}, "scvi"),
+    ],
+)
+def test_writes_what_the_network_reads(adata, kind, options, name):
+    encoder = kind(**options)
+    encoder = encoder.fit(make(1)) if hasattr(encoder, "fit") else encoder
+    before = adata.copy()
+    assert scl.pp.expression(adata, encoder=encoder) is None
+    normalised = np.log1p(1e4 * before.X / before.X.sum(axis=1, keepdims=True))
+    expected = {"scvi": np.log1p(before.X), "Doubled": 2 * before.X}.get(name, normalised)
+    np.testing.assert_allclose(adata.obsm["X_expression"], expected, rtol=1e-5)
+    assert adata.obsm["X_expression"].dtype == np.float32
+    made_by = {"fingerprint": encoder.fingerprint} if name != "Doubled" else {}
+    assert adata.uns == {"semiclip": {"X_expression": {"params": {"encoder": name}, **made_by}}}
+    assert list(adata.obsm) == ["X_expression"]
+    assert_unchanged(adata, before)
+
+
+def test_genes_come_in_the_order_of_the_encoder_and_do_not_change_with_x(adata):
+    encoder = MLPEncoder(normalize=False).fit(adata)
+    scl.pp.expression(adata, encoder=encoder, key_added="X_mlp")
+    other = adata[:, ::-1].copy()
+    scl.pp.expression(other, encoder=encoder, key_added="X_mlp")
+    np.testing.assert_allclose(other.obsm["X_mlp"], adata.obsm["X_mlp"], rtol=1e-5)
+    adata.X += 1
+    np.testing.assert_array_equal(adata.obsm["X_mlp"] + 1, adata.X)
+
+
+def test_copy_and_subsets(adata, refuses):
+    encoder = MLPEncoder().fit(adata)
+    copied = scl.pp.expression(adata, encoder=encoder, copy=True)
+    assert not adata.obsm
+    assert not adata.uns
+    part = scl.pp.expression(adata[5:15], encoder=encoder, copy=True)
+    np.testing.assert_array_equal(part.obsm["X_expression"], copied.obsm["X_expression"][5:15])
+    assert part.uns["semiclip"]["X_expression"]["params"] == {"encoder": "MLPEncoder"}
+    with refuses(errors.CannotWrite):
+        scl.pp.expression(adata[5:15], encoder=encoder)
+
+
+# ---- both
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_results_and_parameters_survive_a_file(adata, suffix, tmp_path):
+    scl.pp.encode(adata, encoder="pca", n_components=3, layer=None, rng=np.random.default_rng(0))
+    scl.pp.expression(adata, encoder=MLPEncoder().fit(adata))
+    getattr(adata, f"write_{suffix}")(tmp_path / f"stored.{suffix}")
+    back = getattr(anndata, f"read_{suffix}")(tmp_path / f"stored.{suffix}")
+    for key, expected in adata.obsm.items():
+        np.testing.assert_array_equal(back.obsm[key], expected)
+        assert back.obsm[key].dtype == np.float32
+    records = back.uns["semiclip"]
+    assert dict(records["X_pca"]["params"]) == {"encoder": "pca", "n_components": 3, "rng": "Generator"}
+    assert records["X_pca"]["fingerprint"] == adata.uns["semiclip"]["X_pca"]["fingerprint"]
+    assert dict(records["X_expression"]["params"]) == {"encoder": "MLPEncoder"}
+
+
+def spoiled(bad):
+    return lambda values: np.vstack([[[bad] * values.shape[1]] * 2, values[2:]])
+
+
+ENCODE, EXPRESS = scl.pp.encode, scl.pp.expression
+BAD = (np.nan, np.inf, np.float64(1e300))
+CHANGES = (lambda x: x[:-1], lambda x: x[:, 0], lambda x: x.T, lambda x: x[None], lambda x: x[:, :0])
+
+
+@pytest.mark.parametrize(
+    ("function", "change", "error", "data"),
+    [
+        *((ENCODE, {"encoder": name}, errors.UnknownChoice, {"value": name}) for name in ("umap", "mlp", "image")),
+        (ENCODE, {"encoder": object()}, errors.WrongType, {"name": "encoder", "got": object}),
+        (ENCODE, {"encoder": PCAEncoder}, errors.WrongType, {"got": type}),
+        (ENCODE, {"encoder": Sums(), "n_latent": 8}, errors.IdleArgument, {"names": ["n_latent"]}),
+        (ENCODE, {"encoder": Sums()}, errors.BadValue, {"name": "key_added", "value": None}),
+        (ENCODE, {"encoder": PCAEncoder()}, RuntimeError, {}),
+        (ENCODE, {"encoder": "pca", "n_components": 13}, ValueError, {}),
+        (ENCODE, {"encoder": "pca", "layer": "counts"}, KeyError, {}),
+        (ENCODE, {"encoder": "pca", "dimensions": 3}, errors.UnexpectedArgument, {"names": ["dimensions"]}),
+        (ENCODE, {"encoder": "scgpt"}, errors.UnexpectedArgument, {"names": []}),
+        (ENCODE, {"encoder": Failing(), "key_added": "X/pca"}, errors.CannotWrite, {}),
+        (ENCODE, {"encoder": Failing(), "key_added": "X_own"}, RuntimeError, {}),
+        *((ENCODE, {"encoder": Sums(change), "key_added": "X_own"}, ValueError, {}) for change in CHANGES),
+        *((ENCODE, {"encoder": Sums(spoiled(bad)), "key_added": "X_own"}, errors.NotFinite, {}) for bad in BAD),
+        *((EXPRESS, {"encoder": it}, errors.WrongType, {"got": type(it)}) for it in ("pca", Sums(), MLPEncoder)),
+        *((EXPRESS, {"encoder": kind()}, RuntimeError, {}) for kind in (MLPEncoder, PCAEncoder, SCVIEncoder)),
+        (EXPRESS, {"encoder": Doubled(), "key_added": "X/own"}, errors.CannotWrite, {}),
+        (EXPRESS, {"encoder": Doubled(lambda x: x[:, 1:])}, errors.WrongShape, {"shape": (40, 11)}),
+        (EXPRESS, {"encoder": Doubled(lambda x: x[:, 0])}, errors.WrongShape, {"shape": (40,)}),
+        *((EXPRESS, {"encoder": Doubled(spoiled(bad))}, errors.NotFinite, {"rows": ["cell0", "cell1"]}) for bad in BAD),
+    ],
+)
+def test_refuses_and_writes_nothing(adata, refuses, function, change, error, data):
+    assert isinstance(Doubled(), Trainable)
+    adata.obsm["X_pca"] = np.ones((40, 2))
+    adata.uns["semiclip"] = {"X_pca": {"params": {"encoder": "before"}}}
+    before = adata.copy()
+    with refuses(error, **data):
+        function(adata, **change)
+    assert list(adata.obsm) == ["X_pca"]
+    np.testing.assert_array_equal(adata.obsm["X_pca"], before.obsm["X_pca"])
+    assert adata.uns == before.uns
+    assert_unchanged(adata, before)
+
+
+def test_refuses_data(adata, refuses):
+    with refuses(errors.CannotWrite):
+        scl.pp.encode(adata[:20], encoder=Failing(), key_added="X_own")
+    with refuses(errors.Empty):
+        scl.pp.encode(adata[:0].copy(), encoder=Failing(), key_added="X_own")
+    encoder = MLPEncoder(min_overlap=1).fit(adata)
+    with pytest.raises(ValueError):  # of the encoder, whose tests say which
+        scl.pp.expression(adata[:, adata.var_names != "gene7"].copy(), encoder=encoder)
+    with refuses(errors.Empty):
+        scl.pp.expression(adata[:0].copy(), encoder=encoder)
+    normed = SCVIEncoder(max_epochs=1, model_kwargs={"use_layer_norm": "both"}, train_kwargs=QUIET).fit(adata)
+    with pytest.raises(ValueError):
+        scl.pp.expression(adata, encoder=normed)
+    assert not adata.obsm
+    assert not adata.uns

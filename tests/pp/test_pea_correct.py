@@ -1,10 +1,7 @@
-import logging
-
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse
 
 import semiclip as scl
 from semiclip import errors
@@ -26,10 +23,9 @@ def adata():
     return anndata.AnnData(x.astype(np.float32), obs=obs, obsm={"X_image": x})
 
 
-def core(adata, function=correct, x=None, control=None, **keywords):
+def core(adata, function=correct, **keywords):
     codes = adata.obs["plate"].map({"p": 0, "q": 1, "r": 2}).to_numpy().astype(int)
-    control = adata.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy() if control is None else control
-    return function(adata.obsm["X_image"] if x is None else x, codes, control, **keywords)
+    return function(adata.obsm["X_image"], codes, adata.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy(), **keywords)
 
 
 def snapshot(adata):
@@ -74,33 +70,17 @@ def test_writes_what_the_core_computes_and_nothing_else(adata, options):
 
 def test_a_key_of_your_own_and_a_second_run(adata):
     scl.pp.pea_correct(adata, **KEYS, method="center", key_added="X_mine")
-    first = adata.obsm["X_mine"]
     scl.pp.pea_correct(adata, **KEYS, key_added="X_mine")
     scl.pp.pea_correct(adata, **KEYS, method="center")
     assert set(adata.obsm) == {"X_image", "X_mine", "X_image_center"}
-    assert adata.uns["semiclip"]["X_mine"]["params"]["method"] == "tvn"
-    assert adata.uns["semiclip"]["X_image_center"]["params"]["method"] == "center"
-    np.testing.assert_array_equal(adata.obsm["X_image_center"], first)
+    methods = [adata.uns["semiclip"][key]["params"]["method"] for key in ("X_mine", "X_image_center")]
+    assert methods == ["tvn", "center"]
+    np.testing.assert_array_equal(adata.obsm["X_mine"], core(adata).astype(np.float32))
 
 
-def test_takes_x_dense_or_sparse(adata):
-    expected = core(adata, x=adata.X)
-    scl.pp.pea_correct(adata, **KEYS | {"use_rep": "X"})
-    np.testing.assert_array_equal(adata.obsm["X_tvn"], expected)
-    adata.X = sparse.csr_matrix(adata.X)
-    scl.pp.pea_correct(adata, **KEYS | {"use_rep": "X"}, key_added="X_again")
-    np.testing.assert_array_equal(adata.obsm["X_again"], expected)
-
-
-@pytest.mark.parametrize("perturbation_key", [None, "gene"])
-def test_without_controls_every_row_is_reference_and_without_batches_all_are_one(adata, perturbation_key):
-    keys = KEYS | {"control": None, "perturbation_key": perturbation_key}
-    scl.pp.pea_correct(adata, **keys, method="center_scale")
-    expected = core(adata, control=np.ones(60, dtype=bool), method="center_scale")
-    np.testing.assert_array_equal(adata.obsm["X_image_center_scale"], expected.astype(np.float32))
-    scl.pp.pea_correct(adata, **keys | {"batch_key": None}, method="center")
-    np.testing.assert_allclose(adata.obsm["X_image_center"], adata.X - adata.X.mean(axis=0), rtol=1e-4, atol=1e-5)
-    scl.pp.pea_correct(adata, **keys, stochastic=True, pea={"control_law": "all"})
+def test_without_controls_every_row_is_reference(adata):
+    keys = DRAWN | {"control": None, "perturbation_key": None}
+    scl.pp.pea_correct(adata, **keys, pea={"control_law": "all"})
     assert set(adata.obsm["X_image_pea_controls"].ravel()) == {0, 20}
 
 
@@ -121,11 +101,9 @@ def test_copies_leave_the_input_alone(adata, refuses, options, key):
     assert not np.shares_memory(out.obsm["X_image"], adata.obsm["X_image"])
 
 
-def test_pooled_controls_stand_in_and_it_is_logged(adata, caplog):
+def test_pooled_controls_stand_in(adata):
     few = adata[(adata.obs["plate"] != "q") | ~adata.obs["gene"].isin(["EGFP", "LACZ"])].copy()
-    with caplog.at_level(logging.WARNING, logger="semiclip"):
-        scl.pp.pea_correct(few, **KEYS, fallback="pooled")
-    assert "q (0)" in caplog.text
+    scl.pp.pea_correct(few, **KEYS, fallback="pooled")
     np.testing.assert_array_equal(few.obsm["X_image_tvn"], core(few, fallback="pooled").astype(np.float32))
 
 
@@ -159,24 +137,23 @@ def test_views_survive_joining_data(adata):
 
 
 def test_what_is_no_views_cannot_be_taken_apart(adata, refuses):
-    with refuses(errors.MissingEntry, key="X_none", there=["X_image"]):
-        scl.pp.get_views(adata, "X_none")
-    with refuses(errors.MissingEntry, key="n_views"):
-        scl.pp.get_views(adata, "X_image")
-    with refuses(errors.WrongShape, shape=(60, 4)):
-        scl.pp.get_views(adata, "X_image", width=3)
-    with refuses(errors.WrongShape, shape=(60, 4)):
-        scl.pp.get_views(adata, "X_image", width=5)
     scl.pp.pea_correct(adata, **DRAWN, n_views=3, rng=0)
-    with refuses(errors.WrongShape, shape=(60, 12)):
-        scl.pp.get_views(adata, "X_image_pea", width=6)
+    for key, width, error, data in (
+        ("X_none", None, errors.MissingEntry, {"key": "X_none"}),
+        ("X_image", None, errors.MissingEntry, {"key": "n_views"}),
+        ("X_image", 3, errors.WrongShape, {"shape": (60, 4)}),
+        ("X_image", 5, errors.WrongShape, {"shape": (60, 4)}),
+        ("X_image_pea", 6, errors.WrongShape, {"shape": (60, 12)}),
+    ):
+        with refuses(error, **data):
+            scl.pp.get_views(adata, key, width=width)
     adata.obsm["X_image_pea"] = adata.obsm["X_image_pea"][:, :-1]
     with refuses(errors.WrongShape, shape=(60, 11)):
         scl.pp.get_views(adata, "X_image_pea")
 
 
-@pytest.mark.parametrize("rng", [0, 2**62, np.int64(3), None, "generator"])
-def test_the_record_draws_the_same_bits(adata, rng):
+@pytest.mark.parametrize("rng", [2**62, np.int64(3), None, "generator"])
+def test_the_record_draws_the_same_bits_and_without_a_seed_each_call_draws_anew(adata, rng):
     rng = np.random.default_rng(1) if rng == "generator" else rng
     scl.pp.pea_correct(adata, **DRAWN, n_views=2, rng=rng, pea=PEA(drop_probability=0.2))
     first, params = adata.obsm["X_image_pea"].copy(), adata.uns["semiclip"]["X_image_pea"]["params"]
@@ -184,12 +161,9 @@ def test_the_record_draws_the_same_bits(adata, rng):
     scl.pp.pea_correct(adata, **params)
     np.testing.assert_array_equal(adata.obsm["X_image_pea"], first)
     assert adata.uns["semiclip"]["X_image_pea"]["params"] == params
-
-
-def test_without_a_seed_each_call_draws_anew(adata):
-    for rng in (None, np.random.default_rng(0)):
-        one, two = (scl.pp.pea_correct(adata, **DRAWN, rng=rng, copy=True).obsm["X_image_pea"] for _ in range(2))
-        assert (one != two).any()
+    if rng is None or isinstance(rng, np.random.Generator):
+        again = scl.pp.pea_correct(adata, **params | {"rng": rng}, copy=True)
+        assert (again.obsm["X_image_pea"] != first).any()
 
 
 def test_a_later_call_replaces_the_views(adata):
@@ -231,76 +205,31 @@ FEW = (errors.TooFewControls, {"needed": 2})
 @pytest.mark.parametrize(
     ("change", "error", "data"),
     [
-        ({"use_rep": "X_none"}, errors.MissingEntry, {"key": "X_none"}),
-        ({"perturbation_key": "guide"}, errors.MissingColumn, {"key": "guide", "name": "perturbation_key"}),
-        ({"perturbation_key": None}, errors.UnknownControl, {"labels": ("EGFP", "LACZ")}),
-        ({"batch_key": "run"}, errors.MissingColumn, {"key": "run"}),
-        ({"control": "DMSO"}, errors.UnknownControl, {"labels": ["DMSO"]}),
         ({"control": "GENE1"}, *FEW),
         ({"control": "GENE1", "fallback": "pooled"}, *FEW),
         ({"control": "GENE1", "stochastic": True}, *FEW),
-        ({"fallback": "skip"}, errors.UnknownChoice, {"name": "fallback"}),
-        ({"method": "combat"}, errors.UnknownChoice, {"name": "method"}),
-        ({"method": None}, errors.UnknownChoice, {"name": "method"}),
-        ({"profile": "private"}, errors.UnknownChoice, {"name": "profile"}),
-        ({"ridge": -1.0}, errors.BadValue, {"name": "ridge"}),
-        ({"coral_reg": 0.0}, errors.BadValue, {"name": "coral_reg"}),
         ({"key_added": "X/tvn"}, errors.CannotWrite, {}),
+        ({"method": None}, errors.UnknownChoice, {"name": "method"}),
+        ({"coral_reg": 0.0}, errors.BadValue, {"name": "coral_reg"}),
         ({"n_views": 2}, errors.IdleArgument, {"names": ["n_views"]}),
         ({"pea": {}, "rng": 0}, errors.IdleArgument, {"names": ["pea", "rng"]}),
         ({"profile": "public", "ridge": 1.0, "stochastic": True}, errors.IdleArgument, {"names": ["profile", "ridge"]}),
         ({"coral_reg": None, "stochastic": True}, errors.IdleArgument, {"names": ["coral_reg"]}),
         ({"pea": False, "stochastic": True}, errors.BadValue, {"name": "pea"}),
-        ({"pea": {"method": "tvn"}, "stochastic": True}, errors.UnknownChoice, {"value": "method"}),
         ({"n_views": 0, "stochastic": True}, errors.BadValue, {"name": "n_views"}),
-        ({"fallback": "skip", "stochastic": True}, errors.UnknownChoice, {"name": "fallback"}),
     ],
 )
-@pytest.mark.parametrize("copy", [False, True])
-def test_refuses_and_writes_nothing(adata, refuses, change, error, data, copy):
+def test_refuses_and_writes_nothing(adata, refuses, change, error, data):
     before = snapshot(adata)
     with refuses(error, **data):
-        scl.pp.pea_correct(adata, **KEYS | change, copy=copy)
+        scl.pp.pea_correct(adata, **KEYS | change)
     assert_unchanged(adata, before)
 
 
-def spoil(adata, what):
-    match what:
-        case "nan":
-            adata.obsm["X_image"][[3, 7], 0] = np.nan
-        case "too large":
-            adata.obsm["X_image"][5] *= 1e300
-        case "no columns":
-            adata.obsm["X_image"] = np.ones((60, 0))
-        case "gene":
-            adata.obs.loc["well5", "gene"] = np.nan
-        case "plate":
-            adata.obs.loc[["well5", "well6"], "plate"] = None
-        case "names":
-            adata.obs_names = ["twice", "twice", *adata.obs_names[2:]]
-        case "constant":
-            adata.obsm["X_image"][:] = 0.1
-
-
-@pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")
-@pytest.mark.parametrize(
-    ("what", "error", "data"),
-    [
-        ("nan", errors.NotFinite, {"where": "obsm['X_image']", "rows": ["well3", "well7"]}),
-        ("too large", errors.NotFinite, {"where": "the corrected embedding", "rows": ["well5"]}),
-        ("no columns", errors.WrongShape, {"shape": (60, 0)}),
-        ("gene", errors.MissingValues, {"rows": ["well5"]}),
-        ("plate", errors.MissingValues, {"rows": ["well5", "well6"]}),
-        ("names", errors.Repeated, {"items": ["twice"]}),
-        ("constant", errors.NoVariation, {}),
-    ],
-)
 @pytest.mark.parametrize("options", [{}, {"stochastic": True, "n_views": 2, "rng": 0}])
-def test_refuses_broken_data_and_writes_nothing(adata, refuses, what, error, data, options):
-    spoil(adata, what)
+def test_refuses_what_float32_cannot_hold_and_writes_nothing(adata, refuses, options):
+    adata.obsm["X_image"][5] *= 1e300
     before = snapshot(adata)
-    with refuses(error, **data):
+    with refuses(errors.NotFinite, where="the corrected embedding", rows=["well5"]):
         scl.pp.pea_correct(adata, **KEYS, **options)
     assert_unchanged(adata, before)
-    with refuses(errors.Empty):
-        scl.pp.pea_correct(adata[:0].copy(), **KEYS)

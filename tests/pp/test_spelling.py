@@ -55,10 +55,6 @@ def is_code(mend):
     return True
 
 
-def shared(mdata):
-    return scl.pp.pair(mdata, **KEYS).attrs["summary"]["shared_keys"]
-
-
 def mend_of(table, check):
     (code,) = table.loc[table["check"] == check, "mend"]
     return code
@@ -75,14 +71,12 @@ def test_doses_that_are_text_are_compared_as_numbers(mdata):
     mdata["rna"].obs["dose"] = mdata["rna"].obs["dose"].astype(str)
     mdata["image"].obs["dose"] = mdata["image"].obs["dose"].map("{:g}".format)
     expected = {name: mdata[name].obs["dose"].astype(float) for name in ("rna", "image")}
-    assert shared(mdata) == 8  # "0.1" alone
     table = look(mdata)
     assert kinds(table) == [("warning", "numbers as text", PAIR), ("warning", "few shared keys", PAIR)]
     assert "'1.0' and '1', '10.0' and '10'" in table["finding"][0]
     mend(mdata, table, "numbers as text")
     for name, doses in expected.items():
         pd.testing.assert_series_equal(mdata[name].obs["dose"], doses)
-    assert shared(mdata) == 24
     assert look(mdata).empty
 
 
@@ -98,7 +92,6 @@ def test_units_of_doses_of_any_kind(mdata, kind):
     table = look(mdata)
     assert kinds(table)[0] == ("error", "units", PAIR)
     mend(mdata, table, "units")
-    assert shared(mdata) == 24
     assert look(mdata).empty
     np.testing.assert_allclose(np.unique(image["dose"]), DOSES)
 
@@ -115,7 +108,7 @@ def test_categories_may_miss_values_of_controls_and_be_rounded(mdata):
     table = look(mdata)
     assert ("warning", "rounding", PAIR) in kinds(table)
     mend(mdata, table, "rounding")
-    assert shared(mdata) == 24
+    assert look(mdata).empty
 
 
 def test_rounding_keeps_apart_what_a_modality_tells_apart(mdata):
@@ -187,63 +180,37 @@ def spell(both):
     return spell
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("aspirin", "Aspirin"),
-        ("aspirin", "ASPIRIN "),
-        ("compound_7", "Compound  7"),
-        ("compound_7", "COMPOUND-7"),
-        ("CPD-1-11", "cpd_1_11"),
-        ("10 µM", "10 \u03bcM"),  # the sign of micro and the letter
-        ("Café", "Cafe\u0301"),
-        ("7157", "7157.0"),
-    ],
-)
-def test_names_that_are_one(spell, one, other):
+ONE = "aspirin|Aspirin, aspirin|ASPIRIN , compound_7|Compound  7, compound_7|COMPOUND-7, CPD-1-11|cpd_1_11, "
+ONE += "10 \u00b5M|10 \u03bcM, Café|Cafe\u0301, 7157|7157.0"  # the sign of micro and the letter; e with an accent
+TWO = "CPD-1-11|CPD-11-1, CPD-1-11|CPD-11 1, CPD-11|CPD-1-1, x 1.0|x 10, x 1.5|x 1-5, 1.0|10, -5|5, 1e-5 M|1e5 M, "
+TWO += "(+)-x|(-)-x, CD4+|CD4-, CD4-|CD4, x -5|x 5.0, TGF-β|TGF-b, 10 µM|10 mM, x²|x2, IL1-2|IL-12, "
+TWO += "1e10000000000000000000|1e5"  # beyond all numbers: a name
+
+
+@pytest.mark.parametrize("pair", ONE.split(", "))
+def test_names_that_are_one(spell, pair):
+    one, other = pair.split("|")
     mdata, ((_, code),) = spell([one, "x"], [other, "x"])
     exec(code, {"mdata": mdata})
     for adata in mdata.mod.values():
         assert adata.obs["perturbation"].tolist() == [one, "x", *["DMSO"] * 3]
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("CPD-1-11", "CPD-11-1"),
-        ("CPD-1-11", "CPD-11 1"),
-        ("CPD-11", "CPD-1-1"),
-        ("x 1.0", "x 10"),
-        ("x 1.5", "x 1-5"),
-        ("1.0", "10"),
-        ("-5", "5"),
-        ("1e-5 M", "1e5 M"),
-        ("(+)-x", "(-)-x"),
-        ("CD4+", "CD4-"),
-        ("CD4-", "CD4"),
-        ("x -5", "x 5.0"),
-        ("TGF-β", "TGF-b"),
-        ("10 µM", "10 mM"),
-        ("x²", "x2"),
-        ("IL1-2", "IL-12"),
-        ("1e10000000000000000000", "1e5"),  # beyond all numbers: a name
-    ],
-)
-def test_names_that_are_two(spell, one, other):
+@pytest.mark.parametrize("pair", TWO.split(", "))
+def test_names_that_are_two(spell, pair):
+    one, other = pair.split("|")
     assert spell([one, "x"], [other, "x"])[1] == []
+
+
+MAYBE = "TGF-b|TGFb, A1|A-1, NSC 123|NSC123, compound.7|compound 7, 1E5|100000, 007|7"  # 1E5 may be a clone
 
 
 @pytest.mark.parametrize(
     ("rna", "image", "control"),
     [
-        (["TGF-b"], ["TGFb"], "DMSO"),
-        (["A1"], ["A-1"], "DMSO"),
-        (["NSC 123"], ["NSC123"], "DMSO"),
-        (["compound.7"], ["compound 7"], "DMSO"),
+        *((*([name] for name in pair.split("|")), "DMSO") for pair in MAYBE.split(", ")),
         (["x-1"], ["x 1", "x_1"], "DMSO"),  # one modality tells them apart
         (["x-1", "x_1"], ["X_1"], "DMSO"),
-        (["1E5"], ["100000"], "DMSO"),  # a clone?
-        (["007"], ["7"], "DMSO"),
         (["drug a"], ["DRUG A"], "Drug A"),  # controls are not renamed with names like theirs
     ],
 )
@@ -309,7 +276,6 @@ def test_each_modality_may_name_its_controls_otherwise(mdata):
     assert kinds(table) == [("error", "control names", PAIR)]
     assert table["finding"][0].endswith("water")
     assert "control=['DMSO', 'negcon']" in table["mend"][0]
-    assert kinds(look(mdata)) == [("error", "control names", "image")]
 
 
 def test_a_modality_without_any_of_the_controls(mdata):

@@ -78,9 +78,8 @@ class CorrectionSpec:
     @property
     def whitening_ridge(self) -> float:
         """The ridge that whitening takes."""
-        if self.ridge is None:
-            return BATCH_RIDGE if self.profile == "batch" else 0.0
-        return self.ridge
+        usual = BATCH_RIDGE if self.profile == "batch" else 0.0
+        return usual if self.ridge is None else self.ridge
 
     @property
     def params(self) -> dict[str, Any]:

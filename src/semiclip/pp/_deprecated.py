@@ -5,22 +5,22 @@ from typing import Any
 from anndata import AnnData
 from scverse_misc import Deprecation, deprecated
 
-from semiclip import io
+import semiclip
 
 
 @deprecated(Deprecation("0.1.0", "Use semiclip.io.profiles instead."))
 def profiles(table: Any, **arguments: Any) -> AnnData:
     """Return what :func:`semiclip.io.profiles` returns."""
-    return io.profiles(table, **arguments)
+    return semiclip.io.profiles(table, **arguments)
 
 
 @deprecated(Deprecation("0.1.0", "Use semiclip.io.images instead."))
 def images(table: Any, **arguments: Any) -> AnnData:
     """Return what :func:`semiclip.io.images` returns."""
-    return io.images(table, **arguments)
+    return semiclip.io.images(table, **arguments)
 
 
 @deprecated(Deprecation("0.1.0", "Use semiclip.io.plate_map instead."))
 def annotate(adata: AnnData, plate_map: Any, **arguments: Any) -> AnnData | None:
     """Return what :func:`semiclip.io.plate_map` returns."""
-    return io.plate_map(adata, plate_map, **arguments)
+    return semiclip.io.plate_map(adata, plate_map, **arguments)

@@ -39,9 +39,8 @@ def pea_correct(
 ) -> AnnData | None:
     """Correct an embedding for batch effects with the control samples of each batch.
 
-    By default the correction is deterministic: one method in full, fitted on all controls. With ``profile="batch"`` the
-    result is what a model's student is corrected by at inference; with ``profile="clean"`` and ``ridge=0.5`` it is what
-    its teacher is corrected by.
+    By default the correction is deterministic: one method in full, fitted on all controls. ``profile="batch"`` is how a
+    model corrects its student at inference; ``profile="clean"`` with ``ridge=0.5`` is how it corrects its teacher.
 
     With ``stochastic=True`` it is Perturbation Embedding Augmentation (PEA) as a model in training sees it: each
     sample, controls too, draws a method, drops some of its steps and is corrected on a random part of the controls.
