@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.container import ErrorbarContainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,6 +146,33 @@ def make() -> Callable[..., pd.DataFrame]:
 def decoders() -> dict[str, tuple[float, float]]:
     """Structural integrity and Spearman correlation of decoders."""
     return DECODERS
+
+
+@pytest.fixture
+def refuses(refuses):
+    """Expect an error, and that nothing is drawn before it."""
+    from matplotlib import pyplot as plt
+
+    @contextmanager
+    def refuse(error, **data):
+        before = plt.get_fignums()
+        with refuses(error, **data):
+            yield
+        assert plt.get_fignums() == before
+
+    return refuse
+
+
+@pytest.fixture
+def table(request, make) -> pd.DataFrame:
+    """The table of the picture that a file of tests is named after."""
+    return make(request.path.stem.removeprefix("test_"))
+
+
+@pytest.fixture(scope="session")
+def errorbars() -> Callable[[Axes], list[ErrorbarContainer]]:
+    """Return the means with error bars that axes show."""
+    return lambda ax: [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
 
 
 @pytest.fixture(scope="session")

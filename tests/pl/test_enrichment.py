@@ -4,11 +4,6 @@ import pytest
 from semiclip import errors, pl
 
 
-@pytest.fixture
-def table(make):
-    return make("enrichment")
-
-
 def dots(ax):
     return ax.collections[-1]
 

@@ -97,5 +97,6 @@ def test_refuses(history, refuses):
         pl.history(SimpleNamespace(history=None))
     with refuses(errors.MissingEntry, key="train_loss", there=["validation_loss"]):
         pl.history({"validation_loss": history["validation_loss"]})
+    panels = plt.subplots(1, 3)[1]
     with refuses(errors.WrongShape, where="ax", shape=(3,)):
-        pl.history(history, ax=plt.subplots(1, 3)[1])
+        pl.history(history, ax=panels)

@@ -252,4 +252,3 @@ def test_refuses(adata, change, error, data, refuses):
     adata.obs["X_steps_steps"] = "none"  # but not how many controls were drawn
     with refuses(error, **data):
         pl.pea_views(adata, **LOOK | change)
-    assert not plt.get_fignums()

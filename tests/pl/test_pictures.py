@@ -80,12 +80,10 @@ def test_colours_by_order_and_by_name(name, make, refuses):
     np.testing.assert_array_equal(by_order, by_name)
     assert (by_order != pixels(name, table)).any()
     assert (by_order != pixels(name, table, palette=palette[::-1])).any()
-    plt.close("all")
     with refuses(errors.TooFew, number=1, needed=len(coloured)):
         draw(name, table, palette=["red"])
     with refuses(errors.MissingEntry, key=coloured[1:], where="palette", there=coloured[:1]):
         draw(name, table, palette={coloured[0]: "red"})
-    assert plt.get_fignums() == []
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -105,7 +103,6 @@ def test_refuses_what_is_no_such_table(name, make, refuses):
             gaps = table[number].astype(float).where(table.index != drawn[1], gap)
             with refuses(errors.MissingValues, where=f"column {number!r}", rows=[drawn[1]]):
                 draw(name, table.assign(**{number: gaps}))
-    assert plt.get_fignums() == []
 
 
 @pytest.mark.parametrize(
@@ -125,19 +122,6 @@ def test_refuses_rows_that_repeat(name, row, make, refuses):
         table = table[table["key"] == DRAWN[name]]
     with refuses(errors.Repeated, items=[row]):
         draw(name, pd.concat([table, table.iloc[:1]]))
-
-
-@pytest.mark.parametrize("name", ["ablation", "sweep"])
-def test_refuses_runs_that_are_none(name, make):
-    table = make(name)
-    for wrong, error in (([], TypeError), (table.drop(columns="recall"), KeyError), (table.iloc[:0], ValueError)):
-        with pytest.raises(error):
-            draw(name, wrong)
-    gaps = [table.assign(**{column: table[column].where(table.index > 3)}) for column in ("recall", "seed")]
-    for unpaired in (*gaps, table.drop(index=2), pd.concat([table, table.iloc[:2]])):
-        with pytest.raises(ValueError):
-            draw(name, unpaired)
-    assert plt.get_fignums() == []
 
 
 @pytest.mark.parametrize(

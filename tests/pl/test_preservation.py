@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.container import BarContainer
 
 from semiclip import errors, pl
 
@@ -9,31 +10,21 @@ SEEN, UNSEEN = "seen perturbations", "unseen perturbations"
 LUCK = np.array([-0.02, 0, 0.05])
 
 
-@pytest.fixture
-def table(make):
-    return make("preservation")
+def heights(ax):
+    """Heights of the bars by the name in the legend."""
+    bars = [part for part in ax.containers if isinstance(part, BarContainer)]
+    return {part.get_label(): np.array([bar.get_height() for bar in part]) for part in bars}
+
+
+def spreads(ax):
+    bars = {part.get_label(): part.errorbar for part in ax.containers if isinstance(part, BarContainer)}
+    segments = {name: bar.lines[2][0].get_segments() for name, bar in bars.items() if bar is not None}
+    return {name: np.array([np.ptp(line[:, 1]) / 2 for line in lines]) for name, lines in segments.items()}
 
 
 @pytest.fixture
 def seeds(make):
     return pd.concat([make("preservation", luck).assign(seed=seed) for seed, luck in enumerate(LUCK)])
-
-
-def containers(ax):
-    return {part.get_label(): part for part in ax.containers if hasattr(part, "patches")}
-
-
-def heights(ax):
-    """Heights of the bars by the name in the legend."""
-    return {name: np.array([bar.get_height() for bar in part]) for name, part in containers(ax).items()}
-
-
-def spreads(ax):
-    bars = {name: part.errorbar for name, part in containers(ax).items() if part.errorbar is not None}
-    return {
-        name: np.array([np.ptp(line[:, 1]) / 2 for line in bar.lines[2][0].get_segments()])
-        for name, bar in bars.items()
-    }
 
 
 def test_parts_and_score_on_one_scale(table, legend, decoders):

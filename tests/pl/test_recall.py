@@ -6,17 +6,12 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import same_color, to_rgba
-from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.container import BarContainer
 
 from semiclip import errors, pl
 
 NAMES, KEYS = ["X_scvi", "X_semiclip"], ["CORUM", "SIGNOR", "mean"]
 SHARES = [0.1, 0.2, 0.4]
-
-
-@pytest.fixture
-def table(make):
-    return make("recall")
 
 
 @pytest.fixture
@@ -37,10 +32,10 @@ def labels(ax):
     return [label.get_text() for label in ax.get_xticklabels()]
 
 
-def intervals(ax):
+@pytest.fixture
+def intervals(errorbars):
     """Return the ends of the error bars, one array per representation."""
-    bars = [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
-    return [np.array([part[:, 1] for part in bar.lines[2][0].get_segments()]) for bar in bars]
+    return lambda ax: [np.array([part[:, 1] for part in bar.lines[2][0].get_segments()]) for bar in errorbars(ax)]
 
 
 def bands(ax):
@@ -56,7 +51,7 @@ def assert_band(band, low, high):
     np.testing.assert_allclose([(y.min(), y.max()) for y in at], np.transpose([low, high]))
 
 
-def test_bars_errors_chance_and_labels(table, shades, legend):
+def test_bars_errors_chance_and_labels(table, shades, legend, intervals):
     ax = pl.recall(table)
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches], table["value"])
     bars = [container for container in ax.containers if isinstance(container, BarContainer)]
@@ -121,7 +116,7 @@ def test_what_takes_more_room_is_legible(table, overlaps, size, assert_legible):
             assert_legible(draw(drawn, ax=ax))
 
 
-def test_an_interval_that_leaves_the_value_out_is_drawn_as_it_is(table):
+def test_an_interval_that_leaves_the_value_out_is_drawn_as_it_is(table, intervals):
     table.loc[0, ["ci_low", "ci_high"]] = [table.loc[0, "value"] + 0.01, table.loc[0, "value"] + 0.02]
     np.testing.assert_allclose(intervals(pl.recall(table))[0][0], table.loc[0, ["ci_low", "ci_high"]].astype(float))
 
@@ -197,4 +192,3 @@ def test_refuses(table, curves, overlaps, refuses):
         pl.recall_curve(pd.concat([curves, curves.assign(**shifted)], ignore_index=True))
     with refuses(errors.TooMany, number=2, limit=1):
         pl.null_overlap(pd.concat([overlaps, overlaps.assign(representation="X_kd")]))
-    assert plt.get_fignums() == []

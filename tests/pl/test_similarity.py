@@ -1,16 +1,10 @@
 import numpy as np
-import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import same_color
 
 from semiclip import errors, pl
 
 NAMES = ["X_scvi", "X_semiclip"]
-
-
-@pytest.fixture
-def table(make):
-    return make("similarity")
 
 
 def assert_drawn(ax, rows, colour):

@@ -1,33 +1,22 @@
 import numpy as np
 import pandas as pd
-import pytest
 from matplotlib import pyplot as plt
-from matplotlib.container import ErrorbarContainer
 
 from semiclip import errors, pl
 
 METHODS = ["X_scvi", "X_kd", "X_shake", "X_semiclip"]
 
 
-@pytest.fixture
-def table(make):
-    return make("zscores")
-
-
-def bars(ax):
-    return [container for container in ax.containers if isinstance(container, ErrorbarContainer)]
-
-
 def names(ax):
     return [label.get_text() for label in ax.get_yticklabels()]
 
 
-def test_means_deviations_and_labels(table, shades, legend):
+def test_means_deviations_and_labels(table, shades, legend, errorbars):
     axes = pl.zscores(table)
     assert [ax.get_title() for ax in axes] == ["HUVEC-KO", "LINCS"]
     for ax, (_, rows) in zip(axes, table.groupby("dataset"), strict=True):
-        assert len(bars(ax)) == 2
-        for i, (bar, metric) in enumerate(zip(bars(ax), ("relationship_recall", "preservation"), strict=True)):
+        assert len(errorbars(ax)) == 2
+        for i, (bar, metric) in enumerate(zip(errorbars(ax), ("relationship_recall", "preservation"), strict=True)):
             drawn = rows[rows["metric"] == metric]
             np.testing.assert_allclose(bar.lines[0].get_xdata(), drawn["mean"])
             ends = np.array([segment[:, 0] for segment in bar.lines[2][0].get_segments()])
@@ -40,7 +29,7 @@ def test_means_deviations_and_labels(table, shades, legend):
         assert low == 3.5
         assert high < -0.5
         assert all(ax.get_xlim()[0] < end < ax.get_xlim()[1] for end in (table["mean"].min(), table["mean"].max()))
-    first, second = (bars(axes[0])[i].lines[0] for i in (0, 1))
+    first, second = (errorbars(axes[0])[i].lines[0] for i in (0, 1))
     assert (first.get_ydata() < second.get_ydata()).all()
     assert first.get_marker() != second.get_marker()
     assert [names(ax) for ax in axes] == [METHODS, [""] * 4]
@@ -68,24 +57,24 @@ def test_figures_are_named_by_what_tells_them_apart(table, legend):
     assert legend(axes[0]) == ["HUVEC-KO", "LINCS"]
 
 
-def test_one_panel_one_figure_and_one_seed(table):
+def test_one_panel_one_figure_and_one_seed(table, errorbars):
     one = table[(table["dataset"] == "LINCS") & (table["metric"] == "preservation")]
     one = one[["representation", "mean"]].assign(sd=np.nan, n_seeds=1)
     (ax,) = pl.zscores(one)
     assert ax.get_legend() is None
     assert (ax.get_title(), ax.get_xlabel()) == ("", "z-score (1 seed)")
-    np.testing.assert_allclose(bars(ax)[0].lines[0].get_ydata(), range(4))
+    np.testing.assert_allclose(errorbars(ax)[0].lines[0].get_ydata(), range(4))
     (ax,) = pl.zscores(one.assign(n_seeds=[5, 5, 6, 6], sd=0.1))
     assert ax.get_xlabel() == "z-score\n(mean ± sd over seeds)"
 
 
-def test_a_figure_or_a_method_that_a_panel_lacks(table, legend, shades):
+def test_a_figure_or_a_method_that_a_panel_lacks(table, legend, shades, errorbars):
     axes = pl.zscores(table[(table["metric"] == "preservation") | (table["dataset"] == "LINCS")])
     assert legend(axes[0]) == ["preservation", "relationship recall"]
-    assert [len(bar.lines[0].get_xdata()) for ax in axes for bar in bars(ax)] == [4, 0, 4, 4]
-    assert [bar.lines[0].get_color() for ax in axes for bar in bars(ax)] == [*shades[:2]] * 2
+    assert [len(bar.lines[0].get_xdata()) for ax in axes for bar in errorbars(ax)] == [4, 0, 4, 4]
+    assert [bar.lines[0].get_color() for ax in axes for bar in errorbars(ax)] == [*shades[:2]] * 2
     axes = pl.zscores(table[(table["representation"] != "X_kd") | (table["dataset"] != "LINCS")])
-    np.testing.assert_array_equal(bars(axes[1])[0].lines[0].get_ydata().round(), [0, 2, 3])
+    np.testing.assert_array_equal(errorbars(axes[1])[0].lines[0].get_ydata().round(), [0, 2, 3])
 
 
 def test_methods_are_named_wherever_a_row_of_panels_begins(table):

@@ -1,4 +1,4 @@
-"""How the page was made, so that it can be made again."""
+"""What went into the page and how it was made, so that it can be made again."""
 
 import platform
 from collections.abc import Iterator, Mapping
@@ -6,12 +6,47 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
-from semiclip._report._parts import Table
-from semiclip._report._request import THRESHOLDS, Request
+import numpy as np
+
+from semiclip._report._parts import Table, count
+from semiclip._report._request import THRESHOLDS, Request, Results
 from semiclip.errors import some
 
 PACKAGES = ["semiclip", "anndata", "numpy", "pandas", "scipy", "scikit-learn", "scvi-tools", "torch", "matplotlib"]
 LONGEST = 200  # letters of a value
+
+
+def describe_data(request: Request, results: Results) -> dict[str, Any]:
+    """Count what went in."""
+    adata, design = request.adata, request.design
+    is_control = design.controls(adata)
+    n_rows = design.perturbations(adata)[~is_control].value_counts()
+    n_rows = n_rows[n_rows > 0]  # categories without a row
+    codes, batches = design.batches(adata)
+    n_controls = np.bincount(codes[is_control], minlength=len(batches))
+    union = results.recall[results.recall["key"] == "union"].iloc[0]
+    of_rows = f"{count(n_rows.max(), 'observation')} each"
+    if n_rows.min() < n_rows.max():
+        of_rows = f"{n_rows.min():,} to {of_rows} (median {n_rows.median():g})"
+    in_batches = f"{len(batches):,}" if design.batch_key is not None else "none named; all observations are one batch"
+    controls = "none; all observations are the reference of the correction"
+    if is_control.any():
+        controls = f"at least {n_controls.min():,}, median {np.median(n_controls):g}"
+    facts = [
+        ("Observations", f"{adata.n_obs:,}, of which {is_control.sum():,} controls"),
+        ("Perturbations", f"{len(n_rows):,}, with {of_rows}"),
+        ("Batches", in_batches),
+        ("Controls per batch", controls),
+        ("Perturbations with an annotated pair", f"{union['n_annotated']:,} of {union['n_genes']:,}"),
+        ("Annotated pairs", f"{union['n_pairs']:,} with both genes in the map, each counted once"),
+    ]
+    ranks = results.main.drop_duplicates("representation").set_index("representation")["rank"]
+    columns = [
+        ("Representation", request.names),
+        ("Dimensions", [count((adata.X if name == "X" else adata.obsm[name]).shape[1]) for name in request.names]),
+        ("Kept by the correction", [count(ranks[name]) for name in request.names]),
+    ]
+    return {"facts": facts, "table": Table("Representations", columns)}
 
 
 def describe_method(request: Request, made: datetime) -> dict[str, Any]:
@@ -30,20 +65,18 @@ def describe_method(request: Request, made: datetime) -> dict[str, Any]:
         ("Python", f"{platform.python_version()} on {platform.system()} ({platform.machine()})"),
         *((name, version(name)) for name in PACKAGES),
     ]
-    recorded = _recorded(request.adata.uns.get("semiclip"))
-    columns = list(zip(("Result", "Parameter", "Value"), zip(*recorded, strict=True), strict=False))
+    recorded = list(_read_recorded(request.adata.uns.get("semiclip")))
+    columns = zip(("Result", "Parameter", "Value"), zip(*recorded, strict=True), strict=False)
     table = Table("Parameters that adata.uns['semiclip'] records", columns, 3) if recorded else None
     return {"parameters": parameters, "versions": versions, "recorded": table}
 
 
-def _recorded(entries: Any) -> list[tuple[str, str, str]]:
+def _read_recorded(entries: Any) -> Iterator[tuple[str, str, str]]:
     """List the parameters of each result that earlier steps left in the data."""
-    rows: list[tuple[str, str, str]] = []
     for key, entry in entries.items() if isinstance(entries, Mapping) else ():
         params = entry.get("params") if isinstance(entry, Mapping) else None
-        if isinstance(params, Mapping):
-            rows += [(str(key), name, _write(value)) for name, value in _flatten(params)]
-    return rows
+        for name, value in _flatten(params) if isinstance(params, Mapping) else ():
+            yield str(key), name, _write(value)
 
 
 def _flatten(params: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str, Any]]:

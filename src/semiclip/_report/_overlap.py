@@ -6,10 +6,8 @@ import pandas as pd
 
 import semiclip.pl as pl
 import semiclip.tl as tl
-from semiclip._report._format import count, decimals, file_name, listed, p_value
-from semiclip._report._parts import Columns, Download, Picture, Table, draw_picture
+from semiclip._report._parts import Download, Table, count, decimals, illustrate, listed, p_value
 from semiclip._report._request import Request, Results
-from semiclip.errors import some
 from semiclip.pl._style import OKABE_ITO
 
 N_PAIRS = 20  # shown; all are in the file below the table
@@ -18,98 +16,79 @@ N_SETS = 10
 LEVEL = 0.05
 
 
-def show_overlap(request: Request, results: Results) -> dict[str, Any]:
-    """Return which pairs the representations share, gain and lose."""
-    sets = results.sets
-    return {
-        "shared": None if results.overlap is None else _show_shared(request, sets, results.overlap),
-        "compared": None if results.gains_losses is None else _show_compared(request, sets, results.gains_losses),
-        "regions": [_show_region(request, sets, name) for name in request.regions],
-    }
-
-
-def _show_shared(request: Request, sets: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any] | None:
-    held, names = table[table["n_pairs"] > 0], request.names
-    if held.empty:
+def show_shared(request: Request, results: Results) -> dict[str, Any] | None:
+    """Return which pairs the representations share, if there are several and they recall any."""
+    if results.overlap is None or (held := results.overlap[results.overlap["n_pairs"] > 0]).empty:
         return None
-    columns: Columns = [
-        *((name, held[name].map({True: "yes", False: "no"})) for name in names),
-        ("Pairs", held["n_pairs"].map(count)),
-        ("Genes", held["n_genes"].map(count)),
-    ]
-    values = "; ".join(
-        f"{count(n, 'pair')} by {listed([name for name, has in zip(names, inside, strict=True) if has])} alone"
-        for inside, n in zip(held[names].to_numpy(), held["n_pairs"], strict=True)
+    columns = [(name, held[name].map({True: "yes", False: "no"})) for name in request.names]
+    columns += [("Pairs", held["n_pairs"].map(count)), ("Genes", held["n_genes"].map(count))]
+    caption, file = "Pairs recalled by just these representations", Download("overlap", results.overlap)
+    told = "; ".join(
+        f"{count(n, 'pair')} by {listed([name for name, has in zip(request.names, inside, strict=True) if has])} alone"
+        for inside, n in zip(held[request.names].to_numpy(), held["n_pairs"], strict=True)
     )
-    picture = draw_picture(
-        lambda ax: pl.venn(sets[["gene_a", "gene_b", "databases", *names]], ax=ax),
-        f"Overlap of the recalled pairs. {values}.",
+    return illustrate(
+        Table(caption, columns, len(request.names), file),
+        lambda ax: pl.venn(results.sets[["gene_a", "gene_b", "databases", *request.names]], ax=ax),
+        f"Overlap of the recalled pairs. {told}",
         "Annotated pairs of all databases, each counted once, by the representations that recall them.",
-        size=(5.2, 4.0) if len(names) < 4 else (5.8, 4.0),
+        n_told=0,
+        size=(5.2, 4.0) if len(request.names) < 4 else (5.8, 4.0),
     )
-    caption = "Pairs recalled by just these representations"
-    return {"picture": picture, "table": Table(caption, columns, len(names), Download("overlap.csv", table))}
 
 
-def _show_compared(request: Request, sets: pd.DataFrame, table: pd.DataFrame) -> dict[str, Any]:
-    by_chance = table["total"] * table["base_total"] / len(sets)
-    counts = {name: table[name].map(count) for name in ("preserved", "gains", "losses", "total", "base_total")}
-    columns: Columns = [
+def show_compared(request: Request, results: Results) -> dict[str, Any] | None:
+    """Return what the representations gain and lose, if there are several."""
+    if (table := results.gains_losses) is None:
+        return None
+    by_chance = table["total"] * table["base_total"] / len(results.sets)
+    columns = [
         ("Representation", table["representation"]),
-        ("Preserved", counts["preserved"]),
-        ("By chance", [decimals(value, 1) for value in by_chance]),
-        ("Gains", counts["gains"]),
-        ("Losses", counts["losses"]),
-        ("Recalled", counts["total"]),
-        (f"By {request.base}", counts["base_total"]),
+        ("Preserved", table["preserved"].map(count)),
+        ("By chance", by_chance.map(decimals)),
+        ("Gains", table["gains"].map(count)),
+        ("Losses", table["losses"].map(count)),
+        ("Recalled", table["total"].map(count)),
+        (f"By {request.base}", table["base_total"].map(count)),
     ]
-    parts = zip(table["representation"], counts["preserved"], counts["gains"], counts["losses"], strict=True)
-    values = "; ".join("{}: {} preserved, {} gained, {} lost".format(*part) for part in parts)
-    picture = draw_picture(
+    return illustrate(
+        Table("Gains and losses", columns, 1, Download("gains_losses", table)),
         lambda ax: pl.gains_losses(table, ax=ax),
-        f"Bars of preserved, gained and lost pairs. {values}.",
+        "Bars of preserved, gained and lost pairs",
         f"Pairs recalled by each representation, compared with {request.base}.",
+        n_told=4,
         size=(5.8, 1.6 + 0.45 * len(table)),
     )
-    return {"picture": picture, "table": Table("Gains and losses", columns, 1, Download("gains_losses.csv", table))}
 
 
-def _show_region(request: Request, sets: pd.DataFrame, name: str) -> dict[str, Any]:
+def show_region(request: Request, results: Results, name: str) -> dict[str, Any]:
     """Name the pairs of a region, those in most databases first, and draw them."""
-    columns, base, region = ["gene_a", "gene_b", "databases"], request.base, request.regions[name]
-    pairs = tl.region(sets, **region)[columns]
-    title, file, lost = f"Pairs recalled by {name}", f"recalled_{file_name(name)}.csv", pairs[:0]
+    columns, region = ["gene_a", "gene_b", "databases"], request.regions[name]
+    pairs = tl.region(results.sets, **region)[columns]
+    shown: dict[str, Any] = {"name": name, "title": f"Pairs recalled by {name}", "table": None, "lost": None}
+    file = f"recalled_{name}"
     if request.others:
-        title, file = f"Pairs gained by {name} over {base}", f"gained_{file_name(name)}.csv"
-        lost = tl.region(sets, inside=base, outside=name)[columns]
-    shown = {} if pairs.empty else {"picture": _draw_network(request, sets, region, title), "table": _name(pairs, file)}
-    download = Download(f"lost_{file_name(name)}.csv", lost) if len(lost) else None
-    return {"name": name, "title": title, "table": None, "lost": download, **shown}
-
-
-def _name(pairs: pd.DataFrame, file: str) -> Table:
+        shown["title"], file = f"Pairs gained by {name} over {request.base}", f"gained_{name}"
+        lost = tl.region(results.sets, inside=request.base, outside=name)[columns]
+        shown["lost"] = None if lost.empty else Download(f"lost_{name}", lost)
+    if pairs.empty:
+        return shown
     order = pairs["databases"].str.count(";").sort_values(ascending=False, kind="stable").index
     pairs = pairs.loc[order].reset_index(drop=True)
     top, rest = pairs.head(N_PAIRS), len(pairs) - N_PAIRS
-    columns: Columns = [
-        ("Gene", top["gene_a"]),
-        ("Gene", top["gene_b"]),
-        ("Databases", top["databases"].str.replace(";", ", ")),
-    ]
-    caption = f"{count(len(pairs), 'pair')}, those in most databases first"
     more = f"; {rest:,} more are in the file below" if rest > 0 else ""
-    return Table(caption + more, columns, 3, Download(file, pairs))
-
-
-def _draw_network(request: Request, sets: pd.DataFrame, region: dict[str, Any], title: str) -> Picture:
-    databases = {name for names in sets["databases"].unique() for name in names.split(";")}
+    caption = f"{count(len(pairs), 'pair')}, those in most databases first{more}"
+    cells = [("Gene", top["gene_a"]), ("Gene", top["gene_b"]), ("Databases", top["databases"].str.replace(";", ", "))]
+    databases, sets = {name for names in results.sets["databases"].unique() for name in names.split(";")}, results.sets
     if len(databases) > len(OKABE_ITO):  # more than there are colours
         sets = sets.assign(databases="annotated")
     options: dict[str, Any] = {"max_pairs": N_NETWORK, "rng": request.seed, **region}
-    return draw_picture(
+    return shown | illustrate(
+        Table(caption, cells, 3, Download(file, pairs)),
         lambda ax: pl.relationship_network(sets, **options, ax=ax),
-        f"Network of genes. {title}; the table below lists them.",
-        f"{title}, by database{'; grey where several have it' if len(databases) > 1 else ''}.",
+        f"Network of genes. {shown['title']}; the table below lists them",
+        f"{shown['title']}, by database{'; grey where several have it' if len(databases) > 1 else ''}.",
+        n_told=0,
         size=(5.8, 5.4),
         file_format="png",  # shapes of letters with halos would take several times the bytes of pixels
     )
@@ -123,22 +102,19 @@ def show_gene_sets(name: str, table: pd.DataFrame) -> dict[str, Any]:
     if hit.empty:
         return shown
     top = hit.head(N_SETS)
-    columns: Columns = [
+    columns = [
         ("Gene set", top["gene_set"]),
         ("Genes", [f"{count(n)} of {count(of)}" for n, of in zip(top["n_overlap"], top["n_set"], strict=True)]),
-        ("Expected", [decimals(value, 1) for value in top["expected"]]),
-        ("Fold", [decimals(value, 1) for value in top["fold"]]),
+        ("Expected", top["expected"].map(decimals)),
+        ("Fold", top["fold"].map(decimals)),
         ("p", top["p_value"].map(p_value)),
         ("Adjusted p", top["p_adjusted"].map(p_value)),
     ]
-    picture = draw_picture(
+    caption, file = "Gene sets of the smallest p that have a gene of these pairs", Download(f"enrichment_{name}", table)
+    return shown | illustrate(
+        Table(caption, columns, 1, file),
         lambda ax: pl.enrichment(hit, n_top=N_SETS, ax=ax),
-        f"Gene sets by their adjusted p. The first: {some(top['gene_set'], 3)}.",
+        "Gene sets by their adjusted p",
         "Dots: −log₁₀ of the adjusted p; numbers: genes of these pairs in the set / its genes in the background.",
         size=(5.8, 1.3 + 0.34 * len(top)),
     )
-    caption = "Gene sets of the smallest p that have a gene of these pairs"
-    return shown | {
-        "picture": picture,
-        "table": Table(caption, columns, 1, Download(f"enrichment_{file_name(name)}.csv", table)),
-    }

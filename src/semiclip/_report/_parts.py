@@ -1,26 +1,65 @@
-"""Tables, files and pictures inside the page; the templates turn them into HTML."""
+"""Numbers, tables, files and pictures inside the page; the templates turn them into HTML."""
 
+import math
+import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+NONE = "–"  # where there is no value
 # letters become shapes, so that a picture looks alike everywhere; the salt names its parts the same each time
 SETTINGS: dict[str, Any] = {"svg.fonttype": "path", "svg.hashsalt": "semiclip"}
 MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 RESOLUTION = 200  # pixels per inch of what is no vector graphic
 CSS_INCH = 96  # pixels of CSS
 NO_METADATA = {"svg": dict.fromkeys(["Creator", "Date", "Format", "Type"]), "png": {"Software": None}}
-Columns = Sequence[tuple[str, Iterable[str]]]
+
+
+def share(value: float) -> str:
+    """Write a share in percent."""
+    return NONE if math.isnan(value) else f"{100 * value:.1f}%"
+
+
+def interval(low: float, high: float) -> str:
+    """Write the ends of an interval of shares."""
+    return NONE if math.isnan(low) else f"{share(low)} to {share(high)}"
+
+
+def p_value(value: float) -> str:
+    """Write a probability with two significant digits."""
+    return NONE if math.isnan(value) else f"{value:#.2g}"
+
+
+def decimals(value: float, digits: int = 1) -> str:
+    """Write a number with so many decimals."""
+    # adding 0 makes no number of minus zero
+    return NONE if math.isnan(value) else f"{round(value, digits) + 0:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def count(value: float, noun: str = "") -> str:
+    """Write a count, with the noun that it counts."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}" if noun else f"{value:,}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names as a sentence does."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 class Download(NamedTuple):
     """A whole table as a file inside the page."""
 
-    name: str
+    title: str
     table: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """The title as the name of a file."""
+        return re.sub(r"[^\w.-]+", "_", self.title) + ".csv"
 
     @property
     def address(self) -> str:
@@ -28,28 +67,27 @@ class Download(NamedTuple):
         return _address("text/csv", self.table.to_csv(index=False, lineterminator="\n").encode())
 
 
-class Table(NamedTuple):
+class Table:
     """A table, as columns with their titles: the first ``n_labels`` hold words and the others numbers."""
 
-    caption: str
-    columns: Columns
-    n_labels: int = 1
-    download: Download | None = None
+    def __init__(
+        self,
+        caption: str,
+        columns: Iterable[tuple[str, Iterable[str]]],
+        n_labels: int = 1,
+        download: Download | None = None,
+    ) -> None:
+        self.caption, self.n_labels, self.download = caption, n_labels, download
+        self.names, cells = zip(*columns, strict=True)
+        self.rows = list(zip(*cells, strict=True))
 
-    @property
-    def rows(self) -> Iterator[tuple[str, ...]]:
-        """The cells of each row."""
-        return zip(*(values for _, values in self.columns), strict=True)
-
-
-class Picture(NamedTuple):
-    """A picture, what it shows in words for those who cannot see it, and its caption."""
-
-    address: str
-    size: tuple[str, str]
-    """Width and height in pixels of CSS."""
-    alt: str
-    caption: str
+    def tell(self, n_numbers: int) -> str:
+        """Tell the first numbers of each row in words."""
+        n, told = self.n_labels, []
+        for row in self.rows:
+            numbers = zip(self.names[n : n + n_numbers], row[n:], strict=False)
+            told.append(f"{' in '.join(row[:n])}: {', '.join(map(' '.join, numbers))}")
+        return "; ".join(told)
 
 
 def _address(media_type: str, content: bytes) -> str:
@@ -57,16 +95,21 @@ def _address(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{b64encode(content).decode()}"
 
 
-def draw_picture(
+def illustrate(
+    table: Table,
     draw: Callable[[Any], object],
     alt: str,
     caption: str,
     *,
+    n_told: int = 1,
     size: tuple[float, float] = (5.8, 3.8),
     panels: int | None = None,
     file_format: Literal["svg", "png"] = "svg",
-) -> Picture:
-    """Return what ``draw`` puts on axes of this size in inches, or on several ``panels``, two beside each other."""
+) -> dict[str, Any]:
+    """Return a table, and what ``draw`` puts on axes of this size in inches, or on ``panels``, two beside each other.
+
+    Those who cannot see the picture read ``alt`` and the first ``n_told`` numbers of each row.
+    """
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -84,4 +127,7 @@ def draw_picture(
         file = BytesIO()
         figure.savefig(file, format=file_format, dpi=RESOLUTION, metadata=NO_METADATA[file_format])
     width, height = (f"{CSS_INCH * side:.0f}" for side in inches)
-    return Picture(_address(MEDIA_TYPES[file_format], file.getvalue()), (width, height), alt, caption)
+    alt = f"{alt}. {table.tell(n_told)}." if n_told else f"{alt}."
+    address = _address(MEDIA_TYPES[file_format], file.getvalue())
+    picture = {"address": address, "width": width, "height": height, "alt": alt, "caption": caption}
+    return {"table": table, "picture": picture}

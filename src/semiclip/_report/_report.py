@@ -15,11 +15,9 @@ from semiclip._arguments import check_whole
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip._report._about import describe_method
-from semiclip._report._format import count, interval, listed, p_value, share
-from semiclip._report._overlap import show_gene_sets, show_overlap
-from semiclip._report._preservation import show_preservation
-from semiclip._report._recall import describe_data, show_cosines, show_curve, show_recall, summarise
+from semiclip._report import _overlap, _recall
+from semiclip._report._about import describe_data, describe_method
+from semiclip._report._parts import count, interval, listed, p_value, share
 from semiclip._report._request import Request, compute
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import BadValue, FileExists, MissingEntry, MissingFile, TooMany, WrongType
@@ -69,9 +67,7 @@ def report(
     {columns}
     base
         Representation that gains and losses are counted from; by default the first of ``use_rep``.
-    relationships
-        Annotated gene pairs, columns ``gene_a``, ``gene_b`` and ``database``; by default those of
-        :func:`semiclip.datasets.relationships`.
+    {relationships}
     gene_sets
         Gene sets to test for enrichment, as in :func:`semiclip.tl.enrich`; by default none.
     {correction}
@@ -92,35 +88,25 @@ def report(
     -------
     The path of the page. It is written when everything has been computed; ``adata`` stays as it is.
 
-    References
-    ----------
-    Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.
+    {paper}
 
     Examples
     --------
     >>> import tempfile
-    >>> import anndata
-    >>> import numpy as np
-    >>> import pandas as pd
     >>> import semiclip as scl
-    >>> rng = np.random.default_rng(0)
-    >>> genes = [f"G{i:02}" for i in range(40)]
-    >>> adata = anndata.AnnData(obs=pd.DataFrame({"gene": genes}, index=genes))
-    >>> adata.obsm["X_pca"] = np.repeat(rng.normal(size=(20, 8)), 2, axis=0) + rng.normal(size=(40, 8))
-    >>> annotated = pd.DataFrame({"gene_a": genes[0::2], "gene_b": genes[1::2]})
-    >>> keys = {"use_rep": "X_pca", "perturbation_key": "gene", "control": None}
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=40, n_pathways=8, n_genes=40, rng=0)
+    >>> keys = {"use_rep": "X_image", "perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    >>> options = {"relationships": study.relationships, "n_permutations": 100, "progress_bar": False}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = scl.report(
-    ...         adata, f"{folder}/report.html", **keys, relationships=annotated, method=None, progress_bar=False
-    ...     )
-    ...     print(path.name, path.read_text(encoding="utf-8")[:15])
-    report.html <!DOCTYPE html>
+    ...     print(scl.report(study.knockouts["image"], f"{folder}/report.html", **keys, **options).name)
+    report.html
     """
     file = _check_path(path, overwrite=overwrite)
     names, base = _read_names(use_rep, base)
     check_whole("n_permutations", n_permutations, FEWEST)
-    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    correction = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    columns: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+    correction: dict[str, Any] = {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
+    design, _ = Design.of(**columns), CorrectionSpec(**correction)
     check_adata(adata)
     for read in (design.batches, design.perturbations, design.controls):
         read(adata)
@@ -133,9 +119,10 @@ def report(
     else:
         sources["relationships"] = f"a table of {count(len(relationships), 'row')}"
     seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
-    request = Request(adata, names, base, design, correction, relationships, sets, sources, int(n_permutations), seed)
+    annotations = (relationships, sets, sources)
+    request = Request(adata, names, base, design, columns | correction, *annotations, int(n_permutations), seed)
     # drawn first, so that a table of another kind is refused before the long work
-    preserved = None if preservation is None else show_preservation(preservation, request.names)
+    preserved = None if preservation is None else _recall.show_preservation(preservation, names)
 
     from tqdm.auto import tqdm
 
@@ -149,22 +136,30 @@ def report(
         say("pictures")
         made = datetime.now(UTC)
         text = _render(
-            title=f"Known relationships recalled by {listed(request.names)}" if title is None else title,
+            title=f"Known relationships recalled by {listed(names)}" if title is None else title,
             generator=f"semiclip {version('semiclip')}",
             made=made,
             request=request,
             results=results,
-            summary=summarise(request, results),
+            summary=_recall.summarise(request, results),
             data=describe_data(request, results),
-            recall=show_recall(request, results),
-            thresholds=show_curve(results),
-            cosines=show_cosines(request, results),
-            overlap=show_overlap(request, results),
-            enrichment=[show_gene_sets(name, table) for name, table in results.enrichment.items()],
+            recall=_recall.show_recall(request, results),
+            thresholds=_recall.show_curve(results),
+            cosines=_recall.show_cosines(results),
+            shared=_overlap.show_shared(request, results),
+            compared=_overlap.show_compared(request, results),
+            regions=[_overlap.show_region(request, results, name) for name in request.regions],
+            enrichment=[_overlap.show_gene_sets(name, table) for name, table in results.enrichment.items()],
             preservation=preserved,
             method=describe_method(request, made),
         )
-    _write(file, text)
+    # written beside the file and put in place when it is whole, so that no half page is ever there
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="\n")
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
     return file
 
 
@@ -198,10 +193,11 @@ def _read_gene_sets(gene_sets: Any) -> tuple[dict[str, list[str]] | None, str]:
     """Return the genes of each set, and what the sets are, in words."""
     if gene_sets is None:
         return None, "none"
-    sets = datasets.gene_sets(gene_sets) if isinstance(gene_sets, str | os.PathLike) else gene_sets
+    is_file = isinstance(gene_sets, str | os.PathLike)
+    sets = datasets.gene_sets(gene_sets) if is_file else gene_sets
     if not isinstance(sets, Mapping) or any(isinstance(genes, str) for genes in sets.values()):
         raise WrongType("gene_sets", type(sets), "a name, the path of a GMT file or a mapping of names to genes")
-    source = Path(gene_sets).name if isinstance(gene_sets, str | os.PathLike) else "a mapping"
+    source = Path(gene_sets).name if is_file else "a mapping"
     return {name: list(genes) for name, genes in sets.items()}, f"{source}, {count(len(sets), 'set')}"
 
 
@@ -214,13 +210,3 @@ def _render(**contents: Any) -> str:
     environment.filters |= {"share": share, "p_value": p_value, "count": count}
     environment.globals |= {"interval": interval, "listed": listed}
     return environment.get_template("page.html").render(contents)
-
-
-def _write(file: Path, text: str) -> None:
-    """Write beside the file and put it in place when it is whole, so that no half page is ever there."""
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from anndata import AnnData
 
 import semiclip.tl as tl
 from semiclip._design import Design
-from semiclip.correction import CorrectionSpec
 
 THRESHOLDS = [(0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75)]
 SUMMARIES = ("mean", "union")
@@ -18,16 +17,13 @@ class Request(NamedTuple):
     """What the page is to show, after it was checked."""
 
     adata: AnnData
-    names: list[str]
-    """Representations."""
-    base: str
-    """The representation that gains and losses are counted from."""
+    names: list[str]  # of representations
+    base: str  # the representation that gains and losses are counted from
     design: Design
-    correction: CorrectionSpec
+    parameters: dict[str, Any]  # columns and correction, by the names of arguments
     relationships: pd.DataFrame
     gene_sets: Mapping[str, Iterable[str]] | None
-    sources: dict[str, str]
-    """What relationships and gene sets are, in words."""
+    sources: dict[str, str]  # what relationships and gene sets are, in words
     n_permutations: int
     seed: int
 
@@ -42,13 +38,6 @@ class Request(NamedTuple):
         if not self.others:
             return {self.base: {"inside": self.base, "outside": ()}}
         return {name: {"inside": name, "outside": self.base} for name in self.others}
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Columns and correction, by the names of arguments."""
-        design, correction = self.design, self.correction
-        parameters = {name: getattr(design, name) for name in ("perturbation_key", "control", "batch_key")}
-        return parameters | {name: getattr(correction, name) for name in ("method", "profile", "ridge", "fallback")}
 
 
 class Results(NamedTuple):
@@ -73,21 +62,19 @@ class Results(NamedTuple):
 def compute(request: Request, say: Callable[[str], object]) -> Results:
     """Call the functions one after the other, and ``say`` what is done next."""
     arguments: dict[str, Any] = {"use_rep": request.names, "relationships": request.relationships, **request.parameters}
+    several = bool(request.others)
     say("recalled pairs")
     sets = tl.relationship_sets(request.adata, **arguments, thresholds=THRESHOLDS[0])
-    overlap = tl.overlap(sets) if request.others else None
-    gains_losses = tl.gains_losses(sets, base=request.base) if request.others else None
-
+    overlap = tl.overlap(sets) if several else None
+    gains_losses = tl.gains_losses(sets, base=request.base) if several else None
     say("gene sets")
     enrichment = {}
     if request.gene_sets is not None:
         # the pairs of a representation alone are all that is recalled, so they are compared with all of the map
-        test: dict[str, Any] = {"gene_sets": request.gene_sets, "background": "recalled" if request.others else "map"}
+        test: dict[str, Any] = {"gene_sets": request.gene_sets, "background": "recalled" if several else "map"}
         enrichment = {name: tl.enrich(sets, **region, **test) for name, region in request.regions.items()}
-
     say("cosines")
     similarity = tl.similarity(request.adata, **arguments, thresholds=THRESHOLDS[0])
-
     say("recall")
     arguments |= {"n_permutations": request.n_permutations, "rng": request.seed}
     recall = tl.recall(request.adata, **arguments, thresholds=THRESHOLDS)

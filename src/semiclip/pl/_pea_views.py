@@ -29,6 +29,8 @@ UNITS = {
     ("whiten",): "whitened units",
     ("scale", "whiten"): "whitened units",
 }
+# two directions (d, 2), and on them, without and with a centre, controls of each batch and samples of the first one
+Clouds = tuple[np.ndarray, list[list[np.ndarray]], list[np.ndarray]]
 ROUND: dict[str, Any] = {"marker": "o", "linestyle": "none"}
 
 
@@ -125,7 +127,7 @@ def pea_views(
         kept = ["+".join(plan) or "none" for plan in (steps, ("center", *steps))]
         if any(name in drawn.share for name in kept):
             clouds = _project([x[pools[code]] for code in shown], [x[part] for part in rows], steps, pea)
-            marks |= _draw_column(panels, drawn, kept, *clouds)
+            marks |= _draw_column(panels, drawn, kept, clouds)
         for panel, name in zip(panels, kept, strict=True):
             words = name.replace("none", "as it is").replace("center", "centre").replace("+", " + ")
             share = f"{'TVN, ' * (name.count('+') == 2)}{100 * drawn.share.get(name, 0):.0f} % of views"
@@ -167,13 +169,8 @@ def _read_views(adata: AnnData, key: str, rows: np.ndarray) -> _Views:
     return _Views(values.swapaxes(0, 1), names[codes[rows].T], n_controls[rows].T, share)
 
 
-def _project(
-    controls: Sequence[np.ndarray], samples: Sequence[np.ndarray], steps: tuple[str, ...], pea: PEA
-) -> tuple[np.ndarray, list[list[np.ndarray]], list[np.ndarray]]:
-    """Fit the steps on all controls of each batch, with the centre dropped and with it subtracted.
-
-    Return the directions to look at (d, 2), then on them the controls of each batch and the samples of the first one.
-    """
+def _project(controls: Sequence[np.ndarray], samples: Sequence[np.ndarray], steps: tuple[str, ...], pea: PEA) -> Clouds:
+    """Fit the steps on all controls of each batch, with the centre dropped and with it subtracted, and look at them."""
     most = pea.clip if pea.clip and steps else np.inf
     moved: list[list[np.ndarray]] = [[], []]
     treated: list[list[np.ndarray]] = [[], []]
@@ -200,18 +197,12 @@ def _normalise(vector: np.ndarray) -> np.ndarray:
     return vector / max(np.linalg.norm(vector), np.finfo(np.float64).tiny)
 
 
-def _draw_column(
-    panels: np.ndarray,
-    drawn: _Views,
-    kept: Sequence[str],
-    plane: np.ndarray,
-    controls: Sequence[list[np.ndarray]],
-    samples: Sequence[np.ndarray],
-) -> dict[str, Any]:
+def _draw_column(panels: np.ndarray, drawn: _Views, kept: Sequence[str], clouds: Clouds) -> dict[str, Any]:
     """Draw the two panels of a column and return what their colours and signs stand for."""
     from matplotlib.colors import LinearSegmentedColormap
 
     shades = LinearSegmentedColormap.from_list("controls", (style.OKABE_ITO[4], "#00283F")).with_extremes(under="0")
+    plane, controls, samples = clouds
     points = [drawn.values[drawn.kept == name] @ plane for name in kept]
     both = zip(samples, controls, strict=True)
     frames = [np.concatenate([part, *map(_measure_corners, pools)]) for part, pools in both]

@@ -94,7 +94,8 @@ def _choose_pairs(
     sets: pd.DataFrame, inside: str | Sequence[str], outside: str | Sequence[str], database: str | None
 ) -> tuple[pd.DataFrame, list[str], str]:
     """Return the pairs to draw, all databases, and words that say which pairs these are."""
-    from semiclip.tl._sets import read_sets, region
+    from semiclip.tl import region
+    from semiclip.tl._sets import read_sets
 
     check_table(sets, ["gene_a", "gene_b", "databases"], "scl.tl.relationship_sets")
     read_sets(sets)
