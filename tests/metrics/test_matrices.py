@@ -9,7 +9,7 @@ from scipy import sparse
 from semiclip import errors
 from semiclip.metrics import average_precision, consistency, energy_distance, group_mean, knn_accuracy
 
-CODES, BATCH = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+CODES = np.array([0, 0, 1, 1])
 X = np.random.default_rng(0).normal(size=(4, 2))
 MEASURES = {
     "average_precision": lambda x: average_precision(x, CODES)[0],
@@ -17,26 +17,25 @@ MEASURES = {
     "energy_distance": lambda x: energy_distance(x, np.ones((3, 2))),
     "knn_accuracy": lambda x: knn_accuracy(x, CODES, n_neighbors=1, n_permutations=0)["value"],
 }
+EACH = pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
 
 
-@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+@EACH
 def test_measures_take_lists_frames_and_any_real_numbers_and_change_nothing(measure):
     before = X.copy()
     for x in (X.tolist(), pd.DataFrame(X), X.astype(object), np.asfortranarray(X)):
         np.testing.assert_array_equal(measure(x), measure(X))
     for dtype in (np.float16, np.float32, np.int8):
-        np.testing.assert_allclose(
-            measure((9 * X).astype(dtype)), measure((9 * X).astype(dtype).astype(float)), rtol=1e-3
-        )
+        x = (9 * X).astype(dtype)
+        np.testing.assert_allclose(measure(x), measure(x.astype(float)), rtol=1e-3)
     np.testing.assert_array_equal(X, before)
 
 
-@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+@EACH
 @pytest.mark.parametrize(
     ("x", "error", "data"),
     [
         (sparse.csr_matrix(X), errors.WrongType, {"name": "x", "got": sparse.csr_matrix}),
-        (sparse.csc_array(X), errors.WrongType, {"got": sparse.csc_array}),
         ([["a", "b"]] * 4, errors.WrongDtype, {"where": "x"}),
         ([[1.0, 2.0], [1.0]], errors.WrongType, {"got": list}),
         (anndata.AnnData(X), errors.WrongType, {"got": anndata.AnnData}),
@@ -53,16 +52,16 @@ def test_measures_refuse_what_is_no_embedding(refuses, measure, x, error, data):
 
 @pytest.mark.parametrize("measure", [group_mean, consistency])
 @pytest.mark.parametrize(
-    ("codes", "n_groups", "error", "data"),
+    ("codes", "error", "data"),
     [
-        ([0, 1], 2, errors.WrongShape, {"where": "codes", "shape": (2,)}),
-        ([0, 1, 2, 0], 2, errors.BadValue, {"name": "codes", "value": (0, 2)}),
-        ([0, -1, 1, 0], 2, errors.BadValue, {"name": "codes", "value": (-1, 1)}),
+        ([0, 1], errors.WrongShape, {"where": "codes", "shape": (2,)}),
+        ([0, 1, 2, 0], errors.BadValue, {"name": "codes", "value": (0, 2)}),
+        ([0, -1, 1, 0], errors.BadValue, {"name": "codes", "value": (-1, 1)}),
     ],
 )
-def test_groups_are_refused(refuses, measure, codes, n_groups, error, data):
+def test_groups_are_refused(refuses, measure, codes, error, data):
     with refuses(error, **data):
-        measure(X, np.array(codes), n_groups)
+        measure(X, np.array(codes), 2)
 
 
 def test_only_a_mean_needs_a_row_in_every_group(refuses):
@@ -71,20 +70,17 @@ def test_only_a_mean_needs_a_row_in_every_group(refuses):
         group_mean(X, np.array([0, 2, 0, 0]), 4)
 
 
-LABELLED = {
-    "codes": lambda labels: average_precision(X, labels),
-    "batch of average_precision": lambda labels: average_precision(X, CODES, labels),
-    "labels": lambda labels: knn_accuracy(X, labels, n_neighbors=1),
-    "batch": lambda labels: knn_accuracy(X, CODES, labels, n_neighbors=1),
-}
-
-
-@pytest.mark.parametrize("name", LABELLED)
-def test_labels_are_refused(refuses, name):
-    where = name.split()[0]
+@pytest.mark.parametrize(
+    ("where", "measure"),
+    [
+        ("batch", lambda labels: average_precision(X, CODES, labels)),
+        ("labels", lambda labels: knn_accuracy(X, labels, n_neighbors=1)),
+        ("batch", lambda labels: knn_accuracy(X, CODES, labels, n_neighbors=1)),
+    ],
+)
+def test_labels_are_refused(refuses, where, measure):
     with refuses(errors.WrongShape, where=where, shape=(3,)):
-        LABELLED[name](np.zeros(3, dtype=int))
+        measure(np.zeros(3, dtype=int))
     for labels in (np.array([0.0, np.nan, 1.0, 1.0]), ["a", None, "b", "b"], ["a", np.nan, "b", "b"]):
-        if where != "codes":
-            with refuses(errors.MissingValues, where=where, rows=[1]):
-                LABELLED[name](labels)
+        with refuses(errors.MissingValues, where=where, rows=[1]):
+            measure(labels)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from semiclip import errors
-from semiclip.metrics import preservation, spearman, structural_integrity
+from semiclip.metrics import preservation, preservation_split, spearman, structural_integrity
 
 
 def naive(predictions, targets, batch, control, *, uncentred=False):
@@ -69,14 +69,10 @@ def test_exact_values(study):
         return structural_integrity(predictions, targets, batch, control)
 
     assert integrity(targets) == 1
-    assert integrity(np.ones_like(targets)) == 0.5
-    assert integrity(np.full(targets.shape, 0.1)) == 0.5
-    assert integrity(np.broadcast_to(targets.mean(axis=0), targets.shape)) == 0.5
-    assert integrity(-targets) == pytest.approx(0, abs=1e-15)
-    for scale in (3, 0.5, 0, 2, -0.5, -3):
+    for constant in (1, 0.1, targets.mean(axis=0)):
+        assert integrity(np.broadcast_to(constant, targets.shape)) == 0.5
+    for scale in (3, 0.5, 0, 2, -0.5, -1, -3):
         assert integrity(scale * targets) == pytest.approx(1 - abs(1 - scale) / 2, abs=1e-14)
-    assert integrity(3 * targets) == pytest.approx(0, abs=1e-14)
-    assert integrity(0.5 * targets) == pytest.approx(0.75, abs=1e-14)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -85,16 +81,15 @@ def test_a_constant_per_batch_changes_nothing_and_neither_do_order_and_scale(see
     batch, control = rng.integers(0, 4, 30), rng.random(30) < 0.5
     control[0] = True
     predictions, targets = rng.normal(size=(2, 30, 3))
-    once = structural_integrity(predictions, targets, batch, control)
+    data = predictions, targets, batch, control
     shift, other = rng.normal(size=(2, 4, 3))
-    assert structural_integrity(predictions + shift[batch], targets + other[batch], batch, control) == pytest.approx(
-        once, abs=1e-12
-    )
-    order = rng.permutation(30)
-    assert structural_integrity(predictions[order], targets[order], batch[order], control[order]) == pytest.approx(once)
-    assert structural_integrity(7 * predictions, 7 * targets, batch, control) == pytest.approx(once)
-    renamed = np.array(["w", "z", "y", "x"])[batch]
-    assert structural_integrity(predictions, targets, renamed, control) == pytest.approx(once)
+    order, renamed = rng.permutation(30), np.array(["w", "z", "y", "x"])[batch]
+    for same in (
+        (predictions + shift[batch], targets + other[batch], batch, control),
+        tuple(part[order] for part in data),
+        (7 * predictions, 7 * targets, renamed, control),
+    ):
+        assert structural_integrity(*same) == pytest.approx(structural_integrity(*data), abs=1e-12)
 
 
 def test_the_table_holds_the_measures_and_what_they_were_taken_over(study):
@@ -113,14 +108,8 @@ def test_the_table_holds_the_measures_and_what_they_were_taken_over(study):
     counts = table.drop(columns=["metric", "value"]).drop_duplicates()
     assert counts.to_numpy().tolist() == [[80, 4, 1, 1]]
     assert preservation(targets, targets, batch, control)["value"].tolist() == pytest.approx([1, 1, 1, 100])
-
-
-@pytest.mark.parametrize("form", [sparse.csr_array, sparse.csc_matrix])
-def test_takes_sparse_targets(study, form):
-    predictions, targets, batch, control = study
-    targets = np.where(targets > 0, targets, 0)
-    expected = preservation(predictions, targets, batch, control)
-    pd.testing.assert_frame_equal(preservation(predictions, form(targets), batch, control), expected)
+    for form in (sparse.csr_array, sparse.csc_matrix):
+        pd.testing.assert_frame_equal(preservation(predictions, form(targets), batch, control), table)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +172,93 @@ def test_refuses(refuses, function, change, error, data):
         function(**arguments)
 
 
-def test_refuses_a_single_gene_whose_samples_cannot_be_ranked(refuses):
-    with refuses(errors.TooFew, number=1, needed=2):
-        preservation(np.ones((4, 1)), np.arange(4.0)[:, None], np.zeros(4), np.arange(4) < 2)
+# ---- the split
+
+
+@pytest.fixture
+def grid():
+    """Each of 50 perturbations and 5 controls in each of 40 batches."""
+    batch = np.repeat(np.arange(40), 55)
+    perturbation = np.tile(np.append(np.arange(50).astype(str), ["control"] * 5), 40)
+    return batch, perturbation, perturbation == "control"
+
+
+def test_shares_and_what_is_in_the_parts(grid):
+    batch, perturbation, control = grid
+    split = preservation_split(*grid, rng=0)
+    perturbed = [part[~control[part]] for part in split]
+    assert [len(part) / 2000 for part in perturbed] == pytest.approx([0.49, 0.21, 0.09])
+    train, seen, unseen = perturbed
+    old, new = set(batch[train]), set(batch[seen])
+    assert (len(old), old & new, set(batch[unseen])) == (28, set(), new)
+    trained, unknown = set(perturbation[train]), set(perturbation[unseen])
+    assert (len(trained), len(unknown), trained & unknown) == (35, 15, set())
+    assert set(perturbation[seen]) == trained
+    for part, batches in zip(split, (old, new, new), strict=True):
+        np.testing.assert_array_equal(part[control[part]], np.flatnonzero(control & np.isin(batch, list(batches))))
+
+
+@given(st.integers(2, 12), st.integers(2, 12), st.floats(0.05, 0.95), st.integers(0, 2**32 - 1))
+def test_parts_are_disjoint_beside_shared_controls(n_batches, n_perturbations, fraction, seed):
+    batch = np.repeat(np.arange(n_batches), n_perturbations + 1)
+    perturbation = np.tile(np.arange(n_perturbations + 1), n_batches)
+    control = perturbation == n_perturbations
+    split = preservation_split(batch, perturbation, control, train_fraction=fraction, rng=seed)
+    for part in split:
+        assert (np.diff(part) > 0).all()
+        assert not control[part].all()
+    train, seen, unseen = split
+    assert not set(batch[train]) & set(batch[unseen])
+    np.testing.assert_array_equal(np.intersect1d(seen, unseen), seen[control[seen]])
+
+
+def test_the_seed_decides_and_labels_of_controls_do_not_count(grid):
+    batch, perturbation, control = grid
+    assert not np.array_equal(preservation_split(*grid, rng=0).train, preservation_split(*grid, rng=1).train)
+    several = np.where(control, np.arange(len(batch)).astype(str), perturbation)
+    same = preservation_split(batch, several, control, rng=np.random.default_rng(0))
+    for a, b in zip(preservation_split(*grid, rng=0), same, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "data"),
+    [
+        ({"train_fraction": 1.0}, errors.BadValue, {"name": "train_fraction", "value": 1.0}),
+        ({"train_fraction": 0}, errors.BadValue, {"value": 0}),
+        ({"train_fraction": np.nan}, errors.BadValue, {"name": "train_fraction"}),
+        ({"batch": np.zeros(6)}, errors.TooFew, {"what": "batches", "number": 1, "needed": 2}),
+        ({"batch": np.array(["a", "b", "a", "b", None, "b"], object)}, errors.MissingValues, {"where": "batch"}),
+        ({"perturbation": np.array([9, 9, 1, 1, 1, 1])}, errors.TooFew, {"number": 1, "needed": 2}),
+        ({"perturbation": np.ones(5)}, errors.WrongShape, {"where": "perturbation", "shape": (5,)}),
+        ({"perturbation": np.array([9, 9, 1, 2, np.nan, 2])}, errors.MissingValues, {"where": "perturbation"}),
+        ({"control": np.array([1, 1, 0, 0, 0, 0])}, errors.WrongType, {"name": "control"}),
+        ({"control": np.ones(6, dtype=bool)}, errors.TooFew, {"number": 0}),
+    ],
+)
+def test_splits_are_refused(refuses, change, error, data):
+    arguments = {
+        "batch": np.array([0, 1, 0, 1, 0, 1]),
+        "perturbation": np.array([9, 9, 1, 2, 2, 1]),
+        "control": np.array([True, True, False, False, False, False]),
+    } | change
+    with refuses(error, **data):
+        preservation_split(**arguments, rng=0)
+
+
+def test_parts_without_a_perturbed_row(refuses):
+    batch, control = np.array([0, 0, 1, 1]), np.array([True, False, True, False])
+    without = set()
+    for seed in range(20):
+        # each perturbation is in a batch of its own, and the draws cross in half of the cases
+        try:
+            split = preservation_split(batch, np.array([9, 1, 9, 2]), control, rng=seed)
+        except errors.Empty as error:
+            without.add(error.what)
+        else:
+            assert len(split.train) == len(split.unseen) == 2
+            assert not split.seen.size  # rather than controls alone
+    assert without == {"perturbed rows for the part 'train'"}
+    lonely = np.array([0, 0, 1, 0])  # one batch has no perturbation
+    with refuses(errors.Empty):
+        preservation_split(lonely, np.array([9, 1, 9, 2]), control, rng=0)

@@ -1,11 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse
 from scipy.stats import binomtest
 
 from semiclip.metrics import recalled_pairs, relationship_recall
-from semiclip.metrics._recall_uncertainty import Shares
 
 GENES = np.array([f"GENE{i:02}" for i in range(40)])
 APART = pd.DataFrame({"gene_a": GENES[::2], "gene_b": GENES[1::2]})  # no gene in two pairs
@@ -113,20 +111,6 @@ def test_a_copy_of_a_database_leaves_the_interval_of_the_mean_as_it_is(n_recalle
     np.testing.assert_allclose(once.loc["mean"], once.loc["A"], atol=1e-12)  # the mean of one database is that database
 
 
-@pytest.mark.parametrize("sizes", [[1, 500], [5, 500], [10, 20, 400]])
-@pytest.mark.parametrize("rate", [0.03, 0.1, 0.4])
-def test_a_small_database_that_recalls_all_or_nothing_is_not_sure(sizes, rate):
-    n, rng = sum(sizes), np.random.default_rng(0)
-    database = np.repeat(np.arange(len(sizes)), sizes)
-    member = sparse.csr_array((np.ones(n), (database, np.arange(n))), shape=(len(sizes), n))
-    shares, inside = Shares(member, np.arange(n), n + np.arange(n)), []
-    for _ in range(300):
-        hit = (rng.random(n) < rate)[:, None]
-        _, low, high = shares.estimate_uncertainty(hit[:, 0], shares(hit)[:, 0])
-        inside.append(low[-2] <= rate <= high[-2])
-    assert np.mean(inside) > 0.85  # without Wilson's intervals of the small ones 0.00 to 0.92
-
-
 def measure_coverage(draw, n_draws=200):
     """Return the share of intervals of the union that hold its expectation, and the mean error over the true one."""
     table = pd.DataFrame([draw(np.random.default_rng(seed)).loc["union"] for seed in range(n_draws)])
@@ -155,11 +139,3 @@ def test_intervals_hold_the_truth_where_the_pairs_of_a_gene_are_recalled_togethe
     inside, ratio = measure_coverage(draw)
     assert inside > 0.87
     assert ratio == pytest.approx(1, abs=0.25)  # the binomial error is half of the true one
-
-
-def test_a_database_outside_the_map_has_no_interval(embedding, annotated):
-    outside = pd.DataFrame({"database": "C", "gene_a": ["ABSENT"], "gene_b": ["GENE00"]})
-    table = recall(embedding, GENES, pd.concat([annotated, outside]))
-    assert table.loc["C", ["value", "error", "ci_low", "ci_high"]].isna().all()
-    assert table.drop("C").notna().all(axis=None)
-    pd.testing.assert_frame_equal(table.drop("C"), recall(embedding, GENES, annotated))

@@ -35,12 +35,10 @@ def test_equals_the_naive_loop_with_ties(kind, dtype, tolerance):
 
 def test_best_and_worst():
     x = np.random.default_rng(0).normal(size=(30, 8))
-    assert retrieval(x, x, np.arange(30)) == {
-        "mean_rank_percentile": 0.0,
-        "recall_at_1": 1.0,
-        "recall_at_5": 1.0,
-        "recall_at_10": 1.0,
-    }
+    assert list(retrieval(x, x, np.arange(30)).items()) == [
+        ("mean_rank_percentile", 0.0),
+        *((f"recall_at_{k}", 1.0) for k in (1, 5, 10)),
+    ]
     worst = retrieval(np.array([[1.0, 0.0]]), np.array([[1.0, 0.0], [0.5, 1.0], [-1.0, 0.0]]), np.array([2]), ks=(1,))
     assert worst == {"mean_rank_percentile": 1.0, "recall_at_1": 0.0}
 
@@ -62,16 +60,8 @@ def test_blocks_change_nothing():
     assert retrieval(query, candidates, target) == pytest.approx(expected, rel=1e-12)  # 2,097 queries at a time
 
 
-def test_a_random_embedding_is_near_chance():
-    rng = np.random.default_rng(0)
-    scores = retrieval(rng.normal(size=(900, 20)), rng.normal(size=(100, 20)), rng.integers(0, 100, 900))
-    assert scores["mean_rank_percentile"] == pytest.approx(0.5, abs=3 / np.sqrt(12 * 900))
-    assert scores["recall_at_10"] == pytest.approx(0.1, abs=3 * np.sqrt(0.09 / 900))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_computed_in_single(dtype):
-    x = torch.tensor(np.random.default_rng(0).normal(size=(30, 8)), requires_grad=True).to(dtype)
+def test_half_precision_is_computed_in_single():
+    x = torch.tensor(np.random.default_rng(0).normal(size=(30, 8)), requires_grad=True).to(torch.bfloat16)
     assert retrieval(x, x, torch.arange(30)) == retrieval(x.float(), x.float(), torch.arange(30))
     assert retrieval(x, x.double(), np.arange(30), ks=(1,))["recall_at_1"] == 1
 

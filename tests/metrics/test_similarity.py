@@ -18,10 +18,8 @@ def embedding():
 @pytest.fixture
 def annotated():
     two = pd.DataFrame({"database": "two", "gene_a": GENES[::2], "gene_b": GENES[1::2]})
-    again = pd.DataFrame(
-        {"database": "again", "gene_a": ["G01", "G05", "G07", "G08"], "gene_b": ["G00", "G09", "G07", "?"]}
-    )
-    return pd.concat([two, again], ignore_index=True)
+    again = pd.DataFrame({"gene_a": ["G01", "G05", "G07", "G08"], "gene_b": ["G00", "G09", "G07", "?"]})
+    return pd.concat([two, again.assign(database="again")], ignore_index=True)
 
 
 @pytest.mark.parametrize("n_bins", [1, 7, 100])
@@ -39,8 +37,7 @@ def test_counts_are_those_of_a_loop(embedding, annotated, n_bins):
     np.testing.assert_array_equal(table[["n_all", "n_annotated"]].T, counts)
     np.testing.assert_allclose(table["low"], edges[:-1], atol=1e-15)
     np.testing.assert_allclose(table["high"], edges[1:], atol=1e-15)
-    assert table["n_all"].sum() == 435
-    assert table["n_annotated"].sum() == 16  # G00–G01 is in both databases and counts once
+    assert table[["n_all", "n_annotated"]].sum().tolist() == [435, 16]  # G00–G01 is in both databases, counted once
     width = table["high"] - table["low"]
     for name in ("all", "annotated"):
         assert (table[name] * width).sum() == pytest.approx(1)
@@ -65,10 +62,7 @@ def test_equal_and_opposite_rows_lie_in_the_outermost_bins(annotated):
 
 
 def test_neither_order_nor_controls_nor_size_matter(embedding, annotated):
-    before, known_before = embedding.copy(), annotated.copy()
     expected = similarity(embedding, GENES, annotated)
-    np.testing.assert_array_equal(embedding, before)
-    pd.testing.assert_frame_equal(annotated, known_before)
     order = np.random.default_rng(1).permutation(30)
     shuffled = similarity(embedding[order] * 3, np.array(GENES)[order], annotated.sample(frac=1, random_state=0))
     pd.testing.assert_frame_equal(shuffled, expected)
