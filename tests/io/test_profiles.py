@@ -92,7 +92,7 @@ def test_features_with_nothing_to_say_go_and_the_log_says_why(caplog):
     with caplog.at_level(logging.INFO, logger="semiclip"):
         images = profiles(table, **KEYS)
     assert images.var_names.tolist() == FEATURES
-    reasons = "2 with more than 5% missing, 1 with one value alone, 2 without spread among the controls of a plate"
+    reasons = "2 with more than 5% missing, 1 constant, 2 without spread among the controls of a plate"
     assert caplog.messages == ["1 feature(s) hold text, and go: Nuclei_Text", f"9 of 14 features stay; {reasons}"]
     table = make()  # one plate that cannot scale a feature is enough
     on_first = (table["Metadata_Plate"] == "p1") & (table["Metadata_drug"] == "DMSO")
