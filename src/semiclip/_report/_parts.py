@@ -73,7 +73,7 @@ class Table:
     def __init__(
         self,
         caption: str,
-        columns: Iterable[tuple[str, Iterable[str]]],
+        columns: Iterable[tuple[str, Any]],
         n_labels: int = 1,
         download: Download | None = None,
     ) -> None:
