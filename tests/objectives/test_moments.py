@@ -116,6 +116,7 @@ def test_independent_noise_of_the_paper_s_width(monkeypatch):
 def test_only_the_largest_correlations_are_summed_on_request():
     x, y = related(0)
     assert (np.diff(one_by_one(x, y, 1e-6)) <= 0).all()
+    assert Dcca(n_components=None).width(768) == 768
     assert Dcca(k=9)(x, y).item() == Dcca(k=4)(x, y).item() == Dcca()(x, y).item() < Dcca(k=3)(x, y).item()
 
 
