@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from semiclip.tl._decoder import Decoder, Expression, fit_decoder, learning_rate
+from semiclip.tl._decoder import fit_decoder, learning_rate, make_decoder, predict
 
 QUIET = {"progress_bar": False, "device": "cpu"}
 
@@ -16,34 +16,20 @@ def problem():
     return x, (x @ rng.normal(size=(4, 12))).astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    ("n_input", "n_genes", "widths"),
-    [
-        (256, 978, [256, 436, 617, 797, 978]),
-        (768, 20000, [768, 5576, 10384, 15192, 20000]),
-        (768, 100, [768, 601, 434, 267, 100]),
-        (1, 1, [1, 1, 1, 1, 1]),
-    ],
-)
-def test_widths(n_input, n_genes, widths):
-    with torch.device("meta"):
-        decoder = Decoder(n_input, n_genes)
-    assert decoder.widths == widths
-    linear = [layer for layer in decoder.network if isinstance(layer, torch.nn.Linear)]
-    assert [linear[0].in_features, *(layer.out_features for layer in linear)] == widths
-    assert [type(layer).__name__ for layer in decoder.network] == ["Linear", "ReLU"] * 3 + ["Linear"]
+@pytest.mark.parametrize("widths", [[256, 436, 617, 797, 978], [768, 601, 434, 267, 100], [1, 1, 1, 1, 1]])
+def test_widths(widths):
+    decoder = make_decoder(widths[0], widths[-1])
+    assert [widths[0], *(layer.out_features for layer in decoder[::2])] == widths
+    assert [type(layer).__name__ for layer in decoder] == ["Linear", "ReLU"] * 3 + ["Linear"]
 
 
 def test_the_learning_rate_rises_for_ten_epochs_and_falls_as_a_cosine(problem, monkeypatch):
     rates = [learning_rate(step, 7, 30) for step in range(210)]
     assert [rates[i] for i in (0, 35, 70, 140)] == pytest.approx([0.3, 0.65, 1, 0.5])
-    assert 0 < rates[-1] < 1e-3
-    assert learning_rate(210, 7, 30) == 0
     assert np.diff(rates[:71]) == pytest.approx(0.7 / 70)
     assert (np.diff(rates[70:]) < 0).all()
-    assert learning_rate(70, 7, 250) == 1  # also in long trainings
+    assert (learning_rate(210, 7, 30), learning_rate(70, 7, 250), learning_rate(0, 1, 1)) == (0, 1, 0.3)
     assert [learning_rate(step, 1, 3) for step in range(3)] == pytest.approx([0.3, 1, 0.5])
-    assert learning_rate(0, 1, 1) == 0.3
     used, step = [], torch.optim.AdamW.step
 
     def watched(self):
@@ -58,16 +44,14 @@ def test_the_learning_rate_rises_for_ten_epochs_and_falls_as_a_cosine(problem, m
 def test_overfits_a_linear_map_and_predicts_in_blocks_what_is_like_an_array(problem):
     x, y = problem
     start, end = (fit_decoder(x, y, max_epochs=n, batch_size=32, lr=5e-3, rng=0, **QUIET) for n in (1, 200))
-    error = [np.mean((decoder.predict(x) - y) ** 2) / y.var() for decoder in (start, end)]
-    assert error[0] > 0.5
-    assert error[1] < 0.01
-    predicted = end.predict(x)
+    predicted = predict(end, x)
     assert predicted.dtype == np.float32
-    np.testing.assert_allclose(end.predict(x, block=7), predicted, atol=1e-5)
+    assert np.mean((predict(start, x) - y) ** 2) > 0.5 * y.var() > 50 * np.mean((predicted - y) ** 2)
     fixed = np.asfortranarray(x.astype(np.float64))
     fixed.flags.writeable = False
-    np.testing.assert_allclose(end.predict(fixed), predicted, atol=1e-5)
-    assert end.predict(x[:0]).shape == (0, 12)
+    for rows, options in ((x, {"block": 7}), (fixed, {})):
+        np.testing.assert_allclose(predict(end, rows, **options), predicted, atol=1e-5)
+    assert predict(end, x[:0]).shape == (0, 12)
 
 
 def test_the_first_step_is_that_of_adamw(problem):
@@ -76,25 +60,12 @@ def test_the_first_step_is_that_of_adamw(problem):
     with torch.random.fork_rng():
         seed = int(np.random.default_rng(3).integers(2**63))  # drawn twice: once for the training, once for torch
         torch.manual_seed(int(np.random.default_rng(seed).integers(2**63)))
-        reference = Decoder(4, 12)
+        reference = make_decoder(4, 12)
     optimizer = torch.optim.AdamW(reference.parameters(), 3e-5, weight_decay=1e-6)
     ((reference(torch.tensor(x)) - torch.tensor(y)) ** 2).mean().backward()
     optimizer.step()
     for a, b in zip(decoder.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
-
-
-def test_the_seed_decides_and_neither_torch_nor_the_data_are_changed(problem):
-    x, y = problem
-    before = x.copy(), y.copy()
-    state = torch.get_rng_state()
-    first, again, other = (fit_decoder(x, y, max_epochs=2, batch_size=50, rng=seed, **QUIET) for seed in (0, 0, 1))
-    assert all(map(torch.equal, first.parameters(), again.parameters()))
-    assert not all(map(torch.equal, first.parameters(), other.parameters()))
-    fit_decoder(x, y, max_epochs=1, rng=None, **QUIET)
-    assert torch.equal(torch.get_rng_state(), state)
-    np.testing.assert_array_equal(x, before[0])
-    np.testing.assert_array_equal(y, before[1])
 
 
 @pytest.mark.parametrize("form", [sparse.csr_array, sparse.csr_matrix, sparse.csc_array, sparse.coo_array])
@@ -104,10 +75,3 @@ def test_sparse_targets_give_the_same_decoder(problem, form):
     assert not y.any(axis=1).all()  # rows without an entry too
     dense, compressed = (fit_decoder(x, t, max_epochs=2, batch_size=50, rng=0, **QUIET) for t in (y, form(y)))
     assert all(map(torch.equal, dense.parameters(), compressed.parameters()))
-
-
-def test_sparse_rows_with_repeated_entries_are_summed_in_a_copy():
-    entries = sparse.csr_array((np.array([1.0, 2, 5]), np.array([1, 1, 0]), np.array([0, 2, 2, 3])), shape=(3, 2))
-    rows = Expression(entries, torch.device("cpu"))[torch.tensor([2, 0, 1, 0])]
-    assert rows.tolist() == [[5, 0], [0, 3], [0, 0], [0, 3]]
-    assert entries.nnz == 3

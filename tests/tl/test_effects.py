@@ -18,21 +18,21 @@ IDLE = [f"IDLE{i}" for i in range(5)]
 SIZES = {"LONE": 1, "PAIR": 2, "FEW": 4, "WEAK": 6, "GOOD": 6, "MUCH": 40, **dict.fromkeys(IDLE, 6)}
 
 
-def make(sizes, n_controls, effects, rng, d=8):
-    genes = np.repeat([*sizes, "EGFP", "LACZ"], [*sizes.values(), n_controls // 2, n_controls - n_controls // 2])
-    plate = rng.integers(0, 2, len(genes))
-    x = rng.normal(size=(len(genes), d)) + 4 * plate[:, None]
-    x[:, 0] += pd.Series(effects, dtype=float).reindex(genes).fillna(0).to_numpy()
-    order = rng.permutation(len(genes))
-    obs = pd.DataFrame({"gene": pd.Categorical(genes[order]), "plate": plate[order].astype(str)})
+def assemble(genes, plate, x):
+    obs = pd.DataFrame({"gene": pd.Categorical(genes), "plate": plate.astype(str)})
     obs.index = [f"well{i}" for i in range(len(obs))]
-    return anndata.AnnData(obs=obs, obsm={"signal": x[order]})
+    return anndata.AnnData(obs=obs, obsm={"signal": x})
 
 
 @pytest.fixture
 def adata():
     """Perturbations with and without an effect, and two control labels, in two batches that differ by an offset."""
-    return make(SIZES, 60, {"WEAK": 0.3, "GOOD": 3, "MUCH": 3}, np.random.default_rng(0))
+    rng, genes = np.random.default_rng(0), np.repeat([*SIZES, "EGFP", "LACZ"], [*SIZES.values(), 30, 30])
+    plate = rng.integers(0, 2, len(genes))
+    x = rng.normal(size=(len(genes), 8)) + 4 * plate[:, None]
+    x[:, 0] += pd.Series({"WEAK": 0.3, "GOOD": 3, "MUCH": 3}).reindex(genes).fillna(0).to_numpy()
+    order = rng.permutation(len(genes))
+    return assemble(genes[order], plate[order], x[order])
 
 
 def correct_by_hand(adata, method, **options):
@@ -41,13 +41,13 @@ def correct_by_hand(adata, method, **options):
     return (x if method is None else correct(x, plate, control, method=method, **options)), control
 
 
-def half_by_hand(adata, method, seed):
+def half_by_hand(adata, method, seed, n_held=None):
     """Fit on half of each plate's controls; return all rows corrected, and the mask of the other half."""
     control, plate = adata.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy(), adata.obs["plate"].astype(int).to_numpy()
     rng, held = np.random.default_rng(seed), np.zeros(len(control), dtype=bool)
     for code in np.unique(plate):
         rows = np.flatnonzero(control & (plate == code))
-        held[rng.permutation(rows)[: len(rows) // 2]] = True
+        held[rng.permutation(rows)[: len(rows) // 2 if n_held is None else n_held]] = True
     return correct(adata.obsm["signal"], plate, control & ~held, method=method), held
 
 
@@ -56,19 +56,19 @@ def half_by_hand(adata, method, seed):
 
 @pytest.mark.parametrize("profile", ["clean", "public"])
 @pytest.mark.parametrize("method", ["tvn", "center", None])
-def test_consistency_equals_the_steps_by_hand(adata, method, profile):
-    table = consistency(adata, use_rep="signal", n_permutations=5, rng=0, method=method, profile=profile, **KEYS)
+def test_consistency_equals_the_steps_by_hand(adata, method, profile, caplog):
+    with caplog.at_level(logging.INFO, logger="semiclip"):
+        table = consistency(adata, use_rep="signal", n_permutations=5, rng=0, method=method, profile=profile, **KEYS)
+    assert "1 of 11 perturbations have fewer than 2 rows and no value" in caplog.text
     assert list(table) == COLUMNS
     assert set(table["metric"]) == {"consistency"}
     assert list(table["key"]) == sorted(SIZES)
-    x, control = correct_by_hand(adata, method, profile=profile)
+    x, _ = correct_by_hand(adata, method, profile=profile)
     for gene, value, n_obs in table[["key", "value", "n_obs"]].itertuples(index=False):
         rows = (adata.obs["gene"] == gene).to_numpy()
         expected = np.mean(1 - pdist(x[rows].astype(float), "cosine")) if SIZES[gene] > 1 else np.nan
         np.testing.assert_allclose(value, expected, atol=1e-11)
         assert n_obs == SIZES[gene]
-    codes, _ = pd.factorize(adata.obs["gene"].astype(str)[~control], sort=True)
-    np.testing.assert_array_equal(table["value"], metrics.consistency(x[~control], codes, len(SIZES)))
 
 
 def test_random_sets_of_the_same_size_are_the_null_of_consistency(adata):
@@ -85,41 +85,15 @@ def test_random_sets_of_the_same_size_are_the_null_of_consistency(adata):
         assert table.loc[gene, "p_value"] == pytest.approx(share, abs=5 * np.sqrt(0.25 / 300 + 0.25 / 1000))
 
 
-def test_p_values_of_the_consistency_of_noise_are_uniform():
-    rng = np.random.default_rng(0)
-    genes = np.repeat([f"G{i:03}" for i in range(400)], rng.integers(2, 6, 400))
-    adata = anndata.AnnData(obs=pd.DataFrame({"gene": genes}, index=np.arange(len(genes)).astype(str)))
-    adata.obsm["noise"] = rng.normal(size=(len(genes), 10))
-    keys = {"perturbation_key": "gene", "control": None, "method": None}
-    table = consistency(adata, use_rep="noise", n_permutations=400, rng=0, **keys)
-    for alpha in (0.05, 0.5):
-        share = significant(table, alpha=alpha)["value"][0]
-        assert share == pytest.approx(alpha, abs=4 * np.sqrt(alpha * (1 - alpha) / 400))
-
-
-def test_equal_replicates_stand_out_with_the_value_one(adata):
-    rows = (adata.obs["gene"] == "PAIR").to_numpy()
-    adata.obsm["signal"][rows] = adata.obsm["signal"][rows][0]
-    table = consistency(adata, use_rep="signal", method=None, n_permutations=99, rng=0, **KEYS).set_index("key")
-    assert table.loc["PAIR", ["value", "p_value"]].tolist() == [1, 0.01]
-
-
 def test_large_perturbations_meet_sets_of_1000():
-    obs = pd.DataFrame({"gene": np.repeat(["A", "B"], [1500, 1200])}, index=[f"well{i}" for i in range(2700)])
-    adata = anndata.AnnData(obs=obs, obsm={"noise": np.random.default_rng(0).normal(size=(2700, 2))})
-    keys = {"use_rep": "noise", "perturbation_key": "gene", "control": None, "method": None}
+    x = np.random.default_rng(0).normal(size=(2700, 2))
+    adata = assemble(np.repeat(["A", "B"], [1500, 1200]), np.zeros(2700), x)
+    keys = {"use_rep": "signal", "perturbation_key": "gene", "control": None, "method": None}
     table = consistency(adata, n_permutations=200, rng=3, **keys)
     rng, null = np.random.default_rng(3), []
     for _ in range(200):  # both sizes meet the same sets
-        rows = adata.obsm["noise"][rng.choice(2700, 1000, replace=False)]
-        null.append(metrics.consistency(rows, np.zeros(1000, dtype=int), 1)[0])
+        null.append(metrics.consistency(x[rng.choice(2700, 1000, replace=False)], np.zeros(1000, dtype=int), 1)[0])
     np.testing.assert_array_equal(table["p_value"], metrics.rank_p_value(table["value"], null, drawn=True))
-
-
-def test_says_how_many_have_no_value(adata, caplog):
-    with caplog.at_level(logging.INFO, logger="semiclip"):
-        consistency(adata, use_rep="signal", n_permutations=9, rng=0, **KEYS)
-    assert "1 of 11 perturbations have fewer than 2 rows and no value" in caplog.text
 
 
 # ---- magnitude
@@ -141,16 +115,6 @@ def test_magnitude_equals_the_steps_by_hand(adata, method):
         assert np.isnan(p_value) == (SIZES[gene] < 5 or gene in (null or []))
 
 
-@pytest.mark.parametrize("method", ["tvn", "center"])
-def test_random_sets_are_of_controls_that_the_correction_has_not_seen(adata, method):
-    table = magnitude(adata, use_rep="signal", method=method, n_permutations=5, rng=3, **QUIET).set_index("key")
-    x, held = half_by_hand(adata, method, 3)
-    assert held.sum() in (29, 30)
-    for gene in ("GOOD", "IDLE0", "MUCH"):
-        expected = energy_distance(x[adata.obs["gene"] == gene], x[held])
-        assert table.loc[gene, "value"] == pytest.approx(expected, rel=1e-12)
-
-
 def mocks(rng, n_controls, *, d, spread):
     """Return 20 perturbations that do nothing, of six wells each, in six batches that differ by an offset."""
     batch = np.repeat(np.arange(6), n_controls)
@@ -159,9 +123,7 @@ def mocks(rng, n_controls, *, d, spread):
         where.append(rng.permutation(6) if spread else np.full(6, i % 6))
         labels += [f"mock {i}"] * 6
     batch = np.concatenate(where)
-    x = rng.normal(size=(len(batch), d)) + rng.normal(size=(6, d))[batch]
-    obs = pd.DataFrame({"gene": labels, "plate": batch.astype(str)}, index=[f"well{i}" for i in range(len(batch))])
-    return anndata.AnnData(obs=obs, obsm={"signal": x})
+    return assemble(labels, batch, rng.normal(size=(len(batch), d)) + rng.normal(size=(6, d))[batch])
 
 
 @pytest.mark.parametrize("spread", [True, False], ids=["in all batches", "in one batch each"])
@@ -176,18 +138,6 @@ def test_what_does_nothing_is_not_significant_too_often(method, n_controls, spre
     assert np.mean(shares) == pytest.approx(0.05, abs=0.03)  # a standard error of 0.01
 
 
-@pytest.mark.parametrize(("method", "n_controls", "d"), [("tvn", 400, 40), ("tvn", 400, 4), ("center", 200, 8)])
-def test_p_values_of_the_magnitude_of_noise_are_uniform(method, n_controls, d):
-    shares = {0.05: [], 0.5: []}
-    for seed in range(12):
-        adata = make({f"G{i:02}": 5 + i % 3 for i in range(40)}, n_controls, {}, np.random.default_rng(seed), d=d)
-        table = magnitude(adata, use_rep="signal", method=method, n_permutations=100, rng=seed, **QUIET)
-        for alpha, values in shares.items():
-            values.append(significant(table, alpha=alpha)["value"][0])
-    assert np.mean(shares[0.05]) == pytest.approx(0.05, abs=0.03)
-    assert np.mean(shares[0.5]) == pytest.approx(0.5, abs=0.1)
-
-
 def test_without_controls_of_its_batch_a_perturbation_is_never_significant():
     adata = mocks(np.random.default_rng(0), [2] + [20] * 5, d=4, spread=False)
     adata.obsm["signal"][adata.obs["gene"] == "mock 0"] += 50
@@ -197,30 +147,22 @@ def test_without_controls_of_its_batch_a_perturbation_is_never_significant():
 
 @pytest.mark.parametrize(("n", "held"), [(2, 0), (3, 1), (4, 2), (5, 2), (20, 10)])
 def test_two_controls_of_each_batch_are_left_to_fit_on(n, held, refuses):
-    # equal controls are at distance 0 of each other, and what is held out weighs as its number
     genes = np.repeat(["FAR", "EGFP"], [4, 2 * n])
-    plate = np.arange(len(genes)) % 2
-    obs = pd.DataFrame({"gene": genes, "plate": plate.astype(str)}, index=[f"well{i}" for i in range(len(genes))])
-    adata = anndata.AnnData(obs=obs, obsm={"signal": np.random.default_rng(0).normal(size=(len(genes), 2))})
+    adata = assemble(genes, np.arange(len(genes)) % 2, np.random.default_rng(0).normal(size=(len(genes), 2)))
     options = {"use_rep": "signal", "method": "center", "min_obs": 2, "n_permutations": 1, **QUIET, "control": "EGFP"}
-    if 2 * held < 2:
+    if not held:
         with refuses(errors.TooFew, number=0, needed=2):
             magnitude(adata, rng=0, **options)
         return
-    rng, marked = np.random.default_rng(0), np.zeros(len(genes), dtype=bool)
-    for code in (0, 1):
-        rows = np.flatnonzero((genes == "EGFP") & (plate == code))
-        marked[rng.permutation(rows)[:held]] = True
-    x = correct(adata.obsm["signal"], plate, (genes == "EGFP") & ~marked, method="center")
+    x, marked = half_by_hand(adata, "center", 0, held)
     value = magnitude(adata, rng=0, **options)["value"][0]
     assert value == pytest.approx(energy_distance(x[genes == "FAR"], x[marked]), rel=1e-12)
 
 
 def test_min_obs_says_what_is_measured(adata):
-    table = magnitude(adata, use_rep="signal", min_obs=1, n_permutations=5, rng=0, **QUIET)
-    assert table["value"].notna().all()
-    table = magnitude(adata, use_rep="signal", min_obs=7, n_permutations=5, rng=0, **QUIET)
-    assert table.dropna()["key"].tolist() == ["MUCH"]
+    for min_obs, keys in ((1, sorted(SIZES)), (7, ["MUCH"])):
+        table = magnitude(adata, use_rep="signal", min_obs=min_obs, n_permutations=5, rng=0, **QUIET)
+        assert table.dropna()["key"].tolist() == keys
 
 
 def test_rows_are_exchanged_with_those_of_the_controls(adata):
@@ -254,15 +196,8 @@ def test_many_rows_are_sampled(adata):
 
 
 def test_a_perturbation_like_the_controls_is_at_least_as_far_in_every_exchange():
-    obs = pd.DataFrame({"gene": ["A"] * 6 + ["EGFP"] * 12}, index=[f"well{i}" for i in range(18)])
-    adata = anndata.AnnData(obs=obs, obsm={"signal": np.ones((18, 3)) / 3})
-    options = {
-        "perturbation_key": "gene",
-        "control": "EGFP",
-        "method": None,
-        "n_permutations": 9,
-        "progress_bar": False,
-    }
+    adata = assemble(["A"] * 6 + ["EGFP"] * 12, np.zeros(18), np.ones((18, 3)) / 3)
+    options = QUIET | {"control": "EGFP", "batch_key": None, "method": None, "n_permutations": 9}
     table = magnitude(adata, use_rep="signal", **options)
     assert (table["value"][0], table["p_value"][0]) == (0, 1)
 
@@ -319,19 +254,14 @@ def test_refuses_what_cannot_be_measured(adata, refuses):
 
 @pytest.fixture
 def table():
-    p = [0.05, 0.0500001, np.nan, 0.001, np.nan, np.nan, 0.2, 0.01]
-    metric = ["magnitude"] * 3 + ["consistency"] * 5
-    representation = ["b", "b", "b", "b", "a", "a", "c", "c"]
-    return pd.DataFrame({"metric": metric, "representation": representation, "key": list("stuvwxyz"), "p_value": p})
+    table = pd.DataFrame({"metric": ["magnitude"] * 3 + ["consistency"] * 5, "representation": list("bbbbaacc")})
+    return table.assign(key=list("stuvwxyz"), p_value=[0.05, 0.0500001, np.nan, 0.001, np.nan, np.nan, 0.2, 0.01])
 
 
 def test_counts_what_stands_out(table):
     before = table.copy()
-    metric = ["magnitude", "consistency", "consistency", "consistency"]
-    expected = pd.DataFrame(
-        {"metric": metric, "representation": ["b", "b", "a", "c"], "value": [0.5, 1.0, np.nan, 0.5]}
-    )
-    expected = expected.assign(n=[2, 1, 0, 2], n_significant=[1, 1, 0, 1])
+    expected = pd.DataFrame({"metric": ["magnitude"] + ["consistency"] * 3, "representation": ["b", "b", "a", "c"]})
+    expected = expected.assign(value=[0.5, 1.0, np.nan, 0.5], n=[2, 1, 0, 2], n_significant=[1, 1, 0, 1])
     pd.testing.assert_frame_equal(significant(table), expected)
     assert significant(table, alpha=0.2)["n_significant"].tolist() == [2, 1, 0, 2]
     pd.testing.assert_frame_equal(significant(table.astype({"metric": "category"}))[["n"]], expected[["n"]])

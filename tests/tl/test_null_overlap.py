@@ -106,28 +106,15 @@ def test_references_may_lie_in_another_object_with_other_rows_and_genes(adata, k
 
 def test_neither_seed_nor_order_of_rows_matter_to_what_is_recalled(adata, known):
     options = {"use_rep": "signal", "references": "other", "relationships": known, "n_permutations": 30, **QUIET}
-    one, another = null_overlap(adata, rng=5, **options), null_overlap(adata, rng=6, **options)
-    assert not one["null_mean"].equals(another["null_mean"])
     shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)]
-    for table in (another, null_overlap(shuffled, **options)):
-        pd.testing.assert_frame_equal(one.iloc[:, :8], table.iloc[:, :8])
-    pd.testing.assert_frame_equal(one, null_overlap(adata, rng=np.random.default_rng(5), **options))
-
-
-def test_progress_has_a_switch(adata, known, capsys):
-    options = {"use_rep": "signal", "references": "other", "relationships": known, "n_permutations": 2, **KEYS}
-    null_overlap(adata, progress_bar=False, **options)
-    assert not capsys.readouterr().err
-    null_overlap(adata, **options)
-    assert "permutations: 100%" in capsys.readouterr().err
+    one, other = (null_overlap(data, **options) for data in (adata, shuffled))
+    pd.testing.assert_frame_equal(one.iloc[:, :8], other.iloc[:, :8])
 
 
 @pytest.mark.parametrize(
     ("change", "error", "data"),
     [
-        ({"n_permutations": 0}, errors.BadValue, {"name": "n_permutations", "value": 0}),
-        ({"n_permutations": 2.5}, errors.BadValue, {"name": "n_permutations"}),
-        ({"n_permutations": True}, errors.BadValue, {"name": "n_permutations"}),
+        *(({"n_permutations": n}, errors.BadValue, {"name": "n_permutations", "value": n}) for n in (0, 2.5, True)),
         ({"references": []}, errors.BadValue, {"name": "references"}),
         ({"references": {}}, errors.BadValue, {"name": "references"}),
         ({"references": "X_none"}, errors.MissingEntry, {"key": "X_none"}),
@@ -139,7 +126,11 @@ def test_refuses(adata, known, refuses, change, error, data):
         null_overlap(adata, **{"use_rep": "signal", "references": "other", "relationships": known, **QUIET, **change})
 
 
-def test_refuses_a_reference_of_controls_alone(adata, known):
-    alone = adata[adata.obs["gene"].isin(["EGFP", "LACZ"])]
-    with pytest.raises(errors.Empty):
+def test_refuses_references_that_share_nothing(adata, known, refuses, make_screen):
+    alone, lower = adata[adata.obs["gene"].isin(["EGFP", "LACZ"])], make_screen(2)
+    with refuses(errors.Empty, what="treated rows"):
         null_overlap(adata, use_rep="other", references={"other": alone}, relationships=known, **QUIET)
+    lower.obs["gene"] = [label if label in QUIET["control"] else label.lower() for label in lower.obs["gene"]]
+    both = pd.concat([known, known.assign(**{name: known[name].str.lower() for name in ("gene_a", "gene_b")})])
+    with refuses(errors.NothingShared, what="annotated pair"):
+        null_overlap(adata, use_rep="other", references={"other": lower}, relationships=both, **QUIET)

@@ -7,11 +7,12 @@ from scipy import sparse
 
 from semiclip import errors, metrics
 from semiclip.tl import preservation
-from semiclip.tl._decoder import fit_decoder
+from semiclip.tl._decoder import fit_decoder, predict
 
 KEYS = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
 QUIET = {"max_epochs": 3, "batch_size": 64, "device": "cpu", "progress_bar": False}
 MEASURES = ["structural_integrity", "spearman_gene", "spearman_sample", "preservation"]
+WRONG = {"control": None, "train_fraction": 1.5, "max_epochs": 0, "batch_size": 0, "lr": -1}
 SEEN, UNSEEN = "seen perturbations", "unseen perturbations"
 
 
@@ -35,44 +36,34 @@ def adata(study):
     return study.copy()
 
 
-def value(table, name, key=UNSEEN, metric="preservation"):
-    rows = table[(table["representation"] == name) & (table["key"] == key) & (table["metric"] == metric)]
-    return rows["value"].item()
+def value(table, name, key=UNSEEN):
+    return table.set_index(["representation", "key", "metric"]).loc[(name, key, "preservation"), "value"]
 
 
 def test_equals_the_steps_by_hand(adata):
-    table = preservation(adata, use_rep=["latent", "noise"], rng=7, baselines=["constant"], **KEYS, **QUIET)
+    table = preservation(adata, use_rep=["noise", "latent", "noise"], rng=7, **KEYS, **QUIET)
+    counts = ["n_obs", "n_batches", "n_dropped_batches", "n_constant_genes"]
+    assert list(table) == ["metric", "representation", "key", "value", *counts]
+    names = ["noise", "latent", "random", "constant", "PCA"]
+    rows = pd.MultiIndex.from_product([names, [SEEN, UNSEEN], MEASURES])
+    assert pd.MultiIndex.from_frame(table[["representation", "key", "metric"]]).equals(rows)
+    assert isinstance(table.index, pd.RangeIndex)
+
     batch, labels = adata.obs["batch"].to_numpy(), adata.obs["perturbation"].to_numpy()
     control = labels == "control"
     y = np.log1p(1e4 * adata.X / adata.X.sum(axis=1, keepdims=True))
     rng = np.random.default_rng(7)
     split = metrics.preservation_split(batch, labels, control, rng=rng)
     seed = int(rng.integers(2**31))
-    for name in ("latent", "noise", "constant"):
+    for name in names[:4]:
+        x = adata.obsm[name] if name in adata.obsm else np.random.default_rng(seed).normal(size=(adata.n_obs, 3))
         for key, rows in ((SEEN, split.seen), (UNSEEN, split.unseen)):
-            if name == "constant":
-                predicted = np.tile(y[split.train].mean(axis=0), (len(rows), 1))
-            else:
-                x = adata.obsm[name]
-                predicted = fit_decoder(x[split.train], y[split.train], rng=seed, **QUIET).predict(x[rows])
+            predicted = np.tile(y[split.train].mean(axis=0), (len(rows), 1))
+            if name != "constant":
+                predicted = predict(fit_decoder(x[split.train], y[split.train], rng=seed, **QUIET), x[rows])
             expected = metrics.preservation(predicted, y[rows], batch[rows], control[rows])
             part = table[(table["representation"] == name) & (table["key"] == key)].reset_index(drop=True)
             pd.testing.assert_frame_equal(part[expected.columns], expected, rtol=1e-3, atol=1e-5)
-
-
-def test_the_table(adata):
-    table = preservation(adata, use_rep=["noise", "latent", "noise"], rng=0, **KEYS, **QUIET)
-    assert list(table)[:4] == ["metric", "representation", "key", "value"]
-    assert list(table)[4:] == ["n_obs", "n_batches", "n_dropped_batches", "n_constant_genes"]
-    names = ["noise", "latent", "random", "constant", "PCA"]
-    expected = pd.MultiIndex.from_product([names, [SEEN, UNSEEN], MEASURES])
-    assert pd.MultiIndex.from_frame(table[["representation", "key", "metric"]]).equals(expected)
-    assert isinstance(table.index, pd.RangeIndex)
-    assert set(table["n_batches"]) == {2}
-    assert set(table["n_dropped_batches"]) == {0}
-    # two batches with 18 controls each; 3 replicates of 8 and 4 perturbations
-    assert table.groupby("key")["n_obs"].unique().map(list).to_dict() == {SEEN: [84], UNSEEN: [60]}
-    assert table["value"].notna().all()
 
 
 def test_what_knows_expression_preserves_it_better_than_baselines(adata):
@@ -83,8 +74,6 @@ def test_what_knows_expression_preserves_it_better_than_baselines(adata):
     for key in (SEEN, UNSEEN):
         assert value(table, "flat", key) == pytest.approx(25, abs=1e-4)
         assert value(table, "constant", key) == pytest.approx(25, abs=1e-12)
-        assert value(table, "constant", key, "structural_integrity") == pytest.approx(0.5, abs=1e-14)
-        assert value(table, "constant", key, "spearman_gene") == 0
         assert value(table, "latent", key) > 35
         assert value(table, "PCA", key) > 40
         for name in ("noise", "random"):
@@ -97,12 +86,9 @@ def test_the_seed_decides_and_representations_meet_the_same(adata):
     first, same, other = (preservation(adata, use_rep=names, rng=seed, **KEYS, **QUIET) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(first, same)
     assert not first["value"].equals(other["value"])
-    for key in (SEEN, UNSEEN):
-        for metric in MEASURES:
-            assert value(first, "again", key, metric) == value(first, "latent", key, metric)
+    again, latent = (first.loc[first["representation"] == name, "value"].tolist() for name in ("again", "latent"))
+    assert again == latent
     assert torch.equal(torch.get_rng_state(), state)
-    alone = preservation(adata, use_rep="latent", rng=0, **KEYS, **QUIET)
-    assert value(alone, "latent") == value(first, "latent")
 
 
 def test_sparse_whole_and_normalised_expression_give_the_same(adata):
@@ -117,26 +103,13 @@ def test_sparse_whole_and_normalised_expression_give_the_same(adata):
     assert value(preservation(adata, normalize=False, **options), "constant") == pytest.approx(25, abs=1e-12)
 
 
-def test_the_principal_components_are_as_many_as_can_be_and_a_sample_may_be_empty(adata):
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_the_principal_components_are_as_many_as_can_be_and_a_sample_may_be_empty(adata, form):
     adata.obsm["wide"] = np.random.default_rng(0).normal(size=(adata.n_obs, 60))
     adata.X[:5] = 0
-    for x in (adata.X, sparse.csr_matrix(adata.X)):
-        adata.X = x
-        table = preservation(adata, use_rep="wide", rng=0, baselines=["PCA"], **KEYS, **QUIET)
-        assert set(table["representation"]) == {"wide", "PCA"}
-        assert np.isfinite(table["value"]).all()
-
-
-def test_batches_without_controls_are_counted(adata):
-    lonely = adata[(adata.obs["batch"] != "0") | (adata.obs["perturbation"] != "control")]
-    dropped = set()
-    for seed in range(4):
-        table = preservation(lonely, use_rep="latent", rng=seed, baselines=["constant"], **KEYS, **QUIET)
-        assert set(table["n_batches"] + table["n_dropped_batches"]) == {2}
-        assert value(table, "constant") == pytest.approx(25, abs=1e-12)
-        dropped |= set(table["n_dropped_batches"])
-    assert dropped == {0, 1}
-    assert lonely.is_view
+    adata.X = form(adata.X)
+    table = preservation(adata, use_rep="wide", rng=0, baselines=["PCA"], **KEYS, **QUIET)
+    assert np.isfinite(table["value"]).all()
 
 
 def test_the_released_evaluation_is_available(adata):
@@ -160,10 +133,9 @@ def test_without_seen_perturbations_in_new_batches_there_is_no_value():
     adata = anndata.AnnData(X=x, obs=obs, obsm={"latent": x})
     table = preservation(adata, use_rep="latent", rng=0, baselines=["constant"], **KEYS, **QUIET)
     part = table[table["key"] == SEEN]
-    assert part["value"].isna().all()
     assert (part.iloc[:, 4:] == 0).all(axis=None)
     assert part.iloc[:, 4:].dtypes.map(str).eq("int64").all()
-    assert table.loc[table["key"] == UNSEEN, "value"].notna().all()
+    assert (table["value"].isna() == (table["key"] == SEEN)).all()
 
 
 def test_nothing_is_changed_and_bars_are_named_and_can_be_silenced(adata, study, capsys):
@@ -176,8 +148,7 @@ def test_nothing_is_changed_and_bars_are_named_and_can_be_silenced(adata, study,
     np.testing.assert_array_equal(adata.X, study.X)
     np.testing.assert_array_equal(adata.obsm["latent"], study.obsm["latent"])
     pd.testing.assert_frame_equal(adata.obs, study.obs)
-    assert not adata.uns
-    assert not adata.layers
+    assert not {*adata.uns, *adata.layers}
 
 
 @pytest.mark.parametrize(
@@ -189,13 +160,8 @@ def test_nothing_is_changed_and_bars_are_named_and_can_be_silenced(adata, study,
         ({"batch_key": "run"}, errors.MissingColumn, {"key": "run"}),
         ({"batch_key": None}, ValueError, {}),
         ({"control": "DMSO"}, errors.UnknownControl, {"labels": ["DMSO"]}),
-        ({"control": None}, errors.BadValue, {"name": "control"}),
         ({"layer": "raw"}, KeyError, {}),
-        ({"train_fraction": 1.5}, ValueError, {}),
-        ({"max_epochs": 0}, errors.BadValue, {"name": "max_epochs", "value": 0}),
-        ({"batch_size": 0}, errors.BadValue, {"name": "batch_size", "value": 0}),
-        ({"lr": -1}, errors.BadValue, {"name": "lr", "value": -1}),
-        ({"lr": np.nan}, errors.BadValue, {"name": "lr"}),
+        *(({name: wrong}, errors.BadValue, {"name": name, "value": wrong}) for name, wrong in WRONG.items()),
         ({"device": "abacus"}, ValueError, {}),
         ({"baselines": ["PCA", "ridge"]}, errors.UnknownChoice, {"name": "baselines", "value": "ridge"}),
         ({"baselines": "PCA"}, errors.UnknownChoice, {"name": "baselines"}),

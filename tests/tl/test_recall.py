@@ -26,30 +26,33 @@ def average(x, genes):
     return mean.to_numpy(), mean.index
 
 
-@pytest.mark.parametrize("profile", ["clean", "batch", "public"])
-@pytest.mark.parametrize("method", ["tvn", "center", "center_scale", None])
-def test_equals_the_steps_by_hand(adata, known, method, profile):
-    options = {"use_rep": ["signal", "noise"], "relationships": known, "method": method, "profile": profile, **KEYS}
+@pytest.mark.parametrize(
+    ("method", "correction"),
+    [
+        *(("tvn", {"profile": profile}) for profile in ("clean", "batch", "public")),
+        ("tvn", {"profile": "batch", "ridge": 0.3}),
+        ("tvn", {"fallback": "pooled"}),
+        ("center", {}),
+        ("center_scale", {"profile": "batch"}),
+        (None, {}),
+    ],
+)
+def test_equals_the_steps_by_hand(adata, known, method, correction):
+    if "fallback" in correction:  # of a plate without controls
+        adata = adata[(adata.obs["plate"] != "2") | ~adata.obs["gene"].isin(["EGFP", "LACZ"])]
+    options = {"use_rep": ["signal", "noise"], "relationships": known, "method": method, **correction, **KEYS}
     table = recall(adata, thresholds=(0.1, 0.9), n_permutations=5, rng=0, **options)
     bins = similarity(adata, thresholds=(0.1, 0.9), n_bins=10, **options)
     assert list(table)[:4] == ["metric", "representation", "key", "value"]
     assert list(bins)[:5] == ["representation", "low", "high", "n_all", "n_annotated"]
     assert set(table["n_pairs"]) == {15, 18, 30}  # the pair with a control does not count, a shared one once
     for key in ("signal", "noise"):
-        means = average(*correct_by_hand(adata, key, method, profile=profile))
+        means = average(*correct_by_hand(adata, key, method, **correction))
         part = table[table["representation"] == key].drop(columns=["representation", "rank"]).reset_index(drop=True)
         expected = metrics.relationship_recall(*means, known, thresholds=(0.1, 0.9), n_permutations=5, rng=0)
         pd.testing.assert_frame_equal(part, expected)
         part = bins[bins["representation"] == key].drop(columns="representation").reset_index(drop=True)
         pd.testing.assert_frame_equal(part, metrics.similarity(*means, known, thresholds=(0.1, 0.9), n_bins=10))
-
-
-def test_the_correction_finds_the_planted_pairs(adata, known):
-    options = {"use_rep": "signal", "relationships": known, "baselines": ["permuted"], "n_permutations": 0, "rng": 0}
-    raw, table = (recall(adata, method=method, **options, **KEYS) for method in (None, "tvn"))
-    value = table[table["key"] == "within"].set_index("representation")["value"]
-    assert value["signal"] > max(0.5, raw["value"][0])
-    assert value["signal (permuted)"] < 0.3
 
 
 def test_takes_x_and_several_thresholds(adata, known):
@@ -58,17 +61,18 @@ def test_takes_x_and_several_thresholds(adata, known):
     adata.X = sparse.csr_matrix(adata.X)
     assert len(table) == 8
     for pair, part in table.groupby(["threshold_low", "threshold_high"]):
-        pd.testing.assert_frame_equal(
-            part.reset_index(drop=True), recall(adata, use_rep="X", thresholds=pair, **options)
-        )
+        alone = recall(adata, use_rep="X", thresholds=pair, **options)
+        pd.testing.assert_frame_equal(part.reset_index(drop=True), alone)
 
 
-def test_chance_is_measured_unless_told_otherwise(adata, known):
-    options = {"use_rep": "signal", "relationships": known, "rng": 0, **KEYS}
+def test_planted_pairs_are_found_and_chance_is_measured_unless_told_otherwise(adata, known):
+    options = {"use_rep": "signal", "relationships": known, "baselines": ["permuted"], "rng": 0, **KEYS}
     table, without = recall(adata, **options), recall(adata, n_permutations=0, **options)
     assert table["p_value"].min() == 1 / 1001
     assert "p_value" not in without
     pd.testing.assert_frame_equal(table[list(without)], without)
+    value = table[table["key"] == "within"].set_index("representation")["value"]
+    assert value["signal (permuted)"] < 0.3 < 0.5 < value["signal"]
 
 
 def test_without_controls_every_row_is_reference_and_none_is_dropped(adata, known):
@@ -125,21 +129,6 @@ def test_rank_says_what_whitening_kept(adata, known):
     assert n_controls <= 8
     assert ranks(few, profile="batch", ridge=0) == {"signal": [n_controls - 1], "twice": [n_controls - 1]}
     assert ranks(few, profile="batch") == {"signal": [8], "twice": [16]}
-
-
-def test_ridge_and_fallback_reach_the_correction(adata, known):
-    options = {"use_rep": "signal", "relationships": known, "n_permutations": 0, **KEYS}
-    table = recall(adata, profile="batch", ridge=0.3, **options)
-    expected = metrics.relationship_recall(
-        *average(*correct_by_hand(adata, "signal", "tvn", profile="batch", ridge=0.3)), known
-    )
-    pd.testing.assert_series_equal(table["value"], expected["value"])
-    lonely = adata[(adata.obs["plate"] != "2") | ~adata.obs["gene"].isin(["EGFP", "LACZ"])]
-    table = recall(lonely, fallback="pooled", **options)
-    expected = metrics.relationship_recall(
-        *average(*correct_by_hand(lonely, "signal", "tvn", fallback="pooled")), known
-    )
-    pd.testing.assert_series_equal(table["value"], expected["value"])
 
 
 def test_baselines_equal_the_steps_by_hand(adata, known):

@@ -10,6 +10,7 @@ from semiclip.tl import enrich, gains_losses, overlap, region
 # Figure 5 as printed: gains, losses and preservation relative to transcriptomics, and the total
 PRINTED = {"kd": (59, 39, 22, 81), "shake": (44, 28, 33, 77), "vicreg": (50, 30, 32, 82), "semiclip": (36, 5, 56, 92)}
 FIVE = ["a", "b", "c", "d", "e"]
+SWAP = {"gene_a": "gene_b", "gene_b": "gene_a"}
 
 
 def pairs(n, **columns):
@@ -31,9 +32,7 @@ def sets():
 def test_identities_of_figure_5(method):
     gains, losses, preserved, total = PRINTED[method]
     numbers = [gains, losses, preserved, 7]  # and pairs that neither recalls
-    distilled, tx = (
-        np.repeat(recalled, numbers) for recalled in ([True, False, True, False], [False, True, True, False])
-    )
+    distilled, tx = np.repeat([True, False, True, False], numbers), np.repeat([False, True, True, False], numbers)
     table = pairs(len(tx), tx=tx, distilled=distilled).sample(frac=1, random_state=0)
     (row,) = gains_losses(table, base="tx").to_dict("records")
     expected = {"representation": "distilled", "base": "tx", "preserved": preserved, "gains": gains, "losses": losses}
@@ -56,7 +55,10 @@ def test_the_printed_columns_cannot_all_belong_to_one_base():
 
 
 def test_five_sets_equal_a_plain_loop(sets):
+    before = sets.copy()
     table = overlap(sets)
+    region(sets, inside="a")["a"] = False
+    pd.testing.assert_frame_equal(sets, before)
     assert list(table) == [*FIVE, "n_pairs", "n_genes"]
     assert list(table.index) == list(range(31))
     assert (table["n_pairs"] == 0).any()
@@ -100,14 +102,9 @@ def test_a_region_ignores_the_other_representations(sets):
 
 def test_the_order_of_genes_and_the_kind_of_booleans_do_not_matter(sets):
     expected = overlap(sets)
-    swapped = sets.rename(columns={"gene_a": "gene_b", "gene_b": "gene_a"})
+    swapped = sets.rename(columns=SWAP)
     merged = sets.drop(columns="a").merge(sets.drop(columns=FIVE[1:]))[list(sets)]
-    for same in (
-        swapped,
-        merged,
-        sets.astype(dict.fromkeys(FIVE, "boolean")),
-        sets.astype(dict.fromkeys(FIVE, object)),
-    ):
+    for same in (swapped, merged, *(sets.astype(dict.fromkeys(FIVE, kind)) for kind in ("boolean", object))):
         pd.testing.assert_frame_equal(overlap(same), expected)
 
 
@@ -117,14 +114,6 @@ def test_sets_without_pairs_have_empty_regions(sets):
         assert (overlap(empty)[["n_pairs", "n_genes"]] == 0).all(axis=None)
         assert (gains_losses(empty, base="a").iloc[:, 2:] == 0).all(axis=None)
         assert list(region(empty, inside="a")) == list(sets)
-
-
-def test_nothing_is_changed(sets):
-    before = sets.copy()
-    overlap(sets)
-    gains_losses(sets, base="a")
-    region(sets, inside="a")["a"] = False
-    pd.testing.assert_frame_equal(sets, before)
 
 
 READERS = [overlap, lambda sets: gains_losses(sets, base="a"), lambda sets: region(sets, inside="a")]
@@ -142,11 +131,7 @@ READERS.append(lambda sets: enrich(sets, inside="a", gene_sets={"x": ["G01", "G0
         (lambda t: t.assign(a=t["a"].where(t.index > 0)), errors.MissingValues, {"rows": [0]}),
         (lambda t: t.assign(gene_b=t["gene_b"].where(t.index != 3)), errors.MissingValues, {"rows": [3]}),
         (lambda t: pd.concat([t, t[:1]]), errors.Repeated, {"items": ["G00–G01"]}),
-        (
-            lambda t: pd.concat([t, t[:1].rename(columns={"gene_a": "gene_b", "gene_b": "gene_a"})]),
-            errors.Repeated,
-            {"items": ["G01–G00"]},
-        ),
+        (lambda t: pd.concat([t, t[:1].rename(columns=SWAP)]), errors.Repeated, {"items": ["G01–G00"]}),
     ],
 )
 def test_refuses_a_table_that_is_something_else(sets, refuses, function, change, error, data):
@@ -172,11 +157,7 @@ def test_refuses_representations_that_do_not_exist(sets, refuses, wrong):
     [
         (lambda t: overlap(t, representations=[]), errors.BadValue, {"name": "representations"}),
         (lambda t: overlap(t.rename(columns={"a": "n_pairs"})), errors.NameTaken, {"items": ["n_pairs"]}),
-        (
-            lambda t: overlap(t.assign(**{f"r{i}": t["a"] for i in range(12)})),
-            errors.TooMany,
-            {"number": 17, "limit": 16},
-        ),
+        (lambda t: overlap(t.assign(**{f"r{i}": t["a"] for i in range(12)})), errors.TooMany, {"number": 17}),
         (lambda t: gains_losses(t, base="a", representations=["a"]), errors.TooFew, {"number": 0}),
         (lambda t: region(t, inside=[]), errors.BadValue, {"name": "inside"}),
         (lambda t: region(t, inside=["a", "b"], outside=["b", "c"]), errors.Repeated, {"items": ["b"]}),

@@ -30,8 +30,8 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[
     Returns
     -------
     ``mean_rank_percentile``, the mean of rank / (K − 1): 0 at best, 0.5 by chance, 1 at worst; and ``recall_at_k`` for
-    each k, the fraction of queries whose right candidate is among the first k. Where candidates tie, that is the share
-    of their orders that puts the right one there, so that k / K is chance.
+    each k, the fraction of queries whose right candidate is among the first k, or the share of the orders of tied
+    candidates that puts it there; k / K is chance.
 
     Notes
     -----

@@ -32,16 +32,14 @@ def compare(
     ----------
     table
         One row per method, seed and figure: for example what :func:`recall` returns for each seed, with a column of the
-        seed, stacked by :func:`pandas.concat`. A database without an annotated pair in the map has no recall: leave it
-        out by ``table.dropna(subset="value")``.
+        seed, stacked by :func:`pandas.concat`, without the databases that have no value.
     base
         The method to compare the others with.
     by, value, seed
         Columns of the methods, of the scores and of the seeds. Within a figure every method needs the same seeds.
     within
-        Column or columns that tell the figures apart; methods are compared within each. By default the columns
-        ``metric``, ``key``, ``dataset``, ``threshold_low`` and ``threshold_high`` if the table has them. Figures
-        without thresholds, for example of :func:`preservation`, have gaps there.
+        Column or columns that tell the figures apart; by default ``metric``, ``key``, ``dataset``, ``threshold_low`` and
+        ``threshold_high`` if the table has them. Figures without thresholds have gaps there.
     alternative
         ``"two-sided"``: a method differs from the base; ``"greater"``: it scores higher; ``"less"``: lower.
 
@@ -97,8 +95,8 @@ def zscores(
 ) -> pd.DataFrame:
     """Return standardised scores of methods, so that figures of different scales can be compared (paper Figure 2a).
 
-    For each figure and seed, the scores of all methods are brought to mean 0 and standard deviation 1 (ddof 0). Mean
-    and standard deviation are then taken over the seeds. What a seed does to all methods alike leaves no trace.
+    For each figure and seed, the scores of all methods are brought to mean 0 and standard deviation 1 (ddof 0). What a
+    seed does to all methods alike leaves no trace.
 
     Parameters
     ----------

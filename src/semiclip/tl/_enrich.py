@@ -32,14 +32,12 @@ def enrich(
 ) -> pd.DataFrame:
     """Return how over-represented gene sets are among the pairs of a region (paper Table 3).
 
-    The test is the hypergeometric one of a set without a ranking, see :func:`semiclip.metrics.over_representation`.
+    The test is :func:`semiclip.metrics.over_representation`.
 
     Parameters
     ----------
-    sets
-        What :func:`relationship_sets` returns.
-    inside, outside
-        The region, as in :func:`region`.
+    sets, inside, outside
+        What :func:`relationship_sets` returns, and the region, as in :func:`region`.
     gene_sets
         ``"hallmark"``, ``"reactome"`` or the path of a GMT file, see :func:`semiclip.datasets.gene_sets`, or a mapping
         of names to genes, labelled as in ``sets``.
@@ -48,8 +46,7 @@ def enrich(
         all pairs in ``sets``; the name of a representation, the pairs that it recalls; or a list of genes. Parts of the
         region outside the background are left out, which is logged.
     min_size
-        Smallest number of items in the background that a gene set must have. Smaller sets are not tested and do not
-        count in the adjustment.
+        Items in the background that a gene set must have to be tested, and to count in the adjustment.
     level
         What is counted. ``"gene"``: the distinct genes of the pairs. ``"pair"``: the pairs, which belong to a gene set
         if both of their genes do, and to a list of genes as background likewise. See the notes.
@@ -63,9 +60,8 @@ def enrich(
 
     Notes
     -----
-    Genes enter a region by pairs, and the two genes of an annotated pair mostly share gene sets. At the level of genes
-    even a region of random pairs therefore looks enriched, the more so the wider the background. To claim that a region
-    has a theme, test at the level of pairs too: random regions are not enriched there.
+    The two genes of an annotated pair mostly share gene sets. At the level of genes even a region of random pairs
+    therefore looks enriched. To claim that a region has a theme, test at the level of pairs too.
 
     {paper}
     Benjamini and Hochberg 1995, DOI 10.1111/j.2517-6161.1995.tb02031.x.
@@ -77,9 +73,8 @@ def enrich(
     >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B", "D", "E"], "gene_b": ["B", "C", "C", "E", "F"]})
     >>> sets = sets.assign(X_pca=[False, False, False, True, True], X_semiclip=[True, True, True, False, True])
     >>> table = scl.tl.enrich(sets, inside="X_semiclip", outside="X_pca", gene_sets={"complex": ["A", "B", "C"]})
-    >>> table[["gene_set", "n_overlap", "n_region", "n_set", "n_background", "p_value", "genes"]]
-      gene_set  n_overlap  n_region  n_set  n_background  p_value  genes
-    0  complex          3         3      3             6     0.05  A;B;C
+    >>> table[["gene_set", "n_overlap", "n_set", "n_background", "p_value", "genes"]].to_numpy().tolist()
+    [['complex', 3, 3, 6, 0.05, 'A;B;C']]
     """
     check_choice("level", level, Level)
     check_whole("min_size", min_size)

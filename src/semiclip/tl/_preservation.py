@@ -81,10 +81,9 @@ def preservation(
 
     Returns
     -------
-    Four rows for each representation, then each baseline, on ``"seen perturbations"`` and ``"unseen perturbations"``
-    (``key``), both in new batches: ``metric``, ``representation``, ``key``, ``value``, ``n_obs``, ``n_batches``,
-    ``n_dropped_batches`` and ``n_constant_genes``. If no training perturbation is in a new batch, the seen ones have
-    ``n_obs`` 0 and no value.
+    What :func:`semiclip.metrics.preservation` returns, for each ``representation``, then each baseline, on
+    ``"seen perturbations"`` and ``"unseen perturbations"`` (``key``), both in new batches. If no training perturbation
+    is in a new batch, the seen ones have ``n_obs`` 0 and no value.
 
     {paper}
 

@@ -39,9 +39,8 @@ def recall(
 ) -> pd.DataFrame:
     """Return how many known gene relationships each representation recalls (paper B.1).
 
-    Each representation is corrected on the controls, the controls are dropped, and the rows of each perturbation are
-    averaged. The cosines of all pairs of perturbations are then compared with annotated gene pairs; see
-    :func:`semiclip.metrics.relationship_recall`.
+    Each representation is corrected on the controls, which are then dropped, and the rows of each perturbation are
+    averaged; :func:`semiclip.metrics.relationship_recall` judges the means.
 
     Parameters
     ----------
@@ -57,18 +56,15 @@ def recall(
         ``"uniform"``, as in the paper, between zero and one: means of many such rows are all alike, so that it recalls
         more than chance if annotated genes have more replicates than others.
     n_permutations
-        Number of random exchanges of the gene labels that measure chance; 0 leaves chance out. An exchange ignores how
-        many replicates a gene has. If annotated genes have more of them than others, that alone can look significant:
-        look at the baseline ``"permuted"`` too, which keeps these numbers.
+        Number of random exchanges of the gene labels that measure chance; 0 leaves chance out. If annotated genes have
+        more replicates than others, that alone can look significant: look at the baseline ``"permuted"`` too.
     rng
         Seed or generator of exchanges and baselines. With an integer all representations meet the same exchanges.
 
     Returns
     -------
-    One row per representation, pair of thresholds and database, and for the mean and the union of the databases:
-    ``metric``, ``representation``, ``key``, ``value``, the other columns of
-    :func:`semiclip.metrics.relationship_recall`, and ``rank``, the number of directions that the correction kept
-    because the controls vary in them.
+    What :func:`semiclip.metrics.relationship_recall` returns, for each ``representation``, and ``rank``, the number of
+    directions that the correction kept because the controls vary in them.
 
     {paper}
 
@@ -78,9 +74,8 @@ def recall(
     >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
     >>> table = scl.tl.recall(study.knockouts["image"], use_rep="X_image", **columns, rng=0)
-    >>> table[["representation", "key", "value", "n_pairs", "rank"]].round(2).head(1)
-      representation       key  value  n_pairs  rank
-    0        X_image  pathways   0.36       36   128
+    >>> table[["key", "value", "n_pairs", "p_value"]].round(3).head(1).to_numpy().tolist()
+    [['pathways', 0.361, 36, 0.001]]
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
@@ -191,9 +186,7 @@ def similarity(
     thresholds: tuple[float, float] = (0.05, 0.95),
     n_bins: int = 100,
 ) -> pd.DataFrame:
-    """Return histograms of the cosines of all pairs of perturbations and of the annotated pairs (paper B.1).
-
-    The map of each representation is the one that :func:`recall` judges.
+    """Return histograms of the cosines of all pairs, and of annotated pairs, on the maps of :func:`recall` (paper B.1).
 
     Parameters
     ----------

@@ -75,16 +75,14 @@ def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None =
 
     Parameters
     ----------
-    sets
-        What :func:`relationship_sets` returns.
-    representations
-        Columns to compare, at most 16; by default all representations.
+    sets, representations
+        What :func:`relationship_sets` returns, and the columns to compare, at most 16; by default all representations.
 
     Returns
     -------
     One row for each of the 2^k − 1 regions, also empty ones: first the regions of one representation, then of two.
-    A boolean column per representation is true where the region lies inside its set; ``n_pairs`` counts the pairs that
-    just these representations recall, and the regions add up to the union; ``n_genes`` counts the genes of these pairs.
+    A boolean column per representation is true where the region lies inside its set; ``n_pairs`` and ``n_genes`` count
+    the pairs that just these representations recall, and their genes.
 
     {paper}
 
@@ -126,10 +124,9 @@ def gains_losses(sets: pd.DataFrame, *, base: str, representations: str | Sequen
     ----------
     sets
         What :func:`relationship_sets` returns.
-    base
-        Representation to compare with, for example the unimodal one that the others were distilled from.
-    representations
-        Columns to compare with it; by default all others.
+    base, representations
+        Representation to compare with, for example the unimodal one that the others were distilled from, and the
+        columns to compare with it; by default all others.
 
     Returns
     -------
