@@ -217,7 +217,7 @@ def _write_names(ax: Axes, names: Sequence[str], points: np.ndarray, gap: float,
     look["path_effects"] = [withStroke(linewidth=1.2, foreground="white")]  # keeps names legible on lines
     taken: list[Bbox] = []
     for name, point in zip(names, points, strict=True):
-        text = ax.text(*point, name, **look)
+        text = ax.text(point[0], point[1], name, **look)
         size = np.array(text.get_window_extent().size) / ax.figure.dpi
         for side in np.array(SIDES):
             centre = point + side * (size / 2 + gap)

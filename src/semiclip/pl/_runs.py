@@ -164,7 +164,7 @@ def _draw_bracket(ax: Axes, ends: tuple[float, float], height: tuple[float, floa
     floor, points = height
     lifted = ax.transData + ScaledTranslation(0, points / 72, ax.figure.dpi_scale_trans)
     if ends[0] < ends[1]:
-        line = {"xycoords": lifted, "textcoords": lifted, "arrowprops": BRACKET | {"color": colour}}
+        line: dict[str, Any] = {"xycoords": lifted, "textcoords": lifted, "arrowprops": BRACKET | {"color": colour}}
         ax.annotate("", (ends[0], floor), (ends[1], floor), **line).set_in_layout(False)
     style.add_note(ax, text, ((ends[0] + ends[1]) / 2, floor), (0, 1.5), xycoords=lifted, color=colour, **GAIN)
 
