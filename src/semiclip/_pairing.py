@@ -139,18 +139,3 @@ def _read_keys(adata: AnnData, columns: Sequence[str], rows: np.ndarray) -> pd.D
 def _examples(keys: pd.DataFrame) -> list[str]:
     """Write out distinct keys."""
     return keys.drop_duplicates().astype(str).agg(" | ".join, axis=1).tolist() if len(keys) else []
-
-
-# SHIM
-keys_of = key_codes
-
-
-def columns_of(pair_on):
-    return [pair_on] if isinstance(pair_on, str) else list(pair_on)
-
-
-def roles(m):
-    return {"student": "rna", "teacher": "image", **(m or {})}
-
-
-_canonical = canonical_keys

@@ -1,7 +1,5 @@
 """A small study with awkward names, its report, and what reads a page."""
 
-from __future__ import annotations
-
 import io
 from base64 import b64decode
 from html.parser import HTMLParser
@@ -18,6 +16,7 @@ NASTY = "<script>alert('x')</script> & \"y\""
 NAMES = ["planted", "noise", NASTY]
 KEYS = {"perturbation_key": "gene", "control": "control", "batch_key": "plate"}
 GENES = [f"G{i:02}" for i in range(38)] + ["<b>bold</b>", "=1+1"]
+SETS = {"first <half>": GENES[:20], "second half": GENES[20:], "none": ["?"]}
 QUICK = {"n_permutations": 100, "progress_bar": False, "rng": 0}
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -38,14 +37,11 @@ def make_data():
 
 
 def make_relationships():
-    pairs = pd.DataFrame({"database": "CORUM", "gene_a": GENES[::2], "gene_b": GENES[1::2]})
-    other = pd.DataFrame({"database": "S & <i>P</i>", "gene_a": GENES[:20:2], "gene_b": GENES[1:20:2]})
-    wrong = pd.DataFrame({"database": "S & <i>P</i>", "gene_a": GENES[:10], "gene_b": GENES[20:30]})
-    absent = pd.DataFrame({"database": ["empty"], "gene_a": ["?"], "gene_b": ["??"]})
-    return pd.concat([pairs, other, wrong, absent], ignore_index=True)
-
-
-SETS = {"first <half>": GENES[:20], "second half": GENES[20:], "none": ["?"]}
+    pairs = {"CORUM": (GENES[::2], GENES[1::2])}  # the planted ones, then a half of them and wrong ones
+    pairs["S & <i>P</i>"] = (GENES[:20:2] + GENES[:10], GENES[1:20:2] + GENES[20:30])
+    pairs["empty"] = (["?"], ["??"])
+    tables = [pd.DataFrame({"database": name, "gene_a": a, "gene_b": b}) for name, (a, b) in pairs.items()]
+    return pd.concat(tables, ignore_index=True)
 
 
 class Tree(HTMLParser):

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 from base64 import b64decode
 
@@ -114,23 +112,16 @@ def test_files_are_the_tables_of_the_tools(tree, adata, annotated, preserved, st
         table = tree.file(f"enrichment_{file}.csv").fillna({"genes": ""})
         pd.testing.assert_frame_equal(table, enriched, rtol=1e-12, check_dtype=False)
     pd.testing.assert_frame_equal(tree.file("preservation.csv"), preserved, rtol=1e-12)
-
-
-def test_the_pairs_in_most_databases_come_first(tree):
     gained = tree.file("gained_planted.csv")["databases"].str.count(";")
-    assert set(gained.diff().dropna()) == {0, -1}
+    assert set(gained.diff().dropna()) == {0, -1}, "the pairs in most databases come first"
 
 
-def test_the_summary_says_what_the_numbers_say(tree, annotated):
-    said = tree.said
-    assert "planted recalls more known relationships than chance. On average over the databases it recalls " in said
-    assert "noise shows no evidence of recalling more known relationships than chance." in said
-    assert "does not test whether two representations differ" in said
-
-
-def test_data_and_parameters_are_told(tree):
+def test_the_summary_the_data_and_parameters_are_told(tree):
     said = tree.said
     for words in (
+        "planted recalls more known relationships than chance. On average over the databases it recalls ",
+        "noise shows no evidence of recalling more known relationships than chance.",
+        "does not test whether two representations differ",
         "300, of which 60 controls",
         "40, with 6 observations each",
         "at least 30, median 30",

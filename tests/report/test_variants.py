@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import re
 
 import matplotlib as mpl
@@ -13,13 +11,8 @@ import semiclip as scl
 def test_one_representation_one_database_no_controls_no_correction(write, adata, study):
     one = adata[adata.obs["gene"] != "control"]
     annotated = pd.DataFrame({"gene_a": study.genes[::2], "gene_b": study.genes[1::2]})
-    keys = {
-        "use_rep": "planted",
-        "perturbation_key": "gene",
-        "control": None,
-        "method": None,
-        "relationships": annotated,
-    }
+    keys = {"use_rep": "planted", "perturbation_key": "gene", "control": None, "method": None}
+    keys["relationships"] = annotated
     tree = write(one, **keys, gene_sets=study.sets, title="A <title> & 'more'")
     for words in (
         "A <title> & 'more'",
@@ -42,7 +35,7 @@ def test_one_representation_one_database_no_controls_no_correction(write, adata,
     assert one.is_view
 
 
-def test_maps_that_recall_nothing(write, adata, annotated, study):
+def test_maps_that_recall_nothing_and_what_gains_nothing_still_loses(write, adata, annotated, study):
     for name in ("flat", "level"):
         adata.obsm[name] = np.ones((adata.n_obs, 2))
     said = write(adata, use_rep=["flat", "level"], relationships=annotated, method=None, **study.keys).said
@@ -50,10 +43,6 @@ def test_maps_that_recall_nothing(write, adata, annotated, study):
     assert "Pairs gained by level over flat There is none." in said
     assert "flat shows no evidence" in said
     assert "Not computed. Pass gene_sets=" in said
-
-
-def test_what_gains_nothing_still_loses(write, adata, annotated, study):
-    adata.obsm["flat"] = np.ones((adata.n_obs, 2))
     keys = {"use_rep": ["planted", "flat"], "relationships": annotated, "method": None, **study.keys}
     tree = write(adata, **keys, gene_sets=study.sets)
     assert len(tree.file("lost_flat.csv")) == scl.tl.relationship_sets(adata, **keys)["planted"].sum() > 0

@@ -70,14 +70,8 @@ class Download(NamedTuple):
 class Table:
     """A table, as columns with their titles: the first ``n_labels`` hold words and the others numbers."""
 
-    def __init__(
-        self,
-        caption: str,
-        columns: Iterable[tuple[str, Any]],
-        n_labels: int = 1,
-        download: Download | None = None,
-    ) -> None:
-        self.caption, self.n_labels, self.download = caption, n_labels, download
+    def __init__(self, caption: str, columns: Iterable[Any], n_labels: int = 1, file: Download | None = None) -> None:
+        self.caption, self.n_labels, self.download = caption, n_labels, file
         self.names, cells = zip(*columns, strict=True)
         self.rows = list(zip(*cells, strict=True))
 

@@ -204,8 +204,10 @@ def _draw_column(panels: np.ndarray, drawn: _Views, kept: Sequence[str], clouds:
     shades = LinearSegmentedColormap.from_list("controls", (style.OKABE_ITO[4], "#00283F")).with_extremes(under="0")
     plane, controls, samples = clouds
     points = [drawn.values[drawn.kept == name] @ plane for name in kept]
-    both = zip(samples, controls, strict=True)
-    frames = [np.concatenate([part, *map(_measure_corners, pools)]) for part, pools in both]
+    frames = [  # the samples, and two standard deviations about the controls
+        np.concatenate([part, *(pool.mean(axis=0) + np.outer([-2, 2], pool.std(axis=0)) for pool in pools)])
+        for part, pools in zip(samples, controls, strict=True)
+    ]
     left, right = (corner[0] for corner in _choose_limits(np.concatenate(frames), np.concatenate(points)))
     marks: dict[str, Any] = {}
     for i, (panel, name) in enumerate(zip(panels, kept, strict=True)):
@@ -259,12 +261,6 @@ def _make_ellipse(points: np.ndarray, **look: Any) -> Ellipse:
     width, height = 4 * np.sqrt(np.clip(values, 0, None))
     angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
     return Ellipse(points.mean(axis=0), width, height, angle=angle, **look)
-
-
-def _measure_corners(points: np.ndarray) -> np.ndarray:
-    """Return the lower left and upper right corner of that ellipse, shape (2, 2)."""
-    mean, sd = points.mean(axis=0), points.std(axis=0)
-    return np.stack([mean - 2 * sd, mean + 2 * sd])
 
 
 def _choose_limits(certain: np.ndarray, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -125,7 +125,10 @@ def _draw_upset(members: Sequence[set[Hashable]], names: Sequence[str], colours:
     """Divide the place of the axes into bars of the combinations, bars of the sets, and the dots between them."""
     ax.set_axis_off()
     wide, high = style.measure_inches(ax)
-    longest = _measure_names(ax, names)
+    texts = [ax.text(0, 0, name, **SMALL) for name in names]
+    longest = max(text.get_window_extent().width for text in texts) / ax.figure.dpi + 0.12  # with a margin
+    for text in texts:
+        text.remove()
     named = min(0.4, longest / wide + 0.02)
     left = min(0.22, 0.9 / wide)
     low = min(0.6, max(0.25 * len(names) / high, 0.3))
@@ -147,15 +150,23 @@ def _draw_upset(members: Sequence[set[Hashable]], names: Sequence[str], colours:
     column, row = wide * (1 - start) / len(shown), low * high / len(names)  # inches
     counts = [count for _, count in shown]
     bars.bar(range(len(shown)), counts, 0.7, color="0.3")
-    fits = max(len(f"{count:,}") for count in counts) * 0.075 < column
+    fits = len(f"{max(counts):,}") * 0.075 < column
     look: dict[str, Any] = {"ha": "center", "va": "bottom", "rotation": 0 if fits else 90, **POINTS, **SMALL}
-    for x, count in enumerate(counts):
-        bars.annotate(f"{count:,}", (x, count), (0, 2), **look)
+    for at, count in enumerate(counts):
+        bars.annotate(f"{count:,}", (at, count), (0, 2), **look)
     bars.set(**BARE, ylim=(0, max(counts) * (1.12 if fits else 1.25)))
     bars.spines[["left", "right", "top"]].set_visible(False)
-    _draw_dots(
-        dots, np.array([inside for inside, _ in shown]), min(60, 40 * (column / 0.2) ** 2, 40 * (row / 0.2) ** 2)
-    )
+
+    # a column of dots for each combination; the dots of its sets are dark and joined
+    held, rows = np.array([inside for inside, _ in shown]), np.arange(len(names))
+    look = {"s": min(60, 40 * (column / 0.2) ** 2, 40 * (row / 0.2) ** 2), "linewidths": 0}
+    for i in rows[::2]:
+        dots.axhspan(i - 0.5, i + 0.5, color="0.95", zorder=0, linewidth=0)
+    x, y = np.meshgrid(np.arange(len(held)), rows, indexing="ij")
+    dots.scatter(x[~held], y[~held], color="0.85", **look)
+    for at, inside in enumerate(held):
+        dots.plot([at, at], [rows[inside].min(), rows[inside].max()], color="0.2", linewidth=1.2)
+    dots.scatter(x[held], y[held], color="0.2", zorder=3, **look)
     for panel in (bars, dots):
         panel.set_xlim(-0.6, len(shown) - 0.4)
 
@@ -164,7 +175,7 @@ def _draw_upset(members: Sequence[set[Hashable]], names: Sequence[str], colours:
     for i, total in enumerate(totals):
         sizes.annotate(f"{total:,}", (total, i), (-2, 0), ha="right", va="center", **POINTS, **SMALL)
     # the bars grow to the left, and what their numbers take of the width stays free
-    share = min(0.7, 0.07 * (max(len(f"{total:,}") for total in totals) + 1) / (left * wide))
+    share = min(0.7, 0.07 * (len(f"{max(totals):,}") + 1) / (left * wide))
     sizes.set_xlim(max(totals) / (1 - share), 0)
     for panel in (dots, sizes):
         panel.set(**BARE, ylim=(len(names) - 0.5, -0.5))
@@ -173,25 +184,3 @@ def _draw_upset(members: Sequence[set[Hashable]], names: Sequence[str], colours:
     look = {"va": "center", "fontsize": points, "annotation_clip": False, **POINTS}
     for i, name in enumerate(names):
         sizes.annotate(name, (1, i), (4, 0), xycoords=sizes.get_yaxis_transform(), **look)
-
-
-def _draw_dots(ax: Axes, held: np.ndarray, size: float) -> None:
-    """Draw a column of dots for each combination; the dots of its sets are dark and joined."""
-    rows = np.arange(held.shape[1])
-    for row in rows[::2]:
-        ax.axhspan(row - 0.5, row + 0.5, color="0.95", zorder=0, linewidth=0)
-    x, y = np.meshgrid(np.arange(len(held)), rows, indexing="ij")
-    ax.scatter(x[~held], y[~held], s=size, color="0.85", linewidths=0)
-    for at, sets in enumerate(held):
-        ax.plot([at, at], [rows[sets].min(), rows[sets].max()], color="0.2", linewidth=1.2)
-    ax.scatter(x[held], y[held], s=size, color="0.2", linewidths=0, zorder=3)
-
-
-def _measure_names(ax: Axes, names: Sequence[str]) -> float:
-    """Return the width in inches of the longest name, with a margin on either side."""
-    widest = 0.0
-    for name in names:
-        text = ax.text(0, 0, name, **SMALL)
-        widest = max(widest, text.get_window_extent().width)
-        text.remove()
-    return widest / ax.figure.dpi + 0.12
