@@ -58,7 +58,7 @@ def consistency(
     Returns
     -------
     One row per representation and perturbation: ``metric``, ``representation``, ``key`` (the perturbation), ``value``,
-    ``n_obs`` (its rows) and ``p_value``. Perturbations of one row have no value (NaN), and those in ``null`` no p-value.
+    ``n_obs`` (its rows) and ``p_value``. Perturbations of one row have no value (NaN), those in ``null`` no p-value.
 
     Notes
     -----
