@@ -38,8 +38,8 @@ def compare(
     by, value, seed
         Columns of the methods, of the scores and of the seeds. Within a figure every method needs the same seeds.
     within
-        Column or columns that tell figures apart; by default ``metric``, ``key``, ``dataset``, ``threshold_low`` and
-        ``threshold_high`` if the table has them. Figures without thresholds have gaps there.
+        Column or columns that tell the figures apart; by default ``metric``, ``key``, ``dataset``, ``threshold_low``
+        and ``threshold_high`` if the table has them. Figures without thresholds have gaps there.
     alternative
         ``"two-sided"``: a method differs from the base; ``"greater"``: it scores higher; ``"less"``: lower.
 
