@@ -26,25 +26,17 @@ NA = "drop them with relationships.dropna(), or read the file with keep_default_
 ONE_LABEL = "use one kind of gene label in both"
 
 
-class Pairs(NamedTuple):
-    """Annotated pairs of each database, unordered, unique, sorted by database and genes.
-
-    ``database`` indexes ``names`` (order of first appearance); ``first`` and ``second`` index the genes of the map,
-    with ``first < second``.
-    """
-
-    names: pd.Index
-    database: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-
-
 class GeneMap(NamedTuple):
-    """Genes in alphabetical order, the cosines of all their pairs, and the annotated pairs."""
+    """Genes in alphabetical order, the cosines of all their pairs, and the annotated pairs, sorted, each once."""
 
     genes: pd.Index
     cosines: np.ndarray
-    pairs: Pairs
+    names: pd.Index
+    """The databases in order of appearance."""
+    database: np.ndarray
+    """Database of each annotated pair, a position in ``names``; its genes are positions in ``genes``."""
+    first: np.ndarray
+    second: np.ndarray
 
     def cosine(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return the cosine of each pair of genes, given by their positions."""
@@ -74,11 +66,11 @@ def gene_map(
     order = names.argsort()  # so that neither results nor rounding depend on the order of the rows
     names = names[order]
     pairs = _read_pairs(relationships, names)
-    return GeneMap(names, pairwise_cosines(x[order]), pairs)
+    return GeneMap(names, pairwise_cosines(x[order]), *pairs)
 
 
-def _read_pairs(relationships: pd.DataFrame, genes: pd.Index) -> Pairs:
-    """Return the annotated pairs with both genes in the map, without self pairs and repeats."""
+def _read_pairs(relationships: pd.DataFrame, genes: pd.Index) -> tuple[pd.Index, np.ndarray, np.ndarray, np.ndarray]:
+    """Return databases and the annotated pairs with both genes in the map, without self pairs and repeats."""
     if not isinstance(relationships, pd.DataFrame):
         raise errors.WrongType("relationships", type(relationships), "a DataFrame", COLUMNS)
     for name in ("gene_a", "gene_b"):
@@ -101,7 +93,7 @@ def _read_pairs(relationships: pd.DataFrame, genes: pd.Index) -> Pairs:
     a, b, database = a[kept], b[kept], database[kept]
     shape = (len(names), len(genes), len(genes))
     unique = np.unique(np.ravel_multi_index((database, np.minimum(a, b), np.maximum(a, b)), shape))
-    return Pairs(names, *np.unravel_index(unique, shape))
+    return names, *np.unravel_index(unique, shape)
 
 
 def _locate(labels: pd.Series, genes: pd.Index) -> np.ndarray:
@@ -112,7 +104,7 @@ def _locate(labels: pd.Series, genes: pd.Index) -> np.ndarray:
 def distinct_pairs(cosine_map: GeneMap) -> tuple[np.ndarray, np.ndarray]:
     """Return the annotated pairs of all databases, each once, as positions in the map."""
     n = len(cosine_map.genes)
-    return np.divmod(np.unique(cosine_map.pairs.first * n + cosine_map.pairs.second), n)
+    return np.divmod(np.unique(cosine_map.first * n + cosine_map.second), n)
 
 
 def read_thresholds(thresholds: Thresholds, *, single: bool = False) -> Levels:

@@ -24,8 +24,8 @@ class Shares(NamedTuple):
     @classmethod
     def of(cls, cosine_map: GeneMap) -> Self:
         """Count a pair that several databases have once."""
-        names, database, first, second = cosine_map.pairs
-        _, row, pair = np.unique(first * len(cosine_map.genes) + second, return_index=True, return_inverse=True)
+        genes, _, names, database, first, second = cosine_map
+        _, row, pair = np.unique(first * len(genes) + second, return_index=True, return_inverse=True)
         member = sparse.csr_array((np.ones(len(pair)), (database, pair)), shape=(len(names), len(row)))
         return cls(member, first[row], second[row])
 

@@ -37,8 +37,9 @@ def spearman(x: ArrayLike | Matrix, y: ArrayLike | Matrix, *, axis: Literal[0, 1
     --------
     >>> import numpy as np
     >>> x = np.array([[1.0, 5.0, 0.0], [2.0, 4.0, 0.0], [3.0, 4.5, 0.0]])
-    >>> [part.tolist() for part in spearman(x, x**2 * [1, -1, 1])]
-    [[1.0, -1.0, 0.0], [False, False, True]]
+    >>> correlation, constant = spearman(x, x**2 * [1, -1, 1])
+    >>> correlation.round(3).tolist(), constant.tolist()
+    ([1.0, -1.0, 0.0], [False, False, True])
     """
     check_choice("axis", axis, (0, 1))
     x, y = read_matched(x=x, y=y)

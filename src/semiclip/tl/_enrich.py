@@ -73,7 +73,7 @@ def enrich(
     >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B", "D", "E"], "gene_b": ["B", "C", "C", "E", "F"]})
     >>> sets = sets.assign(X_pca=[False, False, False, True, True], X_semiclip=[True, True, True, False, True])
     >>> table = scl.tl.enrich(sets, inside="X_semiclip", outside="X_pca", gene_sets={"complex": ["A", "B", "C"]})
-    >>> table[["gene_set", "n_overlap", "n_set", "n_background", "p_value", "genes"]].to_numpy().tolist()
+    >>> table[["gene_set", "n_overlap", "n_set", "n_background", "p_value", "genes"]].round(2).to_numpy().tolist()
     [['complex', 3, 3, 6, 0.05, 'A;B;C']]
     """
     check_choice("level", level, Level)

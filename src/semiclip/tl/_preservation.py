@@ -95,8 +95,8 @@ def preservation(
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> options = {"max_epochs": 2, "baselines": ["constant"], "rng": 0, "progress_bar": False}
     >>> table = scl.tl.preservation(adata, use_rep="X_pca", **columns, **options)
-    >>> table.iloc[-1][["metric", "representation", "key", "value"]].tolist()
-    ['preservation', 'constant', 'unseen perturbations', 25.0]
+    >>> table[["metric", "representation", "key", "value"]].tail(1).round(2).to_numpy().tolist()
+    [['preservation', 'constant', 'unseen perturbations', 25.0]]
     """
     from semiclip._device import usable_device
     from semiclip.tl import _decoder
