@@ -10,10 +10,8 @@ from semiclip import errors, pl
 
 KEYS = {"use_rep": "X_pca", "perturbation_key": "gene", "control": "NT", "batch_key": "plate"}
 LOOK = {**KEYS, "views": "X_pca_pea", "perturbation": "MYC"}
-PANELS = [
-    ["none", "scale", "whiten", "scale+whiten"],
-    ["center", "center+scale", "center+whiten", "center+scale+whiten"],
-]
+STEPS = ["as it is", "scale", "whiten", "scale + whiten"]
+STEPS += ["centre", *(f"centre + {steps}" for steps in STEPS[1:])]
 
 
 def study(n_views=40, **options):
@@ -125,11 +123,9 @@ def test_centring_brings_the_batches_together(adata):
 def test_titles_labels_and_units(adata):
     axes = pl.pea_views(adata, **LOOK)
     codes = [0, 2, 4, 6, 1, 3, 5, 7]  # sums of 1 for centre, 2 for scale and 4 for whiten
-    for panel, name, code in zip(axes.flat, sum(PANELS, []), codes, strict=True):
-        steps = {"none": "as it is"}.get(name, name.replace("center", "centre").replace("+", " + "))
+    for panel, steps, code in zip(axes.flat, STEPS, codes, strict=True):
         percent = 100 * (adata.obsm["X_pca_pea_steps"] == code).mean()
-        share = f"{'TVN, ' * (name == PANELS[1][3])}{percent:.0f} % of views"
-        assert panel.get_title() == f"{steps}\n{share}"
+        assert panel.get_title() == f"{steps}\n{'TVN, ' * (code == 7)}{percent:.0f} % of views"
     units = ["embedding units", "control s.d.", "whitened units", "whitened units"]
     assert [panel.get_xlabel() for panel in axes[1]] == [f"Perturbation effect\n({unit})" for unit in units]
     rows = ["Between batches\n(centre dropped)", "Between batches\n(centred)"]
@@ -154,15 +150,15 @@ def test_a_single_batch_says_that_it_looks_along_its_own_samples(adata):
 def test_a_perturbation_of_one_batch_among_several(adata):
     adata.obs.loc[["well63", "well64"], "gene"] = "TP53"
     axes = pl.pea_views(adata, **LOOK)
-    assert axes[1, 0].get_xlabel() == "Effect on these samples\n(embedding units)"
-    assert axes[1, 0].get_ylabel() == "Between batches\n(centred)"
+    labels = (axes[1, 0].get_xlabel(), axes[1, 0].get_ylabel())
+    assert labels == ("Effect on these samples\n(embedding units)", "Between batches\n(centred)")
     assert len(axes[0, 0].patches) == 4
 
 
 def test_steps_that_are_never_drawn():
     axes = pl.pea_views(study(pea={"methods": ["center_scale"], "drop_probability": 0}, n_views=3), **LOOK)
-    for panel, name in zip(axes.flat, sum(PANELS, []), strict=True):
-        drawn = name == "center+scale"
+    for panel, steps in zip(axes.flat, STEPS, strict=True):
+        drawn = steps == "centre + scale"
         assert panel.get_title().endswith("100 % of views") == drawn
         assert ("never drawn" in [text.get_text() for text in panel.texts]) != drawn
         assert bool(panel.collections) == drawn

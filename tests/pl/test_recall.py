@@ -73,18 +73,17 @@ def test_bars_errors_chance_and_labels(table, shades, legend, intervals):
     assert ax.get_ylim()[0] == 0
 
 
-def test_databases_without_pairs_are_left_out(table):
+def test_databases_without_pairs_gaps_and_intervals_beside_the_value(table, intervals):
+    ax = pl.recall(table.drop(index=1))
+    assert np.flatnonzero(np.isnan([bar.get_height() for bar in ax.patches])).tolist() == [1], "a gap"
     empty = table["key"] == "SIGNOR"
     table.loc[empty, ["value", "ci_low", "ci_high"]] = np.nan
     table.loc[empty, "n_pairs"] = 0
+    table.loc[0, ["ci_low", "ci_high"]] = [table.loc[0, "value"] + 0.01, table.loc[0, "value"] + 0.02]
     ax = pl.recall(table)
     assert labels(ax) == ["CORUM"], "its mean says nothing new"
     assert len(ax.patches) == 2
-
-
-def test_a_database_that_one_representation_lacks_leaves_a_gap(table):
-    ax = pl.recall(table.drop(index=1))
-    assert np.flatnonzero(np.isnan([bar.get_height() for bar in ax.patches])).tolist() == [1]
+    np.testing.assert_allclose(intervals(ax)[0][0], table.loc[0, ["ci_low", "ci_high"]].astype(float))
 
 
 def test_mean_and_union_stand_apart_and_last(table):
@@ -114,11 +113,6 @@ def test_what_takes_more_room_is_legible(table, overlaps, size, assert_legible):
         for drawn in tables:
             ax = None if size is None else plt.subplots(figsize=size, layout="constrained")[1]
             assert_legible(draw(drawn, ax=ax))
-
-
-def test_an_interval_that_leaves_the_value_out_is_drawn_as_it_is(table, intervals):
-    table.loc[0, ["ci_low", "ci_high"]] = [table.loc[0, "value"] + 0.01, table.loc[0, "value"] + 0.02]
-    np.testing.assert_allclose(intervals(pl.recall(table))[0][0], table.loc[0, ["ci_low", "ci_high"]].astype(float))
 
 
 @pytest.mark.parametrize("key", ["mean", "CORUM"])

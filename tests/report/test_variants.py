@@ -44,7 +44,7 @@ def test_maps_that_recall_nothing_and_what_gains_nothing_still_loses(write, adat
     assert "flat shows no evidence" in said
     assert "Not computed. Pass gene_sets=" in said
     keys = {"use_rep": ["planted", "flat"], "relationships": annotated, "method": None, **study.keys}
-    tree = write(adata, **keys, gene_sets=study.sets)
+    tree = write(adata, "second.html", **keys, gene_sets=study.sets)
     assert len(tree.file("lost_flat.csv")) == scl.tl.relationship_sets(adata, **keys)["planted"].sum() > 0
     assert "Pairs gained by flat over planted There is none." in tree.said
     assert "There is no such pair, so there is nothing to test." in tree.said

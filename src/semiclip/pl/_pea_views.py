@@ -88,7 +88,7 @@ def pea_views(
     Examples
     --------
     >>> import semiclip as scl
-    >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_genes=40, rng=0).mdata["image"]
+    >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["image"]
     >>> keys = {"use_rep": "X_image", "perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
     >>> scl.pp.pea_correct(images, **keys, stochastic=True, n_views=4, rng=0)
     >>> axes = scl.pl.pea_views(images, **keys, views="X_image_pea", perturbation="compound_1")

@@ -19,13 +19,13 @@ def check_table(
     table: pd.DataFrame, columns: Sequence[str], maker: str, *, numbers: Sequence[str] = (), name: str = "table"
 ) -> None:
     """Refuse a table without these columns or rows; ``maker`` returns such tables, and ``numbers`` have no gaps."""
-    way_out = f"pass what {maker} returns"
+    where, way_out = "the table" if name == "table" else name, f"pass what {maker} returns"
     if not isinstance(table, pd.DataFrame):
         raise errors.WrongType(name, type(table), "a DataFrame", way_out)
     if absent := [column for column in (*columns, *numbers) if column not in table]:
-        raise errors.MissingColumn(absent, table.columns, name, way_out=way_out)
+        raise errors.MissingColumn(absent, table.columns, where, way_out=way_out)
     if table.empty:
-        raise errors.Empty(f"rows in {name}", way_out)
+        raise errors.Empty(f"rows in {where}", way_out)
     check_numbers(table, numbers)
 
 
