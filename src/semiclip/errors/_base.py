@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from functools import partial
+from string import Formatter
+from typing import Any, ClassVar, dataclass_transform
 
 
 def some(items: Iterable[object], limit: int = 5) -> str:
@@ -14,28 +14,52 @@ def some(items: Iterable[object], limit: int = 5) -> str:
     return shown if len(names) <= limit else f"{shown}, … ({len(names)} in all)"
 
 
-def _rebuild(kind: type[SemiclipError], data: dict[str, Any]) -> SemiclipError:
-    return kind(**data)
+def name_key(key: Any, argument: str = "") -> str:
+    """Name one key or several, with the argument that gave them if it is known."""
+    if argument:
+        return f"{argument}={key!r}"
+    return some(key) if isinstance(key, list | tuple) else repr(key)
 
 
-@dataclass(eq=False)
+class _Sentence(Formatter):
+    """Fills in templates: ``{x:some}`` names the first items of x, ``{x:count}`` says how many there are.
+
+    ``{x:list}`` names them after a colon, or says nothing where there are none.
+    """
+
+    def format_field(self, value: Any, spec: str) -> str:
+        if spec == "some":  # what is no list stays as it is
+            return some(value) if isinstance(value, Iterable) and not isinstance(value, str) else str(value)
+        if spec == "list":
+            return f": {some(value)}" if len(value) else ""
+        return str(len(value)) if spec == "count" else str(value)
+
+
+@dataclass_transform(eq_default=False)
 class SemiclipError(Exception):
-    """What all errors of this package have in common: data as attributes, and a sentence made of them."""
+    """What all errors of this package have in common: data as attributes, and a sentence made of them.
+
+    A subclass names its data as a dataclass does, and gives the sentence as ``template`` or as the method
+    ``_sentence``. Data of type ``Iterable`` are kept as lists. ``way_out``, if there is one, ends the sentence.
+    """
+
+    template = ""
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __init_subclass__(cls) -> None:
+        dataclass(eq=False)(cls)  # exceptions are compared by identity
+
+    def __post_init__(self) -> None:
+        for name, field in self.__dataclass_fields__.items():
+            if str(field.type).startswith("Iterable"):
+                setattr(self, name, list(getattr(self, name)))
 
     def __str__(self) -> str:
         way_out = getattr(self, "way_out", "")
         return f"{self._sentence()}; {way_out}" if way_out else self._sentence()
 
     def __reduce__(self) -> Any:  # so that errors of worker processes arrive whole
-        return _rebuild, (type(self), {name: getattr(self, name) for name in self.__dataclass_fields__})
+        return partial(type(self), **{name: getattr(self, name) for name in self.__dataclass_fields__}), ()
 
     def _sentence(self) -> str:
-        raise NotImplementedError
-
-
-def several(key: Any) -> bool:
-    return isinstance(key, list | tuple)
-
-
-def shown(value: Any) -> str:
-    return some(value) if several(value) else str(value)
+        return _Sentence().vformat(self.template, (), vars(self))
