@@ -89,6 +89,16 @@ TypeError, ValueError
 References
 ----------
 Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.""",
+    "zenodo": """\
+control
+    Label or labels of the controls. By default controls are the rows where the published ``is_control`` is true
+    or, without such a column, those labelled ``"non-targeting"``.
+files
+    Names of the file(s) in the record, parts in their order, where the published names have changed.
+backed
+    Whether ``X`` stays on disk (``adata.to_memory()`` loads it, also of a subset of rows).
+progress_bar
+    Whether a bar shows the download; ``TQDM_DISABLE=1`` in the environment hides it too.""",
     "drawing": """\
 ax
     Where to draw, one axes per panel; by default a new figure.

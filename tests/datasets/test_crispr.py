@@ -75,7 +75,7 @@ def test_a_backed_object_goes_to_memory_with_its_new_names(folder, matrix, tmp_p
 
 @pytest.mark.parametrize("matrix", [np.asarray, sparse.csr_matrix])
 def test_parts_are_joined_in_order(folder, matrix, web, monkeypatch):
-    monkeypatch.setattr("semiclip.datasets._join_parts._BLOCK", 40)  # a row or two at a time
+    monkeypatch.setattr("semiclip.datasets._files._BLOCK", 40)  # a row or two at a time
     parts = [_published(n, seed=n, matrix=matrix, prefix=f"part{n}_") for n in (5, 1, 7)]
     parts[1].obs["gene_name"] = pd.Categorical(["CDK1"])
     parts[1].obs["is_control"] = False

@@ -10,8 +10,8 @@ import pandas as pd
 
 from semiclip._checks import read_column
 from semiclip._design import Design
-from semiclip.datasets._files import locate_files
-from semiclip.datasets._join_parts import join_parts
+from semiclip._docs import document
+from semiclip.datasets._files import join_parts, locate_files
 from semiclip.errors import BadValue, Empty, MissingColumn, NameTaken, some
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _RPE1_CELLS = 247_914
 _FLAG, _LABEL, _SYMBOL = "is_control", "non-targeting", "gene_name"
 
 
+@document
 def replogle_rpe1(
     *,
     perturbation_key: str = "gene_name",
@@ -48,15 +49,7 @@ def replogle_rpe1(
     perturbation_key, batch_key, guide_key
         Columns of the published ``obs`` with the symbol of the perturbed gene, the batch and the guide, by default
         ``sgID_AB`` where the file has it.
-    control
-        Label or labels of the controls. By default controls are the rows where the published ``is_control`` is true
-        or, without such a column, those labelled ``"non-targeting"``.
-    files
-        Names of the file(s) in the record, parts in their order, where the published names have changed.
-    backed
-        Whether ``X`` stays on disk (``adata.to_memory()`` loads it, also of a subset of rows).
-    progress_bar
-        Whether a bar shows the download; ``TQDM_DISABLE=1`` in the environment hides it too.
+    {zenodo}
 
     Returns
     -------
@@ -76,15 +69,12 @@ def replogle_rpe1(
     Notes
     -----
     The README of ``valence-labs/Tx-Evaluation`` names the files and three records (10.5281/zenodo.14037432, .14037465,
-    .14039051), but not which record holds which file, so the records are asked in turn. The code there reads the
-    columns and labels that are the defaults here. The paper on distillation (arXiv:2505.21317) reports 247,914 cells of
-    RPE1 and 2,393 perturbed genes; another number of cells is logged as a warning. A later copy is said to have 8,749
-    genes, 56 batches and raw counts in ``X``. None of this was checked on the files. For the licence see the pages of
-    the records.
+    .14039051), which are asked in turn; its code reads the columns and labels that are the defaults here. The paper on
+    distillation (arXiv:2505.21317) reports 247,914 cells of RPE1 and 2,393 perturbed genes; another number of cells is
+    logged as a warning. None of this was checked on the files. For the licence see the pages of the records.
 
-    The MD5 is checked after the download; afterwards a file in the cache is trusted, since reading it all takes
-    minutes. Files in ``SEMICLIP_DATA_DIR`` are taken as they are: ``replogle_2022.h5ad`` or the parts
-    ``replogle_2022_part1.h5ad`` to ``…_part3.h5ad``.
+    The MD5 is checked after the download alone, since reading the file takes minutes. Files in ``SEMICLIP_DATA_DIR``
+    are taken as they are: ``replogle_2022.h5ad`` or the parts ``replogle_2022_part1.h5ad`` to ``…_part3.h5ad``.
 
     References
     ----------
@@ -94,7 +84,6 @@ def replogle_rpe1(
     --------
     >>> import semiclip as scl
     >>> adata = scl.datasets.replogle_rpe1()  # doctest: +SKIP
-    >>> controls = adata[adata.obs["perturbation"] == "control"].to_memory()  # doctest: +SKIP
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     published = [["replogle_2022.h5ad"], [f"replogle_2022_part{part}.h5ad" for part in (1, 2, 3)]]
@@ -105,6 +94,7 @@ def replogle_rpe1(
     return _harmonise(adata, design, "sgID_AB" if guide_key is None and "sgID_AB" in adata.obs else guide_key)
 
 
+@document
 def l1000_crispr(
     *,
     perturbation_key: str = "gene_name",
@@ -124,15 +114,7 @@ def l1000_crispr(
     perturbation_key, batch_key, guide_key
         Columns of the published ``obs`` with the symbol of the knocked-out gene, the batch and the guide, by default
         none.
-    control
-        Label or labels of the controls. By default controls are the rows where the published ``is_control`` is true
-        or, without such a column, those labelled ``"non-targeting"``.
-    files
-        Names of the file(s) in the record, parts in their order, where the published names have changed.
-    backed
-        Whether ``X`` stays on disk (``adata.to_memory()`` loads it, also of a subset of rows).
-    progress_bar
-        Whether a bar shows the download; ``TQDM_DISABLE=1`` in the environment hides it too.
+    {zenodo}
 
     Returns
     -------
@@ -207,12 +189,11 @@ def _harmonise(adata: AnnData, design: Design, guide_key: str | None) -> AnnData
 def _find_controls(adata: AnnData, design: Design) -> np.ndarray:
     """Return the mask of control rows: by the labels that a user named, the published flag or the published label."""
     if design.control is not None or _FLAG not in adata.obs:
-        labels = design.control or _LABEL
-        return Design.of(perturbation_key=design.perturbation_key, control=labels).controls(adata)
+        return Design.of(perturbation_key=design.perturbation_key, control=design.control or _LABEL).controls(adata)
     flag = adata.obs[_FLAG].astype(str).str.lower()  # a flag that went through text or a category is still a flag
     if unreadable := sorted(set(flag) - {"true", "false"}):
-        way_out = "pass the control label(s) as control="
-        raise BadValue(f"obs[{_FLAG!r}]", unreadable, "true or false in every row", way_out)
+        needed, way_out = "true or false in every row", "pass the control label(s) as control="
+        raise BadValue(f"obs[{_FLAG!r}]", unreadable, needed, way_out)
     if not (mask := (flag == "true").to_numpy()).any():
         frequent = design.perturbations(adata).value_counts().index
         way_out = f"pass the control label(s) as control=; the most frequent labels are {some(frequent)}"
