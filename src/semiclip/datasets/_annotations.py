@@ -65,8 +65,8 @@ def gene_sets(source: str | os.PathLike[str]) -> dict[str, list[str]]:
         name, *rest = (field.strip() for field in line.split("\t"))
         genes = list(dict.fromkeys(filter(None, rest[1:])))  # a tab too many makes no gene
         if not name or not genes:
-            reason = f"line {number}, {line[:60]!r}, is no name, description and genes, separated by tabs"
-            raise DamagedFile(path, reason)
+            problem = "is no name, description and genes, separated by tabs"
+            raise DamagedFile(path, f"line {number}, {line[:60]!r}, {problem}")
         if name in sets:
             raise Repeated(f"gene set names in {path}", [name], "rename or merge these sets")
         sets[name] = genes
@@ -105,7 +105,7 @@ def relationships(*, databases: str | Sequence[str] = _DATABASES) -> pd.DataFram
     names = [databases] if isinstance(databases, str) else sorted(set(databases))
     if not names:
         raise BadValue("databases", names, f"one or more of {', '.join(_DATABASES)}")
-    for name in names:
+    for name in names:  # before the first is downloaded
         check_choice("databases", name, _DATABASES)
     tables = []
     for name in names:

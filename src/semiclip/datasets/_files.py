@@ -77,10 +77,9 @@ def fetch(name: str) -> Path:
 def locate_files(
     alternatives: Sequence[Sequence[str]], dois: Sequence[str], *, progress_bar: bool = True
 ) -> list[Path]:
-    """Return the paths of the first of several sets of file names that is there in full, downloading what is missing.
+    """Return the paths of the first of several sets of file names that is there in full.
 
-    Files in ``SEMICLIP_DATA_DIR`` are taken as they are, since only the records know their checksums. Others come from
-    the cache or from the records, asked one after another; a download must have the MD5 that its record gives.
+    What neither the user's folder nor the cache has is downloaded, with the MD5 that the first record with it gives.
     """
     import pooch
 
@@ -161,11 +160,8 @@ def _describe_storage(name: str) -> str:
 
 
 def join_parts(paths: Sequence[Path]) -> Path:
-    """Return the path of one file with the rows of all parts in their order; it is written once, into the cache.
-
-    ``obs``, ``var``, ``X`` and the layers and ``obsm`` arrays that all parts have are kept. Memory holds one block of
-    rows. (``anndata.experimental.concat_on_disk`` needs dask for dense matrices and reads sparse parts whole.)
-    """
+    """Return the path of one file in the cache, written once, with all rows of the parts and what all parts have."""
+    # anndata.experimental.concat_on_disk needs dask for dense matrices and reads sparse parts whole
     if len(paths) == 1:
         return paths[0]
     stamps = [f"{path.resolve()}:{path.stat().st_size}:{path.stat().st_mtime_ns}" for path in paths]

@@ -71,9 +71,8 @@ def simulate(
       as stress or ambient RNA; :math:`\delta_b \sim N(0, 2^2)` for images. Modalities never share a batch, nor
       do compounds and knockouts. Every batch has controls, for which :math:`a = f = g = 0`.
 
-    Difficulty sets :math:`(s, v, \tau)`: easy (3.4, 0.8, 2.4), medium (3, 1, 3.2), hard (2.6, 1.2, 4). Expression is
-    noisier than images at each difficulty, since counting, private effects and the cells' state all add to it.
-    There are 4 expression and 3 image samples of each compound and dose, and 6 of each knockout.
+    Difficulty sets :math:`(s, v, \tau)`: easy (3.4, 0.8, 2.4), medium (3, 1, 3.2), hard (2.6, 1.2, 4). There are 4
+    expression and 3 image samples of each compound and dose, and 6 of each knockout.
 
     Parameters
     ----------
@@ -133,8 +132,8 @@ def simulate(
     response = np.ones((n_knockouts, 1))
     knockouts = world.measure("ko_", treated, activity, response, n_knockout_batches, n_controls, (6, 6))
     first, second = np.nonzero(np.triu(pathway[:, None] == pathway, 1))
-    pairs = {"database": "pathways", "gene_a": genes[first], "gene_b": genes[second]}
-    return Study(mdata, knockouts, pd.DataFrame(pairs))
+    pairs = pd.DataFrame({"database": "pathways", "gene_a": genes[first], "gene_b": genes[second]})
+    return Study(mdata, knockouts, pairs)
 
 
 def _name(stem: str, n: int) -> np.ndarray:

@@ -87,10 +87,7 @@ def read_counts(adata: AnnData, layer: str | None) -> Any:
 
 
 def align_genes(values: Any, names: pd.Index, genes: pd.Index, min_overlap: float) -> Any:
-    """Return columns, dense or sparse, that are named uniquely, in the order of ``genes``.
-
-    Genes that the data lack become columns of zeros, with a warning; a share ``min_overlap`` must be there.
-    """
+    """Return columns in the order of ``genes``, with zeros for missing ones; a share ``min_overlap`` must be there."""
     check_number("min_overlap", min_overlap, above=0, most=1)
     if names.equals(genes):
         return values
@@ -136,10 +133,9 @@ def check_counts(
 
 
 def warn_unless_counts(values: Any, adata: AnnData | None = None, layer: str | None = None) -> None:
-    """Warn if values that are taken for counts are not whole numbers, and so may be normalised already.
+    """Warn if values in ``layer`` of ``adata``, taken for counts, are not whole, and so may be normalised already.
 
-    Fractions are no error, since programs that estimate counts give them. ``adata`` and ``layer`` say where the values
-    are, and which layers hold whole numbers instead.
+    Fractions are no error, since programs that estimate counts give them.
     """
     if not find_rows(values, is_fractional).size:
         return

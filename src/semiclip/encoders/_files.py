@@ -30,18 +30,14 @@ JSON_TYPES = {**PLAIN, "Sequence[int]": "list", "dict[str, Any]": "dict", "np.ra
 class Stored:
     """Base class of encoders that can be saved.
 
-    To add an encoder, derive it from this class, keep each argument of the constructor in the attribute of the same
-    name, and write the two methods at the end.
+    A subclass keeps each argument of the constructor in the attribute of the same name, and has the last two methods.
     """
 
     genes_: pd.Index
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of everything that the encoder learned, which tell it from other encoders.
-
-        Saving and loading keep the fingerprint. Seeds and devices have no part in it.
-        """
+        """Sixteen hexadecimal digits of all that the encoder learned, without seeds and devices; saving keeps them."""
         check_fitted(self)
         state, arrays = self._state()
         shapes = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
@@ -68,8 +64,6 @@ class Stored:
         ------
         FileExistsError
             If the folder exists, unless it is a saved encoder and ``overwrite=True``.
-        TypeError
-            If JSON cannot hold an argument, or ``load`` would not know the class.
         """
         check_fitted(self)
         name = type(self).__name__
@@ -110,8 +104,8 @@ class Stored:
 def load(folder: str | Path) -> Encoder:
     """Return the fitted encoder of a folder that ``save`` wrote.
 
-    The encoder embeds as the saved one did, to a bit on the same machine, and is on the CPU. Nothing is unpickled: a
-    file from a stranger can be wrong, but it cannot run code.
+    The encoder embeds as the saved one did, to a bit on the same machine. Nothing is unpickled: a file from a stranger
+    can be wrong, but it cannot run code.
 
     Parameters
     ----------

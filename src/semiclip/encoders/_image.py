@@ -32,17 +32,16 @@ class ImageEncoder:
     """Embeddings of microscopy images from a vision model that stays frozen.
 
     Each channel of an image is rescaled to [0, 1]. An image with a side below ``size`` is enlarged, keeping its
-    proportions. The fewest square tiles that cover it are cut at even distances, so that they overlap rather than leave
-    a rim. The model embeds the tiles, and their mean is the embedding of the image.
+    proportions. The fewest square tiles that cover it are cut at even distances, and the mean of their embeddings is
+    that of the image.
 
     Parameters
     ----------
     model
-        Name of a model of timm (``"timm/vit_small_patch16_224.dino"``, or without the prefix), which needs ``pip
-        install timm``; name or folder of a model of transformers (``"facebook/dinov2-small"``), which the extra
-        ``images`` installs; or a module or function that maps float32 of shape (b, channels, size, size) to (b, d), to
-        tokens (b, t, d), to a feature map (b, d, h, w) or to an output of transformers. No code that comes with a model
-        is run: load such a model yourself, as in the example.
+        Name of a model of timm (``"timm/vit_small_patch16_224.dino"``, or without the prefix), which must be installed;
+        name or folder of a model of transformers (``"facebook/dinov2-small"``), which the extra ``images`` installs; or
+        a module or function that maps float32 of shape (b, channels, size, size) to (b, d), to tokens (b, t, d), to a
+        feature map (b, d, h, w) or to an output of transformers. No code that comes with a model is run.
     channels
         ``"separate"`` embeds each channel alone, repeated if the model takes several, and concatenates the embeddings:
         d per channel, for any number of channels. ``"joint"`` gives the model all channels at once.
@@ -196,9 +195,9 @@ class ImageEncoder:
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that an embedding depends on besides the image, in types that files can hold."""
-        names = ("channels", "size", "rescale", "pool")
         normalize = None if self.normalize is None else dict(zip(("mean", "std"), self.normalize, strict=True))
-        return {"model": self.name, **{name: getattr(self, name) for name in names}, "normalize": normalize}
+        plain = {name: getattr(self, name) for name in ("channels", "size", "rescale", "pool")}
+        return {"model": self.name, **plain, "normalize": normalize}
 
 
 def _read_statistics(normalize: Any) -> tuple[np.ndarray, np.ndarray] | None:
@@ -280,17 +279,14 @@ def _read_side(size: Any) -> int | None:
 
 
 def _count_channels(model: Any) -> int | None:
-    """Return how many channels a model takes, if its configuration or first convolution says.
-
-    A convolution of one channel says nothing, since models for any number of channels have it too.
-    """
+    """Return how many channels a model takes, if its configuration or first convolution says."""
     from torch import nn
 
     if isinstance(count := getattr(getattr(model, "config", None), "num_channels", None), int):
         return count
     modules = model.modules() if isinstance(model, nn.Module) else ()
     first = next((module.in_channels for module in modules if isinstance(module, nn.Conv2d)), 1)
-    return first if first > 1 else None
+    return first if first > 1 else None  # models for any number of channels have a convolution of one
 
 
 @contextmanager

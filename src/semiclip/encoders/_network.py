@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class MLPEncoder(Stored):
     """An scVI-like multilayer perceptron that a model trains from scratch, together with its adapter.
 
-    The encoder knows which genes it reads and how, and has no weights of its own. :func:`semiclip.pp.encode` therefore
-    cannot use it: :func:`semiclip.pp.expression` writes what it reads, and the trained model makes the embedding.
+    The encoder knows which genes it reads and how, and has no weights of its own: :func:`semiclip.pp.expression` writes
+    what it reads, and the trained model, not :func:`semiclip.pp.encode`, makes the embedding.
 
     Parameters
     ----------
@@ -136,8 +136,7 @@ def network(
 ) -> nn.Sequential:
     """Return the multilayer perceptron that encodes expression in scVI, with weights drawn from the state of torch.
 
-    Each hidden width stands for a linear map, batch normalisation, ReLU and dropout; a linear map to the embedding
-    follows. Names of weights depend on the widths alone.
+    Each hidden width stands for a linear map, batch normalisation, ReLU and dropout; a linear map follows.
 
     Parameters
     ----------

@@ -40,10 +40,9 @@ PUBLISHED = {"input_emb_style": "continuous", "input_style": "binned", "pre_norm
 class ScGPTEncoder(Stored):
     """The cell embedding of a published scGPT model, read from its folder.
 
-    The cell embedding is the state of the <cls> token after the last layer, on the unit sphere. Neither scGPT nor its
-    requirements need be installed. scGPT draws twice at random, which is fixed here so that the same sample always has
-    the same embedding: of more than ``max_length - 1`` expressed genes the most expressed are read, and a count that
-    equals several quantiles gets the middle one of their bins.
+    The cell embedding is the state of the <cls> token after the last layer, on the unit sphere; scGPT need not be
+    installed. Where scGPT draws at random, the choice is fixed here: of more than ``max_length - 1`` expressed genes
+    the most expressed are read, and a count that equals several quantiles gets the middle one of their bins.
 
     Parameters
     ----------
@@ -101,14 +100,18 @@ class ScGPTEncoder(Stored):
         FileNotFoundError, DamagedFile
             If a file of the folder is missing, damaged or not of scGPT.
         """
-        folder = _find_folder(self.checkpoint)
-        vocabulary = _read_vocabulary(folder)
+        folder = Path(self.checkpoint).expanduser()
+        if missing := [path for name in (SETTINGS, VOCABULARY, WEIGHTS) if not (path := folder / name).is_file()]:
+            needed = "checkpoint is the folder of a published scGPT model, with all of its files"
+            raise errors.MissingFile(missing, needed)
+        vocabulary = _read_json(path := folder / VOCABULARY, (CLS, "<pad>"))  # the row of each token in the embedding
+        if wrong := [token for token, row in vocabulary.items() if type(row) is not int or row < 0]:
+            raise errors.DamagedFile(path, f"tokens without a row of the embedding: {some(wrong)}")
         genes = self._match(adata, vocabulary)
         self._counts(adata, genes)
         sizes = {"kind": "scgpt", "n_input": len(genes), "max_length": int(self.max_length)}
         architecture = {**sizes, **_read_settings(folder)}
-        rows = [vocabulary[gene] for gene in (*genes, CLS)]
-        self.network_ = _load_network(folder, architecture, rows)
+        self.network_ = _load_network(folder, architecture, [vocabulary[gene] for gene in (*genes, CLS)])
         self._architecture, self.genes_ = architecture, genes
         return self
 
@@ -168,9 +171,7 @@ class ScGPTEncoder(Stored):
         symbols, tokens = self._symbols(adata), pd.Index(list(vocabulary))
         present = symbols.isin(tokens)
         size = f"of the {len(symbols)} genes in the vocabulary of {self.checkpoint}"
-        way_out = (
-            "name the var column of human symbols (or orthologues) as gene_key, or lower min_overlap to leave genes out"
-        )
+        way_out = "name the var column of human symbols (or orthologues) as gene_key, or lower min_overlap"
         check_overlap(present, symbols, tokens, self.min_overlap, size, way_out)
         logger.info("%d %s; left out: %s", present.sum(), size, some(symbols[~present]) or "none")
         return pd.Index(sorted(symbols[present].unique(), key=vocabulary.__getitem__))
@@ -190,14 +191,6 @@ class ScGPTEncoder(Stored):
         return values.tocsr() if hasattr(values, "tocsr") else values
 
 
-def _find_folder(checkpoint: str | Path) -> Path:
-    """Return the folder of a checkpoint, which must have its three files."""
-    folder = Path(checkpoint).expanduser()
-    if missing := [path for name in (SETTINGS, VOCABULARY, WEIGHTS) if not (path := folder / name).is_file()]:
-        raise errors.MissingFile(missing, "checkpoint is the folder of a published scGPT model, with all of its files")
-    return folder
-
-
 def _read_json(path: Path, needed: Iterable[str]) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -210,22 +203,13 @@ def _read_json(path: Path, needed: Iterable[str]) -> dict[str, Any]:
     return content
 
 
-def _read_vocabulary(folder: Path) -> dict[str, int]:
-    """Return the row of each token in the embedding."""
-    vocabulary = _read_json(path := folder / VOCABULARY, (CLS, "<pad>"))
-    if wrong := [token for token, row in vocabulary.items() if type(row) is not int or row < 0]:
-        raise errors.DamagedFile(path, f"tokens without a row of the embedding: {some(wrong)}")
-    return vocabulary
-
-
 def _read_settings(folder: Path) -> dict[str, Any]:
     """Return the sizes of the network as :class:`ScGPTNetwork` names them; refuse settings that it does not have."""
     settings = _read_json(path := folder / SETTINGS, (*SIZES, "pad_value"))
     if foreign := [f"{name}={settings[name]!r}" for name, x in PUBLISHED.items() if settings.get(name, x) != x]:
         raise errors.DamagedFile(path, f"no published model has {some(foreign)}, which this encoder cannot do")
-    sizes = {name: settings[key] for key, name in SIZES.items()}
     usual = {name: settings.get(name, value) for name, value in USUAL.items()}
-    return {**sizes, "pad_value": settings["pad_value"], **usual}
+    return {**{name: settings[key] for key, name in SIZES.items()}, "pad_value": settings["pad_value"], **usual}
 
 
 def _load_network(folder: Path, architecture: Mapping[str, Any], rows: Sequence[int]) -> nn.Module:
@@ -256,7 +240,7 @@ def _load_network(folder: Path, architecture: Mapping[str, Any], rows: Sequence[
 
 
 def _rename(name: str) -> str:
-    # torch names the projections of attention otherwise than flash-attention, and training on many GPUs adds a prefix
+    """Undo the names that torch's attention gives its projections, and the prefix of training on many GPUs."""
     name = name.removeprefix("module.").replace("self_attn._impl.", "self_attn.")
     return re.sub(r"self_attn\.in_proj_(weight|bias)$", r"self_attn.Wqkv.\1", name)
 

@@ -16,11 +16,9 @@ LEAST = {"n_input": 1, "n_hidden": 1, "n_output": 1, "n_layers": 1, "n_heads": 1
 
 
 class ScGPTNetwork(nn.Module):
-    """Reads the expressed genes of a sample as a set of tokens, and embeds the sample on the unit sphere.
+    """Embeds a sample on the unit sphere: <cls>, with the value ``pad_value``, and its most expressed genes are tokens.
 
-    A sample is <cls>, with the value ``pad_value``, followed by its expressed genes, the most expressed first, as many
-    as ``max_length`` has room for. Each token is the sum of two embeddings, of its gene and of its binned expression.
-    Column i of the expression has row i of the token embedding, and <cls> has the last row.
+    A token is the sum of the embeddings of its gene (row i for column i, the last for <cls>) and its binned expression.
     """
 
     capturable = False  # the host must be told how long the longest sample is
@@ -69,10 +67,7 @@ class ScGPTNetwork(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention and a feed-forward part, each with normalisation after the residual sum.
-
-    The attention is written out, since torch's own layer holds all scores in memory without gradients.
-    """
+    """Self-attention (torch's own layer holds all scores in memory) and a feed-forward part, each normalised."""
 
     def __init__(self, width: int, n_hidden: int, n_heads: int, dropout: float) -> None:
         super().__init__()

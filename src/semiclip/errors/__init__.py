@@ -120,7 +120,7 @@ class MissingEntry(_Missing):
 class MissingValues(SemiclipError, ValueError):
     """Rows lack a value, such as a label."""
 
-    template = "{where} has no value in {rows:count} row(s){rows:list}"
+    template = "{where} has no value{rows:rows}"
     where: str
     rows: Sequence[Any]
     way_out: str = "fill or drop them"
@@ -129,7 +129,7 @@ class MissingValues(SemiclipError, ValueError):
 class NotFinite(SemiclipError, ValueError):
     """Rows hold NaN or infinity."""
 
-    template = "{where} holds NaN or infinite values in {rows:count} row(s){rows:list}"
+    template = "{where} holds NaN or infinite values{rows:rows}"
     where: str
     rows: Sequence[Any]
     way_out: str = "drop or mend these rows first"
@@ -138,13 +138,10 @@ class NotFinite(SemiclipError, ValueError):
 class NotCounts(SemiclipError, ValueError):
     """Expression is not what a model of raw counts can read."""
 
+    template = "raw counts are needed, but expression is {reason}{rows:rows}"
     rows: Sequence[Any]
     reason: str = "negative, fractional or not finite"
     way_out: str = "name the layer that holds the counts"
-
-    def _sentence(self) -> str:
-        where = f" in {len(self.rows)} row(s): {some(self.rows)}" if len(self.rows) else ""
-        return f"raw counts are needed, but expression is {self.reason}{where}"
 
 
 class WrongDtype(SemiclipError, TypeError):

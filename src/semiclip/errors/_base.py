@@ -22,17 +22,18 @@ def name_key(key: Any, argument: str = "") -> str:
 
 
 class _Sentence(Formatter):
-    """Fills in templates: ``{x:some}`` names the first items of x, ``{x:count}`` says how many there are.
+    """Fills in templates: ``{x:some}`` names the first items of x.
 
-    ``{x:list}`` names them after a colon, or says nothing where there are none.
+    ``{x:list}`` is ": " and these, ``{x:rows}`` is " in 9 row(s): " and these, and both are nothing if x is empty.
     """
 
     def format_field(self, value: Any, spec: str) -> str:
         if spec == "some":  # what is no list stays as it is
             return some(value) if isinstance(value, Iterable) and not isinstance(value, str) else str(value)
-        if spec == "list":
-            return f": {some(value)}" if len(value) else ""
-        return str(len(value)) if spec == "count" else str(value)
+        if spec in ("list", "rows"):
+            where = f" in {len(value)} row(s)" if spec == "rows" else ""
+            return f"{where}: {some(value)}" if len(value) else ""
+        return str(value)
 
 
 @dataclass_transform(eq_default=False)
