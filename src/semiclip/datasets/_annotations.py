@@ -16,10 +16,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-_GENE_SETS = {
-    "hallmark": "genesets/h.all.v7.0.symbols.gmt",
-    "reactome": "genesets/ReactomePathways_2024-09-18.gmt",
-}
+_GENE_SETS = {"hallmark": "genesets/h.all.v7.0.symbols.gmt", "reactome": "genesets/ReactomePathways_2024-09-18.gmt"}
 _DATABASES = ("CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB")
 
 
@@ -32,8 +29,7 @@ def gene_sets(source: str | os.PathLike[str]) -> dict[str, list[str]]:
     Parameters
     ----------
     source
-        ``"hallmark"``, ``"reactome"`` or the path of a GMT file: one set per line, its name, a description and its
-        genes, separated by tabs.
+        ``"hallmark"``, ``"reactome"`` or the path of a GMT file: a line has a name, a description and genes, with tabs.
 
     Returns
     -------

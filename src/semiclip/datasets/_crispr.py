@@ -123,10 +123,9 @@ def l1000_crispr(
 
     Notes
     -----
-    The code of ``valence-labs/Tx-Evaluation`` calls the file ``crispr_l1000.h5ad`` and its README ``l1000_crispr``: a
-    file of either name is taken. The paper on distillation (arXiv:2505.21317) counts 443,000 bulk samples, 31 cell
-    types and 5,157 knocked-out genes. None of this was checked on the file. For the licence see the pages of the
-    records.
+    The file is called ``crispr_l1000.h5ad`` in the code of ``valence-labs/Tx-Evaluation`` and ``l1000_crispr`` in its
+    README: either is taken. The paper on distillation (arXiv:2505.21317) counts 443,000 bulk samples, 31 cell types and
+    5,157 knocked-out genes, which was not checked on the file. For the licence see the pages of the records.
 
     References
     ----------
@@ -147,8 +146,7 @@ def _read(files: Sequence[str] | None, published: list[list[str]], *, backed: bo
 
     if files is not None and (isinstance(files, str) or not files):
         raise BadValue("files", files, "a list of one or more file names")
-    alternatives = published if files is None else [list(files)]
-    paths = locate_files(alternatives, _RECORDS, progress_bar=progress_bar)
+    paths = locate_files(published if files is None else [list(files)], _RECORDS, progress_bar=progress_bar)
     with warnings.catch_warnings():
         # observation names are mended here, and gene names below
         warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)

@@ -31,9 +31,9 @@ _BLOCK = 1 << 26  # bytes of a block of rows of parts that are joined
 def fetch(name: str) -> Path:
     """Path of a public file, which is downloaded if it is not on this machine.
 
-    The folder that the environment variable ``SEMICLIP_DATA_DIR`` names is searched first, then the cache
-    (``pooch.os_cache("semiclip")``). A file that is in neither is downloaded into the cache from a pinned commit. The
-    SHA-256 must always be the published one. ``TQDM_DISABLE=1`` in the environment hides the progress bar.
+    It is looked for in the folder that the environment variable ``SEMICLIP_DATA_DIR`` names, then in the cache
+    (``pooch.os_cache("semiclip")``), and is else downloaded from a pinned commit. The SHA-256 must always be the
+    published one. ``TQDM_DISABLE=1`` in the environment hides the progress bar.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def fetch(name: str) -> Path:
     cache.load_registry(Path(__file__).with_name("registry.txt"))
     if name not in cache.registry:
         raise MissingEntry(name, cache.registry, "the public files", name="name")
-    if not (path := _find_provided(name)):
+    if not (path := _find_stored(name)):
         return _download(cache, name)
     if (sha256 := pooch.file_hash(str(path), alg="sha256")) != cache.registry[name]:
         reason = f"its SHA-256 is {sha256}, not the published {cache.registry[name]}"
@@ -110,17 +110,11 @@ def _first_complete(alternatives: Sequence[Sequence[str]], names: Container[str]
     return next((candidate for candidate in alternatives if all(name in names for name in candidate)), [])
 
 
-def _find_provided(name: str) -> Path | None:
-    """Return the path of a file in the user's own folder, if there is one."""
-    folder = os.environ.get(DATA_DIR)
-    path = Path(folder or "").expanduser() / name
-    return path if folder and path.is_file() else None
-
-
-def _find_stored(name: str, dois: Sequence[str]) -> Path | None:
-    """Return the file in the user's own folder or, downloaded and checked before, in the cache."""
-    cached = (path for doi in dois if (path := _cache_folder(doi) / name).is_file())
-    return _find_provided(name) or next(cached, None)
+def _find_stored(name: str, dois: Sequence[str] = ()) -> Path | None:
+    """Return the path of a file in the user's own folder or, downloaded and checked before, in the cache of records."""
+    own = os.environ.get(DATA_DIR)
+    folders = [*([Path(own).expanduser()] if own else []), *map(_cache_folder, dois)]
+    return next((path for folder in folders if (path := folder / name).is_file()), None)
 
 
 def _read_record(doi: str) -> Pooch:

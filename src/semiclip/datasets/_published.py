@@ -97,8 +97,7 @@ def u2os_compounds(*, clip: float | None = 10.0) -> MuData:
 
     Notes
     -----
-    Published with CMEA (Nassiri and McCall, 2018), GPL-2. The file spells HLA-DMA and HLA-DRA with a dot; here both
-    have their symbols. The 978 genes are those of :func:`u2os_orfs` in another order:
+    Published with CMEA (Nassiri and McCall, 2018), GPL-2. The genes are those of :func:`u2os_orfs` in another order:
     ``orfs[:, mdata["rna"].var_names]`` brings the columns into line.
 
     Examples

@@ -67,9 +67,6 @@ def normalize_expression(values: Any, names: pd.Index, *, normalize: bool, total
     return scaled.log1p() if sparse.issparse(values) else np.log1p(scaled, out=scaled)
 
 
-# ---- genes
-
-
 def read_counts(adata: AnnData, layer: str | None) -> Any:
     """Return ``X`` or a layer, which must be in memory."""
     if not adata.var_names.is_unique:
@@ -119,9 +116,6 @@ def check_overlap(
         )
         way_out = way_out or "write both alike, or fit the encoder on the genes that both data sets have"
         raise errors.TooFew(what, int(present.sum()), needed, f"missing are {missing}; there are {other}; {way_out}")
-
-
-# ---- values
 
 
 def check_counts(

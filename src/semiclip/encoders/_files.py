@@ -8,7 +8,7 @@ import json
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,9 @@ from safetensors import numpy as safetensors
 from semiclip import errors
 from semiclip._arguments import check_choice
 from semiclip._damage import say_reason
-from semiclip.encoders._protocol import Encoder, check_fitted
+
+if TYPE_CHECKING:
+    from semiclip.encoders._protocol import Encoder
 
 FORMAT = 2  # format 1 kept its arrays in OLD_WEIGHTS
 SETTINGS, WEIGHTS, OLD_WEIGHTS = "encoder.json", "weights.safetensors", "weights.npz"
@@ -38,7 +40,7 @@ class Stored:
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of all that the encoder learned, without seeds and devices; saving keeps them."""
-        check_fitted(self)
+        self._check_fitted()
         state, arrays = self._state()
         shapes = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
         learned = {"class": type(self).__name__, "genes": self.genes_.tolist(), "state": state, "arrays": shapes}
@@ -65,7 +67,7 @@ class Stored:
         FileExistsError
             If the folder exists, unless it is a saved encoder and ``overwrite=True``.
         """
-        check_fitted(self)
+        self._check_fitted()
         name = type(self).__name__
         if getattr(_list_classes().get(name), "__module__", None) != type(self).__module__:  # a class may be reloaded
             raise errors.WrongType("the encoder", type(self), "derived from Stored itself, for load to know it")
@@ -82,6 +84,10 @@ class Stored:
         # safetensors knows the order of C alone; a loaded matrix must lie as before to multiply to the same bits
         ordered = {name: np.asarray(array.T if array.flags.fnc else array, order="C") for name, array in arrays.items()}
         _write(Path(folder).absolute(), json.dumps(settings, indent=1), ordered, overwrite=overwrite)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "genes_"):
+            raise errors.NotFitted("this encoder", "call .fit(adata) on the training data first")
 
     def _arguments(self) -> dict[str, Any]:
         arguments = {}

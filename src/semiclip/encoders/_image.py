@@ -46,7 +46,7 @@ class ImageEncoder:
         ``"separate"`` embeds each channel alone, repeated if the model takes several, and concatenates the embeddings:
         d per channel, for any number of channels. ``"joint"`` gives the model all channels at once.
     size
-        Side of a tile in pixels. The default is the size that a named model was made for, otherwise 224.
+        Side of a tile in pixels; by default the size that a named model was made for, otherwise 224.
     rescale
         Two percentiles that become 0 and 1 in each channel of each image; values beyond are clipped. If the two are
         equal, the smallest and largest value take their place, and a constant channel becomes 0. ``"dtype"`` divides
@@ -61,8 +61,8 @@ class ImageEncoder:
     batch_size
         Tiles, or channels of tiles, that the model is given at a time.
     device
-        Where a module is moved; ``"auto"`` is a CUDA GPU if there is one, else the CPU. A function must be on the
-        device already; ``"auto"`` gives it values on the CPU.
+        Where a module is moved, or a function expects values; ``"auto"`` is a CUDA GPU if there is one, else the CPU,
+        and always the CPU for a function.
     progress_bar
         Whether to show progress after some seconds.
 
@@ -80,8 +80,7 @@ class ImageEncoder:
     OpenPhenom, whose own code runs only if you load it yourself, takes all channels at once, and values up to 255:
 
     >>> phenom = AutoModel.from_pretrained("recursionpharma/OpenPhenom", trust_remote_code=True)  # doctest: +SKIP
-    >>> predict = lambda x: phenom.predict(255 * x)
-    >>> encoder = scl.encoders.ImageEncoder(predict, channels="joint", size=256, device="cpu")
+    >>> encoder = scl.encoders.ImageEncoder(lambda x: phenom.predict(255 * x), channels="joint", size=256, device="cpu")
     """
 
     def __init__(
@@ -132,8 +131,8 @@ class ImageEncoder:
         n, n_channels = images.shape[:2]
         n_tiles = len(_place_tiles(images.shape, self.size)[1]) * (n_channels if self.channels == "separate" else 1)
         step = max(1, self.batch_size // n_tiles)
-        moves = isinstance(self.model, torch.nn.Module)
-        device = usable_device("cpu" if self.device == "auto" and not moves else self.device)
+        is_function = not isinstance(self.model, torch.nn.Module)
+        device = usable_device("cpu" if self.device == "auto" and is_function else self.device)
         parts = []
         # some models draw at random even here: masked autoencoders shuffle their patches
         with _evaluate_on(self.model, device), seeded(0), torch.inference_mode():
@@ -188,8 +187,8 @@ class ImageEncoder:
             way_out = "pass channels='separate' to embed each alone, or choose the channels that the model was made for"
             raise errors.Mismatch("the number of channels", n_channels, self.in_channels, way_out)
         n_taken = n_channels if self.channels == "joint" else self.in_channels or 1
-        if self.normalize is not None and any(len(values) not in (1, n_taken) for values in self.normalize):
-            lengths = tuple(len(values) for values in self.normalize)
+        lengths = tuple(len(values) for values in self.normalize or ())
+        if not {*lengths} <= {1, n_taken}:
             raise errors.WrongShape("normalize", lengths, f"one mean and std, or one for each of {n_taken} channel(s)")
 
     @property

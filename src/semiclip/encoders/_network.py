@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from semiclip._arguments import check_choice, check_number, check_whole
 from semiclip.encoders._expression import densify, read_expression
 from semiclip.encoders._files import Stored, check_arrays
-from semiclip.encoders._protocol import check_fitted
 from semiclip.errors import BadValue, NotFitted, WrongType, some
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class MLPEncoder(Stored):
     @property
     def architecture(self) -> dict[str, Any]:
         """Arguments of :func:`semiclip.encoders.network` that build the perceptron."""
-        check_fitted(self)
+        self._check_fitted()
         return self._describe(len(self.genes_))
 
     def weights(self) -> dict[str, torch.Tensor] | None:
@@ -84,7 +83,7 @@ class MLPEncoder(Stored):
 
     def features(self, adata: AnnData) -> np.ndarray:
         """Return normalised expression, which the perceptron reads, float32 of shape (n_obs, n_genes)."""
-        check_fitted(self)
+        self._check_fitted()
         return densify(read_expression(self, adata, self.genes_)[1], copy=not self.normalize)
 
     def encode(self, adata: AnnData) -> np.ndarray:
@@ -112,8 +111,7 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
     ----------
     architecture
         Plain values, as in ``architecture`` of a :class:`semiclip.encoders.Trainable`: the ``kind``, ``"mlp"`` (the
-        default, :func:`semiclip.encoders.network`) or ``"scgpt"`` (of :class:`semiclip.encoders.ScGPTEncoder`), and the
-        arguments of the network, always with ``n_input`` and ``n_output``.
+        default) or ``"scgpt"``, and the arguments of the network, always with ``n_input`` and ``n_output``.
 
     Examples
     --------
@@ -177,8 +175,7 @@ def describe(
         for width in widths:
             check_whole(name, width)
     check_number("dropout", dropout, least=0, below=1)
-    hidden = [int(width) for width in n_hidden]
-    sizes = {"n_input": int(n_input), "n_hidden": hidden, "n_output": int(n_output)}
+    sizes = {"n_input": int(n_input), "n_hidden": [int(width) for width in n_hidden], "n_output": int(n_output)}
     return {**sizes, "batch_norm": bool(batch_norm), "dropout": float(dropout)}
 
 

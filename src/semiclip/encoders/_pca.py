@@ -10,7 +10,6 @@ from semiclip._arguments import check_whole
 from semiclip.encoders._expression import TARGET_SUM, densify, read_expression
 from semiclip.encoders._files import Stored, check_arrays
 from semiclip.encoders._network import describe
-from semiclip.encoders._protocol import check_fitted
 from semiclip.errors import BadValue
 
 if TYPE_CHECKING:
@@ -63,15 +62,14 @@ class PCAEncoder(Stored):
         if not 1 <= self.n_components <= most:
             size = f"{values.shape[0]} samples of {values.shape[1]} genes"
             raise BadValue("n_components", self.n_components, f"from 1 to {most}, as {size} have no more components")
-        seed = int(np.random.default_rng(self.rng).integers(2**31))
-        self.model_ = fit_pca(values, self.n_components, seed)
+        self.model_ = fit_pca(values, self.n_components, int(np.random.default_rng(self.rng).integers(2**31)))
         self.share_ = _mean_shares(raw) if self.normalize else np.zeros(adata.n_vars)
         self.genes_ = adata.var_names.copy()
         return self
 
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return the components of each sample, float32 of shape (n_obs, n_components)."""
-        check_fitted(self)
+        self._check_fitted()
         values, missing = self._read(adata)
         embedding = self.model_.transform(values)
         if missing.any():  # their mean is added here, so that sparse values stay sparse
@@ -81,21 +79,21 @@ class PCAEncoder(Stored):
     @property
     def architecture(self) -> dict[str, Any]:
         """Arguments of :func:`semiclip.encoders.network` that build the components as one linear map."""
-        check_fitted(self)
+        self._check_fitted()
         return describe(len(self.genes_), [], len(self.model_.components_), batch_norm=False, dropout=0.0)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the linear map: the components, and their values at the mean as a negative bias."""
         import torch
 
-        check_fitted(self)
+        self._check_fitted()
         components = self.model_.components_.astype(np.float64)  # the bias sums over all genes
         bias = -components @ self.model_.mean_
         return {"0.weight": torch.tensor(components).float(), "0.bias": torch.tensor(bias).float()}
 
     def features(self, adata: AnnData) -> np.ndarray:
         """Return normalised expression, which the components are made of, float32 of shape (n_obs, n_genes)."""
-        check_fitted(self)
+        self._check_fitted()
         values, missing = self._read(adata)
         values = densify(values, copy=not self.normalize)
         if missing.any():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from semiclip.errors import NotFitted, WrongShape
+from semiclip.errors import WrongShape
 
 if TYPE_CHECKING:
     import torch
@@ -49,12 +49,6 @@ class Trainable(Protocol):
     def features(self, adata: AnnData) -> np.ndarray:
         """Return what the network reads, a new float32 array (n_obs, n_input); ``adata`` is not changed."""
         ...
-
-
-def check_fitted(encoder: object) -> None:
-    """Refuse an encoder that knows no genes yet."""
-    if not hasattr(encoder, "genes_"):
-        raise NotFitted("this encoder", "call .fit(adata) on the training data first")
 
 
 def embed_checked(encoder: Encoder, adata: AnnData) -> np.ndarray:

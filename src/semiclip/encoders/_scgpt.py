@@ -19,8 +19,6 @@ from semiclip._numerics import row_blocks
 from semiclip.encoders._expression import align_genes, check_counts, check_overlap, densify, read_counts
 from semiclip.encoders._files import Stored
 from semiclip.encoders._network import build
-from semiclip.encoders._protocol import check_fitted
-from semiclip.errors import some
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +104,7 @@ class ScGPTEncoder(Stored):
             raise errors.MissingFile(missing, needed)
         vocabulary = _read_json(path := folder / VOCABULARY, (CLS, "<pad>"))  # the row of each token in the embedding
         if wrong := [token for token, row in vocabulary.items() if type(row) is not int or row < 0]:
-            raise errors.DamagedFile(path, f"tokens without a row of the embedding: {some(wrong)}")
+            raise errors.DamagedFile(path, f"tokens without a row of the embedding: {errors.some(wrong)}")
         genes = self._match(adata, vocabulary)
         self._counts(adata, genes)
         sizes = {"kind": "scgpt", "n_input": len(genes), "max_length": int(self.max_length)}
@@ -120,14 +118,13 @@ class ScGPTEncoder(Stored):
         import torch
         from tqdm.auto import tqdm
 
-        check_fitted(self)
+        self._check_fitted()
         values = self._counts(adata, self.genes_)
         network = self.network_.to(device := usable_device(self.device))
         out = np.empty((adata.n_obs, self._architecture["n_output"]), dtype=np.float32)
-        blocks = list(row_blocks(adata.n_obs, self.batch_size))
-        disable = not self.progress_bar or len(blocks) <= 1
+        blocks, hidden = list(row_blocks(adata.n_obs, self.batch_size)), not self.progress_bar
         with torch.inference_mode():
-            for rows in tqdm(blocks, "scGPT", unit="batch", delay=1, disable=disable):
+            for rows in tqdm(blocks, "scGPT", unit="batch", delay=1, disable=hidden or len(blocks) <= 1):
                 expression = torch.from_numpy(densify(values[rows], copy=True)).to(device)
                 out[rows] = network(expression).cpu().numpy()
         return out
@@ -135,17 +132,17 @@ class ScGPTEncoder(Stored):
     @property
     def architecture(self) -> dict[str, Any]:
         """Plain values of which :func:`semiclip.encoders.build` makes the network, with ``"kind": "scgpt"``."""
-        check_fitted(self)
+        self._check_fitted()
         return dict(self._architecture)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the published weights; the token embedding has a row for each of ``genes_`` and last <cls>."""
-        check_fitted(self)
+        self._check_fitted()
         return {name: value.cpu().clone() for name, value in self.network_.state_dict().items()}
 
     def features(self, adata: AnnData) -> np.ndarray:
         """Return counts of ``genes_``, which the network reads, float32 of shape (n_obs, n_genes)."""
-        check_fitted(self)
+        self._check_fitted()
         return densify(self._counts(adata, self.genes_), copy=True)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -173,7 +170,7 @@ class ScGPTEncoder(Stored):
         size = f"of the {len(symbols)} genes in the vocabulary of {self.checkpoint}"
         way_out = "name the var column of human symbols (or orthologues) as gene_key, or lower min_overlap"
         check_overlap(present, symbols, tokens, self.min_overlap, size, way_out)
-        logger.info("%d %s; left out: %s", present.sum(), size, some(symbols[~present]) or "none")
+        logger.info("%d %s; left out: %s", present.sum(), size, errors.some(symbols[~present]) or "none")
         return pd.Index(sorted(symbols[present].unique(), key=vocabulary.__getitem__))
 
     def _counts(self, adata: AnnData, genes: pd.Index) -> Any:
@@ -199,7 +196,7 @@ def _read_json(path: Path, needed: Iterable[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise errors.DamagedFile(path, f"it holds a {type(content).__name__}, not an object with names")
     if missing := [name for name in needed if name not in content]:
-        raise errors.DamagedFile(path, f"it lacks {some(missing)}, which a model that makes cell embeddings has")
+        raise errors.DamagedFile(path, f"it lacks {errors.some(missing)}, which a model that makes cell embeddings has")
     return content
 
 
@@ -207,7 +204,7 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     """Return the sizes of the network as :class:`ScGPTNetwork` names them; refuse settings that it does not have."""
     settings = _read_json(path := folder / SETTINGS, (*SIZES, "pad_value"))
     if foreign := [f"{name}={settings[name]!r}" for name, x in PUBLISHED.items() if settings.get(name, x) != x]:
-        raise errors.DamagedFile(path, f"no published model has {some(foreign)}, which this encoder cannot do")
+        raise errors.DamagedFile(path, f"no published model has {errors.some(foreign)}, which this encoder cannot do")
     usual = {name: settings.get(name, value) for name, value in USUAL.items()}
     return {**{name: settings[key] for key, name in SIZES.items()}, "pad_value": settings["pad_value"], **usual}
 
@@ -227,9 +224,11 @@ def _load_network(folder: Path, architecture: Mapping[str, Any], rows: Sequence[
     tensors = {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}
     weights = {_rename(name): value for name, value in tensors.items()}
     if len(weights) < len(tensors):
-        raise errors.DamagedFile(path, f"it has weights under two names, as {some(tensors.keys() - weights.keys())}")
+        raise errors.DamagedFile(
+            path, f"it has weights under two names, as {errors.some(tensors.keys() - weights.keys())}"
+        )
     if aside := [name for name in weights if name.startswith(("bn.", "dsbn."))]:
-        logger.warning("normalisation of tokens is left out, as scGPT does for cell embeddings: %s", some(aside))
+        logger.warning("normalisation of tokens is left out, as scGPT does for cell embeddings: %s", errors.some(aside))
     try:
         return _assemble(architecture, {**weights, EMBEDDING: weights[EMBEDDING][list(rows)]})
     except IndexError as error:

@@ -16,7 +16,6 @@ from semiclip._seed import seeded
 from semiclip.encoders._expression import TARGET_SUM, align_genes, check_counts, densify, is_fractional, read_counts
 from semiclip.encoders._files import Stored, check_arrays, read_names
 from semiclip.encoders._network import describe, network
-from semiclip.encoders._protocol import check_fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +38,8 @@ Mode = Literal["mean", "ppc"]
 class SCVIEncoder(Stored):
     """The posterior mean of scVI's latent space, through scvi-tools.
 
-    The decoder is told the batch and the encoder is not (``encode_covariates=False``). Training thereby removes batch
-    effects, and the encoder can embed samples of batches that it has never seen.
+    The decoder is told the batch and the encoder is not (``encode_covariates=False``), so that training removes batch
+    effects and the encoder can embed samples of new batches.
 
     Parameters
     ----------
@@ -92,9 +91,9 @@ class SCVIEncoder(Stored):
         from anndata import AnnData
         from scvi.model import SCVI
 
-        batch: Any = "all"
-        if self.batch_key is not None:
-            batch = read_column(adata, self.batch_key, "batch_key").astype(str).to_numpy()
+        batch = (
+            "all" if self.batch_key is None else read_column(adata, self.batch_key, "batch_key").astype(str).to_numpy()
+        )
         values = self._counts(adata, adata.var_names)
         obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
         private = AnnData(values, obs=obs)  # so that scvi-tools writes nothing into the user's
@@ -116,8 +115,7 @@ class SCVIEncoder(Stored):
         Parameters
         ----------
         model
-            A trained model in memory, with its layer and batches and no further covariates; read one from files with
-            ``scvi.model.SCVI.load``, if you trust them. If the encoder of the model is told the batch
+            A trained model without covariates besides the batch. If its encoder is told the batch
             (``encode_covariates=True``), it embeds samples of the model's own batches only.
         min_overlap
             Share of the encoder's genes that other data must have, as for the class.
@@ -155,7 +153,7 @@ class SCVIEncoder(Stored):
 
     def encode(self, adata: AnnData) -> np.ndarray:
         """Return the posterior mean of each sample, float32 of shape (n_obs, n_latent)."""
-        check_fitted(self)
+        self._check_fitted()
         batch = np.zeros(adata.n_obs, dtype=np.int64)
         if self.module_.encode_covariates:
             batch = self._batches(adata, "embed samples of these batches, or fit it with encode_covariates=False")
@@ -172,8 +170,7 @@ class SCVIEncoder(Stored):
         adata
             Counts of batches that scVI was trained on, in ``obs[batch_key]``.
         mode
-            ``"mean"`` is the expected expression at the draw; ``"ppc"`` (posterior predictive) adds the noise of
-            counting a sample of the same depth.
+            ``"mean"`` is the expected expression at the draw; ``"ppc"`` (posterior predictive) adds counting noise.
         rng
             Seed of the draws; ``None`` follows the state of torch.
 
@@ -187,7 +184,7 @@ class SCVIEncoder(Stored):
         ValueError
             If scVI was not trained on a batch, or its likelihood has no counts.
         """
-        check_fitted(self)
+        self._check_fitted()
         check_choice("mode", mode, Mode)
         module, noise = self.module_, mode == "ppc"
         if module.use_size_factor_key:
@@ -203,11 +200,8 @@ class SCVIEncoder(Stored):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """Arguments of :func:`semiclip.encoders.network` that build the encoder of scVI up to the posterior mean.
-
-        Options in ``model_kwargs`` that this network lacks, such as ``use_layer_norm``, are refused.
-        """
-        check_fitted(self)
+        """Arguments of :func:`semiclip.encoders.network` that build scVI's encoder; options it lacks are refused."""
+        self._check_fitted()
         return _describe_encoder(self.module_)
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -222,7 +216,7 @@ class SCVIEncoder(Stored):
 
     def features(self, adata: AnnData) -> np.ndarray:
         """Return log1p of the counts, which scVI reads, float32 of shape (n_obs, n_genes)."""
-        check_fitted(self)
+        self._check_fitted()
         values = self._counts(adata, self.genes_)
         return densify(values.log1p() if sparse.issparse(values) else np.log1p(values))
 

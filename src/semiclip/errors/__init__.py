@@ -1,8 +1,6 @@
 """Errors that carry their data: each is also the built-in error that one would expect, and all wording is here.
 
-Numerical rooms raise them with what they know, such as rows and names; the sentence that a user reads is made here.
-Code and tests look at the type and the data of an error, never at its words.
-
+Code and tests look at the type and the data of an error, such as rows and names, never at its words.
 To add one, write a class with its data and the ``template`` of its sentence, name it in ``__all__``, and give an
 example in ``tests/test_errors.py``.
 """

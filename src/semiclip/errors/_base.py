@@ -22,9 +22,9 @@ def name_key(key: Any, argument: str = "") -> str:
 
 
 class _Sentence(Formatter):
-    """Fills in templates: ``{x:some}`` names the first items of x.
+    """Fills in templates; of a list, ``{x:some}`` names the first items, with ": " before them as ``{x:list}``.
 
-    ``{x:list}`` is ": " and these, ``{x:rows}`` is " in 9 row(s): " and these, and both are nothing if x is empty.
+    ``{x:rows}`` is " in 9 row(s): " and the first of them; this and ``list`` are nothing if there are none.
     """
 
     def format_field(self, value: Any, spec: str) -> str:
