@@ -93,10 +93,7 @@ class ScGPTEncoder(Stored):
     def fit(self, adata: AnnData) -> ScGPTEncoder:
         """Find the genes of ``adata`` in the vocabulary, read their weights and return the encoder itself.
 
-        Raises
-        ------
-        FileNotFoundError, DamagedFile
-            If a file of the folder is missing, damaged or not of scGPT.
+        A file of the folder that is missing, damaged or not of scGPT raises a FileNotFoundError or DamagedFile.
         """
         folder = Path(self.checkpoint).expanduser()
         if missing := [path for name in (SETTINGS, VOCABULARY, WEIGHTS) if not (path := folder / name).is_file()]:

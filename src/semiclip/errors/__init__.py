@@ -111,8 +111,7 @@ class MissingEntry(_Missing):
     where: str = "obsm"
 
     def _sentence(self) -> str:
-        has = some(self.there, 10) or "nothing"
-        return f"{name_key(self.key, self.name)} is not in {self.where}, which has {has}"
+        return f"{name_key(self.key, self.name)} is not in {self.where}, which has {some(self.there, 10) or 'nothing'}"
 
 
 class MissingValues(SemiclipError, ValueError):

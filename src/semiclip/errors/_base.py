@@ -56,8 +56,7 @@ class SemiclipError(Exception):
                 setattr(self, name, list(getattr(self, name)))
 
     def __str__(self) -> str:
-        way_out = getattr(self, "way_out", "")
-        return f"{self._sentence()}; {way_out}" if way_out else self._sentence()
+        return "; ".join(filter(None, (self._sentence(), getattr(self, "way_out", ""))))
 
     def __reduce__(self) -> Any:  # so that errors of worker processes arrive whole
         return partial(type(self), **{name: getattr(self, name) for name in self.__dataclass_fields__}), ()
