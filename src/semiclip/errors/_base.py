@@ -33,7 +33,7 @@ class _Sentence(Formatter):
         if spec in ("list", "rows"):
             where = f" in {len(value)} row(s)" if spec == "rows" else ""
             return f"{where}: {some(value)}" if len(value) else ""
-        return str(value)
+        return super().format_field(value, spec)
 
 
 @dataclass_transform(eq_default=False)
