@@ -92,6 +92,9 @@ use_rep
 relationships
     Annotated pairs of genes, labelled as the perturbations are: columns ``gene_a``, ``gene_b`` and, optionally,
     ``database``. By default the five databases of :func:`semiclip.datasets.relationships`.""",
+    "threshold": """\
+thresholds
+    Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1.""",
     "paper": """\
 References
 ----------
@@ -117,6 +120,8 @@ ValueError
 }
 ADATA = "adata\n    Observations of perturbations, and representations of them."
 PARAMETERS["samples"] = "\n".join([ADATA, PARAMETERS["representations"], PARAMETERS["columns"]])
+MAP = ("samples", "relationships", "correction", "threshold")
+PARAMETERS["map"] = "\n".join(PARAMETERS[name] for name in MAP)
 
 
 def document(function: F) -> F:

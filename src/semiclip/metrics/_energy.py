@@ -15,7 +15,7 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     """Return the energy distance of two sets of rows, 2 E‖X − Y‖ − E‖X − X′‖ − E‖Y − Y′‖.
 
     The expectations are means over all pairs of rows, a row with itself included (the V-statistic). The distance is
-    therefore never negative, and 0 for equal sets.
+    therefore never negative, and 0 for equal sets. Source: Székely and Rizzo 2013, DOI 10.1016/j.jspi.2013.03.018.
 
     Parameters
     ----------
@@ -25,10 +25,6 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     Returns
     -------
     The distance, in the unit of the coordinates.
-
-    References
-    ----------
-    Székely and Rizzo 2013, DOI 10.1016/j.jspi.2013.03.018.
 
     Examples
     --------

@@ -3,8 +3,7 @@ from numpy.typing import ArrayLike
 
 from semiclip._numerics import row_blocks
 from semiclip.errors import Empty, some
-from semiclip.metrics._cosine import DECIMALS, normalise
-from semiclip.metrics._matrices import membership, read_codes, read_embedding
+from semiclip.metrics._matrices import DECIMALS, membership, normalise, read_codes, read_embedding
 
 MEAN_BLOCK = 1 << 16  # rows read at a time, so that no copy of x in float64 exists
 COSINE_BLOCK = 1 << 12  # rows summed at a time; sums of sums round less than one long sum
@@ -45,6 +44,8 @@ def group_mean(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
 def consistency(x: ArrayLike, codes: ArrayLike, n_groups: int) -> np.ndarray:
     """Return the mean cosine of all pairs of rows of each group, such as the replicates of a perturbation.
 
+    Source: Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463.
+
     Parameters
     ----------
     x
@@ -55,10 +56,6 @@ def consistency(x: ArrayLike, codes: ArrayLike, n_groups: int) -> np.ndarray:
     Returns
     -------
     Means of shape (n_groups,): NaN for groups of fewer than two rows, exactly 1 where all rows are the same.
-
-    References
-    ----------
-    Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463.
 
     Examples
     --------

@@ -3,8 +3,7 @@ from numpy.typing import ArrayLike
 
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip.errors import BadValue, Empty
-from semiclip.metrics._cosine import normalise
-from semiclip.metrics._matrices import check_permutations, read_codes, read_embedding, read_labels
+from semiclip.metrics._matrices import check_permutations, normalise, read_codes, read_embedding, read_labels
 
 BLOCK = 1 << 22  # cosines that exist at a time
 TOLERANCE = 1e-12  # cosines that differ by less tie
@@ -99,6 +98,8 @@ def _score(codes: np.ndarray, fold: np.ndarray | None, neighbours: np.ndarray) -
 def average_precision(x: ArrayLike, codes: ArrayLike, batch: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     r"""Measure for each row how well its cosines rank the other rows of its group before all others.
 
+    Source, as a measure of replicates: Kalinin et al. 2025, DOI 10.1038/s41467-025-60306-2.
+
     Parameters
     ----------
     x
@@ -115,10 +116,6 @@ def average_precision(x: ArrayLike, codes: ArrayLike, batch: ArrayLike | None = 
     for ties; and its expectation for a random ranking. With :math:`P` relevant rows among :math:`M` candidates and
     :math:`H_M = \sum_{k=1}^M 1/k`, this is :math:`(H_M + (M - H_M)(P - 1)/(M - 1)) / M`. Both are NaN for rows whose
     group has no candidate.
-
-    References
-    ----------
-    Kalinin et al. 2025, DOI 10.1038/s41467-025-60306-2, on average precision as a measure of replicates.
 
     Examples
     --------

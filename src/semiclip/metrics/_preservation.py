@@ -25,6 +25,7 @@ def structural_integrity(
     In each batch the mean of its controls is subtracted from the predictions, which gives :math:`P_b`, and from the
     targets, which gives :math:`Y_b`. With :math:`n_b` rows in batch b, the result is :math:`1 - D / 2M`, where D and M
     are the means over batches of :math:`\lVert P_b - Y_b \rVert_F / n_b` and of :math:`\lVert Y_b \rVert_F / n_b`.
+    Source: Bendidi et al., ICML 2025, section B.2, DOI 10.48550/arXiv.2505.21317.
 
     Parameters
     ----------
@@ -37,10 +38,6 @@ def structural_integrity(
     -------
     1 if each batch is predicted up to a constant, 0.5 for predictions that do not vary within a batch, and negative
     for predictions further from the targets than their mirror image.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.2, DOI 10.48550/arXiv.2505.21317.
 
     Examples
     --------
@@ -170,6 +167,9 @@ def _blocks(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
 def spearman(x: ArrayLike | Matrix, y: ArrayLike | Matrix, *, axis: Literal[0, 1] = 0) -> tuple[np.ndarray, np.ndarray]:
     """Correlate the ranks of two matrices, column by column or row by row.
 
+    Values that differ by no more than 8 rounding errors of the largest among them count as constant, so that a
+    network's outputs for equal inputs are not ranked by their rounding. A sparse matrix is dense only block by block.
+
     Parameters
     ----------
     x, y
@@ -181,11 +181,6 @@ def spearman(x: ArrayLike | Matrix, y: ArrayLike | Matrix, *, axis: Literal[0, 1
     -------
     Spearman's coefficient of each column (shape (g,)) or row (shape (n,)), with average ranks for ties; and a mask of
     the same shape where one side is constant: the coefficient is not defined there, and 0.
-
-    Notes
-    -----
-    Values that differ by no more than 8 rounding errors of the largest among them count as constant, so that a
-    network's outputs for equal inputs are not ranked by their rounding. A sparse matrix is dense only block by block.
 
     Examples
     --------

@@ -5,9 +5,7 @@ from array_api_compat import array_namespace, device
 
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip.errors import BadValue, Mismatch, NotFinite, TooFew, WrongDtype, WrongShape, WrongType
-from semiclip.metrics._cosine import normalise
-
-Array = Any  # a NumPy array or a torch tensor
+from semiclip.metrics._matrices import Array, normalise
 
 BLOCK = 1 << 22  # cosines that exist at a time
 
@@ -16,7 +14,8 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[
     """Measure how high the right candidate ranks by cosine for each query, such as the image of a perturbation.
 
     The rank of the right candidate is the number of better candidates plus half the number of those that tie with
-    it. NumPy arrays and torch tensors both work; tensors stay on their device.
+    it; cosines within a few rounding errors of each other tie (1e-6 in float32, 1e-12 in float64). NumPy arrays and
+    torch tensors both work; tensors stay on their device. Half precision is computed in float32.
 
     Parameters
     ----------
@@ -32,11 +31,6 @@ def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[
     ``mean_rank_percentile``, the mean of rank / (K − 1): 0 at best, 0.5 by chance, 1 at worst; and ``recall_at_k`` for
     each k, the fraction of queries whose right candidate is among the first k, or the share of the orders of tied
     candidates that puts it there; k / K is chance.
-
-    Notes
-    -----
-    Cosines within a few rounding errors of each other tie (1e-6 in float32, 1e-12 in float64). Half precision is
-    computed in float32.
 
     Examples
     --------

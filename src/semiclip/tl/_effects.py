@@ -42,7 +42,8 @@ def consistency(
 ) -> pd.DataFrame:
     """Return how alike the replicates of each perturbation are: the mean cosine of all their pairs.
 
-    Each representation is corrected on the controls, which are then left out; see :func:`semiclip.metrics.consistency`.
+    Each representation is corrected on the controls, which are then left out. What is measured, and the source, are
+    those of :func:`semiclip.metrics.consistency`.
 
     Parameters
     ----------
@@ -60,15 +61,9 @@ def consistency(
     One row per representation and perturbation: ``metric``, ``representation``, ``key`` (the perturbation), ``value``,
     ``n_obs`` (its rows) and ``p_value``. Perturbations of one row have no value (NaN), those in ``null`` no p-value.
 
-    Notes
-    -----
     The p-value is (1 + #{random sets at least as consistent}) / (1 + n_permutations), or the share of the inactive
     perturbations that are at least as consistent. Random sets ignore batches: where a correction leaves some of a
     batch, replicates that share it look consistent for that alone. Sets have at most 1000 rows.
-
-    References
-    ----------
-    Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463.
 
     Examples
     --------
@@ -86,17 +81,15 @@ def consistency(
         _find_measured(corrected, 2, inactive)
         x = corrected.x[corrected.treated]
         values = metrics.consistency(x, corrected.codes[corrected.treated], len(corrected.labels))
+        p = np.full(values.shape, np.nan)
         if inactive is None:
-            p = np.full(values.shape, np.nan)
             judged, sizes = np.flatnonzero(~np.isnan(values)), np.minimum(corrected.counts, MAX_DRAWN)
             different, which = np.unique(sizes[judged], return_inverse=True)
             drawn = random_consistency(x, different, n_permutations, np.random.default_rng(rng))
             for i, null_values in enumerate(drawn):
                 places = judged[which == i]
                 p[places] = rank_p_value(values[places], null_values, drawn=True)
-        else:
-            p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
-        tables.append(_tabulate("consistency", corrected, values, p))
+        tables.append(_tabulate("consistency", corrected, values, p, inactive))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -123,7 +116,8 @@ def magnitude(
 
     Each representation is corrected on the controls, so there must be some. Without inactive perturbations, half of the
     controls of each batch serve for the correction, as long as two are left to fit it on, and the perturbations are
-    compared with the others: a correction pulls the controls that it is fitted on together.
+    compared with the others: a correction pulls the controls that it is fitted on together. Source: Celik et al. 2024,
+    DOI 10.1371/journal.pcbi.1012463.
 
     Parameters
     ----------
@@ -144,16 +138,10 @@ def magnitude(
     One row per representation and perturbation, as in :func:`consistency`; ``value`` is in units of the corrected
     representation, see :func:`semiclip.metrics.energy_distance`, and NaN below ``min_obs`` rows.
 
-    Notes
-    -----
     The p-value is (1 + #{exchanges at least as far}) / (1 + n_permutations), the permutation test of equal
     distributions within batches, or the share of the inactive perturbations that are at least as far. It errs towards
     1 where few controls of a batch are held out. The distance of a small set is larger by chance: compare values at
     equal ``n_obs``.
-
-    References
-    ----------
-    Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463; Székely and Rizzo 2013, DOI 10.1016/j.jspi.2013.03.018.
 
     Examples
     --------
@@ -199,9 +187,7 @@ def magnitude(
                 )
                 # sets that are equal but for rounding are as far
                 p[i] = rank_p_value(value - 1e-9 * abs(value), null_values, drawn=True)
-        else:
-            p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
-        tables.append(_tabulate("magnitude", corrected, values, p))
+        tables.append(_tabulate("magnitude", corrected, values, p, inactive))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -245,7 +231,12 @@ def _find_measured(corrected: Corrected, min_obs: int, inactive: np.ndarray | No
     return measured
 
 
-def _tabulate(metric: str, corrected: Corrected, values: np.ndarray, p: np.ndarray) -> pd.DataFrame:
+def _tabulate(
+    metric: str, corrected: Corrected, values: np.ndarray, p: np.ndarray, inactive: np.ndarray | None
+) -> pd.DataFrame:
+    """Return the table of one representation; inactive perturbations, if there are any, judge the others."""
+    if inactive is not None:
+        p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
     columns = {"metric": metric, "representation": corrected.name, "key": corrected.labels, "value": values}
     return pd.DataFrame({**columns, "n_obs": corrected.counts, "p_value": p})
 

@@ -49,7 +49,9 @@ def enrich(
         Items in the background that a gene set must have to be tested, and to count in the adjustment.
     level
         What is counted. ``"gene"``: the distinct genes of the pairs. ``"pair"``: the pairs, which belong to a gene set
-        if both of their genes do, and to a list of genes as background likewise. See the notes.
+        if both of their genes do, and to a list of genes as background likewise. The two genes of an annotated pair
+        mostly share gene sets, so that at the level of genes even a region of random pairs looks enriched. To claim
+        that a region has a theme, test at the level of pairs too.
 
     Returns
     -------
@@ -57,11 +59,6 @@ def enrich(
     ``n_region`` (in the region), ``n_set`` (of the background in the gene set), ``n_background``, ``expected`` (overlap
     at random), ``fold`` (overlap / expected), ``p_value``, ``p_adjusted`` (Benjamini and Hochberg, over all rows) and
     ``genes`` (of the overlap, joined by ``";"``). An empty region gives an empty table.
-
-    Notes
-    -----
-    The two genes of an annotated pair mostly share gene sets. At the level of genes even a region of random pairs
-    therefore looks enriched. To claim that a region has a theme, test at the level of pairs too.
 
     {paper}
     Benjamini and Hochberg 1995, DOI 10.1111/j.2517-6161.1995.tb02031.x.

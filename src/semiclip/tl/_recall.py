@@ -13,7 +13,7 @@ from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import NameTaken, WrongType
 from semiclip.metrics import _map
-from semiclip.metrics._cosine import pairwise_cosines
+from semiclip.metrics._matrices import pairwise_cosines
 from semiclip.tl._maps import Corrected, list_names, read_corrected
 from semiclip.tl._sets import GENES, NOT_SETS
 
@@ -132,11 +132,7 @@ def relationship_sets(
 
     Parameters
     ----------
-    {samples}
-    {relationships}
-    {correction}
-    thresholds
-        Low and high quantile beyond which a pair is recalled, as in :func:`recall`.
+    {map}
 
     Returns
     -------
@@ -193,11 +189,7 @@ def similarity(
 
     Parameters
     ----------
-    {samples}
-    {relationships}
-    {correction}
-    thresholds
-        Low and high quantile beyond which a pair is recalled; the table says at which cosines they lie.
+    {map}
     n_bins
         Number of bins between -1 and 1.
 
@@ -277,8 +269,6 @@ def null_overlap(
     ``null_low``, ``null_median`` and ``null_high`` (mean and 2.5 %, 50 % and 97.5 % quantiles over the exchanges),
     ``p_value`` ((1 + #{exchanges with at least this overlap}) / (1 + n_permutations)) and ``n_permutations``.
 
-    Notes
-    -----
     A representation that recalls more annotated pairs than chance shares more of them with any reference, even with one
     that knows nothing. Two representations agree beyond that only if their overlap is more than
     ``n_recalled * n_reference / n_pairs``, on maps of the same genes.

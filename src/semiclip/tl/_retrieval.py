@@ -12,7 +12,7 @@ from semiclip._docs import document
 from semiclip._pairing import pair_rows
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import BadValue, Empty, Mismatch, TooFew
-from semiclip.metrics._cosine import normalise
+from semiclip.metrics._matrices import normalise
 from semiclip.tl._maps import list_names, read_corrected
 
 
@@ -99,7 +99,7 @@ def replicate_retrieval(
     """Return how well a treated row finds the replicates of its perturbation among all treated rows, by cosine.
 
     Each representation is corrected on the controls, which are then left out. Each row ranks all others;
-    :func:`semiclip.metrics.average_precision` judges the ranking.
+    :func:`semiclip.metrics.average_precision`, which names the source, judges the ranking.
 
     Parameters
     ----------
@@ -113,10 +113,6 @@ def replicate_retrieval(
     One row per representation: ``metric``, ``representation``, ``key`` (``"mean_average_precision"``), ``value`` (the
     mean over rows), ``n_obs`` (the rows that have a replicate to find) and ``chance`` (the value expected of random
     rankings).
-
-    References
-    ----------
-    Kalinin et al. 2025, DOI 10.1038/s41467-025-60306-2.
 
     Examples
     --------
