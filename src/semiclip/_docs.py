@@ -120,8 +120,7 @@ ValueError
 }
 ADATA = "adata\n    Observations of perturbations, and representations of them."
 PARAMETERS["samples"] = "\n".join([ADATA, PARAMETERS["representations"], PARAMETERS["columns"]])
-MAP = ("samples", "relationships", "correction", "threshold")
-PARAMETERS["map"] = "\n".join(PARAMETERS[name] for name in MAP)
+PARAMETERS["map"] = "\n".join(PARAMETERS[name] for name in ("samples", "relationships", "correction", "threshold"))
 
 
 def document(function: F) -> F:

@@ -85,7 +85,6 @@ class Unimodal(ClosedForm):
 
     Examples
     --------
-    >>> import numpy as np
     >>> student, teacher = np.eye(3), np.ones((3, 2))
     >>> unimodal = Unimodal().fit(student, teacher, np.arange(3), rng=np.random.default_rng(0))
     >>> bool((unimodal.transform(student) == student).all())
@@ -113,7 +112,6 @@ class Random(ClosedForm):
 
     Examples
     --------
-    >>> import numpy as np
     >>> student, teacher = np.eye(3), np.ones((3, 2))
     >>> random = Random().fit(student, teacher, np.arange(3), rng=np.random.default_rng(0))
     >>> bool((random.transform(student)[1:] == random.transform(student[1:])).all())
@@ -164,7 +162,6 @@ class Neighbours(ClosedForm):
 
     Examples
     --------
-    >>> import numpy as np
     >>> student, teacher = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]), np.array([[5.0], [5.0], [7.0]])
     >>> nearest = Neighbours(n_neighbors=1).fit(student, teacher, np.array([0, 0, 1]), rng=np.random.default_rng(0))
     >>> nearest.transform(np.array([[1.0, 3.0], [3.0, 1.0]])).ravel()

@@ -46,7 +46,6 @@ class Ridge(Linear):
 
     Examples
     --------
-    >>> import numpy as np
     >>> student = np.random.default_rng(0).normal(size=(50, 3))
     >>> teacher = student @ np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]) + 5
     >>> ridge = Ridge().fit(student, teacher, np.arange(50), rng=np.random.default_rng(0))
@@ -102,7 +101,6 @@ class Cca(Linear):
 
     Examples
     --------
-    >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> student = rng.normal(size=(500, 3))
     >>> teacher = student[:, :2] + rng.normal(size=(500, 2)) * [0.1, 0.75]
@@ -146,7 +144,6 @@ class Procrustes(Linear):
 
     Examples
     --------
-    >>> import numpy as np
     >>> student = np.random.default_rng(0).normal(size=(50, 2))
     >>> teacher = 3 * student @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + 5
     >>> out = Procrustes().fit(student, teacher, np.arange(50), rng=np.random.default_rng(0)).transform(student)

@@ -1,7 +1,6 @@
 """Measures of an embedding: pure functions of arrays."""
 
-from semiclip.metrics._energy import energy_distance
-from semiclip.metrics._groups import consistency, group_mean
+from semiclip.metrics._groups import consistency, energy_distance, group_mean
 from semiclip.metrics._neighbours import average_precision, knn_accuracy
 from semiclip.metrics._p_values import over_representation, paired_wilcoxon, rank_p_value, smallest_p
 from semiclip.metrics._preservation import (

@@ -41,7 +41,6 @@ def structural_integrity(
 
     Examples
     --------
-    >>> import numpy as np
     >>> targets = np.random.default_rng(0).normal(size=(6, 3))
     >>> batch, control = np.repeat(["A", "B"], 3), np.tile([True, False, False], 2)
     >>> [round(structural_integrity(scale * targets, targets, batch, control), 3) for scale in (1, 0.5, 0, -1)]
@@ -90,7 +89,6 @@ def preservation(
 
     Examples
     --------
-    >>> import numpy as np
     >>> targets = np.random.default_rng(0).normal(size=(40, 3))
     >>> table = preservation(np.ones((40, 3)), targets, np.zeros(40), np.tile([True, False], 20))
     >>> dict(zip(table["metric"], table["value"]))
@@ -184,7 +182,6 @@ def spearman(x: ArrayLike | Matrix, y: ArrayLike | Matrix, *, axis: Literal[0, 1
 
     Examples
     --------
-    >>> import numpy as np
     >>> x = np.array([[1.0, 5.0, 0.0], [2.0, 4.0, 0.0], [3.0, 4.5, 0.0]])
     >>> correlation, constant = spearman(x, x**2 * [1, -1, 1])
     >>> correlation.round(3).tolist(), constant.tolist()
@@ -258,7 +255,6 @@ def preservation_split(
 
     Examples
     --------
-    >>> import numpy as np
     >>> batch, perturbation = np.repeat(np.arange(10), 11), np.tile(np.arange(11), 10)
     >>> [len(part) for part in preservation_split(batch, perturbation, perturbation == 0, rng=0)]
     [56, 24, 12]

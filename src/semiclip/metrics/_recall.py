@@ -71,8 +71,6 @@ def relationship_recall(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import pandas as pd
     >>> embedding = np.repeat(np.random.default_rng(0).normal(size=(20, 8)), 2, axis=0)
     >>> genes = [f"G{i:02}" for i in range(40)]
     >>> annotated = pd.DataFrame({"gene_a": genes[0::2], "gene_b": genes[1::2]})
@@ -135,8 +133,6 @@ def recalled_pairs(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import pandas as pd
     >>> embedding = np.repeat(np.random.default_rng(0).normal(size=(20, 8)), 2, axis=0)
     >>> annotated = pd.DataFrame({"gene_a": ["G01", "G02"], "gene_b": ["G00", "absent"]})
     >>> recalled_pairs(embedding, [f"G{i:02}" for i in range(40)], annotated)
@@ -180,8 +176,6 @@ def similarity(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import pandas as pd
     >>> embedding = np.repeat(np.random.default_rng(0).normal(size=(20, 8)), 2, axis=0)
     >>> annotated = pd.DataFrame({"gene_a": ["G00", "G02"], "gene_b": ["G01", "G03"]})
     >>> table = similarity(embedding, [f"G{i:02}" for i in range(40)], annotated, n_bins=4)

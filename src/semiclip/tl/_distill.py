@@ -73,14 +73,15 @@ def semiclip(
     >>> mdata["rna"].obsm["X_semiclip"].shape
     (432, 128)
     """
-    if "objective" in train_kwargs:
-        way_out = f"call scl.tl.distill(mdata, objective={train_kwargs['objective']!r}, …) for another objective"
-        raise UnexpectedArgument("scl.tl.semiclip", ["objective"], "the objective is 'semiclip'", way_out)
-    samples: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-    design = Design.of(**samples, pair_on=pair_on, split_key=split_key, modalities=modalities)
-    reps = {"student_rep": student_rep, "teacher_rep": teacher_rep}
-    train_kwargs |= {"max_epochs": max_epochs, "pea": pea}
-    return _distill(mdata, "semiclip", design, reps, key_added, rng, model_kwargs, train_kwargs)
+    if refused := [name for name in ("objective", "label_key") if name in train_kwargs]:
+        name = refused[0]
+        way_out = f"call scl.tl.distill(mdata, {name}={train_kwargs[name]!r}, …) for another objective"
+        raise UnexpectedArgument("scl.tl.semiclip", refused, "the objective is 'semiclip'", way_out)
+    columns: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+    columns |= {"pair_on": pair_on, "split_key": split_key, "modalities": modalities, "key_added": key_added}
+    train_kwargs |= {"student_rep": student_rep, "teacher_rep": teacher_rep, "max_epochs": max_epochs, "pea": pea}
+    model: Any = distill(mdata, objective="semiclip", **columns, rng=rng, model_kwargs=model_kwargs, **train_kwargs)
+    return model
 
 
 @document
@@ -139,28 +140,15 @@ def distill(
     >>> mdata["rna"].obsm["X_vicreg"].shape
     (432, 128)
     """
-    samples: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-    design = Design.of(**samples, pair_on=pair_on, split_key=split_key, label_key=label_key, modalities=modalities)
-    reps = {"student_rep": student_rep, "teacher_rep": teacher_rep}
-    train_kwargs |= {"max_epochs": max_epochs, "pea": pea}
-    return _distill(mdata, objective, design, reps, key_added, rng, model_kwargs, train_kwargs)
-
-
-def _distill(
-    mdata: MuData,
-    objective: str,
-    design: Design,
-    reps: dict[str, str],
-    key_added: str | None,
-    rng: int | np.random.Generator | None,
-    model_kwargs: dict[str, Any] | None,
-    train_kwargs: dict[str, Any],
-) -> Any:
     from semiclip.baselines import BASELINES
     from semiclip.model import Baseline, SemiClip
     from semiclip.model._base import check_training_arguments
     from semiclip.objectives import OBJECTIVES
 
+    samples: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+    design = Design.of(**samples, pair_on=pair_on, split_key=split_key, label_key=label_key, modalities=modalities)
+    reps = {"student_rep": student_rep, "teacher_rep": teacher_rep}
+    train_kwargs |= {"max_epochs": max_epochs, "pea": pea}
     model_kwargs = model_kwargs or {}
     if doubled := [name for name in ("objective", "method") if name in model_kwargs]:
         way_out = "pass objective= to scl.tl.distill instead"

@@ -14,8 +14,7 @@ from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.metrics import rank_p_value
-from semiclip.metrics._energy import energy_distances, permuted_energy_distances
-from semiclip.metrics._groups import random_consistency
+from semiclip.metrics._groups import energy_distances, permuted_energy_distances, random_consistency
 from semiclip.tl._maps import Corrected, read_corrected
 
 logger = logging.getLogger(__name__)
@@ -74,11 +73,9 @@ def consistency(
     [['gene_00', 0.463, 6, 0.001]]
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     tables = []
-    for corrected in read_corrected(adata, use_rep, design, spec):
-        inactive = _find_inactive(corrected, null, n_permutations)
-        _find_measured(corrected, 2, inactive)
+    for corrected in read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback)):
+        inactive, _ = _read_null(corrected, null, n_permutations, 2)
         x = corrected.x[corrected.treated]
         values = metrics.consistency(x, corrected.codes[corrected.treated], len(corrected.labels))
         p = np.full(values.shape, np.nan)
@@ -170,8 +167,7 @@ def magnitude(
         raise errors.TooFew("controls to compare with", int(compared.sum()), 2, way_out)
     tables = []
     for corrected in read_corrected(adata, use_rep, design, spec, fit_on):
-        inactive = _find_inactive(corrected, null, n_permutations)
-        measured = np.flatnonzero(_find_measured(corrected, min_obs, inactive))
+        inactive, measured = _read_null(corrected, null, n_permutations, min_obs)
         order = corrected.treated[np.argsort(corrected.codes[corrected.treated], kind="stable")]
         groups, generator = np.split(order, np.cumsum(corrected.counts)[:-1]), np.random.default_rng(rng)
         sample = _sample(np.flatnonzero(compared), max_controls, generator)
@@ -204,22 +200,20 @@ def _sample(rows: np.ndarray, at_most: int, rng: np.random.Generator) -> np.ndar
     return rows if len(rows) <= at_most else np.sort(rng.choice(rows, at_most, replace=False))
 
 
-def _find_inactive(corrected: Corrected, null: Sequence[str] | None, n_permutations: int) -> np.ndarray | None:
-    """Return a mask of the perturbations that make the null distribution, or ``None`` where it is drawn."""
+def _read_null(
+    corrected: Corrected, null: Sequence[str] | None, n_permutations: int, min_obs: int
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return a mask of the perturbations that make the null, ``None`` where it is drawn, and which are measured."""
+    counts, inactive = corrected.counts, None
     if null is None:
         check_whole("n_permutations", n_permutations)
-        return None
-    if isinstance(null, str):
-        raise errors.WrongType("null", str, "a list of labels of inactive perturbations")
-    labels = pd.Index(corrected.labels)
-    if absent := [label for label in null if label not in labels]:
-        raise errors.UnknownChoice("null", absent, labels)
-    return np.asarray(labels.isin(list(null)))
-
-
-def _find_measured(corrected: Corrected, min_obs: int, inactive: np.ndarray | None) -> np.ndarray:
-    """Return a mask of the perturbations with enough rows to be measured; a null that is not drawn needs some."""
-    counts = corrected.counts
+    else:
+        if isinstance(null, str):
+            raise errors.WrongType("null", str, "a list of labels of inactive perturbations")
+        labels = pd.Index(corrected.labels)
+        if absent := [label for label in null if label not in labels]:
+            raise errors.UnknownChoice("null", absent, labels)
+        inactive = np.asarray(labels.isin(list(null)))
     measured = counts >= min_obs
     if not measured.any():
         raise errors.TooFew("rows of the largest perturbation", int(counts.max()), min_obs)
@@ -228,7 +222,7 @@ def _find_measured(corrected: Corrected, min_obs: int, inactive: np.ndarray | No
         raise errors.TooFew("rows of the largest perturbation in null", largest, min_obs, way_out)
     if n_few := int((~measured).sum()):
         logger.info("%d of %d perturbations have fewer than %d rows and no value", n_few, measured.size, min_obs)
-    return measured
+    return inactive, np.flatnonzero(measured)
 
 
 def _tabulate(

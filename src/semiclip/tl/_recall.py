@@ -81,11 +81,10 @@ def recall(
     [['pathways', 0.361, 36, 0.001]]
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     for name in baselines:
         check_choice("baselines", name, RecallBaseline)
     levels = _map.read_thresholds(thresholds)
-    representations = read_corrected(adata, use_rep, design, spec)
+    representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
     tables = []
     for corrected in _add_baselines(representations, baselines, rng):
@@ -152,12 +151,11 @@ def relationship_sets(
     1  gene_00  gene_12  pathways     True
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     names = list_names(use_rep)
     if taken := [name for name in names if name in NOT_SETS]:
         raise NameTaken(taken, "a column of the result", "copy the representation to another key of obsm")
     (level,) = _map.read_thresholds(thresholds, single=True)
-    representations = read_corrected(adata, names, design, spec)
+    representations = read_corrected(adata, names, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
     recalled = {}
     for corrected in representations:
@@ -209,9 +207,8 @@ def similarity(
     ([0, 107, 137, 32], [0, 0, 4, 32])
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     (level,) = _map.read_thresholds(thresholds, single=True)
-    representations = read_corrected(adata, use_rep, design, spec)
+    representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
     tables = {
         corrected.name: metrics.similarity(*corrected.average(), annotated, thresholds=level, n_bins=n_bins)

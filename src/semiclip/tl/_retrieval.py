@@ -66,11 +66,10 @@ def knn_accuracy(
     [['pathway', 0.99, 72, 0.33]]
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     treated = ~design.controls(check_adata(adata))
     labels = read_column(adata, label_key, "label_key", treated).to_numpy()
     batch = design.batches(adata)[0][treated] if batch_key is not None and across_batches else None
-    representations = read_corrected(adata, use_rep, design, spec)
+    representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     if batch is not None and (batch == batch[0]).all():
         raise TooFew("batches of treated rows", 1, 2, "pass across_batches=False to take neighbours of the same batch")
     rows = []
@@ -124,10 +123,9 @@ def replicate_retrieval(
     [['mean_average_precision', 0.67, 72, 0.13]]
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     across = batch_key is not None and across_batches
     rows = []
-    for corrected in read_corrected(adata, use_rep, design, spec):
+    for corrected in read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback)):
         treated = corrected.treated
         batch = design.batches(adata)[0][treated] if across else None
         value, chance = metrics.average_precision(corrected.x[treated], corrected.codes[treated], batch)
