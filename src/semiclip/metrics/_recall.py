@@ -30,7 +30,11 @@ def relationship_recall(
 
     The cosines of all pairs of genes are the null distribution. An annotated pair is recalled if the share of null
     cosines that are at most its own is no more than the low threshold, or the share of those strictly below its own
-    is no less than the high threshold. Recall is the recalled fraction of the annotated pairs in the map.
+    is no less than the high threshold. Recall is the recalled fraction of the annotated pairs in the map. Sources:
+    Bendidi et al., ICML 2025, section B.1, DOI 10.48550/arXiv.2505.21317; Celik et al., PLOS Computational Biology
+    2024, DOI 10.1371/journal.pcbi.1012463; Wilson, JASA 1927, DOI 10.1080/01621459.1927.10502953; the error: Aronow,
+    Samii and Assenova, Political Analysis 2015, DOI 10.1093/pan/mpv018; the interval of the mean: Zou and Donner,
+    Statistics in Medicine 2008, DOI 10.1002/sim.3095.
 
     Parameters
     ----------
@@ -61,13 +65,6 @@ def relationship_recall(
         ``n_permutations``).
     ``n_genes``, ``n_annotated``
         Genes of the map, and those among them with an annotated pair; the others only make up the null.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.1, DOI 10.48550/arXiv.2505.21317; Celik et al., PLOS Computational Biology
-    2024, DOI 10.1371/journal.pcbi.1012463; Wilson, JASA 1927, DOI 10.1080/01621459.1927.10502953; the error: Aronow,
-    Samii and Assenova, Political Analysis 2015, DOI 10.1093/pan/mpv018; the interval of the mean: Zou and Donner,
-    Statistics in Medicine 2008, DOI 10.1002/sim.3095.
 
     Examples
     --------

@@ -9,24 +9,7 @@ from semiclip.tl._retrieval import cross_modal_retrieval, knn_accuracy, replicat
 from semiclip.tl._sets import enrich, gains_losses, overlap, region
 
 __all__ = [
-    "compare",
-    "consistency",
-    "cross_modal_retrieval",
-    "distill",
-    "embed",
-    "enrich",
-    "gains_losses",
-    "knn_accuracy",
-    "magnitude",
-    "null_overlap",
-    "overlap",
-    "preservation",
-    "recall",
-    "region",
-    "relationship_sets",
-    "replicate_retrieval",
-    "semiclip",
-    "significant",
-    "similarity",
-    "zscores",
-]
+    "compare", "consistency", "cross_modal_retrieval", "distill", "embed", "enrich", "gains_losses", "knn_accuracy",
+    "magnitude", "null_overlap", "overlap", "preservation", "recall", "region", "relationship_sets",
+    "replicate_retrieval", "semiclip", "significant", "similarity", "zscores",
+]  # fmt: skip
