@@ -56,6 +56,21 @@ model_kwargs
 **train_kwargs
     Further arguments of :meth:`semiclip.model.SemiClip.train`, such as ``batch_size``, ``train_size``,
     ``plan_kwargs={"lr": …}`` or ``enable_progress_bar=False``.""",
+    "trained": """\
+Returns
+-------
+The trained model, with which :func:`semiclip.tl.embed` embeds other data. ``obsm[key_added]`` of the student modality
+is float32 of shape (n_obs, D). D is the width of the teacher, or ``n_components`` with ``"dcca"`` and ``"cca"``.
+``uns["semiclip"][key_added]["params"]`` records how it was made, with ``rng`` and the number of ``shared_keys``.
+
+Raises
+------
+KeyError, ValueError, TypeError
+    If the data are not as described, or the objective or an argument is not known; nothing is written then.
+
+References
+----------
+Bendidi et al., ICML 2025, section 3, DOI 10.48550/arXiv.2505.21317.""",
     "correction": """\
 method, profile, ridge, fallback
     Correction of the representation on the controls, see :func:`semiclip.correction.correct`; ``method=None`` takes it
@@ -77,14 +92,9 @@ use_rep
 relationships
     Annotated pairs of genes, labelled as the perturbations are: columns ``gene_a``, ``gene_b`` and, optionally,
     ``database``. By default the five databases of :func:`semiclip.datasets.relationships`.""",
-    "corrected_errors": """\
-Raises
-------
-KeyError
-    If a column or representation does not exist.
-TypeError, ValueError
-    If a control label matches no row, a batch has fewer than two controls, values are missing or not finite, or an
-    argument means nothing.""",
+    "threshold": """\
+thresholds
+    Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1.""",
     "paper": """\
 References
 ----------
@@ -120,6 +130,7 @@ ValueError
 }
 ADATA = "adata\n    Observations of perturbations, and representations of them."
 PARAMETERS["samples"] = "\n".join([ADATA, PARAMETERS["representations"], PARAMETERS["columns"]])
+PARAMETERS["map"] = "\n".join(PARAMETERS[name] for name in ("samples", "relationships", "correction", "threshold"))
 
 
 def document(function: F) -> F:

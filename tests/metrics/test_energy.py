@@ -8,7 +8,7 @@ from scipy.stats import energy_distance as in_one_dimension
 
 from semiclip import errors
 from semiclip.metrics import energy_distance
-from semiclip.metrics._energy import energy_distances, permuted_energy_distances
+from semiclip.metrics._groups import energy_distances, permuted_energy_distances
 
 
 def by_hand(x, y):

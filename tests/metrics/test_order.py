@@ -3,14 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semiclip.metrics import _order
-from semiclip.metrics._order import order_statistics
+from semiclip.metrics import _map
+from semiclip.metrics._map import order_statistics
 
 
 @pytest.mark.parametrize("kind", ["normal", "ascending", "descending", "ties", "constant", "misleading"])
 def test_large_arrays_equal_sorting(kind, monkeypatch):
-    monkeypatch.setattr(_order, "SAMPLE", 64)  # take the way of large arrays for small ones
-    monkeypatch.setattr(_order, "BLOCK", 100)
+    monkeypatch.setattr(_map, "SAMPLE", 64)  # take the way of large arrays for small ones
+    monkeypatch.setattr(_map, "BLOCK", 100)
     rng, n = np.random.default_rng(0), 5_000
     values = {
         "normal": rng.normal(size=n),

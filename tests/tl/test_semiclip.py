@@ -75,6 +75,7 @@ def test_rng_decides_everything_and_distill_does_the_same(mdata, arguments):
         ({"key_added": "X_pca"}, errors.NameTaken, {"items": "X_pca"}),
         ({"control": "DMSO"}, errors.UnknownControl, {"labels": ["DMSO"]}),
         ({"objective": "clip"}, errors.UnexpectedArgument, {"names": ["objective"]}),
+        ({"label_key": "perturbation"}, errors.UnexpectedArgument, {"names": ["label_key"]}),
         ({"model_kwargs": {"objective": "clip"}}, errors.UnexpectedArgument, {"names": ["objective"]}),
         ({"model_kwargs": {"temperature": 0.0}}, errors.BadValue, {"name": "temperature", "value": 0.0}),
         ({"train_size": 1.5}, errors.BadValue, {"name": "train_size", "value": 1.5}),

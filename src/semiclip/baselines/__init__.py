@@ -1,8 +1,7 @@
 """Closed-form baselines, a class each: what distillation has to beat. Arrays in, arrays out."""
 
+from semiclip.baselines._closed_form import ClosedForm, Neighbours, Random, Unimodal
 from semiclip.baselines._linear import Cca, Procrustes, Ridge
-from semiclip.baselines._protocol import ClosedForm
-from semiclip.baselines._references import Neighbours, Random, Unimodal
 
 BASELINES: dict[str, type[Unimodal | Random | Ridge | Cca | Procrustes | Neighbours]] = {
     "unimodal": Unimodal,

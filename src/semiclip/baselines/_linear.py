@@ -8,7 +8,7 @@ import numpy as np
 
 from semiclip._arguments import check_number, check_whole
 from semiclip._numerics import row_blocks
-from semiclip.baselines._protocol import BLOCK, Arrays, ClosedForm
+from semiclip.baselines._closed_form import BLOCK, Arrays, ClosedForm
 from semiclip.errors import BadValue, NoVariation, TooMany
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class Ridge(Linear):
     contrastive loss is needed to find it. Source: Hoerl and Kennard, Technometrics 1970, DOI
     10.1080/00401706.1970.10488634.
 
+    TVN that whitens by the controls of all batches takes out every invertible linear map. The regression is such a map
+    unless the teacher, or the number of keys, has fewer dimensions than the student. Recall is then the recall of
+    :class:`Unimodal`, whatever the penalty.
+
     Parameters
     ----------
     alphas
@@ -40,15 +44,8 @@ class Ridge(Linear):
         default 10^-6 to 10^3 times the mean of these sums. The penalty with the least squared error on held-out keys is
         kept, in five folds, or fewer where there are fewer keys. A single penalty is not compared.
 
-    Notes
-    -----
-    TVN that whitens by the controls of all batches takes out every invertible linear map. The regression is such a map
-    unless the teacher, or the number of keys, has fewer dimensions than the student. Recall is then the recall of
-    :class:`Unimodal`, whatever the penalty.
-
     Examples
     --------
-    >>> import numpy as np
     >>> student = np.random.default_rng(0).normal(size=(50, 3))
     >>> teacher = student @ np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]) + 5
     >>> ridge = Ridge().fit(student, teacher, np.arange(50), rng=np.random.default_rng(0))
@@ -88,6 +85,11 @@ class Cca(Linear):
     If it wins, the linear directions that both modalities share are what matters, and the others are in the way.
     Source: Hotelling, Biometrika 1936, DOI 10.1093/biomet/28.3-4.321.
 
+    Each variate has its canonical correlation as standard deviation (a little less with regularization), so that
+    cosines count shared directions more. Directions in which a side does not vary are left out. After TVN that whitens
+    by the controls of all batches, recall differs from the recall of :class:`Unimodal` only by the directions that are
+    dropped, see :class:`Ridge`.
+
     Parameters
     ----------
     n_components
@@ -97,16 +99,8 @@ class Cca(Linear):
         Without it, and with no more keys than the teacher has dimensions, any teacher would give the same directions,
         those that tell the keys apart.
 
-    Notes
-    -----
-    Each variate has its canonical correlation as standard deviation (a little less with regularization), so that
-    cosines count shared directions more. Directions in which a side does not vary are left out. After TVN that whitens
-    by the controls of all batches, recall differs from the recall of :class:`Unimodal` only by the directions that are
-    dropped, see :class:`Ridge`.
-
     Examples
     --------
-    >>> import numpy as np
     >>> rng = np.random.default_rng(0)
     >>> student = rng.normal(size=(500, 3))
     >>> teacher = student[:, :2] + rng.normal(size=(500, 2)) * [0.1, 0.75]
@@ -145,14 +139,11 @@ class Procrustes(Linear):
     It turns principal components, as many as the narrower side has dimensions (Schönemann, Psychometrika 1966, DOI
     10.1007/BF02289451). If it wins, both spaces have the same shape, and distillation only had to find how they lie.
 
-    Notes
-    -----
     After TVN that whitens by the controls of all batches, recall is the recall of :class:`Unimodal`, see
     :class:`Ridge`, unless the teacher has fewer dimensions and the student's last components are lost.
 
     Examples
     --------
-    >>> import numpy as np
     >>> student = np.random.default_rng(0).normal(size=(50, 2))
     >>> teacher = 3 * student @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + 5
     >>> out = Procrustes().fit(student, teacher, np.arange(50), rng=np.random.default_rng(0)).transform(student)

@@ -23,15 +23,11 @@ def rank_p_value(values: ArrayLike, null: ArrayLike, *, drawn: bool = False) -> 
         The same statistic without an effect; NaN is left out.
     drawn
         Whether the null was drawn at random. The value then counts as one more draw, so that no p-value is 0:
-        (1 + #{null ≥ v}) / (1 + n) in place of #{null ≥ v} / n.
+        (1 + #{null ≥ v}) / (1 + n) in place of #{null ≥ v} / n (Phipson and Smyth 2010, DOI 10.2202/1544-6115.1585).
 
     Returns
     -------
     The p-values, of the shape of ``values``: NaN where the value is NaN, and everywhere if the null is empty.
-
-    References
-    ----------
-    Phipson and Smyth 2010, DOI 10.2202/1544-6115.1585, for drawn nulls.
 
     Examples
     --------
@@ -53,6 +49,9 @@ def over_representation(
 
     .. math:: p = \sum_{i \ge x} \binom{K}{i} \binom{N - K}{n - i} \Big/ \binom{N}{n} .
 
+    Source: Fisher, Journal of the Royal Statistical Society 1922, DOI 10.2307/2340521. Table 3 of Bendidi et al., ICML
+    2025, DOI 10.48550/arXiv.2505.21317, agrees with this test.
+
     Parameters
     ----------
     n_overlap, n_region, n_set, n_background
@@ -62,11 +61,6 @@ def over_representation(
     Returns
     -------
     One-sided p-values, not adjusted.
-
-    References
-    ----------
-    Fisher, Journal of the Royal Statistical Society 1922, DOI 10.2307/2340521. Table 3 of Bendidi et al., ICML 2025,
-    DOI 10.48550/arXiv.2505.21317, agrees with this test.
 
     Examples
     --------
@@ -91,6 +85,11 @@ def over_representation(
 def paired_wilcoxon(a: ArrayLike, b: ArrayLike | None = None, *, alternative: Alternative = "two-sided") -> float:
     """Return the p-value of a Wilcoxon signed-rank test of paired figures, such as two methods under the same seeds.
 
+    Pairs without a difference are left out (``zero_method="wilcox"`` of :func:`scipy.stats.wilcoxon`), and differences
+    that are equal but for rounding share their ranks. Up to 50 pairs the p-value is exact, also for shared ranks, some
+    cases of which scipy approximates. Beyond 50 pairs it is scipy's normal approximation. Source: Wilcoxon, Biometrics
+    Bulletin 1945, DOI 10.2307/3001968; used in Table 1 of Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.
+
     Parameters
     ----------
     a, b
@@ -101,17 +100,6 @@ def paired_wilcoxon(a: ArrayLike, b: ArrayLike | None = None, *, alternative: Al
     Returns
     -------
     The p-value; 1 if no pair differs.
-
-    Notes
-    -----
-    Pairs without a difference are left out (``zero_method="wilcox"`` of :func:`scipy.stats.wilcoxon`), and differences
-    that are equal but for rounding share their ranks. Up to 50 pairs the p-value is exact, also for shared ranks, some
-    cases of which scipy approximates. Beyond 50 pairs it is scipy's normal approximation.
-
-    References
-    ----------
-    Wilcoxon, Biometrics Bulletin 1945, DOI 10.2307/3001968; used in Table 1 of Bendidi et al., ICML 2025,
-    DOI 10.48550/arXiv.2505.21317.
 
     Examples
     --------

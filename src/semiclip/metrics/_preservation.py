@@ -1,17 +1,19 @@
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import sparse
 
-from semiclip._arguments import check_number
+from semiclip._arguments import check_choice, check_number
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip.errors import Empty, NoVariation, TooFew, WrongShape
 from semiclip.metrics._matrices import Matrix, dense, read_labels, read_mask, read_matched
-from semiclip.metrics._spearman import spearman
 
 BLOCK = 1 << 22  # values that are dense at a time
+RANKED = 1 << 20  # values ranked at a time
+ROUNDING = 8  # a spread of so many rounding errors of the largest value is none
 LEGACY_ROWS, LEGACY_EVERY = 512, 100  # the released evaluation kept one mini-batch of 512 rows in a hundred
 
 
@@ -23,6 +25,7 @@ def structural_integrity(
     In each batch the mean of its controls is subtracted from the predictions, which gives :math:`P_b`, and from the
     targets, which gives :math:`Y_b`. With :math:`n_b` rows in batch b, the result is :math:`1 - D / 2M`, where D and M
     are the means over batches of :math:`\lVert P_b - Y_b \rVert_F / n_b` and of :math:`\lVert Y_b \rVert_F / n_b`.
+    Source: Bendidi et al., ICML 2025, section B.2, DOI 10.48550/arXiv.2505.21317.
 
     Parameters
     ----------
@@ -36,13 +39,8 @@ def structural_integrity(
     1 if each batch is predicted up to a constant, 0.5 for predictions that do not vary within a batch, and negative
     for predictions further from the targets than their mirror image.
 
-    References
-    ----------
-    Bendidi et al., ICML 2025, section B.2, DOI 10.48550/arXiv.2505.21317.
-
     Examples
     --------
-    >>> import numpy as np
     >>> targets = np.random.default_rng(0).normal(size=(6, 3))
     >>> batch, control = np.repeat(["A", "B"], 3), np.tile([True, False, False], 2)
     >>> [round(structural_integrity(scale * targets, targets, batch, control), 3) for scale in (1, 0.5, 0, -1)]
@@ -91,7 +89,6 @@ def preservation(
 
     Examples
     --------
-    >>> import numpy as np
     >>> targets = np.random.default_rng(0).normal(size=(40, 3))
     >>> table = preservation(np.ones((40, 3)), targets, np.zeros(40), np.tile([True, False], 20))
     >>> dict(zip(table["metric"], table["value"]))
@@ -165,6 +162,59 @@ def _blocks(rows: np.ndarray, width: int) -> Iterator[np.ndarray]:
     return (rows[block] for block in row_blocks(len(rows), rows_at_once(BLOCK, width)))
 
 
+def spearman(x: ArrayLike | Matrix, y: ArrayLike | Matrix, *, axis: Literal[0, 1] = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Correlate the ranks of two matrices, column by column or row by row.
+
+    Values that differ by no more than 8 rounding errors of the largest among them count as constant, so that a
+    network's outputs for equal inputs are not ranked by their rounding. A sparse matrix is dense only block by block.
+
+    Parameters
+    ----------
+    x, y
+        Values, shape (n, g), dense or sparse.
+    axis
+        Along which to rank: 0 correlates each column over the rows, 1 each row over the columns.
+
+    Returns
+    -------
+    Spearman's coefficient of each column (shape (g,)) or row (shape (n,)), with average ranks for ties; and a mask of
+    the same shape where one side is constant: the coefficient is not defined there, and 0.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0, 5.0, 0.0], [2.0, 4.0, 0.0], [3.0, 4.5, 0.0]])
+    >>> correlation, constant = spearman(x, x**2 * [1, -1, 1])
+    >>> correlation.round(3).tolist(), constant.tolist()
+    ([1.0, -1.0, 0.0], [False, False, True])
+    """
+    check_choice("axis", axis, (0, 1))
+    x, y = read_matched(x=x, y=y)
+    length, n = x.shape[axis], x.shape[1 - axis]
+    if length < 2:
+        raise TooFew("values to rank", length, 2)
+    if axis == 0:  # sparse columns are quick to take from this form only
+        x, y = (values.tocsc() if sparse.issparse(values) else values for values in (x, y))
+    correlation, constant = np.zeros(n), np.zeros(n, dtype=bool)
+    for part in row_blocks(n, rows_at_once(RANKED, length)):
+        (a, flat_a), (b, flat_b) = (_ranks(values[part] if axis else values[:, part].T) for values in (x, y))
+        constant[part] = flat_a | flat_b
+        length_a, length_b = (np.sqrt(np.einsum("ij,ij->i", ranks, ranks)) for ranks in (a, b))
+        norm = np.where(constant[part], 1.0, length_a * length_b)
+        correlation[part] = np.where(constant[part], 0.0, np.einsum("ij,ij->i", a, b) / norm)
+    return np.clip(correlation, -1, 1, out=correlation), constant
+
+
+def _ranks(block: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ranks of each row about its mean rank, and which rows are constant."""
+    from scipy.stats import rankdata
+
+    values = np.ascontiguousarray(dense(block))
+    high, low = values.max(axis=1).astype(np.float64), values.min(axis=1).astype(np.float64)
+    eps = np.finfo(values.dtype).eps if values.dtype.kind == "f" else 0.0
+    flat = high - low <= ROUNDING * eps * np.maximum(np.abs(high), np.abs(low))
+    return rankdata(values, axis=1) - (values.shape[1] + 1) / 2, flat
+
+
 class PreservationSplit(NamedTuple):
     """Row numbers of the parts, in ascending order; the test parts share the controls of the new batches."""
 
@@ -205,7 +255,6 @@ def preservation_split(
 
     Examples
     --------
-    >>> import numpy as np
     >>> batch, perturbation = np.repeat(np.arange(10), 11), np.tile(np.arange(11), 10)
     >>> [len(part) for part in preservation_split(batch, perturbation, perturbation == 0, rng=0)]
     [56, 24, 12]

@@ -1,35 +1,15 @@
 """Train and evaluate: distil, embed, recall known relationships."""
 
 from semiclip.tl._compare import compare, zscores
-from semiclip.tl._distill import distill, semiclip
+from semiclip.tl._distill import distill, embed, semiclip
 from semiclip.tl._effects import consistency, magnitude, significant
-from semiclip.tl._embed import embed
-from semiclip.tl._enrich import enrich
-from semiclip.tl._null_overlap import null_overlap
 from semiclip.tl._preservation import preservation
-from semiclip.tl._recall import recall, relationship_sets, similarity
+from semiclip.tl._recall import null_overlap, recall, relationship_sets, similarity
 from semiclip.tl._retrieval import cross_modal_retrieval, knn_accuracy, replicate_retrieval
-from semiclip.tl._sets import gains_losses, overlap, region
+from semiclip.tl._sets import enrich, gains_losses, overlap, region
 
 __all__ = [
-    "compare",
-    "consistency",
-    "cross_modal_retrieval",
-    "distill",
-    "embed",
-    "enrich",
-    "gains_losses",
-    "knn_accuracy",
-    "magnitude",
-    "null_overlap",
-    "overlap",
-    "preservation",
-    "recall",
-    "region",
-    "relationship_sets",
-    "replicate_retrieval",
-    "semiclip",
-    "significant",
-    "similarity",
-    "zscores",
-]
+    "compare", "consistency", "cross_modal_retrieval", "distill", "embed", "enrich", "gains_losses", "knn_accuracy",
+    "magnitude", "null_overlap", "overlap", "preservation", "recall", "region", "relationship_sets",
+    "replicate_retrieval", "semiclip", "significant", "similarity", "zscores",
+]  # fmt: skip

@@ -1,25 +1,26 @@
-"""The whole way in one call: set up, train, embed."""
+"""The whole way in one call, set up, train, embed; and embedding new samples."""
 
 from __future__ import annotations
 
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from semiclip._arguments import check_choice
+from semiclip._arguments import AS_IN_SETUP, check_choice
 from semiclip._checks import check_writable, get_modality
 from semiclip._design import STUDENT, Design
 from semiclip._docs import document
+from semiclip._provenance import record
 from semiclip._seed import seeded
 from semiclip.errors import UnexpectedArgument
-from semiclip.tl._embed import embed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
+    from anndata import AnnData
     from mudata import MuData
 
-    from semiclip.correction import PEA
+    from semiclip.correction import PEA, Fallback
     from semiclip.model import Baseline, SemiClip
 
 
@@ -59,55 +60,28 @@ def semiclip(
     {pea}
     {training}
 
-    Returns
-    -------
-    The trained model, with which :func:`semiclip.tl.embed` embeds other data. ``obsm[key_added]`` of the student
-    modality is float32 of shape (n_obs, D) with D the width of the teacher. ``uns["semiclip"][key_added]["params"]``
-    records how it was made, with ``rng`` and the number of ``shared_keys``.
-
-    Raises
-    ------
-    KeyError, ValueError, TypeError
-        If the data are not as described, or an argument is not known; nothing is written then.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section 3, DOI 10.48550/arXiv.2505.21317.
+    {trained}
 
     Examples
     --------
     >>> import semiclip as scl
     >>> mdata = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40).mdata
     >>> encoder = scl.pp.encode(mdata["rna"], encoder="pca", n_components=8)
-    >>> model = scl.tl.semiclip(
-    ...     mdata,
-    ...     student_rep="X_pca",
-    ...     teacher_rep="X_image",
-    ...     pair_on=["perturbation", "dose"],
-    ...     perturbation_key="perturbation",
-    ...     control="control",
-    ...     batch_key="batch",
-    ...     max_epochs=2,
-    ...     rng=0,
-    ...     enable_progress_bar=False,
-    ... )
+    >>> columns = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "control"}
+    >>> options = {"batch_key": "batch", "max_epochs": 2, "rng": 0, "enable_progress_bar": False}
+    >>> model = scl.tl.semiclip(mdata, student_rep="X_pca", teacher_rep="X_image", **columns, **options)
     >>> mdata["rna"].obsm["X_semiclip"].shape
     (432, 128)
     """
-    if "objective" in train_kwargs:
-        way_out = f"call scl.tl.distill(mdata, objective={train_kwargs['objective']!r}, …) for another objective"
-        raise UnexpectedArgument("scl.tl.semiclip", ["objective"], "the objective is 'semiclip'", way_out)
-    design = Design.of(
-        perturbation_key=perturbation_key,
-        control=control,
-        batch_key=batch_key,
-        pair_on=pair_on,
-        split_key=split_key,
-        modalities=modalities,
-    )
-    reps = {"student_rep": student_rep, "teacher_rep": teacher_rep}
-    train_kwargs |= {"max_epochs": max_epochs, "pea": pea}
-    return _distill(mdata, "semiclip", design, reps, key_added, rng, model_kwargs, train_kwargs)
+    if refused := [name for name in ("objective", "label_key") if name in train_kwargs]:
+        name = refused[0]
+        way_out = f"call scl.tl.distill(mdata, {name}={train_kwargs[name]!r}, …) for another objective"
+        raise UnexpectedArgument("scl.tl.semiclip", refused, "the objective is 'semiclip'", way_out)
+    columns: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+    columns |= {"pair_on": pair_on, "split_key": split_key, "modalities": modalities, "key_added": key_added}
+    train_kwargs |= {"student_rep": student_rep, "teacher_rep": teacher_rep, "max_epochs": max_epochs, "pea": pea}
+    model: Any = distill(mdata, objective="semiclip", **columns, rng=rng, model_kwargs=model_kwargs, **train_kwargs)
+    return model
 
 
 @document
@@ -153,72 +127,28 @@ def distill(
     {pea}
     {training}
 
-    Returns
-    -------
-    The trained model, with which :func:`semiclip.tl.embed` embeds other data. ``obsm[key_added]`` of the student
-    modality is float32 of shape (n_obs, D). D is the width of the teacher, or ``n_components`` with ``"dcca"`` and
-    ``"cca"``. ``uns["semiclip"][key_added]["params"]`` records how it was made, with ``rng`` and the number of
-    ``shared_keys``.
-
-    Raises
-    ------
-    KeyError, ValueError, TypeError
-        If the data are not as described, or the objective or an argument is not known; nothing is written then.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section 3, DOI 10.48550/arXiv.2505.21317.
+    {trained}
 
     Examples
     --------
     >>> import semiclip as scl
     >>> mdata = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40).mdata
     >>> encoder = scl.pp.encode(mdata["rna"], encoder="pca", n_components=8)
-    >>> model = scl.tl.distill(
-    ...     mdata,
-    ...     objective="vicreg",
-    ...     student_rep="X_pca",
-    ...     teacher_rep="X_image",
-    ...     pair_on=["perturbation", "dose"],
-    ...     perturbation_key="perturbation",
-    ...     control="control",
-    ...     batch_key="batch",
-    ...     max_epochs=2,
-    ...     rng=0,
-    ...     enable_progress_bar=False,
-    ... )
+    >>> columns = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "control"}
+    >>> options = {"objective": "vicreg", "batch_key": "batch", "max_epochs": 2, "enable_progress_bar": False}
+    >>> model = scl.tl.distill(mdata, student_rep="X_pca", teacher_rep="X_image", **columns, **options)
     >>> mdata["rna"].obsm["X_vicreg"].shape
     (432, 128)
     """
-    design = Design.of(
-        perturbation_key=perturbation_key,
-        control=control,
-        batch_key=batch_key,
-        pair_on=pair_on,
-        split_key=split_key,
-        label_key=label_key,
-        modalities=modalities,
-    )
-    reps = {"student_rep": student_rep, "teacher_rep": teacher_rep}
-    train_kwargs |= {"max_epochs": max_epochs, "pea": pea}
-    return _distill(mdata, objective, design, reps, key_added, rng, model_kwargs, train_kwargs)
-
-
-def _distill(
-    mdata: MuData,
-    objective: str,
-    design: Design,
-    reps: dict[str, str],
-    key_added: str | None,
-    rng: int | np.random.Generator | None,
-    model_kwargs: dict[str, Any] | None,
-    train_kwargs: dict[str, Any],
-) -> Any:
     from semiclip.baselines import BASELINES
     from semiclip.model import Baseline, SemiClip
     from semiclip.model._base import check_training_arguments
     from semiclip.objectives import OBJECTIVES
 
+    samples: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+    design = Design.of(**samples, pair_on=pair_on, split_key=split_key, label_key=label_key, modalities=modalities)
+    reps = {"student_rep": student_rep, "teacher_rep": teacher_rep}
+    train_kwargs |= {"max_epochs": max_epochs, "pea": pea}
     model_kwargs = model_kwargs or {}
     if doubled := [name for name in ("objective", "method") if name in model_kwargs]:
         way_out = "pass objective= to scl.tl.distill instead"
@@ -242,3 +172,80 @@ def _distill(
         model.train_params_["rng"] = int(rng) if isinstance(rng, Integral) else type(rng).__name__
     embed(mdata, model, key_added=key_added)
     return model
+
+
+def embed(
+    adata: AnnData | MuData,
+    model: SemiClip | Baseline,
+    *,
+    perturbation_key: str | None = AS_IN_SETUP,
+    control: str | Sequence[str] | None = AS_IN_SETUP,
+    batch_key: str | None = AS_IN_SETUP,
+    fallback: Fallback | None = None,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> AnnData | MuData | None:
+    """Embed transcriptomic samples with a trained model; no images are needed.
+
+    Parameters
+    ----------
+    adata
+        Samples with the model's student representation and ``obs`` columns: an AnnData, or a MuData with the student
+        modality. Its batches are corrected with their own controls.
+    model
+        A trained model.
+    perturbation_key, control, batch_key
+        Names of these in the samples' ``obs``, where they differ from the model's setup; ``None`` where they have none.
+        If the setup names several control labels, the samples need one of them.
+    fallback
+        What happens to a batch with fewer than two controls: an error (``"raise"``), or the ``"pooled"`` controls of
+        all batches of these samples. ``None`` is what the model was made with.
+    key_added
+        Where in ``obsm`` of the student modality the embedding goes, ``"X_"`` and the name of the model's objective if
+        ``None``: ``"X_semiclip"``, unless it was trained with another one.
+    copy
+        Return a copy with the embedding instead of writing into ``adata``.
+
+    Returns
+    -------
+    ``None``, or the copy. ``obsm[key_added]`` is float32 of shape (n_obs, D). It is made of the student representation
+    as the model corrects it on the controls of each batch, and so is ready for ``scanpy.pp.neighbors``.
+
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+    KeyError, ValueError
+        If the samples do not fit the model, see :meth:`semiclip.model.SemiClip.get_latent_representation`.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40)
+    >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8)
+    >>> columns = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "control"}
+    >>> options = {"batch_key": "batch", "max_epochs": 2, "enable_progress_bar": False}
+    >>> model = scl.tl.semiclip(study.mdata, student_rep="X_pca", teacher_rep="X_image", **columns, **options)
+    >>> knockouts = study.knockouts["rna"]
+    >>> encoder = scl.pp.encode(knockouts, encoder=encoder)
+    >>> scl.tl.embed(knockouts, model)
+    >>> knockouts.obsm["X_semiclip"].shape
+    (312, 128)
+    """
+    design, params = model.design, model.init_params_
+    key_added = f"X_{model.module.objective_name}" if key_added is None else key_added
+    check_writable(design.side(adata, STUDENT), key_added, copy=copy, reads=model.representations["student_rep"])
+    columns: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+    embedding = model.get_latent_representation(adata, **columns, fallback=fallback)
+    result = adata.copy() if copy else adata
+    samples = design.side(result, STUDENT)
+    samples.obsm[key_added] = embedding
+    columns = {name: value for name, value in columns.items() if value is not AS_IN_SETUP}
+    recorded = {"model": type(model).__name__, **model.representations, **design.changed(**columns).params}
+    recorded |= params["non_kwargs"]
+    for arguments in (*params["kwargs"].values(), model.train_params_):  # of the objective, and of training
+        recorded |= arguments
+    if fallback is not None:
+        recorded["fallback"] = fallback
+    record(samples, key_added, recorded)
+    return result if copy else None

@@ -14,8 +14,7 @@ from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.metrics import rank_p_value
-from semiclip.metrics._energy import energy_distances, permuted_energy_distances
-from semiclip.metrics._groups import random_consistency
+from semiclip.metrics._groups import energy_distances, permuted_energy_distances, random_consistency
 from semiclip.tl._maps import Corrected, read_corrected
 
 logger = logging.getLogger(__name__)
@@ -42,7 +41,8 @@ def consistency(
 ) -> pd.DataFrame:
     """Return how alike the replicates of each perturbation are: the mean cosine of all their pairs.
 
-    Each representation is corrected on the controls, which are then left out; see :func:`semiclip.metrics.consistency`.
+    Each representation is corrected on the controls, which are then left out. What is measured, and the source, are
+    those of :func:`semiclip.metrics.consistency`.
 
     Parameters
     ----------
@@ -60,15 +60,9 @@ def consistency(
     One row per representation and perturbation: ``metric``, ``representation``, ``key`` (the perturbation), ``value``,
     ``n_obs`` (its rows) and ``p_value``. Perturbations of one row have no value (NaN), those in ``null`` no p-value.
 
-    Notes
-    -----
     The p-value is (1 + #{random sets at least as consistent}) / (1 + n_permutations), or the share of the inactive
     perturbations that are at least as consistent. Random sets ignore batches: where a correction leaves some of a
     batch, replicates that share it look consistent for that alone. Sets have at most 1000 rows.
-
-    References
-    ----------
-    Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463.
 
     Examples
     --------
@@ -79,24 +73,20 @@ def consistency(
     [['gene_00', 0.463, 6, 0.001]]
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     tables = []
-    for corrected in read_corrected(adata, use_rep, design, spec):
-        inactive = _find_inactive(corrected, null, n_permutations)
-        _find_measured(corrected, 2, inactive)
+    for corrected in read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback)):
+        inactive, _ = _read_null(corrected, null, n_permutations, 2)
         x = corrected.x[corrected.treated]
         values = metrics.consistency(x, corrected.codes[corrected.treated], len(corrected.labels))
+        p = np.full(values.shape, np.nan)
         if inactive is None:
-            p = np.full(values.shape, np.nan)
             judged, sizes = np.flatnonzero(~np.isnan(values)), np.minimum(corrected.counts, MAX_DRAWN)
             different, which = np.unique(sizes[judged], return_inverse=True)
             drawn = random_consistency(x, different, n_permutations, np.random.default_rng(rng))
             for i, null_values in enumerate(drawn):
                 places = judged[which == i]
                 p[places] = rank_p_value(values[places], null_values, drawn=True)
-        else:
-            p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
-        tables.append(_tabulate("consistency", corrected, values, p))
+        tables.append(_tabulate("consistency", corrected, values, p, inactive))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -123,7 +113,8 @@ def magnitude(
 
     Each representation is corrected on the controls, so there must be some. Without inactive perturbations, half of the
     controls of each batch serve for the correction, as long as two are left to fit it on, and the perturbations are
-    compared with the others: a correction pulls the controls that it is fitted on together.
+    compared with the others: a correction pulls the controls that it is fitted on together. Source: Celik et al. 2024,
+    DOI 10.1371/journal.pcbi.1012463.
 
     Parameters
     ----------
@@ -144,16 +135,10 @@ def magnitude(
     One row per representation and perturbation, as in :func:`consistency`; ``value`` is in units of the corrected
     representation, see :func:`semiclip.metrics.energy_distance`, and NaN below ``min_obs`` rows.
 
-    Notes
-    -----
     The p-value is (1 + #{exchanges at least as far}) / (1 + n_permutations), the permutation test of equal
     distributions within batches, or the share of the inactive perturbations that are at least as far. It errs towards
     1 where few controls of a batch are held out. The distance of a small set is larger by chance: compare values at
     equal ``n_obs``.
-
-    References
-    ----------
-    Celik et al. 2024, DOI 10.1371/journal.pcbi.1012463; Székely and Rizzo 2013, DOI 10.1016/j.jspi.2013.03.018.
 
     Examples
     --------
@@ -182,8 +167,7 @@ def magnitude(
         raise errors.TooFew("controls to compare with", int(compared.sum()), 2, way_out)
     tables = []
     for corrected in read_corrected(adata, use_rep, design, spec, fit_on):
-        inactive = _find_inactive(corrected, null, n_permutations)
-        measured = np.flatnonzero(_find_measured(corrected, min_obs, inactive))
+        inactive, measured = _read_null(corrected, null, n_permutations, min_obs)
         order = corrected.treated[np.argsort(corrected.codes[corrected.treated], kind="stable")]
         groups, generator = np.split(order, np.cumsum(corrected.counts)[:-1]), np.random.default_rng(rng)
         sample = _sample(np.flatnonzero(compared), max_controls, generator)
@@ -199,9 +183,7 @@ def magnitude(
                 )
                 # sets that are equal but for rounding are as far
                 p[i] = rank_p_value(value - 1e-9 * abs(value), null_values, drawn=True)
-        else:
-            p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
-        tables.append(_tabulate("magnitude", corrected, values, p))
+        tables.append(_tabulate("magnitude", corrected, values, p, inactive))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -218,22 +200,20 @@ def _sample(rows: np.ndarray, at_most: int, rng: np.random.Generator) -> np.ndar
     return rows if len(rows) <= at_most else np.sort(rng.choice(rows, at_most, replace=False))
 
 
-def _find_inactive(corrected: Corrected, null: Sequence[str] | None, n_permutations: int) -> np.ndarray | None:
-    """Return a mask of the perturbations that make the null distribution, or ``None`` where it is drawn."""
+def _read_null(
+    corrected: Corrected, null: Sequence[str] | None, n_permutations: int, min_obs: int
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return a mask of the perturbations that make the null, ``None`` where it is drawn, and which are measured."""
+    counts, inactive = corrected.counts, None
     if null is None:
         check_whole("n_permutations", n_permutations)
-        return None
-    if isinstance(null, str):
-        raise errors.WrongType("null", str, "a list of labels of inactive perturbations")
-    labels = pd.Index(corrected.labels)
-    if absent := [label for label in null if label not in labels]:
-        raise errors.UnknownChoice("null", absent, labels)
-    return np.asarray(labels.isin(list(null)))
-
-
-def _find_measured(corrected: Corrected, min_obs: int, inactive: np.ndarray | None) -> np.ndarray:
-    """Return a mask of the perturbations with enough rows to be measured; a null that is not drawn needs some."""
-    counts = corrected.counts
+    else:
+        if isinstance(null, str):
+            raise errors.WrongType("null", str, "a list of labels of inactive perturbations")
+        labels = pd.Index(corrected.labels)
+        if absent := [label for label in null if label not in labels]:
+            raise errors.UnknownChoice("null", absent, labels)
+        inactive = np.asarray(labels.isin(list(null)))
     measured = counts >= min_obs
     if not measured.any():
         raise errors.TooFew("rows of the largest perturbation", int(counts.max()), min_obs)
@@ -242,10 +222,15 @@ def _find_measured(corrected: Corrected, min_obs: int, inactive: np.ndarray | No
         raise errors.TooFew("rows of the largest perturbation in null", largest, min_obs, way_out)
     if n_few := int((~measured).sum()):
         logger.info("%d of %d perturbations have fewer than %d rows and no value", n_few, measured.size, min_obs)
-    return measured
+    return inactive, np.flatnonzero(measured)
 
 
-def _tabulate(metric: str, corrected: Corrected, values: np.ndarray, p: np.ndarray) -> pd.DataFrame:
+def _tabulate(
+    metric: str, corrected: Corrected, values: np.ndarray, p: np.ndarray, inactive: np.ndarray | None
+) -> pd.DataFrame:
+    """Return the table of one representation; inactive perturbations, if there are any, judge the others."""
+    if inactive is not None:
+        p = np.where(inactive, np.nan, rank_p_value(values, values[inactive]))
     columns = {"metric": metric, "representation": corrected.name, "key": corrected.labels, "value": values}
     return pd.DataFrame({**columns, "n_obs": corrected.counts, "p_value": p})
 

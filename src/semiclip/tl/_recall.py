@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -7,14 +7,17 @@ import pandas as pd
 from anndata import AnnData
 
 from semiclip import datasets, metrics
-from semiclip._arguments import check_choice
+from semiclip._arguments import check_choice, check_whole
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
-from semiclip.errors import NameTaken
-from semiclip.metrics._map import Thresholds, read_thresholds
+from semiclip.errors import NameTaken, WrongType
+from semiclip.metrics import _map
+from semiclip.metrics._matrices import pairwise_cosines
 from semiclip.tl._maps import Corrected, list_names, read_corrected
 from semiclip.tl._sets import GENES, NOT_SETS
+
+NULL_THRESHOLDS = ((0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75))  # of null_overlap
 
 RecallBaseline = Literal["permuted", "normal", "uniform"]
 
@@ -32,7 +35,7 @@ def recall(
     profile: Profile = "clean",
     ridge: float | None = None,
     fallback: Fallback = "raise",
-    thresholds: Thresholds = (0.05, 0.95),
+    thresholds: _map.Thresholds = (0.05, 0.95),
     baselines: Sequence[RecallBaseline] = (),
     n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
@@ -78,11 +81,10 @@ def recall(
     [['pathways', 0.361, 36, 0.001]]
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     for name in baselines:
         check_choice("baselines", name, RecallBaseline)
-    levels = read_thresholds(thresholds)
-    representations = read_corrected(adata, use_rep, design, spec)
+    levels = _map.read_thresholds(thresholds)
+    representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
     tables = []
     for corrected in _add_baselines(representations, baselines, rng):
@@ -129,11 +131,7 @@ def relationship_sets(
 
     Parameters
     ----------
-    {samples}
-    {relationships}
-    {correction}
-    thresholds
-        Low and high quantile beyond which a pair is recalled, as in :func:`recall`.
+    {map}
 
     Returns
     -------
@@ -153,12 +151,11 @@ def relationship_sets(
     1  gene_00  gene_12  pathways     True
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     names = list_names(use_rep)
     if taken := [name for name in names if name in NOT_SETS]:
         raise NameTaken(taken, "a column of the result", "copy the representation to another key of obsm")
-    (level,) = read_thresholds(thresholds, single=True)
-    representations = read_corrected(adata, names, design, spec)
+    (level,) = _map.read_thresholds(thresholds, single=True)
+    representations = read_corrected(adata, names, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
     recalled = {}
     for corrected in representations:
@@ -190,11 +187,7 @@ def similarity(
 
     Parameters
     ----------
-    {samples}
-    {relationships}
-    {correction}
-    thresholds
-        Low and high quantile beyond which a pair is recalled; the table says at which cosines they lie.
+    {map}
     n_bins
         Number of bins between -1 and 1.
 
@@ -214,12 +207,120 @@ def similarity(
     ([0, 107, 137, 32], [0, 0, 4, 32])
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
-    (level,) = read_thresholds(thresholds, single=True)
-    representations = read_corrected(adata, use_rep, design, spec)
+    (level,) = _map.read_thresholds(thresholds, single=True)
+    representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
     tables = {
         corrected.name: metrics.similarity(*corrected.average(), annotated, thresholds=level, n_bins=n_bins)
         for corrected in representations
     }
     return pd.concat(tables, names=["representation", None]).reset_index(level=0).reset_index(drop=True)
+
+
+@document
+def null_overlap(
+    adata: AnnData,
+    *,
+    use_rep: str,
+    perturbation_key: str,
+    control: str | Sequence[str] | None,
+    batch_key: str | None = None,
+    references: str | Sequence[str] | Mapping[str, AnnData],
+    relationships: pd.DataFrame | None = None,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
+    thresholds: _map.Thresholds = NULL_THRESHOLDS,
+    n_permutations: int = 1000,
+    rng: int | np.random.Generator | None = None,
+    progress_bar: bool = True,
+) -> pd.DataFrame:
+    """Return how many pairs two representations both recall, beside the number that chance gives (paper Figures 6, 7).
+
+    For chance, the treated rows of one representation exchange their perturbations at random after the correction.
+
+    Parameters
+    ----------
+    adata
+        Observations of genetic perturbations.
+    use_rep
+        Key of ``obsm`` (or ``"X"``), the representation whose rows exchange their perturbations.
+    {columns}
+    references
+        Key or keys of ``obsm`` of the representations to compare with. A mapping of such keys to AnnData takes them
+        from other objects, for example from images, which share only the genes; the columns mean the same in all.
+    {relationships}
+    {correction}
+    thresholds
+        Low and high quantile beyond which a pair is recalled, or several such pairs.
+    n_permutations, rng, progress_bar
+        Number of exchanges, at least 1, of which each takes the time of one map of the genes; their seed or generator;
+        and whether to show their progress.
+
+    Returns
+    -------
+    One row per reference and pair of thresholds: ``representation``, ``reference``, ``threshold_low``,
+    ``threshold_high``, ``n_recalled`` and ``n_reference`` (the pairs that each recalls, over all databases together),
+    ``n_pairs`` (the annotated pairs that both maps hold), ``overlap`` (the pairs that both recall), ``null_mean``,
+    ``null_low``, ``null_median`` and ``null_high`` (mean and 2.5 %, 50 % and 97.5 % quantiles over the exchanges),
+    ``p_value`` ((1 + #{exchanges with at least this overlap}) / (1 + n_permutations)) and ``n_permutations``.
+
+    A representation that recalls more annotated pairs than chance shares more of them with any reference, even with one
+    that knows nothing. Two representations agree beyond that only if their overlap is more than
+    ``n_recalled * n_reference / n_pairs``, on maps of the same genes.
+
+    {paper}
+    The p-value: Phipson and Smyth 2010, DOI 10.2202/1544-6115.1585.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
+    >>> options = {"references": "X_image", "n_permutations": 100, "rng": 0, "progress_bar": False}
+    >>> table = scl.tl.null_overlap(study.knockouts["image"], use_rep="X_image", **columns, **options)
+    >>> table[["reference", "overlap", "null_median", "null_high", "p_value"]].round(2).head(1).to_numpy().tolist()
+    [['X_image', 13, 1.0, 4.0, 0.01]]
+    """
+    from tqdm.auto import tqdm
+
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    check_whole("n_permutations", n_permutations)
+    if not isinstance(use_rep, str):
+        raise WrongType("use_rep", type(use_rep), "one key of obsm", "call once for each representation")
+    keys = list_names(list(references) if isinstance(references, Mapping) else references, "references")
+    sources = references if isinstance(references, Mapping) else dict.fromkeys(keys, adata)
+    levels = _map.read_thresholds(thresholds)
+    representation = read_corrected(adata, use_rep, design, spec)
+    others = [read_corrected(data, key, design, spec) for key, data in sources.items()]
+    annotated = datasets.relationships() if relationships is None else relationships
+
+    corrected = next(representation)
+    means, genes = corrected.average()
+    own_map = _map.gene_map(means, genes, annotated)
+    order = pd.Index(genes).get_indexer(own_map.genes)
+    pairs = _map.distinct_pairs(own_map)
+    in_own = _map.recalled(own_map, pairs, levels)
+    other_maps = (_map.gene_map(*next(other).average(), annotated) for other in others)  # one at a time in memory
+    compared = [_map.recalled_elsewhere(other_map, own_map, pairs, levels) for other_map in other_maps]
+    in_reference, n_reference, n_pairs = (np.array(part) for part in zip(*compared, strict=True))
+    overlap = (in_own & in_reference).sum(axis=1)
+
+    rng = np.random.default_rng(rng)
+    draws = np.empty((n_permutations, *overlap.shape), dtype=np.intp)
+    for draw in tqdm(draws, "permutations", disable=not progress_bar):
+        means, _ = corrected.exchange(rng).average()
+        null_map = own_map._replace(cosines=pairwise_cosines(means[order]))  # the annotated pairs stay where they are
+        draw[:] = (_map.recalled(null_map, pairs, levels) & in_reference).sum(axis=1)
+
+    low, median, high = np.quantile(draws, [0.025, 0.5, 0.975], axis=0)
+    more = (draws >= overlap).sum(axis=0)
+    scores = {"overlap": overlap, "null_mean": draws.mean(axis=0), "null_low": low, "null_median": median}
+    scores |= {"null_high": high, "p_value": (1 + more) / (1 + n_permutations)}
+    names = ["representation", "reference", "threshold_low", "threshold_high"]
+    table = pd.DataFrame([(use_rep, key, *level) for key in sources for level in levels], columns=names)
+    n_recalled, n_shared = np.tile(in_own.sum(axis=0), len(sources)), n_pairs.repeat(len(levels))
+    table = table.assign(n_recalled=n_recalled, n_reference=n_reference.ravel(), n_pairs=n_shared)
+    return table.assign(**{name: score.ravel() for name, score in scores.items()}, n_permutations=n_permutations)

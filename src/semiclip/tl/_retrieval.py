@@ -12,7 +12,7 @@ from semiclip._docs import document
 from semiclip._pairing import pair_rows
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import BadValue, Empty, Mismatch, TooFew
-from semiclip.metrics._cosine import normalise
+from semiclip.metrics._matrices import normalise
 from semiclip.tl._maps import list_names, read_corrected
 
 
@@ -66,11 +66,10 @@ def knn_accuracy(
     [['pathway', 0.99, 72, 0.33]]
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     treated = ~design.controls(check_adata(adata))
     labels = read_column(adata, label_key, "label_key", treated).to_numpy()
     batch = design.batches(adata)[0][treated] if batch_key is not None and across_batches else None
-    representations = read_corrected(adata, use_rep, design, spec)
+    representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     if batch is not None and (batch == batch[0]).all():
         raise TooFew("batches of treated rows", 1, 2, "pass across_batches=False to take neighbours of the same batch")
     rows = []
@@ -99,7 +98,7 @@ def replicate_retrieval(
     """Return how well a treated row finds the replicates of its perturbation among all treated rows, by cosine.
 
     Each representation is corrected on the controls, which are then left out. Each row ranks all others;
-    :func:`semiclip.metrics.average_precision` judges the ranking.
+    :func:`semiclip.metrics.average_precision`, which names the source, judges the ranking.
 
     Parameters
     ----------
@@ -114,10 +113,6 @@ def replicate_retrieval(
     mean over rows), ``n_obs`` (the rows that have a replicate to find) and ``chance`` (the value expected of random
     rankings).
 
-    References
-    ----------
-    Kalinin et al. 2025, DOI 10.1038/s41467-025-60306-2.
-
     Examples
     --------
     >>> import semiclip as scl
@@ -128,10 +123,9 @@ def replicate_retrieval(
     [['mean_average_precision', 0.67, 72, 0.13]]
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     across = batch_key is not None and across_batches
     rows = []
-    for corrected in read_corrected(adata, use_rep, design, spec):
+    for corrected in read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback)):
         treated = corrected.treated
         batch = design.batches(adata)[0][treated] if across else None
         value, chance = metrics.average_precision(corrected.x[treated], corrected.codes[treated], batch)
