@@ -28,13 +28,14 @@ SMALL_SHARE = 0.5  # where less has a partner, of the keys of the smaller side o
 
 
 class Pairing(NamedTuple):
-    """Key codes of the rows of both modalities, -1 for controls and for rows without a partner."""
+    """Key codes of the rows of both modalities, -1 for controls and for rows without a partner.
+
+    ``counts`` has a row per key of either: its columns, ``n_student``, ``n_teacher``. Codes are numbers of its rows.
+    """
 
     student: np.ndarray
     teacher: np.ndarray
     counts: pd.DataFrame
-    """One row per key of either modality: the key's columns, ``n_student``, ``n_teacher``; shared keys come first, so
-    that codes are row numbers."""
 
     @property
     def n_keys(self) -> int:
@@ -61,19 +62,7 @@ class Pairing(NamedTuple):
 
 
 def pair_rows(student: AnnData, teacher: AnnData, design: Design) -> Pairing:
-    """Match the treated rows of two modalities by their keys; controls need none.
-
-    Each modality may have its own control labels, but needs one of them.
-
-    Raises
-    ------
-    NothingShared
-        If no key is shared.
-    UnknownControl
-        If a control label is in neither modality, or a modality has none of them.
-    WrongDtype
-        If a key column is numeric in one modality and text in the other.
-    """
+    """Match the treated rows of two modalities by their keys; each needs one of the control labels, not all."""
     if design.pair_on is None:
         raise BadValue("pair_on", None, "one or more obs columns that both modalities have")
     columns, modalities = list(design.pair_on), (student, teacher)
