@@ -157,7 +157,7 @@ class Augmentation:
 
 
 class ControlPools:
-    """The controls that each batch draws from; ``batch``, ``number`` and ``states`` below have an entry for each row."""
+    """The controls that each batch draws from; ``batch``, ``number`` and ``states`` have an entry for each row."""
 
     def __init__(
         self, pea: PEA, x: np.ndarray, rows: list[np.ndarray], borrowing: set[int], seed: int, device: torch.device
