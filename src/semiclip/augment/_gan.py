@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Network(nn.Module):
     """The generator, or critics with hidden layers in common, each with an output.
 
-    Conditions, of which ``sizes`` counts the values, enter beside its input, embedded in floor(sqrt(size)) + 1 dimensions.
+    Conditions enter beside its input, each of the ``sizes`` embedded in floor(sqrt(size)) + 1 dimensions.
     """
 
     def __init__(self, n_input: int, n_output: int, sizes: Sequence[int], n_hidden: Sequence[int]) -> None:

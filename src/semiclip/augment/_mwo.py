@@ -87,7 +87,7 @@ def _runs(*sorted_codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distinct(n: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw up to ``k`` distinct numbers below each entry of ``n``, shape (len(n), at most k); -1 where ``n`` is fewer."""
+    """Draw up to ``k`` distinct numbers below each entry of ``n``, (len(n), ≤ k); -1 where ``n`` is fewer."""
     # each step of Floyd's algorithm (Bentley and Floyd 1987, DOI 10.1145/30401.315746) serves all entries
     k = min(k, int(n.max(initial=0)))
     taken = np.full((len(n), k), -1)

@@ -116,7 +116,7 @@ class Expression:
 
         obs = pd.DataFrame({batch_key: np.asarray(self.batch_names, dtype=str)[self.batch[rows]]}, rows.astype(str))
         values = self.values[rows]
-        return AnnData(values, obs, pd.DataFrame(index=self.genes), layers={layer: values} if layer else None)
+        return AnnData(values, obs, pd.DataFrame(index=self.genes), layers={} if layer is None else {layer: values})
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return expression of some rows, a new dense float32 array (len(rows), n_genes)."""
@@ -126,7 +126,10 @@ class Expression:
         return densify(normalize_expression(self.values[rows], names, normalize=self.normalize), copy=True)
 
     def restore(self, rows: np.ndarray, drawn: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Return what was drawn as values: counts with the sum of each row's; ``rng`` makes them whole at random."""
+        """Return what was drawn in the scale of the values: counts that sum to the number of counts of each row.
+
+        With ``rng``, counts are rounded up or down at random, so that they are whole, and right on average.
+        """
         if not self.normalize:
             return drawn
         counts = np.maximum(drawn, 0, dtype=np.float64)

@@ -165,7 +165,7 @@ class ScGFT(FittedDraws):
 
 
 def amplify(values: np.ndarray, frequencies: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Multiply distinct frequencies (n, c), from 1 to g // 2, of the Fourier transforms of real rows (n, g) by factors."""
+    """Multiply frequencies (n, c), distinct in each row, of the Fourier transforms of real rows (n, g) by factors."""
     # half a spectrum holds each frequency once, so that what multiplies a coefficient multiplies its conjugate too
     spectrum = np.fft.rfft(values.astype(np.float64), axis=1)
     spectrum[np.arange(len(values))[:, None], frequencies] *= factors

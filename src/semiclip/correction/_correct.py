@@ -134,10 +134,11 @@ def correct(
     fallback: Fallback = "raise",
     batch_names: Sequence[object] | None = None,
 ) -> Array:
-    """Correct an embedding for batch effects, with the controls as the reference (paper Appendix C).
+    """Correct an embedding for batch effects, with the controls as the reference.
 
     ``center`` subtracts the control mean of each batch and ``center_scale`` also divides by the control standard
-    deviation (population). ``tvn`` is Typical Variation Normalisation in one of three profiles:
+    deviation (population). ``tvn`` is Typical Variation Normalisation (Ando et al. 2017, DOI 10.1101/161422; Bendidi et
+    al., ICML 2025, Appendix C, DOI 10.48550/arXiv.2505.21317) in one of three profiles:
 
     - ``clean`` centres each batch, then scales and whitens (ZCA) on all controls, then aligns each batch's covariance
       (CORAL).
@@ -150,10 +151,8 @@ def correct(
     ----------
     x
         Embedding, shape (n, d); NumPy array or torch tensor.
-    batch
-        Integer batch code of each row, shape (n,).
-    control
-        Mask of the control rows, shape (n,).
+    batch, control
+        Integer batch code of each row, and a mask of the control rows, both (n,).
     method, profile
         The correction, see above; ``method=None`` leaves the embedding as it is.
     ridge
@@ -175,10 +174,6 @@ def correct(
     ------
     TooFewControls, NoVariation
         If a batch has fewer than two controls, or no control varies.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, Appendix C, DOI 10.48550/arXiv.2505.21317; Ando et al. 2017, DOI 10.1101/161422.
 
     Examples
     --------

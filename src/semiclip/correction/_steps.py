@@ -19,12 +19,10 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 class Affine(NamedTuple):
-    """The map ``x ↦ (x − shift) · weight``, with ``None`` for a part that does nothing."""
+    """The map ``x ↦ (x − shift) · weight``: a shift (d,) and scales (d,) or a matrix (d, k), ``None`` for nothing."""
 
     shift: Array | None = None
-    """Shape (d,)."""
     weight: Array | None = None
-    """Shape (d,) for a scale of each feature, or (d, k) for a matrix."""
 
     def __call__(self, x: Array) -> Array:
         """Apply to rows ``x`` of shape (n, d), in the precision of ``x``; doing nothing returns ``x`` itself."""
@@ -138,14 +136,11 @@ STEPS = {"center": center, "scale": scale, "whiten": whiten, "whiten_pca": white
 
 
 class Recipe(NamedTuple):
-    """What is fitted on the controls of each batch, then on all controls pooled, then on each batch again."""
+    """Steps fitted on the controls of each batch, then on all pooled, of which the last whitens, then on each again."""
 
     before: tuple[str, ...] = ()
-    """Steps fitted on the controls of each batch."""
     pooled: tuple[str, ...] = ()
-    """Steps fitted on all controls, as the steps before left them; the last one whitens."""
     after: tuple[str, ...] = ()
-    """Steps fitted on the controls of each batch once more, after pooled ones."""
 
 
 METHODS = {"center": ("center",), "center_scale": ("center", "scale"), "tvn": ("center", "scale", "whiten")}

@@ -46,11 +46,6 @@ def encode(
     package also leaves its ``"fingerprint"`` beside the parameters, by which a trained model knows whether other data
     are embedded with the same encoder.
 
-    Raises
-    ------
-    UnknownChoice, UnexpectedArgument
-        If there is no encoder of this name, or its arguments are missing or unknown.
-
     Examples
     --------
     >>> import semiclip as scl
