@@ -80,7 +80,8 @@ def pair_rows(student: AnnData, teacher: AnnData, design: Design) -> Pairing:
     counts = table.unstack(SIDE, fill_value=0).reindex(columns=COUNTS, fill_value=0)
     shared = (counts > 0).all(axis=1).to_numpy()
     if not shared.any():
-        one, other = map(_examples, keys)
+        distinct = [rows.drop_duplicates().astype(str) for rows in keys]
+        one, other = (rows.agg(" | ".join, axis=1).tolist() if len(rows) else [] for rows in distinct)
         raise NothingShared(f"key on {', '.join(columns)}", one, other, ("the student", "the teacher"))
     index = pd.MultiIndex.from_frame(counts[shared].index.to_frame(index=False)[columns])
     codes = [np.full(len(mask), -1) for mask in treated]
@@ -123,8 +124,3 @@ def canonical_keys(values: pd.Series) -> np.ndarray:
 def _read_keys(adata: AnnData, columns: Sequence[str], rows: np.ndarray) -> pd.DataFrame:
     """Return the key columns of the rows of a mask."""
     return pd.DataFrame({key: canonical_keys(read_column(adata, key, "pair_on", rows)) for key in columns})
-
-
-def _examples(keys: pd.DataFrame) -> list[str]:
-    """Write out distinct keys."""
-    return keys.drop_duplicates().astype(str).agg(" | ".join, axis=1).tolist() if len(keys) else []

@@ -15,13 +15,12 @@ class MWO(FittedDraws):
     """Mix each sample with others of its perturbation: an interpretation, since what "MWO" means could not be verified.
 
     Bendidi et al. (ICML 2025, Figure 2b) name it as a rival of PEA. Only the abstract of the article that uses the name
-    could be read (Kircher et al. 2022, DOI 10.3390/ijms23052481), and no public code was found. It says that three ways
-    to make artificial samples for a classifier are compared, not how. Here a drawn sample is a convex combination,
-    in log space, of ``k`` samples of one perturbation. The sample itself is always one of them. The others are drawn
-    uniformly, without replacement, from its own batch if that has another sample of the perturbation, else from any
-    batch. Weights are Dirichlet(1), uniform over all convex combinations. A perturbation with fewer than ``k`` samples
-    has all of them mixed. A sample without another of its perturbation stays as it is, with a warning; data in which
-    no sample has another are refused.
+    could be read (Kircher et al. 2022, DOI 10.3390/ijms23052481), which does not say how, and no public code was found.
+    Here a drawn sample is a convex combination, in log space, of ``k`` samples of one perturbation, or of all if there
+    are fewer. The sample itself is always one of them. The others are drawn uniformly, without replacement, from its
+    own batch if that has another sample of the perturbation, else from any batch. Weights are Dirichlet(1), uniform
+    over all convex combinations. A sample without another of its perturbation stays as it is, with a warning; data in
+    which no sample has another are refused.
 
     Parameters
     ----------

@@ -28,11 +28,10 @@ class ScGFT(FittedDraws):
     scaled so that their squares sum to 1; for a perturbation with one sample it is 1. The transform back is averaged
     with the sample and its nearest neighbours of the same perturbation.
 
-    Genes are transformed in descending order of variance, so that the order of the columns does not matter. This
-    differs from the released code in three things. With an odd number of genes that code leaves out the conjugate, and
-    so makes half of the change. Two of its choices may be conjugates, and then both factors meet. Its neighbours are
-    neighbours in a graph of all samples that belong to the perturbation; here they are the nearest within the
-    perturbation over the same genes. Source: Nouri 2025, Communications Biology 8:113.
+    Genes are transformed in descending order of variance, so that the order of the columns does not matter. The source
+    is Nouri 2025, Communications Biology 8:113. In the released code an odd number of genes leaves out the conjugate,
+    which halves the change; two choices may be conjugates, and then both factors meet; and neighbours are those in a
+    graph of all samples that belong to the perturbation, here the nearest within it over the same genes.
 
     Parameters
     ----------

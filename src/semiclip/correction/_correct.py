@@ -31,7 +31,6 @@ class Correction(NamedTuple):
     """
 
     chains: list[Affine]
-    """The map of each batch, by its code."""
     rank: int | None = None
     """Directions that are left where whitening dropped those in which the controls do not vary; else ``None``."""
 
@@ -223,14 +222,12 @@ def split_controls(
     batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None, *, at_least: int = 2
 ) -> tuple[list[np.ndarray], set[int]]:
     """Return the reference rows of each batch, and the batches that borrow all controls because they have too few."""
-    short = find_short_batches(batch, control, fallback, names, at_least=at_least)
-    all_rows = np.flatnonzero(control)
-    pools = [all_rows[rows] for rows in _rows_by_batch(batch[all_rows], int(batch.max()) + 1)]
+    short, rows = find_short_batches(batch, control, fallback, names, at_least=at_least), np.flatnonzero(control)
     if short:
-        named = some(short.values())
-        logger.warning("the pooled controls of all batches serve for %d batch(es): %s", len(short), named)
-        pools = [all_rows if code in short else rows for code, rows in enumerate(pools)]
-    return pools, set(short)
+        told = some(short.values())
+        logger.warning("the pooled controls of all batches serve for %d batch(es): %s", len(short), told)
+    own = _rows_by_batch(batch[rows], int(batch.max()) + 1)
+    return [rows if code in short else rows[places] for code, places in enumerate(own)], set(short)
 
 
 def find_short_batches(

@@ -137,12 +137,10 @@ class PEA:
     @classmethod
     def of(cls, options: "bool | Self | Mapping[str, Any] | None") -> Self | None:  # True is the default
         """Read what users pass as ``pea``: true or false, options by name, or a PEA."""
-        if options is None or options is False:
-            return None
-        if options is True:
-            return cls()
-        if isinstance(options, cls):
+        if options is None or isinstance(options, cls):
             return options
+        if isinstance(options, bool):
+            return cls() if options else None
         if not isinstance(options, Mapping):
             raise WrongType("pea", type(options), "True, False, a dict of options or a semiclip.correction.PEA")
         for name in options:

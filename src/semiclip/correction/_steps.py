@@ -76,11 +76,10 @@ def deviation(controls: Array, *, magnitude: Array | None = None) -> Array:
 
 
 def whiten(controls: Array, *, ridge: float = 0.0) -> Affine:
-    """Turn the control covariance into the identity without rotating it, ZCA (paper C.3).
+    """Turn the control covariance into the identity without rotating it, ZCA (paper C.3); no mean is subtracted.
 
-    The covariance is taken about the control mean, but no mean is subtracted: centring is a separate step.
-    With ``ridge`` η an eigenvalue λ becomes λ/(λ+η). Without it, directions in which the controls do not vary
-    are dropped (mapped to zero), since nothing is known of their scale.
+    With ``ridge`` η an eigenvalue λ becomes λ/(λ+η). Without it, directions in which the controls do not vary are
+    mapped to zero, since nothing is known of their scale.
     """
     return Affine(weight=_inverse_root(controls, ridge, ddof=0))
 
@@ -131,8 +130,7 @@ def _spectrum(controls: Array, *, ddof: int) -> tuple[Array, Array]:
     return vectors[:, informed], values[informed]
 
 
-STEPS: dict[str, Callable[..., Affine]]
-STEPS = {"center": center, "scale": scale, "whiten": whiten, "whiten_pca": whiten_pca, "coral": coral}
+STEPS: dict[str, Callable[..., Affine]] = {step.__name__: step for step in (center, scale, whiten, whiten_pca, coral)}
 
 
 class Recipe(NamedTuple):

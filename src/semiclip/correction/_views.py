@@ -37,8 +37,8 @@ def augment(
 ) -> Views:
     """Draw Perturbation Embedding Augmentation (:class:`PEA`) of every row, as a model in training sees it.
 
-    View *i* is what epoch *i* of training would be shown, controls too. With ``granularity="batch"`` a view is one mini-batch: all
-    rows of it keep the same steps.
+    View *i* is what epoch *i* of training would be shown, controls too. With ``granularity="batch"`` all rows of a view
+    keep the same steps, as those of one mini-batch.
 
     Parameters
     ----------

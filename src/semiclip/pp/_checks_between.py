@@ -71,8 +71,7 @@ def _find_unnamed_controls(modalities: Sequence[Modality]) -> Iterator[Finding]:
 
 
 def _count_labels(modality: Modality, key: str) -> dict[object, int]:
-    counts = modality.adata.obs[key].value_counts()
-    return {label: int(n) for label, n in counts.items() if n > 0}
+    return {label: int(n) for label, n in modality.adata.obs[key].value_counts().items() if n > 0}
 
 
 def _named_like_controls(labels: Iterable[object]) -> list[object]:
@@ -136,9 +135,8 @@ def _compare_doses(
     columns = [doses[column] for column in doses]
     keys = [pd.concat([rest, column], axis=1) for column in columns]
     n, pair = min(len(frame.drop_duplicates()) for frame in keys), _both(*modalities)
-    ratio = pd.Series(np.log10(columns[1] / columns[0]))
+    ratio, exact = pd.Series(np.log10(columns[1] / columns[0])), columns[0] == columns[1]
     thousands = (ratio / 3).round()
-    exact = columns[0] == columns[1]
     units = thousands[(thousands != 0) & ((ratio - 3 * thousands).abs() < UNIT_TOLERANCE)].value_counts()
     if len(units) and units.iloc[0] >= max(n / 2, 2 * exact.sum()):
         power = int(3 * units.index[0])
@@ -163,11 +161,10 @@ def _compare_doses(
         finding = f"obs[{key!r}] differs by less than 5 % in {near.sum()} shared keys, as {some(examples, 3)}"
         yield Finding("warning", "rounding", pair, finding, _write_rounding(modalities, key, doses[near]))
     elif not exact.any():
-        told = "; ".join(
-            f"{modality.name} has {some(sorted(column.unique()))}"
-            for modality, column in zip(modalities, columns, strict=True)
-        )
-        finding = f"obs[{key!r}] never matches where the rest of the key does: {told}"
+        have = [
+            f"{side.name} has {some(sorted(doses.unique()))}" for side, doses in zip(modalities, columns, strict=True)
+        ]
+        finding = f"obs[{key!r}] never matches where the rest of the key does: {'; '.join(have)}"
         mend = f"bring the values to one grid, or leave {key!r} out of pair_on="
         yield Finding("error", "no common dose", pair, finding, mend)
 

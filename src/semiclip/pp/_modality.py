@@ -51,10 +51,8 @@ class Modality(NamedTuple):
     def treated_keys(self) -> pd.DataFrame:
         """Return the distinct keys of the treated rows that have all values, as pairing compares them."""
         obs = self.adata.obs[self.pair_on]
-        complete = ~self.is_control
-        for key in self.pair_on:
-            complete &= ~find_gaps(obs[key])
-        rows = obs[complete].drop_duplicates()
+        left_out = [self.is_control, *(find_gaps(obs[key]) for key in self.pair_on)]
+        rows = obs[~np.any(left_out, axis=0)].drop_duplicates()
         return pd.DataFrame({key: canonical_keys(rows[key]) for key in self.pair_on}).drop_duplicates()
 
     @property

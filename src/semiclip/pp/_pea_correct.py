@@ -46,8 +46,7 @@ def pea_correct(
     Appendix C, DOI 10.48550/arXiv.2505.21317) as a model in training sees it: each sample, controls too, draws a
     method, drops some of its steps and is corrected on a random part of the controls.
 
-    The result is for clusters, plots and measures, not for training: a model corrects and augments by itself, and would
-    correct a corrected embedding once more.
+    The result is for clusters, plots and measures: a model in training would correct it once more.
 
     Parameters
     ----------
@@ -89,8 +88,6 @@ def pea_correct(
     ------
     UnknownControl, TooFewControls, NoVariation
         If a control label matches nothing, a batch has too few controls, or controls do not vary.
-    IdleArgument
-        If arguments of the deterministic correction and of the random one are mixed.
 
     Examples
     --------
