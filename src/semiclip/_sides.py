@@ -92,10 +92,7 @@ def read_groups(student: AnnData, design: Design, key: np.ndarray) -> np.ndarray
 
 
 def tie_groups(code: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Join groups, such as guides, whose samples share a pairing key, such as a gene; -1 is no key.
-
-    Each sample gets the first code of all groups that are tied to its own.
-    """
+    """Return for each sample the first code of all groups, such as guides, tied to its own by keys; -1 is no key."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -124,14 +121,18 @@ def read_labels(student: AnnData, design: Design, pairing: Pairing) -> np.ndarra
 def match_columns(
     adata: AnnData, rep: str, values: np.ndarray, learned: Mapping[str, Any], *, warn: bool
 ) -> np.ndarray:
-    """Return the values of ``obsm[rep]`` with its columns in the order of those of the setup, or refuse others.
-
-    ``warn`` of data that do not tell which encoder made them, where the training data do.
-    """
+    """Return ``obsm[rep]`` with the columns in the order of the setup, or refuse it; ``warn`` if no encoder is told."""
     columns, mend = learned["column_names"], "encode the query with the encoder of the training data"
     if values.shape[1] != len(columns):
         raise Mismatch(f"the number of dimensions of obsm[{rep!r}]", values.shape[1], len(columns), mend)
-    _check_encoder(adata, rep, learned.get(FINGERPRINT), warn=warn)
+    own, trained = recorded_fingerprint(adata, rep), learned.get(FINGERPRINT)
+    if trained is not None and own != trained:
+        told = f"{mend}: scl.pp.encode(query, encoder=encoder, key_added={rep!r})"
+        if own is not None:
+            told += f"; if obsm was written otherwise since, delete uns['semiclip'][{rep!r}]"
+            raise Mismatch(f"the encoder that made obsm[{rep!r}]", own, trained, told)
+        if warn:
+            logger.warning("obsm[%r] does not tell which encoder made it; %s", rep, told)
     if not isinstance(adata.obsm[rep], pd.DataFrame) or not isinstance(columns, list):
         return values
     names, expected = (pd.Index([str(name) for name in labels]) for labels in (adata.obsm[rep].columns, columns))
@@ -140,19 +141,6 @@ def match_columns(
     if not names.is_unique or not expected.is_unique or not expected.isin(names).all():
         raise Mismatch(f"the columns of obsm[{rep!r}]", list(names), list(expected), mend)
     return values.take(names.get_indexer(expected), axis=1)
-
-
-def _check_encoder(adata: AnnData, rep: str, fingerprint: str | None, *, warn: bool) -> None:
-    """Refuse an embedding by another encoder than that of the training data, where both tell theirs."""
-    own = recorded_fingerprint(adata, rep)
-    if fingerprint is None or own == fingerprint:
-        return
-    mend = f"encode it with the encoder of the training data: scl.pp.encode(query, encoder=encoder, key_added={rep!r})"
-    if own is not None:
-        mend += f"; if obsm was written otherwise since, delete uns['semiclip'][{rep!r}]"
-        raise Mismatch(f"the encoder that made obsm[{rep!r}]", own, fingerprint, mend)
-    if warn:
-        logger.warning("obsm[%r] does not tell which encoder made it; %s", rep, mend)
 
 
 def warn_if_corrected(student: AnnData, rep: str) -> None:

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 
 class Network(nn.Module):
-    """The generator, or critics with hidden layers in common, each with an output.
-
-    Conditions enter beside its input, each of the ``sizes`` embedded in floor(sqrt(size)) + 1 dimensions.
-    """
+    """The generator, or critics with common hidden layers; conditions of ``sizes`` are embedded beside the input."""
 
     def __init__(self, n_input: int, n_output: int, sizes: Sequence[int], n_hidden: Sequence[int]) -> None:
         super().__init__()
@@ -77,10 +74,7 @@ def critic_loss(
 def train(
     generator: Network, critic: Network, real: Tensor, codes: Tensor, stream: torch.Generator, options: MDWGANGP
 ) -> Iterator[None]:
-    """Train for one epoch at each step on ``real`` (n_critics, n, n_genes), as they are and smoothed.
-
-    What does not fill a mini-batch is left out.
-    """
+    """Train for one epoch at each step on ``real`` (n_critics, n, n_genes), less what fills no mini-batch."""
     n, n_critic = len(codes), options.n_critic
     random: dict[str, Any] = {"generator": stream, "device": stream.device}
     weights = torch.tensor([1, options.smooth_weight / 2, options.smooth_weight / 2], device=stream.device)

@@ -29,16 +29,16 @@ PLAN, NUMBER, SUBSET, ENTRY, BANK = range(5)  # what a random number is for
 
 
 class Draw(NamedTuple):
-    """What each of B rows draws: which steps, and the controls that they are fitted on."""
+    """What each of B rows draws: which steps, and the controls that they are fitted on.
+
+    ``steps``, shape (B, 3), says whether a row is centred, scaled and whitened; the others have shape (B,). A whitened
+    row takes the transform ``entry`` of the bank, another a ``number`` of controls, drawn from the state ``subset``.
+    """
 
     steps: Tensor
-    """Whether the row is centred, scaled and whitened; shape (B, 3)."""
     number: Tensor
-    """Controls drawn; shape (B,). A whitened row takes those of its transform instead."""
     subset: Tensor
-    """State from which the controls are drawn; shape (B,)."""
     entry: Tensor
-    """Transform of the bank that a whitened row takes; shape (B,)."""
 
 
 class Augmentation:

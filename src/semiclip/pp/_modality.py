@@ -94,13 +94,13 @@ def write_floats(modalities: Iterable[Modality], key: str) -> str | None:
     """Write code that makes columns numbers; ``None`` if it would fail, or make one value of two."""
     code = []
     for modality in modalities:
-        column = modality.adata.obs[key]
+        column, at = modality.adata.obs[key], modality.column(key)
         if not is_numeric(column):
             numbers = parse_numbers(pd.Series(column.dropna().astype(str).unique(), dtype=object))
             if numbers.isna().any() or len(set(canonical_keys(numbers))) < len(numbers):
                 return None
         if column.dtype.kind not in "iuf":
-            code.append(f"{modality.column(key)} = {modality.column(key)}.astype(float)")
+            code.append(f"{at} = {at}.astype(float)")
     return "; ".join(code)
 
 

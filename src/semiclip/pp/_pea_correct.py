@@ -41,7 +41,6 @@ def pea_correct(
 
     By default the correction is deterministic: one method in full, fitted on all controls. ``profile="batch"`` is how a
     model corrects its student at inference; ``profile="clean"`` with ``ridge=0.5`` is how it corrects its teacher.
-
     With ``stochastic=True`` it is Perturbation Embedding Augmentation (PEA; Bendidi et al., ICML 2025, section 3 and
     Appendix C, DOI 10.48550/arXiv.2505.21317) as a model in training sees it: each sample, controls too, draws a
     method, drops some of its steps and is corrected on a random part of the controls.
