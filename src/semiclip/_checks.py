@@ -60,10 +60,7 @@ def read_column(adata: AnnData, key: str, parameter: str, rows: np.ndarray | Non
 
 
 def read_representation(adata: AnnData, use_rep: str, parameter: str = "use_rep") -> np.ndarray:
-    """Return ``obsm[use_rep]`` (or ``X`` for ``"X"``) as a dense, finite float array of shape (n_obs, d).
-
-    float32 and float64 keep their width, anything else becomes float32; a dense array is not copied.
-    """
+    """Return ``obsm[use_rep]`` (or ``X``) as a dense, finite array (n_obs, d): float64, or else float32."""
     if use_rep != "X" and use_rep not in adata.obsm:
         raise errors.MissingEntry(use_rep, adata.obsm, name=parameter, way_out="make it with scl.pp.encode")
     values = adata.X if use_rep == "X" else adata.obsm[use_rep]

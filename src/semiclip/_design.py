@@ -31,19 +31,14 @@ class Design:
 
     Examples
     --------
-    >>> design = Design.of(perturbation_key="gene", control="non-targeting", batch_key="plate")
-    >>> design.control
-    ('non-targeting',)
-    >>> design.params
+    >>> Design.of(perturbation_key="gene", control="non-targeting", batch_key="plate").params
     {'perturbation_key': 'gene', 'control': ['non-targeting'], 'batch_key': 'plate'}
     """
 
     perturbation_key: str | None = None
-    control: tuple[Any, ...] | None = None
-    """Labels of the controls; ``None`` says that there are none."""
+    control: tuple[Any, ...] | None = None  # labels; None says that there are no controls
     batch_key: str | None = None
-    pair_on: tuple[str, ...] | None = None
-    """Columns of the pairing key; ``None`` where rows are not paired by key."""
+    pair_on: tuple[str, ...] | None = None  # None where rows are not paired by key
     split_key: str | None = None
     label_key: str | None = None
     student: str = MODALITIES[STUDENT]
@@ -98,8 +93,7 @@ class Design:
         """Return a mask of the control rows; every label must be there."""
         if self.control is None:
             return np.zeros(adata.n_obs, dtype=bool)
-        if absent := [label for label in self.control if label not in self.control_labels(adata)]:
-            raise UnknownControl(absent, self.perturbation_key, self._frequent(adata))
+        self.check_controls([adata])
         return adata.obs[self.perturbation_key].isin(self.control).to_numpy()
 
     def reference(self, adata: AnnData) -> np.ndarray:
@@ -134,27 +128,18 @@ class Design:
         return self.side(data, STUDENT), self.side(data, TEACHER)
 
     def within(self, adata: AnnData) -> Self:
-        """Return the design of one of several modalities, each of which may have its own control labels.
-
-        Raises
-        ------
-        UnknownControl
-            If it has none of them.
-        """
+        """Return the design of one of several modalities, which may have some of the control labels alone."""
         if self.control is None:
             return self
-        present = self.control_labels(adata)
-        if not present:
+        if not (present := self.control_labels(adata)):
             raise UnknownControl(list(self.control), self.perturbation_key, self._frequent(adata))
         return replace(self, control=tuple(present))
 
     def check_controls(self, modalities: Iterable[AnnData]) -> None:
         """Refuse a control label that none of several modalities has."""
-        if self.control is None:
-            return
         modalities = list(modalities)
         present = {label for adata in modalities for label in self.control_labels(adata)}
-        if absent := [label for label in self.control if label not in present]:
+        if absent := [label for label in self.control or () if label not in present]:
             raise UnknownControl(absent, self.perturbation_key, self._frequent(*modalities))
 
 

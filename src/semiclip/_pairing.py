@@ -28,13 +28,14 @@ SMALL_SHARE = 0.5  # where less has a partner, of the keys of the smaller side o
 
 
 class Pairing(NamedTuple):
-    """Key codes of the rows of both modalities, -1 for controls and for rows without a partner."""
+    """Key codes of the rows of both modalities, -1 for controls and for rows without a partner.
+
+    ``counts`` has a row per key of either: its columns, ``n_student``, ``n_teacher``. Codes are numbers of its rows.
+    """
 
     student: np.ndarray
     teacher: np.ndarray
     counts: pd.DataFrame
-    """One row per key of either modality: the key's columns, ``n_student``, ``n_teacher``; shared keys come first, so
-    that codes are row numbers."""
 
     @property
     def n_keys(self) -> int:
@@ -61,19 +62,7 @@ class Pairing(NamedTuple):
 
 
 def pair_rows(student: AnnData, teacher: AnnData, design: Design) -> Pairing:
-    """Match the treated rows of two modalities by their keys; controls need none.
-
-    Each modality may have its own control labels, but needs one of them.
-
-    Raises
-    ------
-    NothingShared
-        If no key is shared.
-    UnknownControl
-        If a control label is in neither modality, or a modality has none of them.
-    WrongDtype
-        If a key column is numeric in one modality and text in the other.
-    """
+    """Match the treated rows of two modalities by their keys; each needs one of the control labels, not all."""
     if design.pair_on is None:
         raise BadValue("pair_on", None, "one or more obs columns that both modalities have")
     columns, modalities = list(design.pair_on), (student, teacher)
@@ -91,7 +80,8 @@ def pair_rows(student: AnnData, teacher: AnnData, design: Design) -> Pairing:
     counts = table.unstack(SIDE, fill_value=0).reindex(columns=COUNTS, fill_value=0)
     shared = (counts > 0).all(axis=1).to_numpy()
     if not shared.any():
-        one, other = map(_examples, keys)
+        distinct = [rows.drop_duplicates().astype(str) for rows in keys]
+        one, other = (rows.agg(" | ".join, axis=1).tolist() if len(rows) else [] for rows in distinct)
         raise NothingShared(f"key on {', '.join(columns)}", one, other, ("the student", "the teacher"))
     index = pd.MultiIndex.from_frame(counts[shared].index.to_frame(index=False)[columns])
     codes = [np.full(len(mask), -1) for mask in treated]
@@ -134,8 +124,3 @@ def canonical_keys(values: pd.Series) -> np.ndarray:
 def _read_keys(adata: AnnData, columns: Sequence[str], rows: np.ndarray) -> pd.DataFrame:
     """Return the key columns of the rows of a mask."""
     return pd.DataFrame({key: canonical_keys(read_column(adata, key, "pair_on", rows)) for key in columns})
-
-
-def _examples(keys: pd.DataFrame) -> list[str]:
-    """Write out distinct keys."""
-    return keys.drop_duplicates().astype(str).agg(" | ".join, axis=1).tolist() if len(keys) else []

@@ -32,14 +32,11 @@ SAME_VIEWS = 0.01  # relative distance up to which controls and their views are 
 
 
 class SideArrays(NamedTuple):
-    """One side as arrays."""
+    """One side as arrays: the representation (n, d), and batch codes and a mask of the reference rows, both (n,)."""
 
     values: np.ndarray
-    """Representation, shape (n, d)."""
     batch: np.ndarray
-    """Batch code of each row, shape (n,)."""
     reference: np.ndarray
-    """Mask of the rows that a correction is fitted on, shape (n,)."""
     batch_names: list[Any]
 
     def fit(self, spec: CorrectionSpec) -> Correction:
@@ -68,8 +65,8 @@ def check_columns(data: AnnData | MuData, design: Design, side: Side) -> None:
         design.perturbations(adata)
     if side == STUDENT and design.split_key is not None:
         read_column(adata, design.split_key, "split_key")
-    if side == STUDENT and design.label_key is not None and design.label_key not in adata.obs:
-        read_column(adata, design.label_key, "label_key")
+    if side == STUDENT and design.label_key is not None:
+        read_column(adata, design.label_key, "label_key", np.zeros(adata.n_obs, dtype=bool))  # rows may lack a label
 
 
 def pair_sides(data: AnnData | MuData, design: Design) -> Pairing:
@@ -80,10 +77,7 @@ def pair_sides(data: AnnData | MuData, design: Design) -> Pairing:
 
 
 def read_groups(student: AnnData, design: Design, key: np.ndarray) -> np.ndarray:
-    """Return an integer code of what a split must not tear apart, for each student row.
-
-    Without a ``split_key`` these are the perturbations, and no pairing key is torn apart either.
-    """
+    """Return a code of what a split must not tear apart for each student row: by default perturbations and keys."""
     column = design.split_key or design.perturbation_key
     if column is None:
         return key
@@ -98,24 +92,7 @@ def read_groups(student: AnnData, design: Design, key: np.ndarray) -> np.ndarray
 
 
 def tie_groups(code: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Join groups whose samples share a pairing key, and so the teacher that they learn from.
-
-    Parameters
-    ----------
-    code
-        Code of the group of each sample, such as its guide, shape (n,).
-    key
-        Code of its pairing key, such as its gene, shape (n,); -1 for none.
-
-    Returns
-    -------
-    For each sample the first code of all the groups that are tied to its own.
-
-    Examples
-    --------
-    >>> tie_groups(np.array([0, 1, 2, 3]), np.array([0, 0, 1, -1])).tolist()
-    [0, 0, 2, 3]
-    """
+    """Return for each sample the first code of all groups, such as guides, tied to its own by keys; -1 is no key."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -144,15 +121,18 @@ def read_labels(student: AnnData, design: Design, pairing: Pairing) -> np.ndarra
 def match_columns(
     adata: AnnData, rep: str, values: np.ndarray, learned: Mapping[str, Any], *, warn: bool
 ) -> np.ndarray:
-    """Return the values of ``obsm[rep]`` with the columns that a model was set up with, or refuse others.
-
-    Named columns are put in their order; unnamed ones are taken as they come. ``warn`` of data that do not tell which
-    encoder made them, where the training data do.
-    """
+    """Return ``obsm[rep]`` with the columns in the order of the setup, or refuse it; ``warn`` if no encoder is told."""
     columns, mend = learned["column_names"], "encode the query with the encoder of the training data"
     if values.shape[1] != len(columns):
         raise Mismatch(f"the number of dimensions of obsm[{rep!r}]", values.shape[1], len(columns), mend)
-    _check_encoder(adata, rep, learned.get(FINGERPRINT), warn=warn)
+    own, trained = recorded_fingerprint(adata, rep), learned.get(FINGERPRINT)
+    if trained is not None and own != trained:
+        told = f"{mend}: scl.pp.encode(query, encoder=encoder, key_added={rep!r})"
+        if own is not None:
+            told += f"; if obsm was written otherwise since, delete uns['semiclip'][{rep!r}]"
+            raise Mismatch(f"the encoder that made obsm[{rep!r}]", own, trained, told)
+        if warn:
+            logger.warning("obsm[%r] does not tell which encoder made it; %s", rep, told)
     if not isinstance(adata.obsm[rep], pd.DataFrame) or not isinstance(columns, list):
         return values
     names, expected = (pd.Index([str(name) for name in labels]) for labels in (adata.obsm[rep].columns, columns))
@@ -161,19 +141,6 @@ def match_columns(
     if not names.is_unique or not expected.is_unique or not expected.isin(names).all():
         raise Mismatch(f"the columns of obsm[{rep!r}]", list(names), list(expected), mend)
     return values.take(names.get_indexer(expected), axis=1)
-
-
-def _check_encoder(adata: AnnData, rep: str, fingerprint: str | None, *, warn: bool) -> None:
-    """Refuse an embedding by another encoder than that of the training data, where both tell theirs."""
-    own = recorded_fingerprint(adata, rep)
-    if fingerprint is None or own == fingerprint:
-        return
-    mend = f"encode it with the encoder of the training data: scl.pp.encode(query, encoder=encoder, key_added={rep!r})"
-    if own is not None:
-        mend += f"; if obsm was written otherwise since, delete uns['semiclip'][{rep!r}]"
-        raise Mismatch(f"the encoder that made obsm[{rep!r}]", own, fingerprint, mend)
-    if warn:
-        logger.warning("obsm[%r] does not tell which encoder made it; %s", rep, mend)
 
 
 def warn_if_corrected(student: AnnData, rep: str) -> None:
@@ -189,12 +156,8 @@ def warn_if_corrected(student: AnnData, rep: str) -> None:
 
 
 def read_views(student: AnnData, keys: Sequence[str], rep: str, design: Design, groups: np.ndarray) -> list[np.ndarray]:
-    """Return the cached views of the student in each ``obsm`` key, arrays (n_student, n_views, d).
-
-    ``groups`` are what the split holds together, whose samples views must not mix with others.
-    """
-    control = design.within(student).controls(student)
-    arrays = []
+    """Return the student's views in each ``obsm`` key, (n_student, n_views, d), which must not mix ``groups``."""
+    control, arrays = design.within(student).controls(student), []
     for key in keys:
         values = read_representation(student, rep, "student_rep")
         views, mend = split_views(student, key, values.shape[1]), "make them again by scl.pp.augment"

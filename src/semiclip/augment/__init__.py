@@ -8,11 +8,7 @@ from semiclip.augment._protocol import Expression, ExpressionAugmentation
 from semiclip.augment._scgft import ScGFT
 from semiclip.augment._scvi import SCVIAugmentation
 
-AUGMENTATIONS: dict[str, Callable[..., ExpressionAugmentation]] = {
-    "mwo": MWO,
-    "scvi": SCVIAugmentation,
-    "mdwgan_gp": MDWGANGP,
-    "scgft": ScGFT,
-}
+AUGMENTATIONS: dict[str, Callable[..., ExpressionAugmentation]]
+AUGMENTATIONS = {"mwo": MWO, "scvi": SCVIAugmentation, "mdwgan_gp": MDWGANGP, "scgft": ScGFT}
 
 __all__ = ["AUGMENTATIONS", "MDWGANGP", "MWO", "Expression", "ExpressionAugmentation", "SCVIAugmentation", "ScGFT"]

@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 class Network(nn.Module):
-    """The generator, which turns noise into samples, or critics with hidden layers in common, each with an output.
-
-    Conditions enter beside its input. One with V values, of which ``sizes`` holds the numbers, is embedded in
-    floor(sqrt(V)) + 1 dimensions.
-    """
+    """The generator, or critics with common hidden layers; conditions of ``sizes`` are embedded beside the input."""
 
     def __init__(self, n_input: int, n_output: int, sizes: Sequence[int], n_hidden: Sequence[int]) -> None:
         super().__init__()
@@ -40,10 +36,9 @@ class Network(nn.Module):
 
     def rest(self, first: Tensor) -> Tensor:
         """Map what enters the first ReLU to the output."""
-        h = torch.relu(first)
         for layer in self.hidden[1:]:
-            h = torch.relu(layer(h))
-        return self.output(h)
+            first = layer(torch.relu(first))
+        return self.output(torch.relu(first))
 
     def gradient(self, first: Tensor) -> Tensor:
         """Return the gradient of each output by its own set of inputs, (n_output, n, n_input), from :meth:`first`."""
@@ -63,10 +58,9 @@ class Network(nn.Module):
 def critic_loss(
     critic: Network, real: Tensor, fake: Tensor, codes: Tensor, mix: Tensor, weights: Tensor, penalty: float
 ) -> Tensor:
-    """Return the weighted Wasserstein loss with gradient penalty of each critic against its own set of real samples.
+    """Return the weighted Wasserstein loss with gradient penalty of critics on ``real`` (n_critics, n, n_genes).
 
-    ``real`` (n_critics, n, n_genes) and ``fake`` (n, n_genes) have the same conditions. ``mix``, (n_critics, n, 1), is
-    the share of the real sample in the interpolate where the gradient is taken.
+    ``mix`` is the share of the real sample in the interpolate where the gradient is taken, (n_critics, n, 1).
     """
     first = critic.first(torch.cat([real, fake[None]]), codes)
     values = critic.rest(first)
@@ -80,12 +74,7 @@ def critic_loss(
 def train(
     generator: Network, critic: Network, real: Tensor, codes: Tensor, stream: torch.Generator, options: MDWGANGP
 ) -> Iterator[None]:
-    """Train for one epoch at each step, with ``stream`` as the source of all that is random.
-
-    ``real`` holds sets of the same samples, (n_critics, n, n_genes), the first as they are, the others smoothed. In an
-    epoch the generator passes over them once, and the critics once for each of their steps. What does not fill a
-    mini-batch is left out.
-    """
+    """Train for one epoch at each step on ``real`` (n_critics, n, n_genes), less what fills no mini-batch."""
     n, n_critic = len(codes), options.n_critic
     random: dict[str, Any] = {"generator": stream, "device": stream.device}
     weights = torch.tensor([1, options.smooth_weight / 2, options.smooth_weight / 2], device=stream.device)
@@ -123,11 +112,7 @@ def train(
 
 
 def energy_score(real: Tensor, drawn: Tensor) -> Tensor:
-    """Return the mean energy score of several draws (m, n, d) for each real sample (n, d); the lower the better.
-
-    Its expectation is lowest if draws follow the law of the real sample under its conditions (Gneiting and Raftery
-    2007, DOI 10.1198/016214506000001437).
-    """
+    """Return the mean energy score of several draws (m, n, d) for each real sample (n, d); the lower the better."""
     m = len(drawn)
     apart = torch.cdist(drawn.transpose(0, 1), drawn.transpose(0, 1), compute_mode="donot_use_mm_for_euclid_dist")
     return torch.linalg.vector_norm(drawn - real, dim=-1).mean() - apart.sum() / (2 * m * (m - 1) * len(real))

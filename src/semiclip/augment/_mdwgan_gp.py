@@ -35,12 +35,13 @@ class MDWGANGP(FittedDraws):
     A generator turns noise, the perturbation and, if there are several, the batch into expression standardised for
     each gene. It learns from three critics: one of the samples, two of the samples smoothed over their nearest
     neighbours by correlation and by Euclidean distance. A draw is a new sample of the row's perturbation and batch. It
-    depends on the row's expression only through the training data.
+    depends on the row's expression only through the training data. Training holds three dense copies of expression.
 
-    The method follows the authors' program but for three choices: the three critics have a head each on hidden layers
-    that they share, also in the loss of the generator; each critic step sees a fresh mini-batch, exactly
-    ``noise_share`` of which gets noise; and a proper score of held-out samples picks the weights. Training holds three
-    dense copies of expression.
+    The method follows the authors' program (Li et al. 2023, DOI 10.1186/s12859-023-05558-9; Viñas et al. 2022, DOI
+    10.1093/bioinformatics/btab035) but for three choices: the three critics have a head each on hidden layers that they
+    share, also in the loss of the generator; each critic step sees a fresh mini-batch, exactly ``noise_share`` of which
+    gets noise; and a proper score of held-out samples picks the weights (the energy score, Gneiting and Raftery 2007,
+    DOI 10.1198/016214506000001437).
 
     Parameters
     ----------
@@ -78,11 +79,6 @@ class MDWGANGP(FittedDraws):
         Their energy score after each epoch, the lower the better.
     best_epoch_
         Epochs after which the generator was kept.
-
-    References
-    ----------
-    Li et al. 2023, DOI 10.1186/s12859-023-05558-9; Viñas et al. 2022, DOI 10.1093/bioinformatics/btab035; Gneiting
-    and Raftery 2007, DOI 10.1198/016214506000001437.
 
     Examples
     --------
@@ -153,7 +149,7 @@ class MDWGANGP(FittedDraws):
         generator, scores, best_epoch = self._train((codes.max(axis=0) + 1).tolist(), rng, *parts)
         self.generator_, self.scores_, self.best_epoch_, self.held_out_ = generator, scores, best_epoch, held_out
         self._codes, self._mean, self._scale = codes, mean, scale
-        logger.info("kept the generator of epoch %d; %d samples were held out", self.best_epoch_, len(held_out))
+        logger.info("kept the generator of epoch %d; %d samples were held out", best_epoch, len(held_out))
 
     def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
         import torch
@@ -217,10 +213,9 @@ def hold_out(codes: np.ndarray, share: float, rng: np.random.Generator) -> np.nd
 
 
 def smooth(x: np.ndarray, *, n_neighbors: int = 10, metric: Metric = "euclidean") -> np.ndarray:
-    r"""Return samples (n, d) averaged with their nearest neighbours, as one step of a linear graph convolution.
+    """Return samples (n, d) averaged with their nearest neighbours, as one step of a linear graph convolution.
 
-    It is :math:`D^{-1/2} (A + I) D^{-1/2} X`, where :math:`A_{ij}` is 1 if *i* is among the ``n_neighbors`` nearest
-    others of *j* or the reverse, else 0, and the diagonal :math:`D` holds the row sums of :math:`A + I`.
+    It is D^(-1/2) (A + I) D^(-1/2) X: A is 1 for neighbours in either direction, D has the row sums of A + I.
     """
     from scipy import sparse
     from sklearn.neighbors import kneighbors_graph

@@ -15,13 +15,12 @@ class MWO(FittedDraws):
     """Mix each sample with others of its perturbation: an interpretation, since what "MWO" means could not be verified.
 
     Bendidi et al. (ICML 2025, Figure 2b) name it as a rival of PEA. Only the abstract of the article that uses the name
-    could be read (Kircher et al. 2022, DOI 10.3390/ijms23052481), and no public code was found. It says that three ways
-    to make artificial samples for a classifier are compared, not how. Here a drawn sample is a convex combination,
-    in log space, of ``k`` samples of one perturbation. The sample itself is always one of them. The others are drawn
-    uniformly, without replacement, from its own batch if that has another sample of the perturbation, else from any
-    batch. Weights are Dirichlet(1), uniform over all convex combinations. A perturbation with fewer than ``k`` samples
-    has all of them mixed. A sample without another of its perturbation stays as it is, with a warning; data in which
-    no sample has another are refused.
+    could be read (Kircher et al. 2022, DOI 10.3390/ijms23052481), which does not say how, and no public code was found.
+    Here a drawn sample is a convex combination, in log space, of ``k`` samples of one perturbation, or of all if there
+    are fewer. The sample itself is always one of them. The others are drawn uniformly, without replacement, from its
+    own batch if that has another sample of the perturbation, else from any batch. Weights are Dirichlet(1), uniform
+    over all convex combinations. A sample without another of its perturbation stays as it is, with a warning; data in
+    which no sample has another are refused.
 
     Parameters
     ----------
@@ -48,11 +47,17 @@ class MWO(FittedDraws):
         order = np.lexsort((batch, group))
         first, size = _runs(group[order], batch[order])
         whole_first, whole_size = _runs(group[order])
-        alone = size == 1
-        first[alone], size[alone] = whole_first[alone], whole_size[alone]
+        single = size == 1
+        first[single], size[single] = whole_first[single], whole_size[single]
         treated = group[order] >= 0
         size[~treated] = 1
-        _check_partners(size[treated])
+        n, alone = np.count_nonzero(treated), np.count_nonzero(size[treated] == 1)
+        if alone and alone == n:
+            problem = f"none of the {n} sample(s) with a perturbation has another of the same to be mixed with"
+            way_out = "pair on fewer columns (pair_on=), so that samples share a key, or choose another augmentation"
+            raise Refused(problem, way_out=way_out)
+        if alone:
+            logger.warning("%d of %d samples with a perturbation have no other to be mixed with; they stay", alone, n)
         self.order_ = order
         # the place of each sample in this order, and where those it can be mixed with begin, itself among them
         self.place_, self.first_, self.size_ = (np.empty_like(order) for _ in range(3))
@@ -72,17 +77,6 @@ class MWO(FittedDraws):
             drawn[mixed] += self._expression.read(self.order_[place]) * weights[mixed, i + 1, None]
 
 
-def _check_partners(size: np.ndarray) -> None:
-    """Warn of samples without another to be mixed with, and refuse data in which all are."""
-    n, alone = len(size), np.count_nonzero(size == 1)
-    if alone and alone == n:
-        problem = f"none of the {n} sample(s) with a perturbation has another of the same to be mixed with"
-        way_out = "pair on fewer columns (pair_on=), so that samples share a key, or choose another augmentation"
-        raise Refused(problem, way_out=way_out)
-    if alone:
-        logger.warning("%d of the %d samples with a perturbation have no other to be mixed with; they stay", alone, n)
-
-
 def _runs(*sorted_codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return, for each entry, where its run of equal codes begins and how long the run is."""
     new = np.ones(len(sorted_codes[0]), dtype=bool)
@@ -92,10 +86,8 @@ def _runs(*sorted_codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distinct(n: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw up to ``k`` distinct numbers below each entry of ``n``, shape (len(n), at most k); -1 where ``n`` is fewer.
-
-    Each step of Floyd's algorithm (Bentley and Floyd 1987, DOI 10.1145/30401.315746) serves all entries.
-    """
+    """Draw up to ``k`` distinct numbers below each entry of ``n``, (len(n), ≤ k); -1 where ``n`` is fewer."""
+    # each step of Floyd's algorithm (Bentley and Floyd 1987, DOI 10.1145/30401.315746) serves all entries
     k = min(k, int(n.max(initial=0)))
     taken = np.full((len(n), k), -1)
     steps = np.minimum(n, k)

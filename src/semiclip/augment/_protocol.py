@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from semiclip.encoders._expression import (
-    densify,
-    find_rows,
-    is_fractional,
-    normalize_expression,
-    warn_unless_counts,
-)
+from semiclip.encoders._expression import densify, find_rows, is_fractional, normalize_expression, warn_unless_counts
 from semiclip.errors import NotFitted, WrongShape
 
 if TYPE_CHECKING:
@@ -122,8 +116,7 @@ class Expression:
 
         obs = pd.DataFrame({batch_key: np.asarray(self.batch_names, dtype=str)[self.batch[rows]]}, rows.astype(str))
         values = self.values[rows]
-        layers = {} if layer is None else {layer: values}
-        return AnnData(values, obs=obs, var=pd.DataFrame(index=self.genes), layers=layers)
+        return AnnData(values, obs, pd.DataFrame(index=self.genes), layers={} if layer is None else {layer: values})
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return expression of some rows, a new dense float32 array (len(rows), n_genes)."""

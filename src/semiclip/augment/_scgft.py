@@ -28,11 +28,10 @@ class ScGFT(FittedDraws):
     scaled so that their squares sum to 1; for a perturbation with one sample it is 1. The transform back is averaged
     with the sample and its nearest neighbours of the same perturbation.
 
-    Genes are transformed in descending order of variance, so that the order of the columns does not matter. This
-    differs from the released code in three things. With an odd number of genes that code leaves out the conjugate, and
-    so makes half of the change. Two of its choices may be conjugates, and then both factors meet. Its neighbours are
-    neighbours in a graph of all samples that belong to the perturbation; here they are the nearest within the
-    perturbation over the same genes. Source: Nouri 2025, Communications Biology 8:113.
+    Genes are transformed in descending order of variance, so that the order of the columns does not matter. The source
+    is Nouri 2025, Communications Biology 8:113. In the released code an odd number of genes leaves out the conjugate,
+    which halves the change; two choices may be conjugates, and then both factors meet; and neighbours are those in a
+    graph of all samples that belong to the perturbation, here the nearest within it over the same genes.
 
     Parameters
     ----------
@@ -165,10 +164,7 @@ class ScGFT(FittedDraws):
 
 
 def amplify(values: np.ndarray, frequencies: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Return real rows (n, g), float64, after multiplying frequencies (n, c) of their Fourier transforms by factors.
-
-    Frequencies are distinct in each row, from 1 to ``g // 2``.
-    """
+    """Multiply frequencies (n, c), distinct in each row, of the Fourier transforms of real rows (n, g) by factors."""
     # half a spectrum holds each frequency once, so that what multiplies a coefficient multiplies its conjugate too
     spectrum = np.fft.rfft(values.astype(np.float64), axis=1)
     spectrum[np.arange(len(values))[:, None], frequencies] *= factors

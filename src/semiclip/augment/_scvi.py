@@ -63,16 +63,13 @@ class SCVIAugmentation(FittedDraws):
     def _change(self, drawn: np.ndarray, rows: np.ndarray, treated: np.ndarray, rng: np.random.Generator) -> None:
         if not treated.size:
             return
-        # the decoder has an order of genes of its own
-        places = self._expression.genes.get_indexer(self.encoder_.genes_)
+        places = self._expression.genes.get_indexer(self.encoder_.genes_)  # of the decoder, in its own order
         shared = places >= 0
         target = np.ix_(treated, places[shared])
         decoded = self._decode(self._expression, self.encoder_, rows[treated], rng)[:, shared]
         kept, total = (x.sum(axis=1, keepdims=True, dtype=np.float64) for x in (np.expm1(drawn[target]), decoded))
         drawn[target] = np.log1p(decoded * np.divide(kept, total, out=np.zeros_like(kept), where=total > 0))
 
-    def _decode(
-        self, expression: Expression, encoder: SCVIEncoder, rows: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        adata = expression.adata(rows, encoder.batch_key or BATCH, encoder.layer)
+    def _decode(self, data: Expression, encoder: SCVIEncoder, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        adata = data.adata(rows, encoder.batch_key or BATCH, encoder.layer)
         return encoder.denoise(adata, mode=self.mode, rng=rng)

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,16 +29,16 @@ PLAN, NUMBER, SUBSET, ENTRY, BANK = range(5)  # what a random number is for
 
 
 class Draw(NamedTuple):
-    """What each of B rows draws: which steps, and the controls that they are fitted on."""
+    """What each of B rows draws: which steps, and the controls that they are fitted on.
+
+    ``steps``, shape (B, 3), says whether a row is centred, scaled and whitened; the others have shape (B,). A whitened
+    row takes the transform ``entry`` of the bank, another a ``number`` of controls, drawn from the state ``subset``.
+    """
 
     steps: Tensor
-    """Whether the row is centred, scaled and whitened; shape (B, 3)."""
     number: Tensor
-    """Controls drawn; shape (B,). A whitened row takes those of its transform instead."""
     subset: Tensor
-    """State from which the controls are drawn; shape (B,)."""
     entry: Tensor
-    """Transform of the bank that a whitened row takes; shape (B,)."""
 
 
 class Augmentation:
@@ -118,7 +119,7 @@ class Augmentation:
 
     def apply(self, x: Tensor, batch: Tensor, draw: Draw) -> Tensor:
         """Correct rows as they drew; a row that kept no step is not touched."""
-        (centred, scaled, whitened), pools, out = draw.steps.T, self.pools, x.clone()
+        (centred, scaled, whitened), pools, bank, out = draw.steps.T, self.pools, self.bank, x.clone()
 
         def center(rows: Tensor | slice, mean: Tensor) -> Tensor:
             return torch.where(centred[rows, None], x[rows] - mean, x[rows])
@@ -130,9 +131,9 @@ class Augmentation:
             moved = center(rows, base + unit * mean)
             return torch.where(scaled[rows, None], self._clip(moved / (unit * sd)), moved)
 
-        def by_bank(rows: Tensor | slice) -> Tensor:
+        def by_bank(bank: WhiteningBank, rows: Tensor | slice) -> Tensor:
             entry = draw.entry[rows]
-            return self._clip(self.bank.whiten(center(rows, self.bank.mean[entry]), entry))  # type: ignore[union-attr]
+            return self._clip(bank.whiten(center(rows, bank.mean[entry]), entry))
 
         def change(where: Tensor, correct: Callable[[Tensor | slice], Tensor]) -> None:
             if x.is_cuda:  # static shapes, for a CUDA graph
@@ -142,8 +143,8 @@ class Augmentation:
                 out[rows] = correct(rows)
 
         change((centred | scaled) & ~whitened, by_moments)
-        if self.bank is not None:
-            change(whitened, by_bank)
+        if bank is not None:
+            change(whitened, partial(by_bank, bank))
         return out
 
     def _clip(self, x: Tensor) -> Tensor:
@@ -156,10 +157,7 @@ class Augmentation:
 
 
 class ControlPools:
-    """The controls that each batch draws from: given rows, the same for all batches that borrow.
-
-    Below, ``batch``, ``number`` (of controls) and ``states`` (of the random numbers) have one entry for each of B rows.
-    """
+    """The controls that each batch draws from; ``batch``, ``number`` and ``states`` have an entry for each row."""
 
     def __init__(
         self, pea: PEA, x: np.ndarray, rows: list[np.ndarray], borrowing: set[int], seed: int, device: torch.device
@@ -221,10 +219,7 @@ class ControlPools:
 
 
 class WhiteningBank:
-    """Whitening transforms of every batch, for scaled and for unscaled controls, each fitted on a draw of controls.
-
-    Rows draw from these, since a separate transform for every row would cost too much.
-    """
+    """Whitening transforms of every batch, each fitted on a draw of controls: one for every row would cost too much."""
 
     def __init__(self, pools: ControlPools, seed: int) -> None:
         self.pools, self.pea, self.seed = pools, pools.pea, seed
@@ -235,10 +230,8 @@ class WhiteningBank:
         size = self.pea.bank_size or int(np.clip(affordable, 2, BANK_MOST))
         self.size = 1 if self.pea.control_law == "all" else size
         n = n_batches * len(self.kinds) * self.size
-        self.mean = torch.empty(n, d, device=pools.mean.device)
-        self.weight = torch.empty(n, d, d, device=pools.mean.device)
-        self.number = torch.empty(n, dtype=torch.long, device=pools.mean.device)
-        self.version = -1
+        self.mean, self.weight = (torch.empty(shape, device=pools.mean.device) for shape in ((n, d), (n, d, d)))
+        self.number, self.version = torch.empty(n, dtype=torch.long, device=pools.mean.device), -1
         if not self.pea.bank_size and self.size == size < BANK_MOST:
             logger.info("%d whitening transforms for each batch, as many as %d bytes hold", self.size, BANK_BYTES)
 

@@ -31,7 +31,6 @@ class Correction(NamedTuple):
     """
 
     chains: list[Affine]
-    """The map of each batch, by its code."""
     rank: int | None = None
     """Directions that are left where whitening dropped those in which the controls do not vary; else ``None``."""
 
@@ -134,10 +133,11 @@ def correct(
     fallback: Fallback = "raise",
     batch_names: Sequence[object] | None = None,
 ) -> Array:
-    """Correct an embedding for batch effects, with the controls as the reference (paper Appendix C).
+    """Correct an embedding for batch effects, with the controls as the reference.
 
     ``center`` subtracts the control mean of each batch and ``center_scale`` also divides by the control standard
-    deviation (population). ``tvn`` is Typical Variation Normalisation in one of three profiles:
+    deviation (population). ``tvn`` is Typical Variation Normalisation (Ando et al. 2017, DOI 10.1101/161422; Bendidi et
+    al., ICML 2025, Appendix C, DOI 10.48550/arXiv.2505.21317) in one of three profiles:
 
     - ``clean`` centres each batch, then scales and whitens (ZCA) on all controls, then aligns each batch's covariance
       (CORAL).
@@ -150,10 +150,8 @@ def correct(
     ----------
     x
         Embedding, shape (n, d); NumPy array or torch tensor.
-    batch
-        Integer batch code of each row, shape (n,).
-    control
-        Mask of the control rows, shape (n,).
+    batch, control
+        Integer batch code of each row, and a mask of the control rows, both (n,).
     method, profile
         The correction, see above; ``method=None`` leaves the embedding as it is.
     ridge
@@ -175,10 +173,6 @@ def correct(
     ------
     TooFewControls, NoVariation
         If a batch has fewer than two controls, or no control varies.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, Appendix C, DOI 10.48550/arXiv.2505.21317; Ando et al. 2017, DOI 10.1101/161422.
 
     Examples
     --------
@@ -228,14 +222,12 @@ def split_controls(
     batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None, *, at_least: int = 2
 ) -> tuple[list[np.ndarray], set[int]]:
     """Return the reference rows of each batch, and the batches that borrow all controls because they have too few."""
-    short = find_short_batches(batch, control, fallback, names, at_least=at_least)
-    all_rows = np.flatnonzero(control)
-    pools = [all_rows[rows] for rows in _rows_by_batch(batch[all_rows], int(batch.max()) + 1)]
+    short, rows = find_short_batches(batch, control, fallback, names, at_least=at_least), np.flatnonzero(control)
     if short:
-        named = some(short.values())
-        logger.warning("the pooled controls of all batches serve for %d batch(es): %s", len(short), named)
-        pools = [all_rows if code in short else rows for code, rows in enumerate(pools)]
-    return pools, set(short)
+        told = some(short.values())
+        logger.warning("the pooled controls of all batches serve for %d batch(es): %s", len(short), told)
+    own = _rows_by_batch(batch[rows], int(batch.max()) + 1)
+    return [rows if code in short else rows[places] for code, places in enumerate(own)], set(short)
 
 
 def find_short_batches(

@@ -17,8 +17,9 @@ Granularity = Literal["row", "batch"]
 
 @dataclass(frozen=True, kw_only=True)
 class PEA:
-    """Perturbation Embedding Augmentation: a batch correction drawn at random for each sample (paper Algorithm 1).
+    """Perturbation Embedding Augmentation: a batch correction drawn at random for each sample.
 
+    The source is Bendidi et al., ICML 2025, section 3 and Algorithm 1, DOI 10.48550/arXiv.2505.21317.
     A sample draws one of ``methods`` and keeps each of its steps with probability ``1 - drop_probability``. A sample
     that keeps none stays as it is. It also draws controls of its own batch without replacement. The steps that it keeps
     are fitted one after the other, each on these controls as the steps before left them.
@@ -56,10 +57,6 @@ class PEA:
     bank_refresh
         Epochs after which the transforms are drawn anew. ``None`` picks the fewest for which this costs at most about a
         tenth of the training time; 0 keeps the first transforms.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section 3 and Algorithm 1, DOI 10.48550/arXiv.2505.21317.
 
     Examples
     --------
@@ -140,12 +137,10 @@ class PEA:
     @classmethod
     def of(cls, options: "bool | Self | Mapping[str, Any] | None") -> Self | None:  # True is the default
         """Read what users pass as ``pea``: true or false, options by name, or a PEA."""
-        if options is None or options is False:
-            return None
-        if options is True:
-            return cls()
-        if isinstance(options, cls):
+        if options is None or isinstance(options, cls):
             return options
+        if isinstance(options, bool):
+            return cls() if options else None
         if not isinstance(options, Mapping):
             raise WrongType("pea", type(options), "True, False, a dict of options or a semiclip.correction.PEA")
         for name in options:

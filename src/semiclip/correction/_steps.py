@@ -19,12 +19,10 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 class Affine(NamedTuple):
-    """The map ``x ↦ (x − shift) · weight``, with ``None`` for a part that does nothing."""
+    """The map ``x ↦ (x − shift) · weight``: a shift (d,) and scales (d,) or a matrix (d, k), ``None`` for nothing."""
 
     shift: Array | None = None
-    """Shape (d,)."""
     weight: Array | None = None
-    """Shape (d,) for a scale of each feature, or (d, k) for a matrix."""
 
     def __call__(self, x: Array) -> Array:
         """Apply to rows ``x`` of shape (n, d), in the precision of ``x``; doing nothing returns ``x`` itself."""
@@ -78,11 +76,10 @@ def deviation(controls: Array, *, magnitude: Array | None = None) -> Array:
 
 
 def whiten(controls: Array, *, ridge: float = 0.0) -> Affine:
-    """Turn the control covariance into the identity without rotating it, ZCA (paper C.3).
+    """Turn the control covariance into the identity without rotating it, ZCA (paper C.3); no mean is subtracted.
 
-    The covariance is taken about the control mean, but no mean is subtracted: centring is a separate step.
-    With ``ridge`` η an eigenvalue λ becomes λ/(λ+η). Without it, directions in which the controls do not vary
-    are dropped (mapped to zero), since nothing is known of their scale.
+    With ``ridge`` η an eigenvalue λ becomes λ/(λ+η). Without it, directions in which the controls do not vary are
+    mapped to zero, since nothing is known of their scale.
     """
     return Affine(weight=_inverse_root(controls, ridge, ddof=0))
 
@@ -133,19 +130,15 @@ def _spectrum(controls: Array, *, ddof: int) -> tuple[Array, Array]:
     return vectors[:, informed], values[informed]
 
 
-STEPS: dict[str, Callable[..., Affine]]
-STEPS = {"center": center, "scale": scale, "whiten": whiten, "whiten_pca": whiten_pca, "coral": coral}
+STEPS: dict[str, Callable[..., Affine]] = {step.__name__: step for step in (center, scale, whiten, whiten_pca, coral)}
 
 
 class Recipe(NamedTuple):
-    """What is fitted on the controls of each batch, then on all controls pooled, then on each batch again."""
+    """Steps fitted on the controls of each batch, then on all pooled, of which the last whitens, then on each again."""
 
     before: tuple[str, ...] = ()
-    """Steps fitted on the controls of each batch."""
     pooled: tuple[str, ...] = ()
-    """Steps fitted on all controls, as the steps before left them; the last one whitens."""
     after: tuple[str, ...] = ()
-    """Steps fitted on the controls of each batch once more, after pooled ones."""
 
 
 METHODS = {"center": ("center",), "center_scale": ("center", "scale"), "tvn": ("center", "scale", "whiten")}

@@ -35,10 +35,10 @@ def augment(
     fallback: Fallback = "raise",
     batch_names: Sequence[object] | None = None,
 ) -> Views:
-    """Draw Perturbation Embedding Augmentation of every row, controls too, as a model in training sees it.
+    """Draw Perturbation Embedding Augmentation (:class:`PEA`) of every row, as a model in training sees it.
 
-    View *i* is what epoch *i* of training would be shown. With ``granularity="batch"`` a view is one mini-batch: all
-    rows of it keep the same steps.
+    View *i* is what epoch *i* of training would be shown, controls too. With ``granularity="batch"`` all rows of a view
+    keep the same steps, as those of one mini-batch.
 
     Parameters
     ----------
@@ -61,10 +61,6 @@ def augment(
     ------
     TooFewControls, NoVariation
         If a batch has too few controls, or controls that do not vary would whiten.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section 3 and Algorithm 1, DOI 10.48550/arXiv.2505.21317.
 
     Examples
     --------

@@ -146,7 +146,7 @@ class PairedDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Move the data to the training device, and let all processes draw what the first one draws."""
-        strategy: Any = self.trainer.strategy  # type: ignore[union-attr]
+        strategy: Any = self.trainer.strategy  # type: ignore[union-attr]  # Lightning sets the trainer before
         self.device, self.n_processes, self.rank = strategy.root_device, strategy.world_size, strategy.global_rank
         self._set(strategy.broadcast(self.state_dict()))
         if min(self.batch_size, self.n_train) % self.n_processes:
@@ -259,7 +259,7 @@ class PairedDataModule(LightningDataModule):
             for row, place in zip(rows, places, strict=True):
                 yield source.pair(row, place, self.seed, epoch, PARTNER)
             return
-        at_once = max(1, self.chunk_rows // max(map(len, rows)))  # type: ignore[operator]
+        at_once = max(1, self.chunk_rows // max(map(len, rows)))  # type: ignore[operator]  # a number if not resident
         for first in range(0, len(rows), at_once):
             chunk = slice(first, first + at_once)
             pairs = source.pair(torch.cat(rows[chunk]), torch.cat(places[chunk]), self.seed, epoch, PARTNER)

@@ -149,14 +149,16 @@ class DistillationPlan(LightningModule):
 
     def _take_steps(self, batches: list[MiniBatch]) -> torch.Tensor:
         if self.graphed is None:
-            self.graphed = GraphedStep(self._loss, self.optimizers(use_pl_optimizer=False))  # type: ignore[arg-type]
+            optimizer: Any = self.optimizers(use_pl_optimizer=False)
+            self.graphed = GraphedStep(self._loss, optimizer)
         loss = torch.stack([self.graphed(batch, self.current_epoch).clone() for batch in batches]).mean()
         # Lightning counts what checkpoints are named by
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.total.ready += len(batches)
         progress.total.completed += len(batches)
-        if self.trainer.is_last_batch and (scheduler := self.lr_schedulers()) is not None:
-            scheduler.step()  # type: ignore[union-attr]
+        scheduler: Any = self.lr_schedulers()
+        if self.trainer.is_last_batch and scheduler is not None:
+            scheduler.step()
         return loss
 
     # ---- validation
@@ -297,7 +299,7 @@ class KeepBest(Callback):
         """Go on with the best epoch of a checkpoint."""
         self.best, self.weights = state_dict["best"], state_dict["weights"]
 
-    def on_validation_end(self, trainer: Trainer, pl_module: DistillationPlan) -> None:  # type: ignore[override]
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Copy the weights if they are the best so far."""
         if self.monitor not in trainer.callback_metrics:
             curves = [name for name in trainer.callback_metrics if name.startswith("validation")]
@@ -306,7 +308,7 @@ class KeepBest(Callback):
         if value < self.best:
             self.best, self.weights = value, deepcopy(pl_module.module.state_dict())
 
-    def on_fit_end(self, trainer: Trainer, pl_module: DistillationPlan) -> None:  # type: ignore[override]
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Bring the best weights back, also where a checkpoint left nothing to train."""
         if self.weights is not None:
             pl_module.module.load_state_dict(self.weights)

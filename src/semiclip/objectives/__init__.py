@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from semiclip.objectives._c2kd import C2kd
 from semiclip.objectives._contrastive import Clip, SemiClipped, SigLip
-from semiclip.objectives._kd import Kd, Shake
+from semiclip.objectives._distillation import C2kd, Kd, Shake
 from semiclip.objectives._logits import kendall, non_target_divergence, soft_divergence
 from semiclip.objectives._moments import Dcca, Vicreg
 from semiclip.objectives._presets import PRESETS, PRETRAINING

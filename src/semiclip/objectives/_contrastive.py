@@ -17,10 +17,11 @@ Duplicates = Literal["negative", "mask", "multi_positive"]
 
 
 class SemiClipped(Objective):
-    r"""The contrastive loss of CLIP from student to frozen teacher (paper Algorithm 1).
+    r"""The contrastive loss of CLIP from student to frozen teacher.
 
     With :math:`s_{ij} = \cos(h_i, t_j) / \tau` the loss is the mean over rows of
-    :math:`-s_{ii} + \log \sum_j \exp s_{ij}`. The paper prints a sum, which would only rescale the learning rate.
+    :math:`-s_{ii} + \log \sum_j \exp s_{ij}`. The paper (Bendidi et al., ICML 2025, Algorithm 1, DOI
+    10.48550/arXiv.2505.21317) prints a sum, which would only rescale the learning rate.
 
     Parameters
     ----------
@@ -31,10 +32,6 @@ class SemiClipped(Objective):
     duplicates
         How another row of the mini-batch with the same key counts: as a ``"negative"`` like any other (as in the
         paper), not at all (``"mask"``), or as one of several equally right answers (``"multi_positive"``).
-
-    References
-    ----------
-    Radford et al. 2021, DOI 10.48550/arXiv.2103.00020; Bendidi et al., ICML 2025, DOI 10.48550/arXiv.2505.21317.
 
     Examples
     --------

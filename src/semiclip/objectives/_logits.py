@@ -64,9 +64,8 @@ def kendall(a: Tensor, b: Tensor) -> Tensor:
 
     Of :math:`n_0` pairs of columns, :math:`n_a` are tied in ``a`` and :math:`n_b` in ``b``. With :math:`P` pairs that
     both order alike and :math:`Q` pairs that they order unlike, :math:`\tau_b` is
-    :math:`(P - Q) / \sqrt{(n_0 - n_a)(n_0 - n_b)}`, and NaN where a row is constant. Time grows as :math:`C \log C`
-    (Knight, Journal of the American Statistical Association 61, 1966). The result, float64 of shape (B,), stays on the
-    device, and the host need not wait for it.
+    :math:`(P - Q) / \sqrt{(n_0 - n_a)(n_0 - n_b)}`, and NaN where a row is constant; float64 of shape (B,). Time grows
+    as :math:`C \log C` (Knight, Journal of the American Statistical Association 61, 1966). The host need not wait.
 
     Examples
     --------

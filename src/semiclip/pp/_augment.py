@@ -66,17 +66,15 @@ def augment(
         generate for; controls are not augmented.
     {columns}
     split_key
-        ``obs`` column whose groups, such as experiments, training holds out whole. They are then never mixed.
-        Augmentations with a model of expression (``"scvi"``, ``"mdwgan_gp"``) are fitted on all samples even so, as a
-        frozen encoder is.
+        ``obs`` column whose groups, such as experiments, training holds out whole. They are then never mixed, but
+        ``"scvi"`` and ``"mdwgan_gp"``, which model expression, are fitted on all samples, as a frozen encoder is.
     n_views
         Embeddings of each sample.
     key_added
         Key of ``obsm`` for the views; by default the names of the embedding and the augmentation, such as
         ``"X_pca_mwo"``.
     layer
-        Layer that holds the expression; ``None`` is the one that the encoder reads. What is drawn is put where the
-        encoder reads.
+        Layer that holds the expression; ``None`` is the one that the encoder reads.
     normalize
         Whether expression is counts, which are augmented as log1p of 10,000 counts of each sample and turned back to
         its own number of counts, or values normalised already. ``None`` is what the encoder reads.
@@ -173,8 +171,7 @@ def _draw_views(
         layers = {} if layer is None else {layer: values}  # where the encoder reads
         return embed_checked(encoder, AnnData(values, obs=adata.obs.iloc[rows], var=adata.var, layers=layers))
 
-    plain, treated = (np.flatnonzero(mask) for mask in (expression.group < 0, expression.group >= 0))
-    first = np.arange(1)
+    plain, treated, first = np.flatnonzero(expression.group < 0), np.flatnonzero(expression.group >= 0), np.arange(1)
     views = np.empty((adata.n_obs, n_views, encode(first, expression.values[first]).shape[1]), dtype=np.float32)
     for block in row_blocks(len(plain), size):
         views[plain[block]] = encode(plain[block], expression.values[plain[block]])[:, None]

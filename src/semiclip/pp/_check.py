@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from mudata import MuData
 
 from semiclip._checks import get_modality
@@ -37,7 +36,7 @@ def check(
 
     The mistakes are doses in different units, controls or perturbations that are named differently, plates with too few
     controls or with the name of another plate, missing values, names that repeat, genes by identifier, and the like.
-    Nothing is changed. A mistake is no exception: all of them are reported at once.
+    Nothing is changed, and all mistakes are reported at once.
 
     Text that is a number is compared as one: ``"1.0"`` is ``"1"`` and not ``"10"``. Two names count as one if only
     case, blanks, or a hyphen for a blank or underscore tell them apart, and if neither modality has two that differ by
@@ -82,12 +81,15 @@ def check(
     design = Design.of(
         perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
     )
-    names = [getattr(design, side) for side in SIDES]
-    student, teacher = both = [Modality(name, _get_rows(mdata, name), design, well_key) for name in names]
+    both = []
+    for name in (design.student, design.teacher):
+        there = name in getattr(mdata, "mod", {}) and mdata.mod[name].n_obs  # names that repeat are a finding here
+        rows = mdata.mod[name] if there else get_modality(mdata, name)
+        both.append(Modality(name, rows, design, well_key))
+    student, teacher = both
     findings = [finding for modality in both for look in ALWAYS for finding in look(modality)]
     findings += [finding for look in STUDENT for finding in look(student)]
-    absent = [finding for modality in both for finding in find_missing_columns(modality)]
-    findings += absent
+    findings += (absent := [finding for modality in both for finding in find_missing_columns(modality)])
     if not absent:  # without its columns a modality cannot be looked at any further
         findings += [finding for modality in both for look in WITH_COLUMNS for finding in look(modality)]
         findings += [finding for look in BETWEEN for finding in look(student, teacher)]
@@ -96,12 +98,6 @@ def check(
     counts = [f"{(table['severity'] == severity).sum()} {severity}" for severity in SEVERITIES]
     logger.info("findings: %s", ", ".join(counts))
     return table
-
-
-def _get_rows(mdata: MuData, name: str) -> AnnData:
-    """Return one modality, also with observation names that repeat, which are a finding here."""
-    exists = name in getattr(mdata, "mod", {}) and mdata.mod[name].n_obs
-    return mdata.mod[name] if exists else get_modality(mdata, name)
 
 
 @document
@@ -138,11 +134,6 @@ def pair(
     ``teacher_kept``, ``teacher_dropped`` rows, where controls count as neither. With ``batch_key``, ``student_batches``
     and ``teacher_batches`` are the numbers of batches that hold rows that are kept.
 
-    Raises
-    ------
-    NothingShared, UnknownControl
-        If no key is shared, or a control label matches nothing.
-
     Examples
     --------
     >>> import semiclip as scl
@@ -154,8 +145,8 @@ def pair(
     design = Design.of(
         perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
     )
-    student, teacher = sides = [get_modality(mdata, getattr(design, side)) for side in SIDES]
-    pairing = pair_rows(student, teacher, design)
+    sides = get_modality(mdata, design.student), get_modality(mdata, design.teacher)
+    pairing = pair_rows(*sides, design)
     report = pairing.counts.assign(shared=pairing.counts.index < pairing.n_keys)
     summary = {"shared_keys": pairing.n_keys}
     for side, adata, codes in zip(SIDES, sides, (pairing.student, pairing.teacher), strict=True):

@@ -56,8 +56,8 @@ def find_control_names(student: Modality, teacher: Modality) -> Iterator[Finding
 
 def _find_unnamed_controls(modalities: Sequence[Modality]) -> Iterator[Finding]:
     """Find controls where the data are said to have none."""
-    key_of_perturbations = modalities[0].design.perturbation_key
-    for key in modalities[0].pair_on if key_of_perturbations is None else [key_of_perturbations]:
+    perturbation_key = modalities[0].design.perturbation_key
+    for key in modalities[0].pair_on if perturbation_key is None else [perturbation_key]:
         counts = [_count_labels(modality, key) for modality in modalities]
         controls = [_named_like_controls(rows) for rows in counts]
         labels = list(dict.fromkeys([*controls[0], *controls[1]]))
@@ -71,8 +71,7 @@ def _find_unnamed_controls(modalities: Sequence[Modality]) -> Iterator[Finding]:
 
 
 def _count_labels(modality: Modality, key: str) -> dict[object, int]:
-    counts = modality.adata.obs[key].value_counts()
-    return {label: int(n) for label, n in counts.items() if n > 0}
+    return {label: int(n) for label, n in modality.adata.obs[key].value_counts().items() if n > 0}
 
 
 def _named_like_controls(labels: Iterable[object]) -> list[object]:
@@ -96,10 +95,8 @@ def find_mixed_kinds(student: Modality, teacher: Modality) -> Iterator[Finding]:
         if is_number[0] != is_number[1]:
             text = teacher if is_number[0] else student
             labels = pd.Series(text.adata.obs[key].dropna().astype(str).unique(), dtype=object)
-            strange = labels[parse_numbers(labels).isna()]
-            why = "pairing would take two of its labels for one"
-            if len(strange):
-                why = f"{some(map(repr, strange), 3)} are none"
+            strange = some(map(repr, labels[parse_numbers(labels).isna()]), 3)
+            why = f"{strange} are none" if strange else "pairing would take two of its labels for one"
             by_hand = f"make numbers of {text.column(key)} by hand, since {why}, or text of the other modality"
             finding = f"obs[{key!r}] is text, and numeric in the other modality: the keys cannot match"
             yield Finding("error", "kind of column", text.name, finding, write_floats([text], key) or by_hand)
@@ -136,9 +133,8 @@ def _compare_doses(
     columns = [doses[column] for column in doses]
     keys = [pd.concat([rest, column], axis=1) for column in columns]
     n, pair = min(len(frame.drop_duplicates()) for frame in keys), _both(*modalities)
-    ratio = pd.Series(np.log10(columns[1] / columns[0]))
+    ratio, exact = pd.Series(np.log10(columns[1] / columns[0])), columns[0] == columns[1]
     thousands = (ratio / 3).round()
-    exact = columns[0] == columns[1]
     units = thousands[(thousands != 0) & ((ratio - 3 * thousands).abs() < UNIT_TOLERANCE)].value_counts()
     if len(units) and units.iloc[0] >= max(n / 2, 2 * exact.sum()):
         power = int(3 * units.index[0])
@@ -163,11 +159,8 @@ def _compare_doses(
         finding = f"obs[{key!r}] differs by less than 5 % in {near.sum()} shared keys, as {some(examples, 3)}"
         yield Finding("warning", "rounding", pair, finding, _write_rounding(modalities, key, doses[near]))
     elif not exact.any():
-        told = "; ".join(
-            f"{modality.name} has {some(sorted(column.unique()))}"
-            for modality, column in zip(modalities, columns, strict=True)
-        )
-        finding = f"obs[{key!r}] never matches where the rest of the key does: {told}"
+        have = [f"{one.name} has {some(sorted(seen.unique()))}" for one, seen in zip(modalities, columns, strict=True)]
+        finding = f"obs[{key!r}] never matches where the rest of the key does: {'; '.join(have)}"
         mend = f"bring the values to one grid, or leave {key!r} out of pair_on="
         yield Finding("error", "no common dose", pair, finding, mend)
 

@@ -80,9 +80,8 @@ def find_no_counts(modality: Modality) -> Iterator[Finding]:
     if values.dtype.kind not in "iuf":
         return
     values = values[np.isfinite(values)]  # what is not is a finding of its own
-    negative = bool((values < 0).any())
-    if negative or bool((values != np.floor(values)).any()):
-        kind = "negative values" if negative else "fractions"
+    kind = "negative values" if (values < 0).any() else "fractions" if (values != np.floor(values)).any() else None
+    if kind is not None:
         finding = f"X holds {kind}, no raw counts, which encoder='scvi' reads and encoder='pca' normalises"
         mend = "scl.pp.encode(..., encoder='pca', normalize=False) for values that are normalised already"
         if "counts" in modality.adata.layers:

@@ -42,14 +42,8 @@ def encode(
     Returns
     -------
     The fitted encoder, with which to embed other data in the same space. ``obsm[key_added]`` holds the embedding,
-    float32 of shape (n_obs, d), and ``uns["semiclip"][key_added]["params"]`` how it was made. An encoder of this
-    package also leaves its ``"fingerprint"`` beside the parameters, by which a trained model knows whether other data
-    are embedded with the same encoder.
-
-    Raises
-    ------
-    UnknownChoice, UnexpectedArgument
-        If there is no encoder of this name, or its arguments are missing or unknown.
+    float32 of shape (n_obs, d), ``uns["semiclip"][key_added]`` how it was made (``"params"``) and, of an encoder of
+    this package, the ``"fingerprint"`` by which a trained model knows whether other data are embedded with the same.
 
     Examples
     --------
@@ -104,8 +98,7 @@ def expression(
     Returns
     -------
     ``None``, or the copy. ``obsm[key_added]`` holds the expression, dense float32 of shape (n_obs, n_genes) with the
-    genes in the encoder's order, so that each observation takes four bytes per gene;
-    ``uns["semiclip"][key_added]["params"]`` says which encoder it is for.
+    genes in the encoder's order; ``uns["semiclip"][key_added]["params"]`` says which encoder it is for.
 
     Raises
     ------

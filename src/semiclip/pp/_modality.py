@@ -51,10 +51,8 @@ class Modality(NamedTuple):
     def treated_keys(self) -> pd.DataFrame:
         """Return the distinct keys of the treated rows that have all values, as pairing compares them."""
         obs = self.adata.obs[self.pair_on]
-        complete = ~self.is_control
-        for key in self.pair_on:
-            complete &= ~find_gaps(obs[key])
-        rows = obs[complete].drop_duplicates()
+        left_out = [self.is_control, *(find_gaps(obs[key]) for key in self.pair_on)]
+        rows = obs[~np.any(left_out, axis=0)].drop_duplicates()
         return pd.DataFrame({key: canonical_keys(rows[key]) for key in self.pair_on}).drop_duplicates()
 
     @property
@@ -96,13 +94,13 @@ def write_floats(modalities: Iterable[Modality], key: str) -> str | None:
     """Write code that makes columns numbers; ``None`` if it would fail, or make one value of two."""
     code = []
     for modality in modalities:
-        column = modality.adata.obs[key]
+        column, at = modality.adata.obs[key], modality.column(key)
         if not is_numeric(column):
             numbers = parse_numbers(pd.Series(column.dropna().astype(str).unique(), dtype=object))
             if numbers.isna().any() or len(set(canonical_keys(numbers))) < len(numbers):
                 return None
         if column.dtype.kind not in "iuf":
-            code.append(f"{modality.column(key)} = {modality.column(key)}.astype(float)")
+            code.append(f"{at} = {at}.astype(float)")
     return "; ".join(code)
 
 

@@ -41,12 +41,11 @@ def pea_correct(
 
     By default the correction is deterministic: one method in full, fitted on all controls. ``profile="batch"`` is how a
     model corrects its student at inference; ``profile="clean"`` with ``ridge=0.5`` is how it corrects its teacher.
+    With ``stochastic=True`` it is Perturbation Embedding Augmentation (PEA; Bendidi et al., ICML 2025, section 3 and
+    Appendix C, DOI 10.48550/arXiv.2505.21317) as a model in training sees it: each sample, controls too, draws a
+    method, drops some of its steps and is corrected on a random part of the controls.
 
-    With ``stochastic=True`` it is Perturbation Embedding Augmentation (PEA) as a model in training sees it: each
-    sample, controls too, draws a method, drops some of its steps and is corrected on a random part of the controls.
-
-    The result is for clusters, plots and measures, not for training: a model corrects and augments by itself, and would
-    correct a corrected embedding once more.
+    The result is for clusters, plots and measures: a model in training would correct it once more.
 
     Parameters
     ----------
@@ -88,12 +87,6 @@ def pea_correct(
     ------
     UnknownControl, TooFewControls, NoVariation
         If a control label matches nothing, a batch has too few controls, or controls do not vary.
-    IdleArgument
-        If arguments of the deterministic correction and of the random one are mixed.
-
-    References
-    ----------
-    Bendidi et al., ICML 2025, section 3 and Appendix C, DOI 10.48550/arXiv.2505.21317.
 
     Examples
     --------
@@ -115,8 +108,7 @@ def pea_correct(
     spec = CorrectionSpec(method, profile, ridge, coral_reg, fallback)
     key = key_added or f"{use_rep}_{'pea' if stochastic else method}"
     check_writable(check_adata(adata), key, copy=copy)
-    reference, (codes, names) = design.reference(adata), design.batches(adata)
-    x = read_representation(adata, use_rep)
+    reference, (codes, names), x = design.reference(adata), design.batches(adata), read_representation(adata, use_rep)
     params: dict[str, Any] = {"use_rep": use_rep, **design.params, "key_added": key_added}
     drawn: dict[str, np.ndarray] = {}
     with np.errstate(over="ignore"):  # what float32 cannot hold is named next

@@ -28,11 +28,9 @@ def find_spelling(student: Modality, teacher: Modality) -> Iterator[Finding]:
         numbers: list[list[list[str]]] = []
         unsure = _pair_loosely(treated)
         for form in [form for form, spelt in treated[0].items() if treated[1].get(form, spelt) != spelt]:
-            groups = [forms[form] for forms in labels]
-            if not _is_one_name(groups, (student.design.control or ()) if is_perturbation else None):
-                unsure.append(groups)
-            else:
-                (numbers if isinstance(form, Decimal) else names).append(groups)
+            groups, alike = [forms[form] for forms in labels], numbers if isinstance(form, Decimal) else names
+            is_one = _is_one_name(groups, (student.design.control or ()) if is_perturbation else None)
+            (alike if is_one else unsure).append(groups)
         if names:
             told = f"would match but for case, blanks or hyphens: {_shown(names)}"
             mend = _write_replacement(modalities, key, names)
