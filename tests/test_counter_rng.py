@@ -156,6 +156,17 @@ def test_a_permutation_has_every_number_once(n, seed, epoch):
     assert torch.equal(order, _counter_rng.permutation(n, seed, epoch, device=torch.device("cpu")))
 
 
+def test_permutations_are_uniform():
+    def order(n, epoch):
+        return tuple(_counter_rng.permutation(n, 0, epoch, device=torch.device("cpu")).tolist())
+
+    counts = Counter(order(4, epoch) for epoch in range(4800))
+    assert len(counts) == 24
+    assert chisquare(list(counts.values())).pvalue > LEAST
+    for places in zip(*(order(10, epoch) for epoch in range(3000)), strict=True):
+        assert chisquare(np.bincount(places, minlength=10)).pvalue > LEAST
+
+
 def test_a_permutation_sorts_by_the_hash_of_each_place():
     order = _counter_rng.permutation(50, 3, 1, device=torch.device("cpu"))
     signed = [(value + 2**63) % 2**64 for value in (mix(state(3, 1, i)) for i in range(50))]

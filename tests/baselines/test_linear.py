@@ -40,6 +40,16 @@ def test_ridge_is_scikit_learns(alpha, n_student):
     np.testing.assert_allclose(ridge.transform(new), expected.predict(new), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("n_teacher", [2, 4, 9])
+def test_ridge_recovers_a_linear_map(n_teacher):
+    rng = np.random.default_rng(0)
+    student, new = rng.normal(size=(50, 4)) + 10, rng.normal(size=(20, 4))
+    weight, offset = rng.normal(size=(4, n_teacher)), rng.normal(size=n_teacher)
+    ridge = fit(Ridge(alphas=[1e-10]), student, student @ weight + offset)
+    np.testing.assert_allclose(ridge.fitted["weight"], weight, atol=1e-9)
+    np.testing.assert_allclose(ridge.transform(new), new @ weight + offset, atol=1e-5)
+
+
 @pytest.mark.parametrize(("noise", "n_keys"), [(0.1, 30), (2.0, 30), (10.0, 30), (2.0, 3)])
 def test_ridge_takes_the_penalty_of_the_least_error_on_held_out_keys(noise, n_keys):
     student, teacher, key = keyed(noise=noise, n_keys=n_keys)
@@ -104,6 +114,22 @@ def test_cca_is_scikit_learns(n_components, shape):
     np.testing.assert_allclose(cca.fitted["correlations"], expected, atol=1e-6)
     variates, out = x / x.std(axis=0) * expected, cca.transform(student)
     np.testing.assert_allclose(out * np.sign((out * variates).sum(axis=0)), variates, atol=1e-5)
+
+
+def test_variates_are_uncorrelated_and_as_large_as_their_correlation_in_any_coordinates():
+    (student, teacher), rng = shared(), np.random.default_rng(3)
+    cca = fit(Cca(regularization=0), student, teacher)
+    out, correlations = cca.transform(student).astype(float), cca.fitted["correlations"]
+    np.testing.assert_allclose(out.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(np.cov(out.T, ddof=0), np.diag(correlations**2), atol=1e-6)
+    assert (np.diff(correlations) <= 0).all()
+    mapped = student @ rng.normal(size=(4, 4)) + 9
+    other = fit(Cca(regularization=0), mapped, teacher @ rng.normal(size=(3, 3)))
+    np.testing.assert_allclose(other.fitted["correlations"], correlations, atol=1e-9)
+    again = other.transform(mapped)
+    np.testing.assert_allclose(again * np.sign((again * out).sum(axis=0)), out, atol=1e-5)
+    single = fit(Cca(regularization=0), student[:, :1], teacher[:, :1]).fitted["correlations"]
+    np.testing.assert_allclose(single, abs(np.corrcoef(student[:, 0], teacher[:, 0])[0, 1]), atol=1e-12)
 
 
 def test_regularization_shrinks_and_knows_no_units():

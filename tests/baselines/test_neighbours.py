@@ -45,6 +45,12 @@ def test_a_key_itself_outweighs_its_neighbours():
     np.testing.assert_allclose(nearest.transform(student), teacher)
 
 
+def test_all_keys_count_alike_however_many_rows_they_have():
+    student, teacher = np.random.default_rng(0).normal(size=(4, 3)), np.array([[1.0], [1.0], [1.0], [5.0]])
+    out = fit(student, teacher, np.array([0, 0, 0, 1]), n_neighbors=2).transform(student)
+    np.testing.assert_allclose(out, 3.0)
+
+
 def test_a_row_of_zeros_stays_finite():
     assert np.isfinite(fit(*make(0), n_neighbors=3, weights="distance").transform(np.zeros((2, 3)))).all()
 

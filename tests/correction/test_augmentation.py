@@ -117,6 +117,27 @@ def test_only_controls_are_read(plates, augmentation, augmented):
     np.testing.assert_array_equal(out.numpy(), augmented(data)[1])
 
 
+@pytest.mark.parametrize("law", ["all", "uniform"])
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_offset_and_scale_of_the_features_change_nothing(plates, augmented, law, ridge):
+    """Floor and ridge are relative, so few controls are no exception."""
+    x, batch, control = plates((30, 40), d=4, offset=1.0)
+    rng, options = np.random.default_rng(1), FULL | {"control_law": law, "ridge": ridge}
+    options["min_controls"] = 2 if ridge else 20
+    _, out = augmented((x, batch, control), **options)
+    for other in (x + rng.normal(size=4), x * rng.uniform(0.2, 5, 4), x * 1e-3):
+        _, moved = augmented((other.astype(np.float32), batch, control), **options)
+        np.testing.assert_allclose(moved, out, atol=1e-4 * np.abs(out).max())
+
+
+def test_a_batch_is_corrected_by_its_own_controls_alone(plates, augmented):
+    x, batch, control = plates()
+    other = np.where((batch == 1)[:, None], x**3, x).astype(np.float32)
+    (_, out), (_, again) = augmented((x, batch, control)), augmented((other, batch, control))
+    np.testing.assert_array_equal(again[batch != 1], out[batch != 1])
+    assert (again != out)[batch == 1].mean() > 0.5
+
+
 # ---- pools of controls
 
 

@@ -134,6 +134,41 @@ def test_a_uniform_covariance_is_shrunk_by_a_constant():
     assert ratio.mean() == pytest.approx(0.8165, abs=0.01)
 
 
+@pytest.mark.parametrize("coral_reg", [0.5, None])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_offset_and_scale_of_the_features_change_nothing(profile, coral_reg):
+    x, batch, control = study()
+    keywords = {"profile": profile, "coral_reg": coral_reg}
+    out, rng = correct(x, batch, control, **keywords), np.random.default_rng(1)
+    for other in (x + 10 * rng.normal(size=5), x * rng.uniform(0.2, 5, 5)):
+        moved = correct(other, batch, control, **keywords)
+        np.testing.assert_allclose(unsigned(moved, out) if profile == "public" else moved, out, atol=1e-9)
+
+
+def test_profiles_differ_in_what_batches_share():
+    x, batch, control = study()
+    clean, by_batch, public = (correct(x, batch, control, profile=profile) for profile in PROFILES)
+    centres = [
+        [np.linalg.norm(out[control & (batch == code)].mean(axis=0)) for code in range(3)]
+        for out in (clean, by_batch, public)
+    ]
+    assert np.max(centres[:2]) < 1e-12
+    assert np.max(centres[2]) > 1  # the offset of a batch stays
+    changed = np.where((batch == 1)[:, None], x**3, x)
+    for profile, out in (("clean", clean), ("batch", by_batch)):  # the batch profile sees no other batch
+        again = correct(changed, batch, control, profile=profile)
+        assert np.array_equal(again[batch != 1], out[batch != 1]) == (profile == "batch")
+        assert (again[batch == 1] != out[batch == 1]).mean() > 0.9
+
+
+@pytest.mark.parametrize("n_controls", [8, 60])
+def test_clean_and_public_give_the_same_cosines_in_one_batch(n_controls):
+    x, batch, control = few_controls(n_controls)
+    clean, public = (correct(x, batch, control, profile=name, coral_reg=None) for name in ("clean", "public"))
+    assert clean.shape != public.shape or np.abs(clean - public).max() > 0.1
+    np.testing.assert_allclose(cosine_similarity(clean), cosine_similarity(public), atol=1e-9)
+
+
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_batch_profile_is_augmentation_without_chance(plates, augmentation, method, ridge):

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import fractional_matrix_power
+from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from semiclip import errors
@@ -33,6 +34,36 @@ def naive(name, controls, ridge=0.0, reg=0.5):
     values, vectors = np.linalg.eigh(covariance(controls, ddof=int(name == "coral")))
     whiten = vectors / np.sqrt(values + ridge)
     return lambda x: x @ (whiten if name == "whiten_pca" else whiten @ vectors.T)
+
+
+def test_center_and_scale_take_the_mean_and_the_population_deviation():
+    controls = np.array([[1.0, 10.0], [3.0, 10.0], [8.0, 40.0]])
+    rows = np.array([[0.0, 0.0], [4.0, 50.0]])
+    deviation = [np.sqrt(26 / 3), np.sqrt(200)]
+    np.testing.assert_allclose(fit(("center",), controls)(rows), [[-4, -20], [0, 30]], rtol=1e-15)
+    np.testing.assert_allclose(fit(("scale",), controls)(rows), rows / deviation, rtol=1e-15)
+    np.testing.assert_allclose(fit(("center", "scale"), controls)(rows), (rows - [4, 20]) / deviation, rtol=1e-15)
+    # white controls are shrunk by a constant
+    white = np.sqrt(2.5) * np.vstack([np.eye(3), -np.eye(3)])
+    np.testing.assert_allclose(STEPS["coral"](white).weight, np.eye(3) / np.sqrt(1.5), atol=1e-12)
+
+
+def test_whitening_does_not_rotate_and_whitening_with_pca_is_scikit_learns():
+    controls, rows = correlated(80, 6), correlated(9, 6, seed=1)
+    weight = STEPS["whiten"](controls).weight
+    np.testing.assert_allclose(weight, weight.T, atol=1e-14)
+    out = fit(("center", "whiten_pca"), controls)(rows)
+    reference = PCA(whiten=True).fit(controls).transform(rows)[:, ::-1] * np.sqrt(80 / 79)  # ddof 1 there, 0 here
+    np.testing.assert_allclose(out * np.sign(out[0] * reference[0]), reference, rtol=1e-9)
+
+
+def test_leaving_out_the_centring_shifts_by_the_scaled_and_whitened_mean():
+    controls, rows = correlated(60, 5), correlated(9, 5, seed=1)
+    shift = fit(("scale", "whiten"), controls)(rows) - fit(FULL, controls)(rows)
+    scaled = controls / controls.std(axis=0)
+    expected = scaled.mean(axis=0) @ STEPS["whiten"](scaled).weight
+    assert np.abs(expected).max() > 0.1
+    np.testing.assert_allclose(shift, np.tile(expected, (9, 1)), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("special", [None, 0.0, 0.1, 1e8, "rounding"])

@@ -38,6 +38,14 @@ def test_equal_sets_have_no_distance(n, dtype):
     assert 0 <= energy_distance(x, np.repeat(x, 3, axis=0)[::-1]) < 1e-12
 
 
+def test_has_the_units_of_the_rows_and_no_origin():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(10, 3)), rng.normal(size=(15, 3))
+    assert energy_distance(x + 5, y + 5) == pytest.approx(energy_distance(x, y))
+    assert energy_distance(3 * x, 3 * y) == pytest.approx(3 * energy_distance(x, y))
+    assert energy_distance(np.zeros((4, 2)), np.tile([3.0, 4.0], (6, 1))) == 10
+
+
 @pytest.mark.parametrize("others", [[0, 0, 0, 0], [1, 0, 0, 1]])
 def test_exchanges_draw_every_set_of_the_same_batches_alike(others):
     batch, others = np.array([0, 0] if not any(others) else [0, 1]), np.array(others)

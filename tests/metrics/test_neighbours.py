@@ -111,6 +111,22 @@ def test_precision_equals_sklearn(ties, batched):
     assert np.isnan(value[codes == 0]).all()
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_precision_of_noise_is_at_chance(batched):
+    rng, codes = np.random.default_rng(0), np.repeat(np.arange(100), 6)
+    batch = np.tile(np.arange(3), 200) if batched else None
+    value, chance = average_precision(rng.normal(size=(600, 20)), codes, batch)
+    assert value.mean() == pytest.approx(chance.mean(), abs=4 * value.std() / np.sqrt(600))
+
+
+def test_batch_effects_do_not_help_across_batches():
+    rng, batch = np.random.default_rng(0), np.repeat(np.arange(4), 50)
+    labels = np.where(rng.random(200) < 0.9, batch % 2, 1 - batch % 2)  # known from the batch
+    x = 5 * np.eye(4)[batch] + rng.normal(size=(200, 4))
+    assert knn_accuracy(x, labels)["value"] > 0.8
+    assert knn_accuracy(x, labels, batch)["value"] < 0.7
+
+
 def test_blocks_change_nothing():
     x, codes = np.random.default_rng(0).normal(size=(2500, 3)), np.arange(2500) % 50
     value, _ = average_precision(x, codes)  # rows are taken in two blocks

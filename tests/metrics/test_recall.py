@@ -125,6 +125,16 @@ def test_an_embedding_that_says_nothing_recalls_nothing(value):
     assert relationship_recall(np.full((40, 33), value), genes, annotated)["n_recalled"].to_list() == [0] * 4
 
 
+def test_random_maps_recall_what_chance_predicts():
+    genes, rng = names(200), np.random.default_rng(0)
+    pairs = pd.DataFrame(list(combinations(genes, 2)), columns=["gene_a", "gene_b"]).sample(2000, random_state=0)
+    table = relationship_recall(rng.normal(size=(200, 64)), genes, pairs, n_permutations=200, rng=0)
+    sd = np.sqrt(0.1 * 0.9 / 2000)
+    assert table["value"][0] == pytest.approx(0.1, abs=3 * sd)
+    assert table["chance_mean"][0] == pytest.approx(0.1, abs=3 * sd / np.sqrt(200))
+    assert table["chance_sd"][0] == pytest.approx(sd, rel=0.3)
+
+
 def test_large_maps_equal_sorting():
     rng = np.random.default_rng(0)
     x, genes = rng.normal(size=(3000, 2)), names(3000)  # of so many pairs order statistics are taken from a sample

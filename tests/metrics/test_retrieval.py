@@ -52,6 +52,18 @@ def test_a_constant_embedding_is_exactly_at_chance(dtype, value):
     )
 
 
+def test_noise_is_near_chance_and_only_directions_matter():
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(900, 20)), rng.normal(size=(100, 20)), rng.integers(0, 100, 900)
+    scores = retrieval(*data)
+    assert scores["mean_rank_percentile"] == pytest.approx(0.5, abs=3 / np.sqrt(12 * 900))
+    assert scores["recall_at_10"] == pytest.approx(0.1, abs=3 * np.sqrt(0.09 / 900))
+    query, candidates, target = data
+    assert retrieval(3 * query, candidates * rng.uniform(0.1, 9, size=(100, 1)), target) == scores
+    opposite = retrieval(-query, candidates, target)
+    assert opposite["mean_rank_percentile"] == pytest.approx(1 - scores["mean_rank_percentile"])
+
+
 def test_blocks_change_nothing():
     rng = np.random.default_rng(0)
     query, candidates, target = rng.normal(size=(3000, 4)), rng.normal(size=(2000, 4)), rng.integers(0, 2000, 3000)

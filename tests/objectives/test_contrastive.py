@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
+from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from semiclip import errors
-from semiclip.objectives import SemiClipped, SigLip
+from semiclip.objectives import Clip, SemiClipped, SigLip
 
 DUPLICATES = ["negative", "mask", "multi_positive"]
 
@@ -126,6 +127,43 @@ def test_siglip_leaves_half_precision_after_the_product():
 
 
 # ---- both
+
+
+def clip_of_open_clip(student, teacher, scale, bias):
+    """As open_clip writes `ClipLoss`, here with its logit scale fixed and without a bias."""
+    student, teacher, target = normalize(student), normalize(teacher), torch.arange(len(student))
+    logits_per_student, logits_per_teacher = scale * student @ teacher.T, scale * teacher @ student.T
+    return (cross_entropy(logits_per_student, target) + cross_entropy(logits_per_teacher, target)) / 2
+
+
+def siglip_of_open_clip(student, teacher, scale, bias):
+    """As open_clip writes `SigLipLoss`."""
+    logits = scale * normalize(student) @ normalize(teacher).T + bias
+    return -logsigmoid((2 * torch.eye(len(logits)) - 1) * logits).sum() / len(logits)
+
+
+@pytest.mark.parametrize(("objective", "formula"), [(Clip(), clip_of_open_clip), (SigLip(), siglip_of_open_clip)])
+def test_value_and_gradients_are_those_of_open_clip(objective, formula):
+    student, teacher, key = pairs(n=64)
+    learned = {name: value.detach().double() for name, value in objective.named_parameters()}
+    ours, reference = (
+        [value.clone().requires_grad_() for value in (student, teacher, *learned.values())] for _ in range(2)
+    )
+    loss = torch.func.functional_call(objective, dict(zip(learned, ours[2:], strict=True)), (*ours[:2], key))
+    log_scale, bias = reference[2:] or (torch.tensor(log(10), dtype=torch.float64), None)
+    expected = formula(*reference[:2], log_scale.exp(), bias)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    for got, want in zip(torch.autograd.grad(loss, ours), torch.autograd.grad(expected, reference), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+def test_only_the_direction_and_the_pairing_of_rows_matter():
+    student, teacher, key = pairs()
+    lengths = torch.linspace(0.1, 9, 12, dtype=torch.float64)[:, None]
+    for objective in (SigLip().double(), *[SemiClipped(duplicates=kind) for kind in DUPLICATES]):
+        loss = objective(student, teacher, key).item()
+        assert objective(lengths * student, teacher / lengths, key).item() == pytest.approx(loss, rel=1e-12)
+        assert abs(objective(student, teacher.roll(1, 0), key).item() - loss) > 0.01
 
 
 @pytest.mark.parametrize("zero", [{0}, {1}, {0, 1}])

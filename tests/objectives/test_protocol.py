@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from semiclip import errors
 from semiclip.objectives import OBJECTIVES, PRESETS, PRETRAINING, Kd, LabelObjective, Objective, Spec
@@ -77,6 +78,44 @@ def test_the_fewest_rows_that_have_a_finite_loss(name, refuses):
     if least > 1:
         with refuses(errors.TooFew, number=least - 1, needed=least, way_out=objective.spec.few_rows):
             objective(teacher[1:] + 1, teacher[1:], key[1:])
+
+
+@every
+def test_learns_one_mini_batch_by_heart_and_tells_its_pairs_apart(name):
+    """An adapter comes close to a student that is the teacher, and heads here know each row of the teacher."""
+    student, teacher, key = batch()
+    objective = make(name)
+    for head in getattr(objective, "heads", {}).values():
+        nn.init.zeros_(head.bias)
+        with torch.no_grad():
+            head.weight.copy_(20 * nn.functional.normalize(teacher, dim=1))
+    least = objective(teacher, teacher, key).item()
+    assert objective(teacher, teacher.roll(1, 0), key).item() > least + 1
+    adapter = nn.Sequential(nn.Linear(6, 256), nn.ReLU(), nn.Linear(256, 4))
+    assert objective(adapter(student), teacher, key).item() > least + 1
+    optimizer = torch.optim.Adam(adapter.parameters(), 3e-3)
+    for _ in range(450):
+        optimizer.zero_grad()
+        loss = objective(adapter(student), teacher, key)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < least + 0.3
+    embedded = adapter(student).detach()
+    if name in LABELS:
+        told = objective.logits("student_head", embedded).argmax(dim=1)
+    elif objective.spec.same_space:
+        told = (nn.functional.normalize(embedded) @ nn.functional.normalize(teacher).T).argmax(dim=1)
+    else:
+        return
+    assert (told == key).float().mean() > 0.9
+
+
+@every
+def test_the_order_of_pairs_does_not_matter(name):
+    student, teacher, key = batch(n_student=4)
+    order, objective = torch.randperm(48, generator=torch.Generator().manual_seed(1)), make(name)
+    student = student + teacher
+    torch.testing.assert_close(objective(student[order], teacher[order], key[order]), objective(student, teacher, key))
 
 
 def test_refuses_one_class_and_heads_that_are_not_made(refuses):

@@ -89,6 +89,13 @@ def test_zscores_equal_a_naive_loop(table):
         assert row[3:] == pytest.approx((np.mean(values), np.std(values, ddof=1), 6))
 
 
+def test_zscores_have_mean_0_and_forget_what_a_seed_or_a_scale_does_to_all(table):
+    result = zscores(table)
+    np.testing.assert_allclose(result.groupby(["metric", "key"])["mean"].sum(), 0, atol=1e-12)
+    shifted = table.assign(value=100 * table["value"] + 3 * table["seed"])
+    pd.testing.assert_frame_equal(zscores(shifted), result, rtol=1e-9, atol=1e-12)
+
+
 def test_zscores_of_equal_scores_are_0(table):
     assert (zscores(table.assign(value=0.1 * 3))[["mean", "sd"]] == 0).all(axis=None)
     table.loc[table["seed"] == 42, "value"] = [0.3, 0.1 * 3, 0.1 + 0.2] * 3  # equal but for rounding

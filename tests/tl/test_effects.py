@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.spatial.distance import pdist
+from scipy.stats import kstest
 
 from semiclip import errors, metrics
 from semiclip.correction import correct
@@ -96,6 +97,15 @@ def test_large_perturbations_meet_sets_of_1000():
     np.testing.assert_array_equal(table["p_value"], metrics.rank_p_value(table["value"], null, drawn=True))
 
 
+def test_p_values_of_consistency_of_noise_are_uniform():
+    rng = np.random.default_rng(0)
+    genes = np.repeat([f"G{i}" for i in range(400)], rng.integers(2, 6, 400))
+    adata = assemble(genes, np.zeros(len(genes)), rng.normal(size=(len(genes), 10)))
+    keys = {"use_rep": "signal", "perturbation_key": "gene", "control": None, "method": None}
+    p_values = consistency(adata, n_permutations=1000, rng=0, **keys)["p_value"]
+    assert kstest(p_values, "uniform").pvalue > 0.001
+
+
 # ---- magnitude
 
 
@@ -136,6 +146,29 @@ def test_what_does_nothing_is_not_significant_too_often(method, n_controls, spre
         options = {"use_rep": "signal", "method": method, "n_permutations": 99, "rng": seed, **QUIET, "control": "EGFP"}
         shares.append(significant(magnitude(adata, **options))["value"][0])
     assert np.mean(shares) == pytest.approx(0.05, abs=0.03)  # a standard error of 0.01
+
+
+def noise(sizes, n_controls, d, seed):
+    """Return perturbations that do nothing in two batches that differ by an offset."""
+    genes = np.repeat([*[f"G{i}" for i in range(len(sizes))], "EGFP", "LACZ"], [*sizes, *[n_controls // 2] * 2])
+    rng = np.random.default_rng(seed)
+    plate = rng.integers(0, 2, len(genes))
+    return assemble(genes, plate, rng.normal(size=(len(genes), d)) + 4 * plate[:, None])
+
+
+def test_p_values_of_magnitude_of_noise_are_uniform_where_controls_abound():
+    adata = noise([5 + i % 3 for i in range(300)], 800, 4, 0)
+    table = magnitude(adata, use_rep="signal", method="center", n_permutations=300, rng=0, **QUIET)
+    assert kstest(table["p_value"], "uniform").pvalue > 0.001
+
+
+@pytest.mark.parametrize(("method", "n_controls", "d"), [("tvn", 400, 40), ("center", 200, 8)])
+def test_noise_is_as_often_significant_as_it_should_be(method, n_controls, d):
+    shares = []
+    for seed in range(12):
+        options = {"use_rep": "signal", "method": method, "n_permutations": 100, "rng": seed, **QUIET}
+        shares.append(significant(magnitude(noise([6] * 40, n_controls, d, seed), **options))["value"][0])
+    assert np.mean(shares) == pytest.approx(0.05, abs=0.03)
 
 
 def test_without_controls_of_its_batch_a_perturbation_is_never_significant():

@@ -110,6 +110,16 @@ def test_a_gene_counts_once_however_many_pairs_it_is_in_and_a_set_names_it():
         assert table[columns].to_numpy().tolist() == [[*counts, "A;HUB"]]
 
 
+def test_a_planted_complex_is_found(sets):
+    complexes = {f"c{i}": GENES[i : i + 4] for i in range(0, 40, 4)}
+    planted = sets["gene_a"].isin(complexes["c8"]) & sets["gene_b"].isin(complexes["c8"])
+    table = enrich(sets.assign(distilled=planted), inside="distilled", gene_sets=complexes, background="map")
+    assert table.loc[0, "gene_set"] == "c8"
+    assert table.loc[0, "p_adjusted"] < 0.05
+    assert (table.loc[1:, ["p_value", "p_adjusted"]] == 1).all(axis=None)
+    assert (table.loc[1:, "n_overlap"] == 0).all()
+
+
 @pytest.mark.parametrize("level", ["gene", "pair"])
 @pytest.mark.parametrize(("background", "names"), [("recalled", ["tx", "image", "distilled"]), ("tx", ["tx"])])
 def test_the_background_may_be_what_representations_recall(sets, gene_sets, background, names, level):

@@ -71,6 +71,16 @@ def test_the_planted_overlap_is_more_than_chance(adata, known):
     assert (itself[["n_recalled", "null_mean"]].diff().iloc[1:] > 0).all(axis=None)
 
 
+def test_counts_are_those_of_the_sets(adata, known):
+    options = {"relationships": known, "method": "center"}
+    sets = relationship_sets(adata, use_rep=["signal", "other"], **options, **KEYS)
+    table = null_overlap(
+        adata, use_rep="signal", references="other", thresholds=(0.05, 0.95), n_permutations=1, **options, **QUIET
+    )
+    counts = [sets["signal"].sum(), sets["other"].sum(), len(sets), (sets["signal"] & sets["other"]).sum()]
+    assert table[["n_recalled", "n_reference", "n_pairs", "overlap"]].to_numpy().tolist() == [counts]
+
+
 def test_p_values_of_noise_are_uniform(known, make_screen):
     values = []
     options = {"relationships": known, "method": None, "thresholds": (0.25, 0.75), "n_permutations": 19, **QUIET}
