@@ -15,8 +15,7 @@ from semiclip._arguments import check_whole
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip._report import _overlap, _recall
-from semiclip._report._about import describe_data, describe_method
+from semiclip._report import _sections as sections
 from semiclip._report._parts import count, interval, listed, p_value, share
 from semiclip._report._request import Request, compute
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
@@ -122,7 +121,7 @@ def report(
     annotations = (relationships, sets, sources)
     request = Request(adata, names, base, design, columns | correction, *annotations, int(n_permutations), seed)
     # drawn first, so that a table of another kind is refused before the long work
-    preserved = None if preservation is None else _recall.show_preservation(preservation, names)
+    preserved = None if preservation is None else sections.show_preservation(preservation, names)
 
     from tqdm.auto import tqdm
 
@@ -141,17 +140,17 @@ def report(
             made=made,
             request=request,
             results=results,
-            summary=_recall.summarise(request, results),
-            data=describe_data(request, results),
-            recall=_recall.show_recall(request, results),
-            thresholds=_recall.show_curve(results),
-            cosines=_recall.show_cosines(results),
-            shared=_overlap.show_shared(request, results),
-            compared=_overlap.show_compared(request, results),
-            regions=[_overlap.show_region(request, results, name) for name in request.regions],
-            enrichment=[_overlap.show_gene_sets(name, table) for name, table in results.enrichment.items()],
+            summary=sections.summarise(request, results),
+            data=sections.describe_data(request, results),
+            recall=sections.show_recall(request, results),
+            thresholds=sections.show_curve(results),
+            cosines=sections.show_cosines(results),
+            shared=sections.show_shared(request, results),
+            compared=sections.show_compared(request, results),
+            regions=[sections.show_region(request, results, name) for name in request.regions],
+            enrichment=[sections.show_gene_sets(name, table) for name, table in results.enrichment.items()],
             preservation=preserved,
-            method=describe_method(request, made),
+            method=sections.describe_method(request, made),
         )
     # written beside the file and put in place when it is whole, so that no half page is ever there
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
