@@ -19,7 +19,8 @@ from semiclip._report import _sections as sections
 from semiclip._report._parts import count, interval, listed, p_value, share
 from semiclip._report._request import Request, compute
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
-from semiclip.errors import BadValue, FileExists, MissingEntry, MissingFile, TooMany, WrongType
+from semiclip.errors import FileExists, MissingEntry, MissingFile, TooMany, WrongType
+from semiclip.tl._maps import list_names
 
 MOST = 6  # representations, which pictures can tell apart
 FEWEST = 100  # permutations, for a p-value of 0.01
@@ -178,9 +179,7 @@ def _check_path(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
 
 def _read_names(use_rep: str | Sequence[str], base: str | None) -> tuple[list[str], str]:
     """Return the representations, each once, and the one that the others are compared with."""
-    names = [use_rep] if isinstance(use_rep, str) else list(dict.fromkeys(use_rep))
-    if not names:
-        raise BadValue("use_rep", names, "one or more keys of obsm")
+    names = list_names(use_rep)
     if len(names) > MOST:
         raise TooMany("representations", len(names), MOST)
     if base is not None and base not in names:

@@ -94,7 +94,7 @@ def show_cosines(results: Results) -> dict[str, Any]:
     """Return how the cosines of annotated pairs lie among all."""
     table = results.similarity
     cuts = table.drop_duplicates("representation")
-    columns = [("Representation", cuts["representation"])]
+    columns: list[Any] = [("Representation", cuts["representation"])]
     for title, column in (("Recalled below", "cut_low"), ("Recalled above", "cut_high")):
         columns.append((title, [decimals(cut, 3) for cut in cuts[column]]))
     return illustrate(
