@@ -75,14 +75,10 @@ def report(
         What :func:`semiclip.tl.preservation` returned, to be shown too. It takes long, so it is not computed here.
     n_permutations
         Number of exchanges of the gene labels that measure chance, at least 100.
-    title
-        Title of the page.
-    overwrite
-        Whether to replace a file that exists.
+    title, overwrite, progress_bar
+        Title of the page, whether to replace a file that exists, and whether to show which part is being computed.
     rng
         Seed or generator of the exchanges and of layouts; the page states the seed.
-    progress_bar
-        Whether to show which part is being computed.
 
     Returns
     -------
@@ -114,10 +110,9 @@ def report(
         read_representation(adata, name)
     sets, source = _read_gene_sets(gene_sets)
     sources = {"relationships": "those of scl.datasets.relationships()", "gene_sets": source}
-    if relationships is None:
-        relationships = datasets.relationships()
-    else:
+    if relationships is not None:
         sources["relationships"] = f"a table of {count(len(relationships), 'row')}"
+    relationships = datasets.relationships() if relationships is None else relationships
     seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
     annotations = (relationships, sets, sources)
     request = Request(adata, names, base, design, columns | correction, *annotations, int(n_permutations), seed)

@@ -61,10 +61,8 @@ def pea_views(
     {columns}
     views
         The ``key_added`` of the views.
-    perturbation
-        The perturbation to look at.
-    batch
-        Batch to look at, by default the one with most samples of the perturbation.
+    perturbation, batch
+        What to look at; by default the batch with most samples of the perturbation.
     ax
         Eight axes to draw on, in two rows of four; by default a new figure.
 
@@ -129,7 +127,7 @@ def pea_views(
             share = f"{'TVN, ' * (name.count('+') == 2)}{100 * drawn.share.get(name, 0):.0f} % of views"
             panel.set_title(f"{words}\n{share}", fontsize="small")
             panel.tick_params(labelsize="small")
-            style.strip_spines(panel)
+            panel.spines[["top", "right"]].set_visible(False)
         panels[1].set_xlabel(f"{effect}\n({unit})", fontsize="small")
     for panel, row in zip(axes[:, 0], ("centre dropped", "centred"), strict=True):
         panel.set_ylabel(f"{vertical}\n({row})", fontsize="small")

@@ -91,7 +91,7 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
     end = max(height.max(), -np.log10(min(LEVELS)) + 0.15)
     margin = 0.065 * max(map(len, shares)) + 0.15  # inches
     ax.set_xlim(0, end / max(0.3, 1 - margin / style.measure_inches(ax)[0]))
-    style.strip_spines(ax)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
@@ -132,10 +132,8 @@ def relationship_network(
     max_pairs
         Number of pairs to draw at most. If there are more, the largest components that fit are drawn; if the largest
         has too many itself, its pairs in most databases. The title says how many of how many are shown.
-    rng
-        Seed or generator of the layout.
-    ax
-        Where to draw; by default a new figure.
+    rng, ax
+        Seed or generator of the layout, and where to draw; by default a new figure.
     palette
         Colours of the databases, in their order in ``sets`` or by name. Pairs of several databases are grey.
 

@@ -317,7 +317,7 @@ def sweep(
             text, transform = f"default {_write_setting(default[name])}", panel.get_xaxis_transform()
             panel.text(place, 1.01, text, ha=side, transform=transform, **PRINT)
         panel.set(xlabel=name.replace("_", " "), ylabel=_write_title(value))
-        style.strip_spines(panel)
+        panel.spines[["top", "right"]].set_visible(False)
     limits = np.array([panel.get_ylim() for panel in axes])
     for panel in axes:
         panel.set_ylim(limits[:, 0].min(), limits[:, 1].max())
