@@ -6,7 +6,6 @@ import argparse
 import logging
 import sys
 import warnings
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-    from anndata import AnnData
-    from mudata import MuData
 
-    from semiclip.model import SemiClip
-
+Made = tuple[Any, dict[str, Any], dict[str, Any], Any]  # model, MuData by file name, unseen samples, relationships
 KEYS: dict[str, Any] = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
 N_PERMUTATIONS = 200
 NAMES = {"X_pca": "Expression (PCA)", "X_scvi": "Expression (scVI)", "X_semiclip": "Semi-Clipped", "X_image": "Images"}
@@ -38,9 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--encoder", choices=["pca", "scvi"], default="pca", help="of the expression (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of simulation, encoder and training (%(default)s)")
     parser.add_argument("--epochs", type=int, default=150, help="training epochs (%(default)s)")
-    parser.add_argument(
-        "--real", action="store_true", help="train on real U2OS compounds and embed real overexpression wells instead"
-    )
+    real = "train on real U2OS compounds and embed real overexpression wells instead"
+    parser.add_argument("--real", action="store_true", help=real)
     args = parser.parse_args(argv)
     if args.real and args.encoder == "scvi":
         parser.error("the real data are L1000 z-scores, not counts: scVI cannot encode them, use --encoder pca")
@@ -54,15 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # what lightning 2.6 remarks about a newer torch helps nobody here
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated")
         try:
-            (_real if args.real else _simulated)(args, count(1))
+            _finish(args, *(_real if args.real else _simulated)(args))
         except OSError as error:  # such as data that cannot be downloaded
             parser.exit(1, f"{error}\n")
     print(f"written to {args.out.resolve()}: {', '.join(sorted(path.name for path in args.out.iterdir()))}")
     return 0
 
 
-def _simulated(args: argparse.Namespace, step: count[int]) -> None:
-    _say(step, "simulate compounds × doses for training, and gene knockouts in new batches")
+def _simulated(args: argparse.Namespace) -> Made:
+    _say(1, "simulate compounds × doses for training, and gene knockouts in new batches")
     study = scl.datasets.simulate(rng=args.seed)
     rna, knockouts = study.mdata["rna"], study.knockouts["rna"]
     pair_on = ["perturbation", "dose"]
@@ -71,85 +66,66 @@ def _simulated(args: argparse.Namespace, step: count[int]) -> None:
     shared = report.attrs["summary"]["shared_keys"]
     print(f"      {samples} share {shared:,} keys; {knockouts.n_obs:,} knockout samples")
 
-    _say(step, f"encode the counts ({args.encoder})")
-    settings: dict[str, dict[str, Any]] = {
-        "pca": {"n_components": 64},
-        "scvi": {"n_latent": 64, "batch_key": "batch", "max_epochs": 80, "train_kwargs": {"batch_size": 512}},
-    }
-    encoder = scl.pp.encode(rna, encoder=args.encoder, rng=args.seed, **settings[args.encoder])
+    _say(2, f"encode the counts ({args.encoder})")
+    settings: dict[str, Any] = {"n_components": 64}
+    if args.encoder == "scvi":
+        settings = {"n_latent": 64, "batch_key": "batch", "max_epochs": 80, "train_kwargs": {"batch_size": 512}}
+    encoder = scl.pp.encode(rna, encoder=args.encoder, rng=args.seed, **settings)
     scl.pp.encode(knockouts, encoder=encoder)
 
-    _say(step, "train the adapter: expression corrected on random controls (PEA), images on all of theirs (TVN)")
+    _say(3, "train the adapter: expression corrected on random controls (PEA), images on all of theirs (TVN)")
     reps: dict[str, Any] = {"student_rep": f"X_{args.encoder}", "teacher_rep": "X_image"}
     training: dict[str, Any] = {"max_epochs": args.epochs, "rng": args.seed}
     model = scl.tl.semiclip(study.mdata, **reps, pair_on=pair_on, **KEYS, **training)
 
-    _say(step, "embed the unseen knockouts, from expression alone")
+    _say(4, "embed the unseen knockouts, from expression alone")
     scl.tl.embed(knockouts, model)
-
-    _say(step, "recall known relationships")
     data = {"compounds": study.mdata, "knockouts": study.knockouts}
-    unseen = {"recall": ("unseen knockouts", knockouts)}
-    images = study.knockouts["image"]
-    _finish(args, step, model, data, unseen, reps["student_rep"], study.relationships, images=images)
+    return model, data, {"recall": ("unseen knockouts", knockouts)}, study.relationships
 
 
-def _real(args: argparse.Namespace, step: count[int]) -> None:
-    _say(step, "load 162 real compounds (expression, morphology) and 1,092 overexpression wells, all U2OS")
+def _real(args: argparse.Namespace) -> Made:
+    _say(1, "load 162 real compounds (expression, morphology) and 1,092 overexpression wells, all U2OS")
     compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs(rng=0)
 
-    _say(step, "encode the expression (pca)")
+    _say(2, "encode the expression (pca)")
     encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=10, normalize=False, rng=args.seed)
     scl.pp.encode(orfs, encoder=encoder)
 
-    _say(step, "train the adapter (the compounds have no controls, so both sides are centred on all of them)")
-    columns: dict[str, Any] = {**KEYS, "control": None, "batch_key": None}
-    corrections = {"student_correction": "center", "teacher_correction": "center"}
+    _say(3, "train the adapter (the compounds have no controls, so both sides are centred on all of them)")
+    columns: dict[str, Any] = {"pair_on": "perturbation", "perturbation_key": "perturbation", "control": None}
     reps: dict[str, Any] = {"student_rep": "X_pca", "teacher_rep": "X_image"}
-    training: dict[str, Any] = {
-        "max_epochs": args.epochs,
-        "rng": args.seed,
-        "train_size": 0.75,
-        "model_kwargs": corrections,
-    }
-    model = scl.tl.semiclip(compounds, **reps, pair_on="perturbation", **columns, **training)
+    corrections = {"student_correction": "center", "teacher_correction": "center"}
+    training: dict[str, Any] = {"max_epochs": args.epochs, "rng": args.seed, "train_size": 0.75}
+    model = scl.tl.semiclip(compounds, **reps, **columns, **training, model_kwargs=corrections)
     rank = model.history["validation_mean_rank_percentile"].iloc[-1, 0]
     print(f"      held-out compounds find their own morphology at mean rank percentile {rank:.2f} (chance 0.50)")
 
-    _say(step, "embed the overexpression wells with their plates' controls")
+    _say(4, "embed the overexpression wells with their plates' controls")
     scl.tl.embed(orfs, model, control="control", batch_key="batch")
-
-    _say(step, "recall known relationships (CORUM, HuMAP, Reactome, SIGNOR, StringDB)")
-    reproducible = orfs[orfs.obs["reproducible"] | (orfs.obs["perturbation"] == "control")].copy()
+    kept = orfs[orfs.obs["reproducible"] | (orfs.obs["perturbation"] == "control")].copy()
     unseen = {
         "recall": ("all overexpressed genes", orfs),
-        "recall_reproducible": ("genes of reproducible constructs", reproducible),
+        "recall_reproducible": ("genes of reproducible constructs", kept),
     }
-    data = {"compounds": compounds, "orfs": make_mudata(rna=orfs)}
-    _finish(args, step, model, data, unseen, "X_pca", scl.datasets.relationships())
+    return model, {"compounds": compounds, "orfs": make_mudata(rna=orfs)}, unseen, scl.datasets.relationships()
 
 
-def _finish(
-    args: argparse.Namespace,
-    step: count[int],
-    model: SemiClip,
-    data: dict[str, MuData],
-    unseen: dict[str, tuple[str, AnnData]],
-    rep: str,
-    relationships: pd.DataFrame,
-    images: AnnData | None = None,
-) -> None:
+def _finish(args: argparse.Namespace, model: Any, data: dict[str, Any], unseen: dict[str, Any], pairs: Any) -> None:
     """Recall relationships in unseen samples (file name: title, samples); pictures and report show the last samples."""
-    columns: dict[str, Any] = {**KEYS, "relationships": relationships}
-    reps = [rep, "X_semiclip"]
+    databases = " (CORUM, HuMAP, Reactome, SIGNOR, StringDB)" if args.real else ""
+    _say(5, f"recall known relationships{databases}")
+    columns: dict[str, Any] = {**KEYS, "relationships": pairs}
+    reps = [f"X_{args.encoder}", "X_semiclip"]
     for name, (title, adata) in unseen.items():
         table = scl.tl.recall(adata, use_rep=reps, **columns, n_permutations=N_PERMUTATIONS, rng=args.seed)
         _show(table, title)
         table.to_csv(args.out / f"{name}.csv", index=False)
 
-    _say(step, "draw and write")
+    _say(6, "draw and write")
     sets = scl.tl.relationship_sets(adata, use_rep=reps, **columns)
-    if images is not None:
+    if not args.real:
+        images = data["knockouts"]["image"]
         sets["X_image"] = scl.tl.relationship_sets(images, use_rep="X_image", **columns)["X_image"].to_numpy()
     pictures = {
         "history": scl.pl.history(model)[0],
@@ -176,8 +152,8 @@ def _show(table: pd.DataFrame, title: str) -> None:
     print()
 
 
-def _say(step: count[int], what: str) -> None:
-    print(f"[{next(step)}/6] {what}", flush=True)
+def _say(step: int, what: str) -> None:
+    print(f"[{step}/6] {what}", flush=True)
 
 
 if __name__ == "__main__":

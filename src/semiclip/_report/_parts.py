@@ -120,8 +120,8 @@ def illustrate(
         draw(axes[0] if panels is None else axes[:n])
         file = BytesIO()
         figure.savefig(file, format=file_format, dpi=RESOLUTION, metadata=NO_METADATA[file_format])
-    width, height = (f"{CSS_INCH * side:.0f}" for side in inches)
-    alt = f"{alt}. {table.tell(n_told)}." if n_told else f"{alt}."
     address = _address(MEDIA_TYPES[file_format], file.getvalue())
+    alt = f"{alt}. {table.tell(n_told)}." if n_told else f"{alt}."
+    width, height = (f"{CSS_INCH * side:.0f}" for side in inches)
     picture = {"address": address, "width": width, "height": height, "alt": alt, "caption": caption}
     return {"table": table, "picture": picture}

@@ -15,12 +15,12 @@ from semiclip._arguments import check_whole
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip._report import _overlap, _recall
-from semiclip._report._about import describe_data, describe_method
+from semiclip._report import _sections as sections
 from semiclip._report._parts import count, interval, listed, p_value, share
 from semiclip._report._request import Request, compute
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
-from semiclip.errors import BadValue, FileExists, MissingEntry, MissingFile, TooMany, WrongType
+from semiclip.errors import FileExists, MissingEntry, MissingFile, TooMany, WrongType
+from semiclip.tl._maps import list_names
 
 MOST = 6  # representations, which pictures can tell apart
 FEWEST = 100  # permutations, for a p-value of 0.01
@@ -75,14 +75,10 @@ def report(
         What :func:`semiclip.tl.preservation` returned, to be shown too. It takes long, so it is not computed here.
     n_permutations
         Number of exchanges of the gene labels that measure chance, at least 100.
-    title
-        Title of the page.
-    overwrite
-        Whether to replace a file that exists.
+    title, overwrite, progress_bar
+        Title of the page, whether to replace a file that exists, and whether to show which part is being computed.
     rng
         Seed or generator of the exchanges and of layouts; the page states the seed.
-    progress_bar
-        Whether to show which part is being computed.
 
     Returns
     -------
@@ -114,15 +110,14 @@ def report(
         read_representation(adata, name)
     sets, source = _read_gene_sets(gene_sets)
     sources = {"relationships": "those of scl.datasets.relationships()", "gene_sets": source}
-    if relationships is None:
-        relationships = datasets.relationships()
-    else:
+    if relationships is not None:
         sources["relationships"] = f"a table of {count(len(relationships), 'row')}"
+    relationships = datasets.relationships() if relationships is None else relationships
     seed = int(rng) if isinstance(rng, int | np.integer) else int(np.random.default_rng(rng).integers(2**31))
     annotations = (relationships, sets, sources)
     request = Request(adata, names, base, design, columns | correction, *annotations, int(n_permutations), seed)
     # drawn first, so that a table of another kind is refused before the long work
-    preserved = None if preservation is None else _recall.show_preservation(preservation, names)
+    preserved = None if preservation is None else sections.show_preservation(preservation, names)
 
     from tqdm.auto import tqdm
 
@@ -141,17 +136,17 @@ def report(
             made=made,
             request=request,
             results=results,
-            summary=_recall.summarise(request, results),
-            data=describe_data(request, results),
-            recall=_recall.show_recall(request, results),
-            thresholds=_recall.show_curve(results),
-            cosines=_recall.show_cosines(results),
-            shared=_overlap.show_shared(request, results),
-            compared=_overlap.show_compared(request, results),
-            regions=[_overlap.show_region(request, results, name) for name in request.regions],
-            enrichment=[_overlap.show_gene_sets(name, table) for name, table in results.enrichment.items()],
+            summary=sections.summarise(request, results),
+            data=sections.describe_data(request, results),
+            recall=sections.show_recall(request, results),
+            thresholds=sections.show_curve(results),
+            cosines=sections.show_cosines(results),
+            shared=sections.show_shared(request, results),
+            compared=sections.show_compared(request, results),
+            regions=[sections.show_region(request, results, name) for name in request.regions],
+            enrichment=[sections.show_gene_sets(name, table) for name, table in results.enrichment.items()],
             preservation=preserved,
-            method=describe_method(request, made),
+            method=sections.describe_method(request, made),
         )
     # written beside the file and put in place when it is whole, so that no half page is ever there
     part = file.with_name(f".{file.name}.{os.getpid()}.part")
@@ -179,9 +174,7 @@ def _check_path(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
 
 def _read_names(use_rep: str | Sequence[str], base: str | None) -> tuple[list[str], str]:
     """Return the representations, each once, and the one that the others are compared with."""
-    names = [use_rep] if isinstance(use_rep, str) else list(dict.fromkeys(use_rep))
-    if not names:
-        raise BadValue("use_rep", names, "one or more keys of obsm")
+    names = list_names(use_rep)
     if len(names) > MOST:
         raise TooMany("representations", len(names), MOST)
     if base is not None and base not in names:

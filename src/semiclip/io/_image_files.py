@@ -145,8 +145,7 @@ def _read_picture(source: Source) -> np.ndarray:
         planes = []
         for page in range(n_pages) if source.page is None else [source.page]:
             image.seek(page)
-            mode = _read_mode(image.mode)
-            plane = np.asarray(image if image.mode == mode else image.convert(mode))
+            plane = np.asarray(image.convert(_read_mode(image.mode)))
             planes.append(plane[None] if plane.ndim == 2 else plane.transpose(2, 0, 1))
     values = np.concatenate(planes)
     return values.astype(values.dtype.newbyteorder("="))

@@ -45,10 +45,9 @@ def refuse_damage(file: object, way_out: str = "", *, extra: str) -> Iterator[No
 def read_table(
     table: Table, is_text: Callable[[str], bool], choose_features: Callable[[list[str]], list[str]] | None = None
 ) -> pd.DataFrame:
-    """Return the columns of a table with rows numbered from 0: descriptions, and the features that are chosen.
+    """Return the columns of a table with rows numbered from 0: descriptions, of which those with ``is_text`` stay text.
 
-    ``choose_features`` takes all names; the descriptions then begin with ``Metadata_``, otherwise all columns are
-    descriptions. Those with ``is_text`` stay text in a file, such as plate barcodes, which may begin with zeros.
+    With ``choose_features``, a function of all names, the descriptions begin with ``Metadata_``.
     """
     if isinstance(table, pd.DataFrame):
         names = check_names(table.columns, "the table")

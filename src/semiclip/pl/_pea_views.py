@@ -22,13 +22,9 @@ if TYPE_CHECKING:
 
 MAX_BATCHES = 12
 STEPS = {1: "center", 2: "scale", 4: "whiten"}  # bits of what pp.pea_correct records
+WHITENED = (("whiten",), ("scale", "whiten"))
 # the steps after centring, with the units that they lead to
-UNITS = {
-    (): "embedding units",
-    ("scale",): "control s.d.",
-    ("whiten",): "whitened units",
-    ("scale", "whiten"): "whitened units",
-}
+UNITS = {(): "embedding units", ("scale",): "control s.d."} | dict.fromkeys(WHITENED, "whitened units")
 # two directions (d, 2), and on them, without and with a centre, controls of each batch and samples of the first one
 Clouds = tuple[np.ndarray, list[list[np.ndarray]], list[np.ndarray]]
 ROUND: dict[str, Any] = {"marker": "o", "linestyle": "none"}
@@ -65,10 +61,8 @@ def pea_views(
     {columns}
     views
         The ``key_added`` of the views.
-    perturbation
-        The perturbation to look at.
-    batch
-        Batch to look at, by default the one with most samples of the perturbation.
+    perturbation, batch
+        What to look at; by default the batch with most samples of the perturbation.
     ax
         Eight axes to draw on, in two rows of four; by default a new figure.
 
@@ -133,7 +127,7 @@ def pea_views(
             share = f"{'TVN, ' * (name.count('+') == 2)}{100 * drawn.share.get(name, 0):.0f} % of views"
             panel.set_title(f"{words}\n{share}", fontsize="small")
             panel.tick_params(labelsize="small")
-            style.strip_spines(panel)
+            panel.spines[["top", "right"]].set_visible(False)
         panels[1].set_xlabel(f"{effect}\n({unit})", fontsize="small")
     for panel, row in zip(axes[:, 0], ("centre dropped", "centred"), strict=True):
         panel.set_ylabel(f"{vertical}\n({row})", fontsize="small")
@@ -210,10 +204,9 @@ def _draw_column(panels: np.ndarray, drawn: _Views, kept: Sequence[str], clouds:
     ]
     left, right = (corner[0] for corner in _choose_limits(np.concatenate(frames), np.concatenate(points)))
     marks: dict[str, Any] = {}
-    for i, (panel, name) in enumerate(zip(panels, kept, strict=True)):
+    for panel, name, pools, views, treated, frame in zip(panels, kept, controls, points, samples, frames, strict=True):
         if name not in drawn.share:
             continue
-        pools, views = controls[i], points[i]
         for pool in pools[:0:-1]:
             panel.add_patch(_make_ellipse(pool, fill=False, edgecolor="0.75", linewidth=0.8))
         panel.add_patch(_make_ellipse(pools[0], facecolor="0.9", edgecolor="0.45", linewidth=0.8))
@@ -223,8 +216,8 @@ def _draw_column(panels: np.ndarray, drawn: _Views, kept: Sequence[str], clouds:
         shade = {"c": drawn.n_controls[drawn.kept == name], "cmap": shades, "vmin": 2, "vmax": drawn.n_controls.max()}
         marks["views"] = panel.scatter(*views.T, s=16, linewidths=0, zorder=2, **shade)
         diamond = {"marker": "D", "facecolors": "none", "edgecolors": style.OKABE_ITO[5], "linewidths": 1.5}
-        marks["the same steps, all controls"] = panel.scatter(*samples[i].T, s=42, zorder=3, **diamond)
-        low, high = _choose_limits(frames[i], views)
+        marks["the same steps, all controls"] = panel.scatter(*treated.T, s=42, zorder=3, **diamond)
+        low, high = _choose_limits(frame, views)
         low[0], high[0] = left, right
         if n_far := ((views < low) | (views > high)).any(axis=1).sum():
             panel.text(0.98, 0.02, f"{n_far} beyond", transform=panel.transAxes, ha="right", color="0.35", size="small")

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip._docs import document
-from semiclip.errors import BadValue, Empty, MissingEntry, Refused, TooFew, TooMany
+from semiclip.errors import Empty, MissingEntry, Refused, TooFew, TooMany
 from semiclip.pl import _style as style
 from semiclip.pl import _tables as tables
+from semiclip.tl._maps import list_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,12 +191,9 @@ def similarity(
     """
     tables.check_table(table, ["representation"], "scl.tl.similarity", numbers=BINS)
     present = list(table["representation"].unique())
-    chosen = present if representation is None else representation
-    names = [chosen] if isinstance(chosen, str) else list(chosen)
+    names = list_names(present if representation is None else representation, "representation")
     if absent := [name for name in names if name not in present]:
         raise MissingEntry(absent, present, "the table", "representation")
-    if not names:
-        raise BadValue("representation", representation, "one or more representations of the table")
     panels = [table[table["representation"] == name].sort_values("low", kind="stable") for name in names]
     for name, rows in zip(names, panels, strict=True):
         if not np.allclose(rows["low"].to_numpy()[1:], rows["high"].to_numpy()[:-1]):
@@ -207,9 +205,8 @@ def similarity(
         colour, edges = palette[name], [*rows["low"], rows["high"].iloc[-1]]
         filled_bins = rows[rows["n_all"] > 0]
         left, right = filled_bins["low"].min(), filled_bins["high"].max()
-        n_all, n_annotated = (f"{rows[column].sum():,}" for column in ("n_all", "n_annotated"))
-        everything = panel.stairs(rows["all"], edges, fill=True, color="0.8", label=f"{n_all} pairs")
-        line = {"color": colour, "linewidth": 1.6, "label": f"{n_annotated} annotated"}
+        everything = panel.stairs(rows["all"], edges, fill=True, color="0.8", label=f"{rows['n_all'].sum():,} pairs")
+        line = {"color": colour, "linewidth": 1.6, "label": f"{rows['n_annotated'].sum():,} annotated"}
         annotated = panel.stairs(rows["annotated"], edges, **line)
         tail = {"color": colour, "alpha": 0.12, "linewidth": 0, "zorder": 0, "label": "recalled"}
         panel.axvspan(left, rows["cut_low"].iloc[0], **tail)

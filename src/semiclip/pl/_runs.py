@@ -1,3 +1,5 @@
+"""Pictures of training runs: how one went, and what repeated ones reached."""
+
 from __future__ import annotations
 
 from itertools import pairwise
@@ -9,7 +11,7 @@ import numpy as np
 from semiclip._arguments import check_choice
 from semiclip._docs import document
 from semiclip._seed_table import read_grid, read_runs
-from semiclip.errors import TooFew, UnknownChoice
+from semiclip.errors import Empty, MissingEntry, TooFew, UnknownChoice
 from semiclip.metrics import paired_wilcoxon, smallest_p
 from semiclip.pl import _style as style
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+RANK, RECALL = "validation_mean_rank_percentile", "validation_recall_at_"
 LEVEL = 0.05  # where fewer seeds than six cannot reach it, no p is written
 ROW = 9  # points from line to line of the small print
 SEEDS: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.5, "marker": ".", "markersize": 3, "label": "_seeds"}
@@ -27,6 +30,78 @@ GAIN: dict[str, Any] = {"fontsize": 7, "ha": "center", "va": "bottom", "linespac
 BRACKET: dict[str, Any] = {"arrowstyle": "|-|,widthA=0.15,widthB=0.15", "linewidth": 0.7, "shrinkA": 2, "shrinkB": 2}
 WIDE = 10  # settings of a wider range than this are spaced by their logarithms
 PRINT: dict[str, Any] = {"va": "bottom", "color": "0.35", "fontsize": "small"}
+
+
+def history(
+    model_or_history: Any | Mapping[str, pd.DataFrame], *, ax: Sequence[Axes] | np.ndarray | None = None
+) -> np.ndarray:
+    """Draw how training went: the loss, and how well the validation pairs find each other.
+
+    Parameters
+    ----------
+    model_or_history
+        A trained model, or its ``history``: tables indexed by epoch, one per quantity.
+    ax
+        Two axes to draw on; by default a new figure.
+
+    Returns
+    -------
+    The two axes. Left are ``train_loss`` and ``validation_loss``. Right are recall at k and the mean rank percentile of
+    the right image among all validation images: 0 is best, 0.5 (dashed) is chance. Without validation it says so.
+
+    Raises
+    ------
+    ValueError, KeyError
+        If the model is not trained, there is no training loss, or ``ax`` does not hold two axes.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> losses = pd.DataFrame({"train_loss": [3.0, 2.0, 1.5]}, index=pd.RangeIndex(3, name="epoch"))
+    >>> left, right = scl.pl.history({"train_loss": losses})
+    >>> left.get_xlabel(), left.get_ylabel()
+    ('Epoch', 'Loss')
+    """
+    tables = getattr(model_or_history, "history", model_or_history)
+    if tables is None:
+        raise Empty("epochs in the history of the model", "call .train() first")
+    # epochs without a value go, and so does the object type that loggers leave
+    curves = {name: table.iloc[:, 0].astype(float).dropna() for name, table in tables.items()}
+    if "train_loss" not in curves:
+        raise MissingEntry("train_loss", curves, "the history", way_out="draw the history of a SemiClip model")
+    axes = left, right = style.take_axes(ax, 2, size=(8.4, 3.4), panels=("loss", "validation"))
+
+    losses = {"training": curves["train_loss"]}
+    losses |= {"validation": curves["validation_loss"]} if "validation_loss" in curves else {}
+    style.finish(left, _draw_lines(left, losses, style.OKABE_ITO))
+    left.set_ylabel("Loss")
+
+    measures = {"rank percentile": curves[RANK]} if RANK in curves else {}
+    ks = sorted(int(name.removeprefix(RECALL)) for name in curves if name.startswith(RECALL))
+    measures |= {f"recall@{k}": curves[f"{RECALL}{k}"] for k in ks}
+    if not measures:
+        right.text(0.5, 0.5, "no validation", transform=right.transAxes, ha="center", va="center", color="0.35")
+        right.set_axis_off()
+        return axes
+    lines = _draw_lines(right, measures, style.OKABE_ITO[2:])
+    if RANK in curves:
+        lines.insert(1, right.axhline(0.5, label="its chance", **style.CHANCE))
+    right.set(ylabel="Retrieval in validation", ylim=(0, 1), yticks=np.linspace(0, 1, 6))
+    style.finish(right, lines)
+    return axes
+
+
+def _draw_lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str]) -> list[Any]:
+    """Draw a line per curve, and a point where a curve has a single epoch."""
+    from matplotlib.ticker import MaxNLocator
+
+    lines: list[Any] = []
+    for (label, curve), colour in zip(curves.items(), colours, strict=False):
+        lines += ax.plot(curve.index, curve, label=label, color=colour, marker="o" if len(curve) == 1 else None)
+    ax.set_xlabel("Epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    return lines
 
 
 @document
@@ -242,7 +317,7 @@ def sweep(
             text, transform = f"default {_write_setting(default[name])}", panel.get_xaxis_transform()
             panel.text(place, 1.01, text, ha=side, transform=transform, **PRINT)
         panel.set(xlabel=name.replace("_", " "), ylabel=_write_title(value))
-        style.strip_spines(panel)
+        panel.spines[["top", "right"]].set_visible(False)
     limits = np.array([panel.get_ylim() for panel in axes])
     for panel in axes:
         panel.set_ylim(limits[:, 0].min(), limits[:, 1].max())

@@ -36,10 +36,9 @@ def preservation(
 
     The score is the mean of structural integrity and of the Spearman correlation per gene, each times 100. All three
     share this scale, on which a useful decoder lies between 0 and 100. The baselines (``"random"``, ``"constant"``,
-    ``"PCA"``) are grey and come first.
+    ``"PCA"``) are grey, whatever the palette, and come first.
 
-    Both parts, and so the score, may be negative. A decoder can do worse than one that always answers the same, which
-    has a structural integrity of 0.5 and a score of 25.
+    Both parts, and so the score, may be negative. A constant answer has a structural integrity of 0.5, a score of 25.
 
     Parameters
     ----------
@@ -48,10 +47,7 @@ def preservation(
         error bars their standard deviations.
     key
         Which test to draw: ``"unseen perturbations"`` or ``"seen perturbations"``.
-    ax
-        Where to draw; by default a new figure.
-    palette
-        Colours of the representations that are no baselines, in their order in the table or by name.
+    {drawing}
 
     {drawn}
 
@@ -164,8 +160,7 @@ def zscores(
             look = style.MEAN | {"marker": MARKERS[i % len(MARKERS)], "linestyle": "none", "color": palette[name]}
             handles.append(part.errorbar(mean, at, xerr=sd, label=name, **look))
         part.set_ylim(len(methods) - 0.5, -0.5)
-        place = part.get_subplotspec()
-        first = place is None or place.is_first_col()
+        first = (place := part.get_subplotspec()) is None or place.is_first_col()
         part.set_yticks(range(len(methods)), [str(method) for method in methods] if first else [""] * len(methods))
         part.tick_params("y", length=0)
         n_seeds = rows["n_seeds"].unique()

@@ -92,11 +92,11 @@ def name_groups(ax: Axes, names: Sequence[str], *, at: Sequence[float] | None = 
 
 
 def finish(ax: Axes, handles: Sequence[Any], *, below: float = 0, columns: int = 2, most: float | None = None) -> None:
-    """Write a legend inside, in columns, where it hides nothing: the upper limit of y makes room for its rows.
+    """Write a legend inside, in room that the upper limit of y makes for its rows and for so many inches ``below``.
 
-    So many inches ``below`` the legend stay free too. With ``most`` there are no ticks in its room, nor above so much.
+    With ``most`` there are no ticks in this room, nor above so much.
     """
-    strip_spines(ax)
+    ax.spines[["top", "right"]].set_visible(False)
     rows = -(-len(handles) // columns)
     share = min(0.6, (0.18 * rows + 0.1 + below) / measure_inches(ax)[1])  # inches of small print
     bottom, top = ax.get_ylim()
@@ -124,8 +124,3 @@ def make_mark(**look: Any) -> Line2D:
 def write_percent(axis: Axis) -> None:
     """Write shares as percentages."""
     axis.set_major_formatter(lambda share, _: f"{100 * share:.4g}%")
-
-
-def strip_spines(ax: Axes) -> None:
-    """Leave only the two spines that carry scales."""
-    ax.spines[["top", "right"]].set_visible(False)
