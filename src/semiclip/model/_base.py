@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from lightning import Trainer as LightningTrainer
-from scvi.model.base import BaseModelClass
 from scvi.train import Trainer, TrainRunner
 
 from semiclip._arguments import AS_IN_SETUP, check_arguments, check_choice
@@ -27,6 +26,7 @@ from semiclip.model._scvi_compat import (
     Manager,
     MuDataRepresentationField,
     RepresentationField,
+    SafeModel,
     setup_anndata_dsp,
 )
 from semiclip.objectives import OBJECTIVES
@@ -46,7 +46,7 @@ FILLED |= {"data_splitter", "kwargs", "trainer_kwargs", "objective_kwargs", "met
 MODEL_RIDGE = 0.5  # no direction then grows by more than 1.41, on either side
 
 
-class PairedModel(BaseModelClass):
+class PairedModel(SafeModel):
     """What models of paired modalities share: the setup, and inference from the student alone."""
 
     adata: Any

@@ -38,13 +38,13 @@ class BaselineModule(nn.Module):
         self.baseline: Any = BASELINES[method](**method_kwargs)
         self.n_output = 0
 
-    def get_extra_state(self) -> dict[str, torch.Tensor]:
+    def get_extra_state(self) -> dict[str, np.ndarray]:
         """Return what was learned."""
-        return {name: torch.as_tensor(values) for name, values in self.baseline.fitted.items()}
+        return dict(self.baseline.fitted)
 
-    def set_extra_state(self, state: Mapping[str, torch.Tensor]) -> None:
+    def set_extra_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on with what was learned before."""
-        self.baseline.fitted = {name: values.cpu().numpy() for name, values in state.items()}
+        self.baseline.fitted = dict(state)
 
     @property
     def device(self) -> torch.device:

@@ -31,7 +31,7 @@ from semiclip.model._plan import (
     plan_pretraining,
     set_matmul_precision,
 )
-from semiclip.model._scvi_compat import devices_dsp
+from semiclip.model._scvi_compat import devices_dsp, keep_checkpoints
 from semiclip.model._tensors import PairedTensors, correct_views, reduce_components, sort_by_key
 from semiclip.objectives import PRESETS
 
@@ -313,7 +313,8 @@ class SemiClip(PairedModel):
             runner = self._train_runner_cls(self, plan, data, max_epochs, accelerator, devices, **arguments)
             runner.trainer.callbacks += checkpoints
             self.module.train()  # a loaded model is in evaluation mode
-            runner()
+            with keep_checkpoints(callbacks, self.module):
+                runner()
         self.history_.update(pretrained)
         self.split_seed_ = data.split_seed
         params: dict[str, Any] = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size}

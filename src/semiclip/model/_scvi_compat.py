@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+import anndata
+import mudata
 import numpy as np
 import pandas as pd
 import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
@@ -13,15 +19,25 @@ from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS
 from scvi.data._constants import _SETUP_METHOD_NAME
 from scvi.data._constants import _STATE_REGISTRY_KEY as STATE
 from scvi.data.fields import MuDataWrapper, ObsmField
+from scvi.model._utils import parse_device_args
+from scvi.model.base import BaseModelClass
+from scvi.train import SaveCheckpoint
 from scvi.utils import setup_anndata_dsp
 from scvi.utils._docstrings import devices_dsp
 
+from semiclip import errors
 from semiclip._checks import read_representation
-from semiclip._design import STUDENT
+from semiclip._damage import say_reason
+from semiclip._design import MODALITIES, STUDENT
 from semiclip._provenance import recorded_fingerprint
 from semiclip._sides import FINGERPRINT, match_columns
+from semiclip._storage import load_folder, save_folder
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator
+
+    import torch
     from anndata import AnnData
     from mudata import MuData
 
@@ -32,7 +48,9 @@ __all__ = [
     "Manager",
     "MuDataRepresentationField",
     "RepresentationField",
+    "SafeModel",
     "devices_dsp",
+    "keep_checkpoints",
     "setup_anndata_dsp",
 ]
 
@@ -93,3 +111,186 @@ class Manager(AnnDataManager):
 
     def _get_setup_method_args(self) -> dict[str, Any]:
         return {**super()._get_setup_method_args(), _SETUP_METHOD_NAME: self._registry[_SETUP_METHOD_NAME]}
+
+
+PICKLE = "model.pt"  # what scvi-tools writes, and this package before 0.2
+DATA = {"setup_mudata": ("mdata.h5mu", mudata.read_h5mu), "setup_anndata": ("adata.h5ad", anndata.read_h5ad)}
+
+
+class SafeModel(BaseModelClass):
+    """A model that is saved as JSON and safetensors, with the arguments of scvi-tools: loading it runs nothing."""
+
+    registry_: dict[str, Any]
+
+    def save(
+        self,
+        dir_path: str | os.PathLike[str],
+        prefix: str | None = None,
+        overwrite: bool = False,  # noqa: FBT001, FBT002  # as in scvi-tools
+        save_anndata: bool = False,  # noqa: FBT001, FBT002
+        save_kwargs: None = None,
+        legacy_mudata_format: bool = False,  # noqa: FBT001, FBT002
+        datamodule: None = None,
+        **anndata_write_kwargs: Any,
+    ) -> None:
+        """Save the model in a folder: ``model.json``, a file of weights and, if asked for, the data.
+
+        An earlier model is replaced in one step: whenever the process dies, the folder holds the old model or the new
+        one, each with the data that were saved with it.
+
+        Parameters
+        ----------
+        dir_path
+            The folder, which is made.
+        prefix
+            Put before the names of the files, so that several models share a folder.
+        overwrite
+            Whether to replace a saved model. A folder that holds other things and no model is refused either way.
+        save_anndata
+            Whether to save the data too, for :meth:`load` to read.
+        save_kwargs, legacy_mudata_format, datamodule
+            Arguments of scvi-tools without effect here.
+        **anndata_write_kwargs
+            Arguments of the data's ``write``.
+
+        Raises
+        ------
+        FileExistsError
+            If the folder is not empty, unless it holds a saved model and ``overwrite=True``.
+        """
+        data = None
+        if save_anndata:
+            if self.adata is None:
+                raise errors.NoData("model", "leave out save_anndata")
+            data = DATA[self.registry_[_SETUP_METHOD_NAME]][0], partial(self.adata.write, **anndata_write_kwargs)
+        contents = {
+            "class": type(self).__name__,
+            "versions": {name: version(name) for name in ("semiclip", "scvi-tools", "torch")},
+            "attributes": {name: value for name, value in self._get_user_attributes() if name.endswith("_")},
+            "weights": dict(self.module.state_dict()),
+        }
+        replaces = [PICKLE, *(name for name, _ in DATA.values())]
+        save_folder(dir_path, "model", contents, prefix=prefix or "", overwrite=overwrite, replaces=replaces, data=data)
+
+    @classmethod
+    @devices_dsp.dedent
+    def load(
+        cls,
+        dir_path: str | os.PathLike[str],
+        adata: AnnData | MuData | Literal[False] | None = None,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+        prefix: str | None = None,
+        backup_url: None = None,
+        datamodule: None = None,
+        allowed_classes_names_list: list[str] | None = None,
+    ) -> Self:
+        """Load a model that :meth:`save` saved. Nothing in the files is run, whoever made them.
+
+        Parameters
+        ----------
+        dir_path
+            The folder.
+        adata
+            Data to embed or to train on, with the columns of the setup: a MuData, or the AnnData of the student.
+            ``None`` is the data that were saved with the model, if any; ``False`` is no data.
+        %(param_accelerator)s
+        %(param_device)s
+        prefix
+            As in :meth:`save`.
+        backup_url, datamodule
+            Arguments of scvi-tools that are refused here.
+        allowed_classes_names_list
+            Names of other classes whose files are read.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no saved model.
+        ValueError
+            If a file is damaged, of another class, or a pickle of a version before 0.2.
+        """
+        if not backup_url is datamodule is None:
+            raise errors.IdleArgument(["backup_url", "datamodule"], "here", "load from a folder on this machine")
+        contents, path = _read_model(dir_path, prefix)
+        with _name_folder(dir_path):
+            if contents["class"] not in [cls.__name__, *(allowed_classes_names_list or [])]:
+                raise errors.Mismatch("the class of the model", contents["class"], cls.__name__)
+            attributes = contents["attributes"]
+            registry, init_params = attributes.pop("registry_"), attributes.pop("init_params_")
+            method, setup_args = registry[_SETUP_METHOD_NAME], registry[SETUP_ARGS]
+            _, read = DATA[method]
+            if adata is None and path is not None:
+                adata = read(path)
+            if isinstance(adata, anndata.AnnData) and method == "setup_mudata":
+                adata = mudata.MuData({{**MODALITIES, **(setup_args["modalities"] or {})}[STUDENT]: adata})
+            adata = None if adata is False else adata
+            if adata is not None:
+                getattr(cls, method)(adata, source_registry=registry, **setup_args)
+            more = {name: value for part in init_params["kwargs"].values() for name, value in part.items()}
+            model = cls(adata, registry=registry, **init_params["non_kwargs"], **more)
+            for name in (name for name in attributes if name.endswith("_") and not name.startswith("_")):
+                setattr(model, name, attributes[name])
+            model.module.on_load(model)
+            model.module.load_state_dict(contents["weights"])
+        *_, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
+        model.to_device(torch_device)
+        model.module.eval()
+        if adata is not None:
+            model._validate_anndata(adata)
+        return model
+
+    @classmethod
+    def load_registry(cls, dir_path: str | os.PathLike[str], prefix: str | None = None) -> dict[str, Any]:
+        """Return the registry of a saved model: how its data were set up."""
+        contents, _ = _read_model(dir_path, prefix)
+        with _name_folder(dir_path):
+            return contents["attributes"]["registry_"]
+
+    @classmethod
+    def view_setup_args(cls, dir_path: str | os.PathLike[str], prefix: str | None = None) -> None:
+        """Print how the data of a saved model were set up."""
+        AnnDataManager.view_setup_method_args(cls.load_registry(dir_path, prefix))
+
+    @classmethod
+    def convert_legacy_save(cls, *args: Any, **kwargs: Any) -> None:
+        """Refuse, since it would unpickle: no model of this package is of scvi-tools before 0.15."""
+        raise NotImplementedError(cls.convert_legacy_save.__doc__)
+
+
+def _read_model(folder: str | os.PathLike[str], prefix: str | None) -> tuple[dict[str, Any], Path | None]:
+    """Return the contents of a saved model and the path of its data, if it has any."""
+    index, pickle = (Path(folder, f"{prefix or ''}{name}") for name in ("model.json", PICKLE))
+    if pickle.exists() and not index.exists():
+        way_out = "train the model again and save it; the version that wrote it can open it, if you trust the file"
+        raise errors.DamagedFile(pickle, "it is a pickle, which can run code", way_out)
+    return load_folder(folder, "model", prefix=prefix or "")
+
+
+@contextmanager
+def _name_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Say which folder is to blame for an error that is not about the data."""
+    try:
+        yield
+    except (errors.SemiclipError, OSError):
+        raise
+    except Exception as error:  # its checksums were right: it was made like this, or by another version
+        raise errors.DamagedFile(folder, say_reason(error), "train the model again and save it") from error
+
+
+@contextmanager
+def keep_checkpoints(callbacks: Iterable[Any], module: torch.nn.Module) -> Iterator[None]:
+    """Load what scvi-tools' checkpoints kept when training ends or fails: they would look for a pickle."""
+    checkpoints = [callback for callback in callbacks if isinstance(callback, SaveCheckpoint)]
+    flags = [(callback.load_best_on_end, callback.check_nan_gradients) for callback in checkpoints]
+    for callback in checkpoints:
+        callback.load_best_on_end = callback.check_nan_gradients = False
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        for callback, (load_best_on_end, check_nan_gradients) in zip(checkpoints, flags, strict=True):
+            callback.load_best_on_end, callback.check_nan_gradients = load_best_on_end, check_nan_gradients
+            if callback.best_model_path and (check_nan_gradients if failed else load_best_on_end):
+                module.load_state_dict(load_folder(callback.best_model_path, "model")[0]["weights"])

@@ -1,0 +1,171 @@
+"""Loading runs nothing: crafted files are refused, and a damaged file gives an error that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from semiclip import errors
+from semiclip.model import Baseline, SemiClip
+
+LOADERS = (
+    lambda folder: SemiClip.load(folder, adata=False, accelerator="cpu"),
+    lambda folder: Baseline.load(folder, adata=False, accelerator="cpu"),
+    SemiClip.load_registry,
+    SemiClip.view_setup_args,
+)
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def nest(payload, place):
+    """Return what scvi-tools keeps in ``model.pt``, with the payload in one place."""
+    registry = {"model_name": "SemiClip", "setup_method_name": "setup_mudata", "setup_args": {}}
+    saved = {
+        "model_state_dict": {},
+        "var_names": np.array(["a"]),
+        "attr_dict": {"registry_": registry, "init_params_": {"kwargs": {}, "non_kwargs": {}}},
+    }
+    part = saved
+    *path, last = place.split(".")
+    for key in path:
+        part = part[key]
+    part[last] = payload
+    return saved
+
+
+PLACES = ("model_state_dict.x", "var_names", "attr_dict.x_", "attr_dict.registry_", "attr_dict.init_params_", "more")
+
+
+@pytest.mark.parametrize("beside_a_model", [False, True])
+def test_no_payload_is_run(models, tmp_path, beside_a_model):
+    marker, payload = tmp_path / "ran", Payload(tmp_path / "ran")
+    crafted = {}
+    for place in PLACES:
+        for new in (True, False):
+            path = tmp_path / f"{place}-{new}"
+            torch.save(nest(payload, place), path, _use_new_zipfile_serialization=new)
+            crafted[path.name] = {"model.pt": path.read_bytes()}
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        raw = pickle.dumps(payload, protocol)
+        crafted[f"protocol {protocol}"] = {"model.pt": raw, "model.json": raw}
+    crafted["legacy"] = {name: raw for name in ("model_params.pt", "attr.pkl", "var_names.csv", "encoder.json")}
+    np.save(tmp_path / "objects.npy", np.array([payload], dtype=object), allow_pickle=True)
+    crafted["npy"] = {"model.json": (tmp_path / "objects.npy").read_bytes()}
+    runs = 0
+    for name, files in crafted.items():
+        folder = tmp_path / f"folder {name}"
+        if beside_a_model:
+            models[0].save(folder)
+            files = {("weights" if file == "model.json" else file): contents for file, contents in files.items()}
+            weights = next(folder.glob("weights-*"))
+        else:
+            folder.mkdir()
+        for file, contents in files.items():
+            (weights if file == "weights" else folder / file).write_bytes(contents)
+        for load in LOADERS:
+            runs += 1
+            try:
+                load(folder)
+            except errors.SemiclipError:
+                assert not beside_a_model or "weights" in files or load is LOADERS[1]  # a model of another class
+            else:
+                assert beside_a_model
+            assert not marker.exists()
+    assert runs >= 4 * 20
+    with pytest.raises(NotImplementedError):
+        SemiClip.convert_legacy_save(folder, tmp_path / "converted")
+
+
+def test_a_pickle_is_refused_with_the_way_out(tmp_path, refuses):
+    torch.save({}, tmp_path / "model.pt")
+    with refuses(errors.DamagedFile, path=tmp_path / "model.pt"):
+        SemiClip.load(tmp_path)
+
+
+def mutate(contents, rng):
+    start, stop = sorted(rng.integers(0, len(contents), 2))
+    noise = rng.bytes(rng.integers(1, 9))
+    flipped = bytes([contents[start] ^ (1 << int(rng.integers(8)))])
+    choices = [contents[:start], contents[:start] + contents[stop + 1 :], contents[:start] + noise + contents[stop:]]
+    return [*choices, contents[:start] + flipped + contents[start + 1 :], noise, b""][rng.integers(6)]
+
+
+def load_or_refuse(load, folder):
+    """Say whether a model came back; nothing but an error of the package may come instead."""
+    try:
+        load(folder)
+    except errors.SemiclipError:
+        return False
+    return True
+
+
+def test_damaged_files_are_refused(models, tmp_path):
+    rng = np.random.default_rng(0)
+    for i, model in enumerate((models[0], models[2])):
+        folder = tmp_path / str(i)
+        model.save(folder)
+        load = LOADERS[i]
+        for path in folder.iterdir():
+            whole = path.read_bytes()
+            for _ in range(75):
+                path.write_bytes(changed := mutate(whole, rng))
+                assert not load_or_refuse(load, folder) or changed == whole
+            path.write_bytes(whole)
+        assert load_or_refuse(load, folder)
+
+
+def places(value, path=()):
+    """Yield the path of every part of nested values."""
+    yield path
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(part, (*path, key))
+
+
+def test_crafted_files_with_right_checksums_give_an_error_or_the_model(models, tmp_path):
+    """What checksums cannot find: each part of the index in turn is missing or something else."""
+    rng = np.random.default_rng(0)
+    others = [None, -1, 0.5, "x", [], {}, ["x"], {"__type__": "x", "value": 1}, {"__type__": "tensor", "value": "x"}]
+    for i, model in enumerate((models[0], models[2])):
+        folder = tmp_path / str(i)
+        model.save(folder)
+        path = folder / "model.json"
+        whole = json.loads(path.read_text())
+        all_places = [place for place in places(whole) if place and place[0] != "sha256"]
+        for n in rng.choice(len(all_places), 150, replace=False):
+            index = json.loads(json.dumps(whole))
+            part = index
+            *above, last = all_places[n]
+            for key in above:
+                part = part[key]
+            part[last] = others[rng.integers(len(others))]
+            del index["sha256"]
+            digest = hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+            path.write_text(json.dumps({"sha256": digest, **index}))
+            load_or_refuse(LOADERS[i], folder)
+        # names of files that lead out of the folder
+        for file in ("../weights-0123456789ab.safetensors", "/etc/passwd", "weights.safetensors"):
+            index = {**whole, "files": [file]}
+            del index["sha256"]
+            digest = hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+            path.write_text(json.dumps({"sha256": digest, **index}))
+            assert not load_or_refuse(LOADERS[i], folder)
+
+
+def test_depth_is_no_crash(models, tmp_path):
+    models[0].save(tmp_path / "model")
+    (tmp_path / "model" / "model.json").write_text("[" * 100_000 + "]" * 100_000)
+    assert not load_or_refuse(LOADERS[0], tmp_path / "model")
