@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from contextlib import nullcontext
 from pathlib import Path
@@ -45,6 +47,22 @@ def data_dir() -> Path:
     if not (folder := os.environ.get("SEMICLIP_DATA_DIR")):
         pytest.skip("SEMICLIP_DATA_DIR does not name a folder with the published files")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def craft() -> Callable[[Path, str, Callable[[dict[str, Any]], None]], None]:
+    """Change what a saved folder says, with all checksums right, as someone would who means harm."""
+
+    def change(folder: Path, name: str, change_index: Callable[[dict[str, Any]], None] = dict) -> None:
+        path = folder / f"{name}.json"
+        index = json.loads(path.read_text())
+        del index["sha256"]
+        index["weights"] = hashlib.sha256((folder / index["files"][0]).read_bytes()).hexdigest()
+        change_index(index)
+        digest = hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+        path.write_text(json.dumps({"sha256": digest, **index}))
+
+    return change
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import nn
 
 from semiclip import errors
 from semiclip.model import SemiClip
-from semiclip.objectives import OBJECTIVES, PRESETS, SemiClipped
+from semiclip.objectives import OBJECTIVES, PRESETS
 
 RETRIEVAL = {"validation_mean_rank_percentile", *(f"validation_recall_at_{k}" for k in (1, 5, 10))}
 LABELS = {name for name, objective in OBJECTIVES.items() if objective.spec.needs_labels}
@@ -166,22 +166,6 @@ def test_arguments_are_those_of_the_objective_and_recorded_with_its_defaults(mak
     repr(model)
     shown = " ".join(capsys.readouterr().out.split())
     assert "objective: vicreg, invariance: 25.0, variance: 25.0, covariance: 2, student correction: tvn" in shown
-
-
-def test_a_model_that_was_saved_before_there_was_a_choice_loads(make, mdata, quiet, tmp_path):
-    model = make("semiclip", temperature=0.2, symmetric=True)
-    model.train(1, **quiet)
-    model.save(str(tmp_path / "model"))
-    path = tmp_path / "model" / "model.pt"
-    saved = torch.load(path, weights_only=False)
-    params = saved["attr_dict"]["init_params_"]
-    assert params["non_kwargs"].pop("objective") == "semiclip"
-    params["non_kwargs"] |= params["kwargs"].pop("objective_kwargs")
-    torch.save(saved, path)
-    loaded = SemiClip.load(str(tmp_path / "model"), mdata, accelerator="cpu")
-    assert (type(loaded.module.objective), loaded.module.objective.temperature) == (SemiClipped, 0.2)
-    assert loaded.module.objective.symmetric
-    np.testing.assert_array_equal(loaded.get_latent_representation(), model.get_latent_representation())
 
 
 def test_too_few_rows_are_refused_in_training_and_have_no_loss_in_validation(make, quiet, refuses):

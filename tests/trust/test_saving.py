@@ -96,7 +96,7 @@ folder, n = Path(sys.argv[1]), 0
 def data(text):
     return "data.h5ad", lambda path: path.write_text(text)
 
-def count_down(owner, name, step):
+def count_down(owner, name):
     before = getattr(owner, name)
     def operate(*args, **kwargs):
         global left
@@ -109,8 +109,9 @@ save_folder(folder, "model", {"name": "old"}, data=data("old"))
 while True:
     if not (child := os.fork()):
         left = n
-        for owner, name in ((Path, "write_bytes"), (Path, "write_text"), (os, "fsync"), (Path, "replace"), (Path, "unlink")):
-            count_down(owner, name, n)
+        for name in ("write_bytes", "write_text", "replace", "unlink"):
+            count_down(Path, name)
+        count_down(os, "fsync")
         save_folder(folder, "model", {"name": "new"}, overwrite=True, data=data("new"))
         os._exit(0)
     done = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -6,23 +6,22 @@ import hashlib
 import inspect
 import json
 from contextlib import nullcontext, suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from safetensors import numpy as safetensors
 
 from semiclip import errors
 from semiclip._arguments import check_choice
 from semiclip._damage import say_reason
+from semiclip._storage import load_folder, save_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from semiclip.encoders._protocol import Encoder
 
-FORMAT = 2  # format 1 kept its arrays in OLD_WEIGHTS
-SETTINGS, WEIGHTS, OLD_WEIGHTS = "encoder.json", "weights.safetensors", "weights.npz"
+OLDER = ("weights.safetensors", "weights.npz")  # names of the weights in formats 2 and 1
 FIT_ONLY = {"rng", "train_kwargs"}  # a fitted encoder is as good without these arguments
 # types that JSON makes of values, by the annotations of arguments
 PLAIN = {"bool": "bool", "int": "int", "float": "int float", "str": "str", "Path": "str", "None": "NoneType"}
@@ -52,38 +51,35 @@ class Stored:
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Save the fitted encoder in a folder of its own, for :func:`semiclip.encoders.load`.
 
-        ``encoder.json`` holds the arguments and the genes, ``weights.safetensors`` the weights. The folder appears once
-        both are complete. ``rng`` and ``train_kwargs`` are left out if JSON cannot hold them.
+        ``encoder.json`` holds the arguments and the genes, another file the weights. Whenever the process dies, the
+        folder holds the old encoder or the new one. ``rng`` and ``train_kwargs`` are left out if JSON cannot hold them.
 
         Parameters
         ----------
         folder
             Where to save; folders above it are made.
         overwrite
-            Whether to replace a saved encoder. Nothing but a saved encoder is ever replaced.
+            Whether to replace a saved encoder. A folder that holds other things and no encoder is refused either way.
 
         Raises
         ------
         FileExistsError
-            If the folder exists, unless it is a saved encoder and ``overwrite=True``.
+            If the folder is not empty, unless it holds a saved encoder and ``overwrite=True``.
         """
         self._check_fitted()
         name = type(self).__name__
         if getattr(_list_classes().get(name), "__module__", None) != type(self).__module__:  # a class may be reloaded
             raise errors.WrongType("the encoder", type(self), "derived from Stored itself, for load to know it")
         state, arrays = self._state()
-        settings = {
-            "format": FORMAT,
+        contents = {
             "class": name,
             "arguments": self._arguments(),
             "genes": self.genes_.tolist(),
             "state": _simplify(state, "the trained network"),
             "fingerprint": self.fingerprint,
-            "transposed": [name for name, array in arrays.items() if array.flags.fnc],
+            "arrays": arrays,
         }
-        # safetensors knows the order of C alone; a loaded matrix must lie as before to multiply to the same bits
-        ordered = {name: np.asarray(array.T if array.flags.fnc else array, order="C") for name, array in arrays.items()}
-        _write(Path(folder).absolute(), json.dumps(settings, indent=1), ordered, overwrite=overwrite)
+        save_folder(folder, "encoder", contents, overwrite=overwrite, replaces=OLDER)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "genes_"):
@@ -121,7 +117,7 @@ def load(folder: str | Path) -> Encoder:
     Raises
     ------
     DamagedFile
-        If a file is damaged, does not fit the other file or has the format of another version.
+        If a file is damaged, or of another version.
 
     Examples
     --------
@@ -135,28 +131,19 @@ def load(folder: str | Path) -> Encoder:
     >>> bool((loaded.encode(counts) == counts.obsm["X_pca"]).all())
     True
     """
-    folder = Path(folder)
-    path = folder / SETTINGS  # that is read, for errors
+    contents, _ = load_folder(folder, "encoder")
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        if settings["format"] != FORMAT:
-            raise errors.Mismatch("the format", settings["format"], FORMAT)
-        check_choice("class", settings["class"], _list_classes())
-        arrays = safetensors.load((path := folder / WEIGHTS).read_bytes())
-        path = folder
-        arrays |= {name: arrays[name].T for name in settings["transposed"]}
-        kind = _list_classes()[settings["class"]]
-        _check_types(kind, settings["arguments"])
-        encoder = kind(**settings["arguments"])
-        encoder.genes_ = read_names(settings["genes"], "genes")
-        encoder._restore(settings["state"], arrays)
-        if encoder.fingerprint != settings["fingerprint"]:  # safetensors has no checksum of its own
-            raise errors.Mismatch("the fingerprint", encoder.fingerprint, settings["fingerprint"])
-    except FileNotFoundError as error:
-        raise errors.MissingFile(path, "name the folder that save was given") from error
-    except Exception as error:  # crafted files raise anything
+        check_choice("class", contents["class"], _list_classes())
+        kind = _list_classes()[contents["class"]]
+        _check_types(kind, contents["arguments"])
+        encoder = kind(**contents["arguments"])
+        encoder.genes_ = read_names(contents["genes"], "genes")
+        encoder._restore(contents["state"], contents["arrays"])
+        if encoder.fingerprint != contents["fingerprint"]:
+            raise errors.Mismatch("the fingerprint", encoder.fingerprint, contents["fingerprint"])
+    except Exception as error:  # its checksums were right: it was made like this, or by another version
         way_out = "fit the encoder and save it again with this version of semiclip"
-        raise errors.DamagedFile(path, say_reason(error), way_out) from error
+        raise errors.DamagedFile(folder, say_reason(error), way_out) from error
     return encoder
 
 
@@ -204,26 +191,3 @@ def _check_types(kind: type[Stored], arguments: dict[str, Any]) -> None:
         types = " ".join(JSON_TYPES.get(part, "") for part in parts).split()
         if JSON_TYPES.keys() >= {*parts} and type(value).__name__ not in types:
             raise errors.WrongType(name, type(value), annotation)
-
-
-def _write(folder: Path, settings: str, arrays: dict[str, np.ndarray], *, overwrite: bool) -> None:
-    """Write beside the folder and rename, so that there is never half an encoder."""
-    if exists := folder.exists() or folder.is_symlink():
-        contents = {path.name for path in folder.iterdir()} if folder.is_dir() and not folder.is_symlink() else None
-        if not overwrite or contents not in (set(), {SETTINGS, WEIGHTS}, {SETTINGS, OLD_WEIGHTS}):  # nothing is lost
-            way_out = "choose another folder; overwrite=True replaces a saved encoder, nothing else"
-            raise errors.FileExists(folder, way_out)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside:
-        new, old = Path(beside, "new"), Path(beside, "old")
-        new.mkdir()
-        (new / SETTINGS).write_text(settings, encoding="utf-8")
-        (new / WEIGHTS).write_bytes(safetensors.save(arrays))
-        try:
-            if exists:
-                folder.rename(old)
-            new.rename(folder)
-        except BaseException:
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            raise
