@@ -7,10 +7,11 @@ scvi-tools models. Below them, ``correction``, ``augment``, ``metrics`` and ``ba
 ``report`` is a function: it writes what they find on one page.
 """
 
-import logging
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from semiclip._messages import settings
 
 if TYPE_CHECKING:
     from semiclip._report import report
@@ -29,11 +30,10 @@ __all__ = [
     "pl",
     "pp",
     "report",
+    "settings",
     "tl",
 ]
 __version__ = version("semiclip")
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import semiclip as scl
-from semiclip.datasets._assemble import make_mudata, silence_mudata
+from semiclip._mudata import make_mudata, silence_mudata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,6 +10,7 @@ import pandas as pd
 
 from semiclip._checks import read_column
 from semiclip._design import SIDES
+from semiclip._messages import warn
 from semiclip.errors import BadValue, NotFinite, NothingShared, WrongDtype
 
 if TYPE_CHECKING:
@@ -53,11 +54,10 @@ class Pairing(NamedTuple):
             *(paired[0], rows[0], student_name, paired[1], rows[1], teacher_name),
         )
         if n < SMALL_SHARE * keys.min() or paired[0] < SMALL_SHARE * rows[0]:
-            logger.warning(
-                "%d of %d keys and %d of %d treated rows in %s have a partner in %s: if these should be more, "
-                "scl.pp.check(mdata, ...) finds what is spelt or measured otherwise, and scl.pp.pair(mdata, ...) lists "
-                "the keys",
-                *(n, keys[0], paired[0], rows[0], student_name, teacher_name),
+            warn(
+                f"{n} of {keys[0]} keys and {paired[0]} of {rows[0]} treated rows in {student_name} have a partner in "
+                f"{teacher_name}: if these should be more, scl.pp.check(mdata, ...) finds what is spelt or measured "
+                "otherwise, and scl.pp.pair(mdata, ...) lists the keys"
             )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from semiclip._checks import check_finite, read_column, read_representation
 from semiclip._design import STUDENT
+from semiclip._messages import warn
 from semiclip._pairing import key_codes, pair_rows, pair_rows_in_place
 from semiclip._provenance import recorded_fingerprint
 from semiclip._views import split_views
@@ -50,7 +51,7 @@ def read_side(
     """Return the arrays of one side; ``learned`` says what a trained model knows of the representation's columns."""
     values = read_representation(adata, rep, f"{side}_rep")
     if learned is not None:
-        values = match_columns(adata, rep, values, learned, warn=True)
+        values = match_columns(adata, rep, values, learned, is_query=True)
     batch, names = design.batches(adata)
     return SideArrays(values, batch, design.within(adata).reference(adata), names.tolist())
 
@@ -119,9 +120,9 @@ def read_labels(student: AnnData, design: Design, pairing: Pairing) -> np.ndarra
 
 
 def match_columns(
-    adata: AnnData, rep: str, values: np.ndarray, learned: Mapping[str, Any], *, warn: bool
+    adata: AnnData, rep: str, values: np.ndarray, learned: Mapping[str, Any], *, is_query: bool
 ) -> np.ndarray:
-    """Return ``obsm[rep]`` with the columns in the order of the setup, or refuse it; ``warn`` if no encoder is told."""
+    """Return ``obsm[rep]`` with the columns in the order of the setup, or refuse it; a query without a record warns."""
     columns, mend = learned["column_names"], "encode the query with the encoder of the training data"
     if values.shape[1] != len(columns):
         raise Mismatch(f"the number of dimensions of obsm[{rep!r}]", values.shape[1], len(columns), mend)
@@ -131,8 +132,8 @@ def match_columns(
         if own is not None:
             told += f"; if obsm was written otherwise since, delete uns['semiclip'][{rep!r}]"
             raise Mismatch(f"the encoder that made obsm[{rep!r}]", own, trained, told)
-        if warn:
-            logger.warning("obsm[%r] does not tell which encoder made it; %s", rep, told)
+        if is_query:
+            warn(f"obsm[{rep!r}] does not tell which encoder made it; {told}")
     if not isinstance(adata.obsm[rep], pd.DataFrame) or not isinstance(columns, list):
         return values
     names, expected = (pd.Index([str(name) for name in labels]) for labels in (adata.obsm[rep].columns, columns))
@@ -147,11 +148,10 @@ def warn_if_corrected(student: AnnData, rep: str) -> None:
     """Warn of a student that is recorded to be corrected, since a model corrects it by itself."""
     params = student.uns.get("semiclip", {}).get(rep, {}).get("params", {})
     if "use_rep" in params:
-        logger.warning(
-            "obsm[%r] was corrected by scl.pp.pea_correct, and the model corrects it once more, which costs recall: "
-            "pass student_rep=%r, or make the model with student_correction=None and train it with pea=False",
-            rep,
-            params["use_rep"],
+        warn(
+            f"obsm[{rep!r}] was corrected by scl.pp.pea_correct, and the model corrects it once more, which costs "
+            f"recall: pass student_rep={params['use_rep']!r}, or make the model with student_correction=None and train "
+            "it with pea=False"
         )
 
 

@@ -18,6 +18,7 @@ from semiclip._docs import document
 from semiclip._report import _sections as sections
 from semiclip._report._parts import count, interval, listed, p_value, share
 from semiclip._report._request import Request, compute
+from semiclip._storage import write_file
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import FileExists, MissingEntry, MissingFile, TooMany, WrongType
 from semiclip.tl._maps import list_names
@@ -148,13 +149,7 @@ def report(
             preservation=preserved,
             method=sections.describe_method(request, made),
         )
-    # written beside the file and put in place when it is whole, so that no half page is ever there
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(file, text.encode())
     return file
 
 

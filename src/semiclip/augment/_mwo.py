@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
 from semiclip._arguments import check_whole
+from semiclip._messages import warn
 from semiclip.augment._protocol import Expression, FittedDraws
 from semiclip.errors import Refused
-
-logger = logging.getLogger(__name__)
 
 
 class MWO(FittedDraws):
@@ -57,7 +54,7 @@ class MWO(FittedDraws):
             way_out = "pair on fewer columns (pair_on=), so that samples share a key, or choose another augmentation"
             raise Refused(problem, way_out=way_out)
         if alone:
-            logger.warning("%d of %d samples with a perturbation have no other to be mixed with; they stay", alone, n)
+            warn(f"{alone} of {n} samples with a perturbation have no other to be mixed with; they stay")
         self.order_ = order
         # the place of each sample in this order, and where those it can be mixed with begin, itself among them
         self.place_, self.first_, self.size_ = (np.empty_like(order) for _ in range(3))

@@ -225,7 +225,7 @@ def split_controls(
     short, rows = find_short_batches(batch, control, fallback, names, at_least=at_least), np.flatnonzero(control)
     if short:
         told = some(short.values())
-        logger.warning("the pooled controls of all batches serve for %d batch(es): %s", len(short), told)
+        logger.info("the pooled controls of all batches serve for %d batch(es): %s", len(short), told)
     own = _rows_by_batch(batch[rows], int(batch.max()) + 1)
     return [rows if code in short else rows[places] for code, places in enumerate(own)], set(short)
 

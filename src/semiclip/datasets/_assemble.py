@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from semiclip._mudata import silence_mudata
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from anndata import AnnData
-    from mudata import MuData
 
 
 def read_r(path: Path) -> Any:
@@ -36,27 +35,6 @@ def make_adata(values: Any, *, obs: Mapping[str, Any], obs_names: Any, var_names
     var = pd.DataFrame(index=pd.Index(_as_plain(var_names)))
     with silence_mudata():
         return AnnData(np.asarray(values, dtype=np.float32), obs=frame, var=var)
-
-
-def make_mudata(**modalities: AnnData) -> MuData:
-    """Make a MuData whose modalities alone hold the columns of ``obs``."""
-    import mudata
-
-    with silence_mudata():
-        return mudata.MuData(modalities)
-
-
-@contextmanager
-def silence_mudata() -> Iterator[None]:
-    """Make or write an AnnData or MuData without the warnings that concern nobody but their own developers."""
-    import mudata
-
-    # before 0.4 mudata copied the columns to mdata.obs, and warned that it would stop to
-    options = mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
-    with options, warnings.catch_warnings():
-        # both packages use options that pandas 3 deprecates
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(anndata|mudata)\b")
-        yield
 
 
 def _as_plain(column: Any) -> np.ndarray:

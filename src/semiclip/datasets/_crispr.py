@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pandas as pd
 from semiclip._checks import read_column
 from semiclip._design import Design
 from semiclip._docs import document
+from semiclip._messages import warn
 from semiclip.datasets._files import join_parts, locate_files
 from semiclip.errors import BadValue, Empty, MissingColumn, NameTaken, some
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
 
-logger = logging.getLogger(__name__)
 
 _RECORDS = ("10.5281/zenodo.14037432", "10.5281/zenodo.14037465", "10.5281/zenodo.14039051")
 _RPE1_CELLS = 247_914
@@ -89,8 +88,8 @@ def replogle_rpe1(
     published = [["replogle_2022.h5ad"], [f"replogle_2022_part{part}.h5ad" for part in (1, 2, 3)]]
     adata = _read(files, published, backed=backed, progress_bar=progress_bar)
     if adata.n_obs != _RPE1_CELLS:
-        message = "replogle_2022 holds %d cells, not the %d of RPE1: look at obs for another cell line or selection"
-        logger.warning(message, adata.n_obs, _RPE1_CELLS)
+        expected = f"not the {_RPE1_CELLS} of RPE1: look at obs for another cell line or selection"
+        warn(f"replogle_2022 holds {adata.n_obs} cells, {expected}")
     return _harmonise(adata, design, "sgID_AB" if guide_key is None and "sgID_AB" in adata.obs else guide_key)
 
 
@@ -180,7 +179,7 @@ def _harmonise(adata: AnnData, design: Design, guide_key: str | None) -> AnnData
         adata.var_names = make_index_unique(pd.Index(names.to_numpy(dtype=object)))
     elif adata.var_names.str.startswith("ENSG").mean() > 0.5:
         columns = some(adata.var.columns, 10) or "none"
-        logger.warning("var has no column %r, only %s: var_names stay as published", _SYMBOL, columns)
+        warn(f"var has no column {_SYMBOL!r}, only {columns}: var_names stay as published")
     return adata
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semiclip._messages import warn
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip.errors import DamagedFile, DownloadFailed, Mismatch, MissingEntry, Refused
 
@@ -205,7 +206,7 @@ def _write_joined(paths: Sequence[Path], target: Path) -> None:
             elif key == "X":
                 raise Mismatch("the format of X", sorted(map(str, formats)), "array or csr_matrix in every part")
             else:
-                logger.warning("%s is left out: it is not a dense or CSR matrix in every part", key)
+                warn(f"{key} is left out: it is not a dense or CSR matrix in every part")
 
 
 def _stack_dense(joined: h5py.File, key: str, matrices: list[Any]) -> None:

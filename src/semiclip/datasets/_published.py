@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from semiclip._arguments import check_number
-from semiclip.datasets._assemble import make_adata, make_mudata, read_r
+from semiclip._mudata import make_mudata
+from semiclip.datasets._assemble import make_adata, read_r
 from semiclip.datasets._files import fetch
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from semiclip._arguments import check_choice, check_number, check_whole
-from semiclip.datasets._assemble import make_adata, make_mudata
+from semiclip._mudata import make_mudata
+from semiclip.datasets._assemble import make_adata
 from semiclip.errors import BadValue
 
 if TYPE_CHECKING:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +11,7 @@ from scipy import sparse
 
 from semiclip import errors
 from semiclip._arguments import check_number
+from semiclip._messages import warn
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip.errors import some
 
@@ -20,29 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-logger = logging.getLogger(__name__)
 
 TARGET_SUM = 1e4  # counts that a sample is scaled to
 BLOCK_VALUES = 2**18  # of a matrix, that are looked at together
 ENSEMBL = r"ENS[A-Z]*[GT]\d{6}"
 Marks = Callable[[np.ndarray], np.ndarray]  # says of each value of an array whether it is wrong
-
-
-@contextmanager
-def warn_once() -> Iterator[None]:
-    """Let each kind of warning through a single time, for data that are embedded in blocks."""
-    seen: set[str] = set()
-
-    def is_new(record: logging.LogRecord) -> bool:
-        repeats = record.msg in seen  # the words without what is filled in
-        seen.add(record.msg)
-        return not repeats
-
-    logger.addFilter(is_new)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_new)
 
 
 def read_expression(encoder: Any, adata: AnnData, genes: pd.Index, total: float = TARGET_SUM) -> tuple[Any, Any]:
@@ -93,8 +74,8 @@ def align_genes(values: Any, names: pd.Index, genes: pd.Index, min_overlap: floa
     if present.all():
         return values[:, places]
     check_overlap(present, genes, names, min_overlap, f"genes of the encoder's {len(genes)} in var_names")
-    message = "%d of the %d genes that the encoder was fitted on are not in var_names, so it fills them in: %s"
-    logger.warning(message, (~present).sum(), len(genes), some(genes[~present]))
+    missing = f"{(~present).sum()} of the {len(genes)} genes that the encoder was fitted on are not in var_names"
+    warn(f"{missing}, so it fills them in: {some(genes[~present])}")
     values, columns = values[:, places[present]], np.flatnonzero(present)
     if sparse.issparse(values):
         rows = values.tocsr()
@@ -138,11 +119,10 @@ def warn_unless_counts(values: Any, adata: AnnData | None = None, layer: str | N
         x = "X, which is logged by uns['log1p']," if "log1p" in adata.uns else "X"
         where = x if layer is None else f"layers[{layer!r}]"
         layers = [f"layer={name!r}" for name in {None: 0, **adata.layers} if name != layer and _has_counts(adata, name)]
-    logger.warning(
-        "%s holds numbers that are not whole, but is scaled to 10,000 counts in each sample and logged; if it is "
-        "normalised already, pass %s or normalize=False, or put counts in its place",
-        where,
-        f"{' or '.join(layers[:5])}, whole numbers," if layers else "the layer of the counts as layer=",
+    counts = f"{' or '.join(layers[:5])}, whole numbers," if layers else "the layer of the counts as layer="
+    warn(
+        f"{where} holds numbers that are not whole, but is scaled to 10,000 counts in each sample and logged; if it is "
+        f"normalised already, pass {counts} or normalize=False, or put counts in its place"
     )
 
 

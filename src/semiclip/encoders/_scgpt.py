@@ -225,7 +225,7 @@ def _load_network(folder: Path, architecture: Mapping[str, Any], rows: Sequence[
             path, f"it has weights under two names, as {errors.some(tensors.keys() - weights.keys())}"
         )
     if aside := [name for name in weights if name.startswith(("bn.", "dsbn."))]:
-        logger.warning("normalisation of tokens is left out, as scGPT does for cell embeddings: %s", errors.some(aside))
+        logger.info("normalisation of tokens is left out, as scGPT does for cell embeddings: %s", errors.some(aside))
     try:
         return _assemble(architecture, {**weights, EMBEDDING: weights[EMBEDDING][list(rows)]})
     except IndexError as error:

@@ -11,6 +11,7 @@ from scipy import sparse
 from semiclip import errors
 from semiclip._arguments import check_choice
 from semiclip._checks import read_column
+from semiclip._messages import hush_lightning
 from semiclip._numerics import row_blocks
 from semiclip._seed import seeded
 from semiclip.encoders._expression import TARGET_SUM, align_genes, check_counts, densify, is_fractional, read_counts
@@ -98,7 +99,7 @@ class SCVIEncoder(Stored):
         obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
         private = AnnData(values, obs=obs)  # so that scvi-tools writes nothing into the user's
         SCVI.setup_anndata(private, batch_key=BATCH)
-        with seeded(self.rng):
+        with seeded(self.rng), hush_lightning():
             model = SCVI(private, n_latent=self.n_latent, **(self.model_kwargs or {}))
             # all samples in order: scvi-tools would hold some out unused, and draw them from a seed of its own
             model.train(self.max_epochs, **{"train_size": 1.0, "shuffle_set_split": False, **(self.train_kwargs or {})})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from semiclip.errors._base import SemiclipError, name_key, some
+from semiclip.errors._base import SemiclipError, SemiclipWarning, name_key, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +19,8 @@ __all__ = [
     "BadValue", "CannotWrite", "Conflict", "DamagedFile", "Diverged", "DownloadFailed", "Empty", "FileExists",
     "IdleArgument", "Mismatch", "MissingColumn", "MissingEntry", "MissingExtra", "MissingFile", "MissingValues",
     "NameTaken", "NoData", "NoVariation", "NotCounts", "NotFinite", "NotFitted", "NotInMemory", "NothingShared",
-    "Refused", "Repeated", "SemiclipError", "TooFew", "TooFewControls", "TooMany", "UnexpectedArgument",
-    "UnknownChoice", "UnknownControl", "WrongDtype", "WrongShape", "WrongType", "some",
+    "Refused", "Repeated", "SemiclipError", "SemiclipWarning", "TooFew", "TooFewControls", "TooMany",
+    "UnexpectedArgument", "UnknownChoice", "UnknownControl", "WrongDtype", "WrongShape", "WrongType", "some",
 ]  # fmt: skip
 
 

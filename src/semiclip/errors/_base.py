@@ -36,6 +36,10 @@ class _Sentence(Formatter):
         return super().format_field(value, spec)
 
 
+class SemiclipWarning(UserWarning):
+    """Something is probably not what the user meant, and a result may be the worse for it."""
+
+
 @dataclass_transform(eq_default=False)
 class SemiclipError(Exception):
     """What all errors of this package have in common: data as attributes, and a sentence made of them.

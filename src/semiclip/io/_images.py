@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from functools import partial
 from itertools import chain, groupby
 from os import PathLike
@@ -13,6 +12,7 @@ import pandas as pd
 from semiclip import errors
 from semiclip._arguments import check_whole
 from semiclip._checks import check_finite, check_writable
+from semiclip._messages import warn
 from semiclip._provenance import record
 from semiclip.io._image_files import PICTURE, TIFF, WAY_OUT, Source, map_in_order, read_pixels, read_shape
 from semiclip.io._tables import PREFIX, Table, format_columns, read_table
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 FILE, FOLDER, PAGE = "FileName_", "PathName_", "Frame_"  # columns of a channel begin with these
 Sites = list[tuple[Source, ...]]  # the files of each site
-
-logger = logging.getLogger(__name__)
 
 
 def images(
@@ -130,7 +128,7 @@ def images(
             bar.update(len(stack))
     total /= wells["n_images"].to_numpy(dtype=np.float32)[:, None]
     if constant:
-        logger.warning("%d of %d image(s) are constant: %s", len(constant), len(files), errors.some(sorted(constant)))
+        warn(f"{len(constant)} of {len(files)} image(s) are constant: {errors.some(sorted(constant))}")
     var = pd.DataFrame(index=[f"image_{i}" for i in range(total.shape[1])])
     adata = AnnData(total, obs=wells, var=var, obsm={key_added: total.copy()})
     params = {"encoder": type(encoder).__name__, **getattr(encoder, "settings", {})}

@@ -13,6 +13,7 @@ import pandas as pd
 from semiclip._arguments import check_number
 from semiclip._checks import check_adata, check_writable, read_column
 from semiclip._design import Design
+from semiclip._messages import warn
 from semiclip._provenance import record
 from semiclip.errors import BadValue, Empty, MissingColumn, MissingValues, Refused, Repeated, WrongType, some
 from semiclip.io._tables import PREFIX, Table, check_names, format_columns, format_labels, format_wells, read_table
@@ -124,7 +125,7 @@ def profiles(
         obs = pd.concat([obs.drop(columns=columns.columns, errors="ignore"), columns], axis=1)
     _check_columns(obs, [plate, perturbation])
     if len(empty := obs.index[values.isna().all(axis=1)]):
-        logger.warning("no feature has a value in %d row(s), which are left out: %s", len(empty), some(empty))
+        warn(f"no feature has a value in {len(empty)} row(s), which are left out: {some(empty)}")
     adata = AnnData(obs=format_columns(obs.drop(index=empty)))
     limit = np.inf if clip is None else clip
     scaled = _scale(values.drop(index=empty), adata, design, max_missing).clip(-limit, limit)
@@ -190,7 +191,7 @@ def _average(obs: pd.DataFrame, values: pd.DataFrame, perturbation_key: str) -> 
         logger.info("column(s) that differ within wells go: %s", some(mixed))
     wells = groups.first().drop(columns=mixed)
     if "n_rows" in wells:
-        logger.warning("n_rows counts the rows of a well; the column of the table is now %sn_rows", PREFIX)
+        logger.info("n_rows counts the rows of a well; the column of the table is now %sn_rows", PREFIX)
     return wells.rename(columns={"n_rows": f"{PREFIX}n_rows"}).assign(n_rows=groups.size()), values
 
 

@@ -216,7 +216,7 @@ class PairedDataModule(LightningDataModule):
                 self.chunk_rows = max(self.batch_size, free // 8 // row)
         if self.chunk_rows is None:
             return True
-        logger.warning(
+        logger.info(
             "the data (%.1f GB) stay in main memory and %d pairs at a time are copied to %s, which is slower than "
             "training on data that are there",
             self.host.nbytes / 1e9, self.chunk_rows, self.device,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +10,7 @@ from scvi.train import SaveCheckpoint, TrainRunner
 
 from semiclip._arguments import check_arguments, check_choice, check_whole, take_renamed
 from semiclip._design import STUDENT, TEACHER
+from semiclip._messages import hush_lightning, warn
 from semiclip._sides import pair_sides, read_groups, read_labels, read_views
 from semiclip.correction import PEA
 from semiclip.correction._augmentation import Augmentation
@@ -31,7 +31,7 @@ from semiclip.model._plan import (
     plan_pretraining,
     set_matmul_precision,
 )
-from semiclip.model._scvi_compat import devices_dsp, keep_checkpoints
+from semiclip.model._scvi_compat import choose_progress, devices_dsp, keep_checkpoints
 from semiclip.model._tensors import PairedTensors, correct_views, reduce_components, sort_by_key
 from semiclip.objectives import PRESETS
 
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from mudata import MuData
 
     from semiclip.correction import Fallback, Method
-
-logger = logging.getLogger(__name__)
 
 Preset = Literal["default", "paper"]
 Select = Literal["last", "best"]
@@ -306,10 +304,10 @@ class SemiClip(PairedModel):
             "log_every_n_steps": 1,  # curves are by epoch; Lightning warns of epochs with fewer calls than this
         }
         pretrained: dict[str, Any] = {}
-        with set_matmul_precision(matmul_precision):
+        with set_matmul_precision(matmul_precision), hush_lightning():
             if pretraining is not None and new_heads and "ckpt_path" not in trainer_kwargs:
                 pretrained = self._pretrain(pretraining, data, accelerator, devices, trainer_kwargs)
-            arguments = {"callbacks": callbacks, **defaults, **trainer_kwargs}
+            arguments = choose_progress({"callbacks": callbacks, **defaults, **trainer_kwargs})
             runner = self._train_runner_cls(self, plan, data, max_epochs, accelerator, devices, **arguments)
             runner.trainer.callbacks += checkpoints
             self.module.train()  # a loaded model is in evaluation mode
@@ -388,10 +386,10 @@ class SemiClip(PairedModel):
         if plan.max_epochs:
             quiet = {"limit_val_batches": 0, "log_every_n_steps": 1, "enable_checkpointing": False}
             self.module.train()
-            arguments = {**trainer_kwargs, **quiet}
+            arguments = choose_progress({**trainer_kwargs, **quiet})
             self._train_runner_cls(self, plan, data, plan.max_epochs, accelerator, devices, **arguments)()
             curves, self.is_trained_ = self.history_, False
         elif "teacher_head" in objective.spec.frozen:
-            logger.warning("pretrain_epochs=0: the teacher's head stays random and says nothing of the images")
+            warn("pretrain_epochs=0: the teacher's head stays random and says nothing of the images")
         objective.begin()
         return curves

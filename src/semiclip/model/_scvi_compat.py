@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -13,6 +15,7 @@ import mudata
 import numpy as np
 import pandas as pd
 import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
+from lightning import Callback
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data._constants import _FIELD_REGISTRIES_KEY as FIELDS
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS
@@ -29,17 +32,21 @@ from semiclip import errors
 from semiclip._checks import read_representation
 from semiclip._damage import say_reason
 from semiclip._design import MODALITIES, STUDENT
+from semiclip._mudata import make_mudata, silence_mudata
 from semiclip._provenance import recorded_fingerprint
 from semiclip._sides import FINGERPRINT, match_columns
 from semiclip._storage import load_folder, save_folder
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     import torch
     from anndata import AnnData
+    from lightning import LightningModule, Trainer
     from mudata import MuData
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "FIELDS",
@@ -49,6 +56,7 @@ __all__ = [
     "MuDataRepresentationField",
     "RepresentationField",
     "SafeModel",
+    "choose_progress",
     "devices_dsp",
     "keep_checkpoints",
     "setup_anndata_dsp",
@@ -81,7 +89,7 @@ class RepresentationField(ObsmField):
         """Check the target against the source, whose state is kept; an optional representation may be absent."""
         if self.required or self.attr_key in adata_target.obsm:
             values = read_representation(adata_target, self.attr_key, f"{self.registry_key}_rep")
-            match_columns(adata_target, self.attr_key, values, state_registry, warn=False)
+            match_columns(adata_target, self.attr_key, values, state_registry, is_query=False)
         return state_registry
 
 
@@ -170,7 +178,10 @@ class SafeModel(BaseModelClass):
             "weights": dict(self.module.state_dict()),
         }
         replaces = [PICKLE, *(name for name, _ in DATA.values())]
-        save_folder(dir_path, "model", contents, prefix=prefix or "", overwrite=overwrite, replaces=replaces, data=data)
+        with silence_mudata():
+            save_folder(
+                dir_path, "model", contents, prefix=prefix or "", overwrite=overwrite, replaces=replaces, data=data
+            )
 
     @classmethod
     @devices_dsp.dedent
@@ -221,9 +232,10 @@ class SafeModel(BaseModelClass):
             method, setup_args = registry[_SETUP_METHOD_NAME], registry[SETUP_ARGS]
             _, read = DATA[method]
             if adata is None and path is not None:
-                adata = read(path)
+                with silence_mudata():
+                    adata = read(path)
             if isinstance(adata, anndata.AnnData) and method == "setup_mudata":
-                adata = mudata.MuData({{**MODALITIES, **(setup_args["modalities"] or {})}[STUDENT]: adata})
+                adata = make_mudata(**{{**MODALITIES, **(setup_args["modalities"] or {})}[STUDENT]: adata})
             adata = None if adata is False else adata
             if adata is not None:
                 getattr(cls, method)(adata, source_registry=registry, **setup_args)
@@ -294,3 +306,26 @@ def keep_checkpoints(callbacks: Iterable[Any], module: torch.nn.Module) -> Itera
             callback.load_best_on_end, callback.check_nan_gradients = load_best_on_end, check_nan_gradients
             if callback.best_model_path and (check_nan_gradients if failed else load_best_on_end):
                 module.load_state_dict(load_folder(callback.best_model_path, "model")[0]["weights"])
+
+
+LINES = 10  # of a training, where there is no bar
+
+
+class ProgressLines(Callback):
+    """Logs the losses now and then, for output that is no terminal: a bar would leave a line for each refresh."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log every tenth part of all epochs."""
+        epoch, n_epochs = trainer.current_epoch + 1, trainer.max_epochs or 1
+        if trainer.is_global_zero and (epoch == n_epochs or epoch % -(-n_epochs // LINES) == 0):
+            losses = {name: float(value) for name, value in trainer.callback_metrics.items() if name.endswith("loss")}
+            logger.info("epoch %d of %d: %s", epoch, n_epochs, ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))
+
+
+def choose_progress(trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of the trainer with lines in place of the bar where nobody can see a bar move."""
+    is_seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+    if is_seen or not trainer_kwargs.get("enable_progress_bar", True):
+        return {**trainer_kwargs}
+    callbacks = [*trainer_kwargs.get("callbacks", []), ProgressLines()]
+    return {**trainer_kwargs, "enable_progress_bar": False, "callbacks": callbacks}

@@ -10,12 +10,13 @@ from semiclip._arguments import check_arguments, check_choice, check_whole
 from semiclip._checks import check_adata, check_finite, check_writable
 from semiclip._design import Design
 from semiclip._docs import document
+from semiclip._messages import warn_once
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip._pairing import key_codes
 from semiclip._provenance import made_by, name_of, record
 from semiclip.augment import AUGMENTATIONS, Expression, ExpressionAugmentation
 from semiclip.encoders import ENCODERS, Encoder
-from semiclip.encoders._expression import read_counts, warn_once, warn_unless_counts
+from semiclip.encoders._expression import read_counts, warn_unless_counts
 from semiclip.encoders._protocol import embed_checked
 from semiclip.errors import BadValue, IdleArgument, NameTaken, WrongShape, WrongType, some
 

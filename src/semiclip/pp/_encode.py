@@ -5,9 +5,9 @@ from anndata import AnnData
 
 from semiclip._arguments import check_arguments
 from semiclip._checks import check_adata, check_finite, check_writable
+from semiclip._messages import warn_once
 from semiclip._provenance import made_by, name_of, record
 from semiclip.encoders import ENCODERS, Encoder, Trainable
-from semiclip.encoders._expression import warn_once
 from semiclip.encoders._protocol import embed_checked
 from semiclip.errors import BadValue, IdleArgument, UnknownChoice, WrongShape, WrongType
 
