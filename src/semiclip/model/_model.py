@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Checkpoint
-from scvi.train import SaveCheckpoint, TrainRunner
+from scvi.train import TrainRunner
 
 from semiclip._arguments import check_arguments, check_choice, check_whole, take_renamed
 from semiclip._design import STUDENT, TEACHER
@@ -31,7 +30,7 @@ from semiclip.model._plan import (
     plan_pretraining,
     set_matmul_precision,
 )
-from semiclip.model._scvi_compat import choose_progress, devices_dsp, keep_checkpoints
+from semiclip.model._scvi_compat import all_or_nothing, choose_progress, devices_dsp, keep_checkpoints, split_callbacks
 from semiclip.model._tensors import PairedTensors, correct_views, reduce_components, sort_by_key
 from semiclip.objectives import PRESETS
 
@@ -284,15 +283,9 @@ class SemiClip(PairedModel):
         optimisation = merge_rates(start, plan_kwargs or {}, self.module.trained_parts)
         plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
         pretraining = plan_pretraining(self.module, pretrain_epochs, pretrain_kwargs)
-        new_heads = pretraining is not None and self._make_heads(data)
 
         mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
-        callbacks = [*trainer_kwargs.pop("callbacks", [])]
-        # scvi-tools takes Lightning's own checkpoints only beside one that saves models in its log folder
-        checkpoints = [
-            call for call in callbacks if isinstance(call, Checkpoint) and not isinstance(call, SaveCheckpoint)
-        ]
-        callbacks = [call for call in callbacks if call not in checkpoints]
+        callbacks, checkpoints = split_callbacks(trainer_kwargs.pop("callbacks", None))
         if select == "best":
             callbacks.append(KeepBest(monitor, mode))
         defaults = {
@@ -304,24 +297,29 @@ class SemiClip(PairedModel):
             "log_every_n_steps": 1,  # curves are by epoch; Lightning warns of epochs with fewer calls than this
         }
         pretrained: dict[str, Any] = {}
-        with set_matmul_precision(matmul_precision), hush_lightning():
+        with (
+            set_matmul_precision(matmul_precision),
+            hush_lightning(),
+            keep_checkpoints(callbacks, self),
+            all_or_nothing(self),
+        ):
+            new_heads = pretraining is not None and self._make_heads(data)
             if pretraining is not None and new_heads and "ckpt_path" not in trainer_kwargs:
                 pretrained = self._pretrain(pretraining, data, accelerator, devices, trainer_kwargs)
             arguments = choose_progress({"callbacks": callbacks, **defaults, **trainer_kwargs})
             runner = self._train_runner_cls(self, plan, data, max_epochs, accelerator, devices, **arguments)
             runner.trainer.callbacks += checkpoints
             self.module.train()  # a loaded model is in evaluation mode
-            with keep_checkpoints(callbacks, self.module):
-                runner()
-        self.history_.update(pretrained)
-        self.split_seed_ = data.split_seed
-        params: dict[str, Any] = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size}
-        if pretraining is not None:
-            self.classes_ = data.classes  # those of a checkpoint, if it was resumed
-            params["pretrain_epochs"] = pretrain_epochs
-        params |= {"select": select, "pea": options.params if options else False, "views": views or False}
-        self.train_params_ = {**params, "shared_keys": data.host.n_keys, **optimisation}
-        self.trainer = None  # it holds the training data and the optimiser's state
+            runner()
+            self.history_.update(pretrained)
+            self.split_seed_ = data.split_seed
+            params: dict[str, Any] = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size}
+            if pretraining is not None:
+                self.classes_ = data.classes  # those of a checkpoint, if it was resumed
+                params["pretrain_epochs"] = pretrain_epochs
+            params |= {"select": select, "pea": options.params if options else False, "views": views or False}
+            self.train_params_ = {**params, "shared_keys": data.host.n_keys, **optimisation}
+            self.trainer = None  # it holds the training data and the optimiser's state
 
     def _choose_pea(self, pea: Any) -> PEA | None:
         if pea is None:  # PEA changes embeddings, not expression

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +19,7 @@ import numpy as np
 import pandas as pd
 import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
 from lightning import Callback
+from lightning.pytorch.callbacks import Checkpoint
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data._constants import _FIELD_REGISTRIES_KEY as FIELDS
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS
@@ -41,7 +45,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
-    import torch
     from anndata import AnnData
     from lightning import LightningModule, Trainer
     from mudata import MuData
@@ -57,8 +60,10 @@ __all__ = [
     "RepresentationField",
     "SafeModel",
     "choose_progress",
+    "all_or_nothing",
     "devices_dsp",
     "keep_checkpoints",
+    "split_callbacks",
     "setup_anndata_dsp",
 ]
 
@@ -290,8 +295,18 @@ def _name_folder(folder: str | os.PathLike[str]) -> Iterator[None]:
         raise errors.DamagedFile(folder, say_reason(error), "train the model again and save it") from error
 
 
+def split_callbacks(callbacks: Callback | Iterable[Callback] | None) -> tuple[list[Callback], list[Checkpoint]]:
+    """Return callbacks for the trainer to be made with, and Lightning's checkpoints to be added afterwards.
+
+    scvi-tools takes these only beside one that saves models in its log folder.
+    """
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else [*(callbacks or [])]
+    added = [call for call in callbacks if isinstance(call, Checkpoint) and not isinstance(call, SaveCheckpoint)]
+    return [call for call in callbacks if call not in added], added
+
+
 @contextmanager
-def keep_checkpoints(callbacks: Iterable[Any], module: torch.nn.Module) -> Iterator[None]:
+def keep_checkpoints(callbacks: Iterable[Any], model: Any) -> Iterator[None]:
     """Load what scvi-tools' checkpoints kept when training ends or fails: they would look for a pickle."""
     checkpoints = [callback for callback in callbacks if isinstance(callback, SaveCheckpoint)]
     flags = [(callback.load_best_on_end, callback.check_nan_gradients) for callback in checkpoints]
@@ -305,7 +320,33 @@ def keep_checkpoints(callbacks: Iterable[Any], module: torch.nn.Module) -> Itera
         for callback, (load_best_on_end, check_nan_gradients) in zip(checkpoints, flags, strict=True):
             callback.load_best_on_end, callback.check_nan_gradients = load_best_on_end, check_nan_gradients
             if callback.best_model_path and (check_nan_gradients if failed else load_best_on_end):
-                module.load_state_dict(load_folder(callback.best_model_path, "model")[0]["weights"])
+                model.module.load_state_dict(load_folder(callback.best_model_path, "model")[0]["weights"])
+
+
+@contextmanager
+def all_or_nothing(model: Any) -> Iterator[None]:
+    """Leave the model as it was if training does not end, and let an interrupt be a KeyboardInterrupt.
+
+    Lightning turns it into an exit of the process, and may leave other signal handlers than there were.
+    """
+    module, attributes = deepcopy(model.module), {**vars(model)}
+    if isinstance(attributes["history_"], dict):  # which scvi-tools changes in place
+        attributes["history_"] = {**attributes["history_"]}
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except BaseException as error:
+        vars(model).clear()
+        vars(model).update(attributes, module=module)
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt("training was interrupted, and the model is as it was before") from None
+        raise
+    finally:
+        if in_main_thread:
+            for number, handler in handlers.items():
+                if handler is not None:  # one that Python does not know of stays
+                    signal.signal(number, handler)
 
 
 LINES = 10  # of a training, where there is no bar

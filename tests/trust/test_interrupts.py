@@ -1,0 +1,125 @@
+"""Ctrl-C is a KeyboardInterrupt, wherever it comes; the model is then as it was before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from lightning import Callback
+
+from semiclip.model import SemiClip
+
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False}
+
+
+class Interrupt(Callback):
+    """Interrupts at a hook of the trainer, as a signal that arrives there would."""
+
+    def __init__(self, hook, error=KeyboardInterrupt):
+        def stop(*args, **kwargs):
+            raise error
+
+        setattr(self, hook, stop)
+
+
+def state(model):
+    kept = {name: value for name, value in model._get_user_attributes() if name.endswith("_")}
+    weights = {name: value.clone() for name, value in model.module.state_dict().items()}
+    return weights, repr(kept), model.is_trained, {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+
+def assert_same(now, before):
+    torch.testing.assert_close(now[0], before[0], rtol=0, atol=0)
+    assert now[1:] == before[1:]
+
+
+HOOKS = ("setup", "on_fit_start", "on_train_start", "on_train_epoch_start", "on_train_batch_end", "on_validation_end")
+
+
+@pytest.mark.parametrize("hook", [*HOOKS, "on_train_end", "on_fit_end", "teardown"])
+@pytest.mark.parametrize("objective", ["semiclip", "kd"])  # the second is pretrained and gets heads
+def test_an_interrupt_leaves_the_model_as_it_was(small_study, setup, hook, objective):
+    mdata = small_study.mdata.copy()
+    SemiClip.setup_mudata(mdata, **setup)
+    model = SemiClip(mdata, objective=objective, n_hidden=[])
+    for _ in range(2):  # the second time it is trained
+        before = state(model)
+        with pytest.raises(KeyboardInterrupt):
+            model.train(2, callbacks=Interrupt(hook), **QUIET)
+        assert_same(state(model), before)
+        model.train(1, **QUIET)
+
+
+def test_an_error_leaves_the_model_as_it_was(small_study, setup):
+    mdata = small_study.mdata.copy()
+    SemiClip.setup_mudata(mdata, **setup)
+    model = SemiClip(mdata, n_hidden=[])
+    model.train(1, **QUIET)
+    before = state(model)
+    for error in (OSError, SystemExit, MemoryError):
+        with pytest.raises(error):
+            model.train(2, callbacks=[Interrupt("on_train_epoch_end", error)], **QUIET)
+        assert_same(state(model), before)
+    np.testing.assert_array_equal(model.history["train_loss"].index, [0])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_signal_at_any_moment_is_a_keyboard_interrupt(small_study, setup):
+    mdata = small_study.mdata.copy()
+    SemiClip.setup_mudata(mdata, **setup)
+    model = SemiClip(mdata, objective="kd", n_hidden=[])
+    before, rng, interrupted = state(model), np.random.default_rng(0), 0
+    for delay in rng.uniform(0, 0.4, 20):
+        timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        try:
+            model.train(10_000, **QUIET)
+        except KeyboardInterrupt:
+            interrupted += 1
+        timer.join()
+        assert_same(state(model), before)
+    assert interrupted == 20
+
+
+SLEEPER = """
+import sys, threading, warnings
+warnings.simplefilter("ignore")
+import semiclip as scl
+from lightning import Callback
+study = scl.datasets.simulate(n_compounds=24, n_knockouts=24, n_pathways=6, n_genes=60, rng=0)
+scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8, rng=0)
+
+class Say(Callback):
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            print("training", flush=True)
+
+columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+scl.tl.semiclip(
+    study.mdata, student_rep="X_pca", teacher_rep="X_image", pair_on=["perturbation", "dose"], **columns,
+    max_epochs=10**6, callbacks=[Say()],
+)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize(("number", "says"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, None)])
+def test_a_script_ends_by_the_signal_that_it_got(number, says):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "training\n"
+    time.sleep(0.2)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert "NameError" not in told
+    if says:
+        assert told.rstrip().splitlines()[-1].startswith(says)
+    assert process.returncode != 0
