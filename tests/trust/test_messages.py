@@ -38,7 +38,7 @@ EXPECTED = {"not whole": 9, "so it fills them in": 10, "have a partner": 15, "co
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    study = scl.datasets.simulate(n_compounds=40, n_knockouts=5, n_pathways=5, n_genes=40, rng=0)
+    study = scl.datasets.simulate(n_compounds=40, n_knockouts=10, n_pathways=5, n_genes=40, rng=0)
     rna, image = study.mdata["rna"].copy(), study.mdata["image"].copy()
     rna.X = np.log1p(rna.X)
     names = image.obs["perturbation"].astype(str)
@@ -121,7 +121,9 @@ def test_lines_are_shown_once_whoever_listens(files):
     assert told.stderr.splitlines() == ["seen"]
     told = run("-c", "import logging, semiclip\nlogging.basicConfig()\nlogging.getLogger('semiclip.x').info('seen')\n")
     assert told.stderr.splitlines() == ["INFO:semiclip.x:seen"]
-    told = run("-c", "import logging, semiclip\nsemiclip.settings.verbosity = 1\nlogging.getLogger('semiclip.x').info('')\n")
+    told = run(
+        "-c", "import logging, semiclip\nsemiclip.settings.verbosity = 1\nlogging.getLogger('semiclip.x').info('')\n"
+    )
     assert not told.stderr
 
 

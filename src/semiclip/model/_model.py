@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from scvi.train import TrainRunner
 
 from semiclip._arguments import check_arguments, check_choice, check_whole, take_renamed
 from semiclip._design import STUDENT, TEACHER
@@ -30,7 +29,14 @@ from semiclip.model._plan import (
     plan_pretraining,
     set_matmul_precision,
 )
-from semiclip.model._scvi_compat import all_or_nothing, choose_progress, devices_dsp, keep_checkpoints, split_callbacks
+from semiclip.model._scvi_compat import (
+    Runner,
+    all_or_nothing,
+    choose_progress,
+    devices_dsp,
+    keep_checkpoints,
+    split_callbacks,
+)
 from semiclip.model._tensors import PairedTensors, correct_views, reduce_components, sort_by_key
 from semiclip.objectives import PRESETS
 
@@ -116,7 +122,7 @@ class SemiClip(PairedModel):
     _module_cls = SemiClipModule
     _data_splitter_cls = PairedDataModule
     _training_plan_cls = DistillationPlan
-    _train_runner_cls = TrainRunner
+    _train_runner_cls = Runner
 
     module: SemiClipModule
     classes_: np.ndarray | None

@@ -20,6 +20,7 @@ import pandas as pd
 import rich.pretty  # noqa: F401  # scvi-tools 1.4 prints with it without importing it, which rich 15 no longer forgives
 from lightning import Callback
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data._constants import _FIELD_REGISTRIES_KEY as FIELDS
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS
@@ -28,7 +29,7 @@ from scvi.data._constants import _STATE_REGISTRY_KEY as STATE
 from scvi.data.fields import MuDataWrapper, ObsmField
 from scvi.model._utils import parse_device_args
 from scvi.model.base import BaseModelClass
-from scvi.train import SaveCheckpoint
+from scvi.train import SaveCheckpoint, TrainRunner
 from scvi.utils import setup_anndata_dsp
 from scvi.utils._docstrings import devices_dsp
 
@@ -58,6 +59,7 @@ __all__ = [
     "Manager",
     "MuDataRepresentationField",
     "RepresentationField",
+    "Runner",
     "SafeModel",
     "choose_progress",
     "all_or_nothing",
@@ -323,16 +325,32 @@ def keep_checkpoints(callbacks: Iterable[Any], model: Any) -> Iterator[None]:
                 model.module.load_state_dict(load_folder(callback.best_model_path, "model")[0]["weights"])
 
 
+class Runner(TrainRunner):
+    """scvi-tools' runner, without what it prints of an error, which is the wrong type and no more than the traceback."""
+
+    def _run_training_core(self) -> None:
+        self.trainer.fit(self.training_plan, self.data_splitter, ckpt_path=self.ckpt_path)
+        self._update_history()
+        self.model.train_indices = self.data_splitter.train_idx
+        self.model.validation_indices = self.data_splitter.val_idx
+        self.model.test_indices = self.data_splitter.test_idx
+        self.model.module.eval()
+        self.model.is_trained_ = True
+        self.model.to_device(self.device)
+        self.model.trainer = self.trainer
+
+
 @contextmanager
 def all_or_nothing(model: Any) -> Iterator[None]:
-    """Leave the model as it was if training does not end, and let an interrupt be a KeyboardInterrupt.
+    """Leave the model as it was if training does not end, and let signals do what they do elsewhere.
 
-    Lightning turns it into an exit of the process, and may leave other signal handlers than there were.
+    Lightning turns Ctrl-C into an exit of the process, a termination into an exit without an error, and may leave other
+    handlers than there were.
     """
     module, attributes = deepcopy(model.module), {**vars(model)}
     if isinstance(attributes["history_"], dict):  # which scvi-tools changes in place
         attributes["history_"] = {**attributes["history_"]}
-    in_main_thread = threading.current_thread() is threading.main_thread()
+    terminated, in_main_thread = False, threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -341,12 +359,15 @@ def all_or_nothing(model: Any) -> Iterator[None]:
         vars(model).update(attributes, module=module)
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt("training was interrupted, and the model is as it was before") from None
+        terminated = isinstance(error, SIGTERMException)
         raise
     finally:
         if in_main_thread:
             for number, handler in handlers.items():
                 if handler is not None:  # one that Python does not know of stays
                     signal.signal(number, handler)
+            if terminated and handlers[signal.SIGTERM] is signal.SIG_DFL:
+                signal.raise_signal(signal.SIGTERM)
 
 
 LINES = 10  # of a training, where there is no bar

@@ -129,7 +129,7 @@ def augment(
     adata.obsm[key_added] = views
     options = {"layer": layer, "normalize": normalize, "n_views": n_views, "rng": rng, **augmentation_kwargs}
     params = {"augmentation": name, "encoder": name_of(encoder, ENCODERS), **design.params, **options}
-    record(adata, key_added, params, **made_by(encoder))
+    record(adata, key_added, params, **made_by(encoder, adata, key_added))
     return chosen
 
 

@@ -71,7 +71,7 @@ def encode(
         fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
         values = embed_checked(fitted, adata)
     adata.obsm[key_added] = _as_float32(values, adata, "the embedding")
-    record(adata, key_added, {"encoder": name, **encoder_kwargs}, **made_by(fitted))
+    record(adata, key_added, {"encoder": name, **encoder_kwargs}, **made_by(fitted, adata, key_added))
     return fitted
 
 
@@ -125,7 +125,7 @@ def expression(
     features = _as_float32(features, adata, "expression")
     target = adata.copy() if copy else adata
     target.obsm[key_added] = features
-    record(target, key_added, {"encoder": name_of(encoder, ENCODERS)}, **made_by(encoder))
+    record(target, key_added, {"encoder": name_of(encoder, ENCODERS)}, **made_by(encoder, target, key_added))
     return target if copy else None
 
 
