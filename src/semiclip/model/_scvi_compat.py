@@ -326,7 +326,7 @@ def keep_checkpoints(callbacks: Iterable[Any], model: Any) -> Iterator[None]:
 
 
 class Runner(TrainRunner):
-    """scvi-tools' runner, without what it prints of an error, which is the wrong type and no more than the traceback."""
+    """scvi-tools' runner, without what it prints of an error: a wrong type, and no more than the traceback."""
 
     def _run_training_core(self) -> None:
         self.trainer.fit(self.training_plan, self.data_splitter, ckpt_path=self.ckpt_path)
