@@ -137,3 +137,85 @@ def test_a_process_that_dies_at_any_step_leaves_a_whole_model(tmp_path):
     # same weights, so that new data may already lie beside the old index; see below for other weights
     assert {name for name, _, _ in states} == {"old", "new"}
     assert states[-1] == ["new", "new", "3"]
+
+
+# a child saves two models, or two encoders, or two pages, by turns, until it is killed; the parent loads what is there
+KILLED = """
+import os, random, signal, sys, time, warnings
+from pathlib import Path
+
+warnings.simplefilter("ignore")
+import semiclip as scl
+from semiclip._storage import write_file
+from semiclip.model import SemiClip
+
+folder, times = Path(sys.argv[1]), int(sys.argv[2])
+random.seed(0)
+study = scl.datasets.simulate(n_compounds=24, n_knockouts=24, n_pathways=6, n_genes=60, rng=0)
+encoders = [scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=n, rng=0) for n in (7, 8)]
+columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+pairs = {"student_rep": "X_pca", "teacher_rep": "X_image", "pair_on": ["perturbation", "dose"]}
+models = []
+for width in (300, 400):
+    mdata = study.mdata.copy()
+    mdata["rna"].obs["width"] = width
+    SemiClip.setup_mudata(mdata, **pairs, **columns)
+    models.append(SemiClip(mdata, n_hidden=[width]))
+    models[-1].is_trained_ = True
+
+
+def load_model():
+    model = SemiClip.load(folder / "model", accelerator="cpu")
+    (width,) = {*model.adata["rna"].obs["width"]}
+    assert model.init_params_["non_kwargs"]["n_hidden"] == [width]
+
+
+def load_page():
+    assert (folder / "page.html").read_text() in ("a" * 10**6, "b" * 10**6)
+
+
+kinds = {
+    "model": ([lambda m=m: m.save(folder / "model", overwrite=True, save_anndata=True) for m in models], load_model, 3),
+    "encoder": (
+        [lambda e=e: e.save(folder / "encoder", overwrite=True) for e in encoders],
+        lambda: scl.encoders.load(folder / "encoder"),
+        2,
+    ),
+    "page": ([lambda t=t: write_file(folder / "page.html", (t * 10**6).encode()) for t in "ab"], load_page, None),
+}
+for kind, (saves, load, n_files) in kinds.items():
+    saves[0]()
+    lost = left = 0
+    for _ in range(times):
+        if not (child := os.fork()):
+            while True:
+                for save in saves:
+                    save()
+        time.sleep(random.uniform(0, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        try:
+            load()
+        except Exception as error:
+            print(error, file=sys.stderr)
+            lost += 1
+        saves[0]()
+        files = [*(folder / kind).iterdir()] if n_files else [*folder.glob("*page*")]
+        left += len(files) > (n_files or 1)
+    print(kind, lost, left)
+"""
+
+
+def kill(folder, times):
+    """Return for each kind how many kills lost what was there, and how many left files after the next save."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), str(times)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return {kind: (int(lost), int(left)) for kind, lost, left in map(str.split, done.stdout.splitlines())}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_kill_at_any_moment_loses_and_leaves_nothing(tmp_path):
+    assert kill(tmp_path, 50) == {"model": (0, 0), "encoder": (0, 0), "page": (0, 0)}
