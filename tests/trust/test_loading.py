@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from functools import partial
 
@@ -22,13 +23,13 @@ LOADERS = (
 
 
 class Payload:
-    """Makes a file when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path):
         self.path = str(path)
 
     def __reduce__(self):
-        return open, (self.path, "w")
+        return os.mkdir, (self.path,)
 
 
 def nest(payload, place):
@@ -50,44 +51,65 @@ def nest(payload, place):
 PLACES = ("model_state_dict.x", "var_names", "attr_dict.x_", "attr_dict.registry_", "attr_dict.init_params_", "more")
 
 
-@pytest.mark.parametrize("beside_a_model", [False, True])
-def test_no_payload_is_run(models, tmp_path, beside_a_model):
-    marker, payload = tmp_path / "ran", Payload(tmp_path / "ran")
-    crafted = {}
+def craft_pickles(folder):
+    """Return folders' files that hold a payload in some place, and what the payload would make."""
+    marker = folder / "ran"
+    payload, crafted = Payload(marker), {}
     for place in PLACES:
         for new in (True, False):
-            path = tmp_path / f"{place}-{new}"
+            path = folder / f"{place}-{new}"
             torch.save(nest(payload, place), path, _use_new_zipfile_serialization=new)
             crafted[path.name] = {"model.pt": path.read_bytes()}
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         raw = pickle.dumps(payload, protocol)
-        crafted[f"protocol {protocol}"] = {"model.pt": raw, "model.json": raw}
+        crafted[f"protocol {protocol}"] = {"model.pt": raw, "model.json": raw, "weights": raw}
     crafted["legacy"] = dict.fromkeys(("model_params.pt", "attr.pkl", "var_names.csv", "encoder.json"), raw)
-    np.save(tmp_path / "objects.npy", np.array([payload], dtype=object), allow_pickle=True)
-    crafted["npy"] = {"model.json": (tmp_path / "objects.npy").read_bytes()}
-    runs = 0
+    np.save(folder / "objects.npy", np.array([payload], dtype=object), allow_pickle=True)
+    crafted["npy"] = {"model.json": (folder / "objects.npy").read_bytes()}
+    return crafted, marker
+
+
+def count_payloads(folder, model=None):
+    """Return how many loads of crafted files, alone or over those of a saved model, were tried, refused and ran."""
+    crafted, marker = craft_pickles(folder)
+    tried = refused = ran = 0
     for name, files in crafted.items():
-        folder = tmp_path / f"folder {name}"
-        if beside_a_model:
-            models[0].save(folder)
-            files = {("weights" if file == "model.json" else file): contents for file, contents in files.items()}
-            weights = next(folder.glob("weights-*"))
-        else:
-            folder.mkdir()
+        place = folder / f"folder {name}"
+        place.mkdir()
+        if model is not None:
+            model.save(place, overwrite=True)
         for file, contents in files.items():
-            (weights if file == "weights" else folder / file).write_bytes(contents)
+            path = next(place.glob("weights-*"), None) if file == "weights" else place / file
+            if path is not None and (model is None or file != "model.json"):  # the index stays, to come to the weights
+                path.write_bytes(contents)
         for load in LOADERS:
-            runs += 1
+            tried += 1
             try:
-                load(folder)
+                load(place)
             except errors.SemiclipError:
-                assert not beside_a_model or "weights" in files or load is LOADERS[1]  # a model of another class
-            else:
-                assert beside_a_model
-            assert not marker.exists()
-    assert runs >= 4 * 20
+                refused += 1
+            if marker.exists():
+                ran += 1
+                marker.rmdir()
+    return tried, refused, ran
+
+
+def test_no_payload_is_run(models, tmp_path):
+    for name, model in (("alone", None), ("beside", models[0])):
+        (tmp_path / name).mkdir()
+        tried, refused, ran = count_payloads(tmp_path / name, model)
+        assert tried >= 4 * 20
+        assert ran == 0
+        assert refused == tried if model is None else refused < tried
     with pytest.raises(NotImplementedError):
-        SemiClip.convert_legacy_save(folder, tmp_path / "converted")
+        SemiClip.convert_legacy_save(tmp_path, tmp_path / "converted")
+
+
+def test_the_trap_works(tmp_path):
+    crafted, marker = craft_pickles(tmp_path)
+    (tmp_path / "model.pt").write_bytes(crafted["var_names-True"]["model.pt"])
+    torch.load(tmp_path / "model.pt", weights_only=False)
+    assert marker.exists()
 
 
 def test_a_pickle_is_refused_with_the_way_out(tmp_path, refuses):
