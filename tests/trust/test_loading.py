@@ -145,7 +145,9 @@ def test_damaged_files_are_refused(models, tmp_path):
             whole = path.read_bytes()
             for _ in range(75):
                 path.write_bytes(changed := mutate(whole, rng))
-                assert not load_or_refuse(load, folder) or changed == whole
+                if load_or_refuse(load, folder):  # one blank for another in the index is no damage
+                    assert path.suffix == ".json"
+                    assert json.loads(changed) == json.loads(whole)
             path.write_bytes(whole)
         assert load_or_refuse(load, folder)
 
