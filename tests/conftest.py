@@ -12,6 +12,7 @@ import pytest
 
 import semiclip as scl
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # each core has a worker already
 # machines may be busy, and in CI every run draws the same examples
 hypothesis.settings.register_profile("semiclip", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("semiclip")
