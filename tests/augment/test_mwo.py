@@ -34,6 +34,7 @@ def partners(group, batch, i):
 design = st.lists(st.tuples(st.integers(-1, 3), st.integers(0, 2)), min_size=1, max_size=25)
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of samples without another
 @given(design, st.integers(2, 6), st.integers(0, 2**31))
 @settings(max_examples=150, deadline=None)
 def test_mixes_the_sample_with_others_of_its_perturbation_and_if_possible_batch(codes, k, seed):

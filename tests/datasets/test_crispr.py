@@ -10,6 +10,9 @@ from semiclip import errors
 from semiclip.datasets import l1000_crispr, replogle_rpe1
 
 LOADERS = {"replogle_2022.h5ad": replogle_rpe1, "crispr_l1000.h5ad": l1000_crispr}
+# the files of these tests hold a few cells only
+pytestmark = pytest.mark.filterwarnings("ignore:replogle_2022 holds:semiclip.errors.SemiclipWarning")
+
 PARTS = [f"replogle_2022_part{part}.h5ad" for part in (1, 2, 3)]
 
 

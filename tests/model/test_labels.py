@@ -75,6 +75,7 @@ def treated(mdata):
     return {name: np.flatnonzero(obs == name) for name in np.unique(obs) if name != "control"}
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of a teacher without pretraining
 def test_pretraining_comes_first_and_has_a_curve(make, train):
     model, at_once = make(), make()
     seen = train(model, 2, pretrain_epochs=5)
@@ -88,6 +89,7 @@ def test_pretraining_comes_first_and_has_a_curve(make, train):
     assert differs(seen.weights, start) == set(start)
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of a teacher without pretraining
 def test_pretraining_is_what_each_side_would_learn_alone(make, train):
     # of a mini-batch of all rows the order does not matter, so that a loop can do the same
     options = {"pea": False, "batch_size": 1024}

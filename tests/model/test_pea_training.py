@@ -276,6 +276,7 @@ def test_views_that_are_none_are_refused_before_anything_is_trained(trained, mda
             trained(views=[KEY, key])
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of samples without another
 @pytest.mark.parametrize("stored", [False, True])
 def test_views_that_mix_what_a_split_keeps_apart_are_refused(mdata, setup, quiet, refuses, through_h5mu, stored):
     rna = mdata["rna"]

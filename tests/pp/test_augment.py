@@ -124,6 +124,7 @@ def test_an_encoder_may_read_var(rna):
     assert rna.obsm["views"].shape[1] == rna.n_vars // 2
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of samples without another
 def test_experiments_that_a_split_holds_out_are_not_mixed(rna, encoder):
     """Change what one experiment measured: views of the other one stay as they are."""
     rna.obs["experiment"] = np.random.default_rng(0).choice(["first", "second"], rna.n_obs)
