@@ -18,6 +18,7 @@ from semiclip._docs import document
 from semiclip._report import _sections as sections
 from semiclip._report._parts import count, interval, listed, p_value, share
 from semiclip._report._request import Request, compute
+from semiclip._storage import write_file
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import FileExists, MissingEntry, MissingFile, TooMany, WrongType
 from semiclip.tl._maps import list_names
@@ -120,8 +121,6 @@ def report(
     preserved = None if preservation is None else sections.show_preservation(preservation, names)
 
     from tqdm.auto import tqdm
-
-    from semiclip._storage import write_file
 
     with tqdm(total=5, desc="report", disable=not progress_bar) as bar:
 

@@ -112,7 +112,7 @@ def warn_unless_counts(values: Any, adata: AnnData | None = None, layer: str | N
 
     Fractions are no error, since programs that estimate counts give them; gaps are, where they are read.
     """
-    if not find_rows(values, lambda x: is_fractional(x) & (x == x)).size:
+    if not find_rows(values, lambda x: is_fractional(x) & ~np.isnan(x)).size:
         return
     where, layers = "expression", []
     if adata is not None:
