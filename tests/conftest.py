@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import hypothesis
 import pytest
 
 import semiclip as scl
+from semiclip.errors import SemiclipWarning
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each core has a worker already
 # machines may be busy, and in CI every run draws the same examples
@@ -18,7 +20,7 @@ hypothesis.settings.register_profile("semiclip", deadline=None, derandomize="CI"
 hypothesis.settings.load_profile("semiclip")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from mudata import MuData
@@ -40,6 +42,20 @@ def refuses() -> Callable[..., AbstractContextManager[Any]]:
         return pytest.raises(error, check=check)
 
     return refuse
+
+
+@pytest.fixture
+def warned() -> Iterator[Callable[[], list[str]]]:
+    """Return what the package has warned of since the last call; its warnings are no errors in such a test."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SemiclipWarning)
+
+        def take() -> list[str]:
+            messages = [str(warning.message) for warning in caught if issubclass(warning.category, SemiclipWarning)]
+            caught.clear()
+            return messages
+
+        yield take
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,14 @@ def test_the_report_is_a_function_that_loads_on_first_use():
     assert (scl.report.__doc__ or "").strip()
 
 
-@pytest.mark.parametrize("room", sorted({*scl.__all__} - {"report"}))
+def test_the_settings_are_an_object_that_is_documented():
+    kind = type(scl.settings)
+    assert "settings" in scl.__all__
+    assert (kind.__doc__ or "").strip()
+    assert (kind.verbosity.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("room", sorted({*scl.__all__} - {"report", "settings"}))
 def test_public_names_exist_and_are_documented(room):
     module = getattr(scl, room)
     assert len(set(module.__all__)) == len(module.__all__)

@@ -8,7 +8,7 @@ from scipy import sparse
 
 import semiclip as scl
 from semiclip import errors
-from semiclip.datasets._assemble import make_mudata as modalities
+from semiclip._mudata import make_mudata as modalities
 
 GENES = [f"G{i:02}" for i in range(20)]
 LABELS = [*GENES, *GENES, *["dmso"] * 8]

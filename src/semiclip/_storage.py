@@ -15,11 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import torch as safetensors
-
 from semiclip import errors
 from semiclip._damage import say_reason
-from semiclip._packing import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,6 +55,10 @@ def save_folder(
     data
         Name and writer of one more file, such as ``("mdata.h5mu", mdata.write)``.
     """
+    from safetensors import torch as safetensors  # torch is heavy
+
+    from semiclip._packing import pack
+
     folder = Path(folder).absolute()
     tensors: dict[str, torch.Tensor] = {}
     packed = pack(contents, tensors)
@@ -87,6 +88,10 @@ def save_folder(
 
 def load_folder(folder: str | os.PathLike[str], name: str, *, prefix: str = "") -> tuple[dict[str, Any], Path | None]:
     """Return what :func:`save_folder` saved, on the CPU, and the path of the one more file if there is one."""
+    from safetensors import torch as safetensors
+
+    from semiclip._packing import unpack
+
     folder = Path(folder)
     path = folder / f"{prefix}{name}.json"  # that is read, for errors
     try:

@@ -157,7 +157,7 @@ def test_pooled_controls_stand_in_where_a_batch_has_too_few(plates, caplog):
     x, batch, control = plates((6, 1, 0, 8), d=3)
     made = Augmentation(PEA(), x, batch, control, fallback="pooled", batch_names=list("ABCD"))
     made.start_epoch(0)
-    assert [(record.levelno, record.args) for record in caplog.records] == [(logging.WARNING, (2, "B (1), C (0)"))]
+    assert [(record.levelno, record.args) for record in caplog.records] == [(logging.INFO, (2, "B (1), C (0)"))]
     assert made.pools.count.tolist() == [6, 15, 15, 8]
     assert len(made.pools.standard) == 6 + 15 + 8  # the pool is kept once
     codes = torch.as_tensor(batch)

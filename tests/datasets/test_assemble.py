@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import semiclip as scl
-from semiclip.datasets._assemble import make_adata, make_mudata
+from semiclip._mudata import make_mudata
+from semiclip.datasets._assemble import make_adata
 
 
 @pytest.mark.parametrize("kind", ["string", "object", "numpy", "category"])

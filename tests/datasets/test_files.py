@@ -152,6 +152,7 @@ def test_a_record_is_cached_and_used_without_a_network(record):
     assert len(record.requests) == n_requests
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of so few cells
 def test_parts_come_from_their_records_and_are_joined(web, contents):
     for part, (doi, content) in enumerate(zip(RECORDS, contents, strict=True), start=1):
         web.publish(doi, {f"replogle_2022_part{part}.h5ad": content})

@@ -49,6 +49,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of a missing gene
 @pytest.mark.parametrize("convert", [np.asarray, sparse.csr_matrix])
 @pytest.mark.parametrize("name", ["pca", "scvi", "mlp"])
 def test_a_loaded_encoder_embeds_to_a_bit(embed, make, fitted, name, convert, tmp_path):

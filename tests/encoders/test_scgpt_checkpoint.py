@@ -166,11 +166,14 @@ def test_tensors_that_are_not_plain_numbers(folder, weights, convert, of_bias, o
 
 
 def test_tensors_that_are_not_needed_may_be_anything(folder, weights, caplog):
+    def aside():
+        return [record.args for record in caplog.records if len(record.args) == 1]  # others count genes
+
     expected = embed(folder)
     odd = {"cls.weight": torch.ones(3, device="meta"), "mvc.bias": torch.tensor(torch.nan), "step": torch.tensor(1j)}
     torch.save({**weights, **odd}, folder / WEIGHTS)
     assert np.array_equal(embed(folder), expected)
-    assert not caplog.records
+    assert not aside()
     torch.save({**weights, "dsbn.bns.0.weight": torch.ones(8)}, folder / WEIGHTS)
     assert np.array_equal(embed(folder), expected)
-    assert [record.args for record in caplog.records] == [("dsbn.bns.0.weight",)]
+    assert aside() == [("dsbn.bns.0.weight",)]

@@ -60,12 +60,13 @@ def test_pages_and_colours_of_tiff_are_channels(tmp_path):
     ("name", "dtype", "n_channels"),
     [("a.png", np.uint8, 1), ("a.png", np.uint16, 1), ("a.PNG", np.uint8, 3), ("a.jpg", np.uint8, 1)],
 )
-def test_pictures(tmp_path, name, dtype, n_channels):
+def test_pictures(tmp_path, warned, name, dtype, n_channels):
     values = pixels(0, 20, 24, n_channels, dtype=dtype).squeeze()
     if name == "a.jpg":
         values[:] = 120  # survives its compression
     Image.fromarray(values).save(tmp_path / name)
     image = read(tmp_path / name)
+    assert len(warned()) == (name == "a.jpg")  # which is constant
     assert image.dtype == dtype
     np.testing.assert_array_equal(image, values.reshape(20, 24, n_channels).transpose(2, 0, 1))
 

@@ -10,6 +10,7 @@ from semiclip import errors
 from semiclip.model import SemiClip
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of a teacher without pretraining
 @pytest.mark.parametrize(
     ("changes", "columns", "n_classes", "some_known"),
     [
@@ -52,6 +53,7 @@ def test_one_class_or_labels_that_a_key_does_not_decide_are_refused_before_train
     SemiClip(mdata).train(1, pretrain_epochs=0, **quiet)  # which needs none
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of a teacher without pretraining
 def test_a_label_key_must_be_a_column_that_is_whole_where_samples_are_paired(mdata, setup, quiet, refuses):
     with refuses(errors.MissingColumn, key="moa", name="label_key"):
         SemiClip.setup_mudata(mdata, **setup, label_key="moa")

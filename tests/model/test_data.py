@@ -130,7 +130,7 @@ def test_chunks_draw_what_resident_data_draw(many, data_module, caplog, chunk_ro
     assert not caplog.records
     chunked = data_module(many(), chunk_rows=chunk_rows, **options)
     (record,) = caplog.records
-    assert (record.levelname, record.args[1:]) == ("WARNING", (chunk_rows, torch.device("cpu")))
+    assert (record.levelname, record.args[1:]) == ("INFO", (chunk_rows, torch.device("cpu")))
     assert torch.equal(drawn(chunked), drawn(resident))
     for a, b in zip(chunked.val_dataloader(), resident.val_dataloader(), strict=True):
         assert torch.equal(stacked(a), stacked(b))

@@ -84,6 +84,7 @@ def test_each_part_is_annealed_along_its_own_cosine_and_never_up(train):
     assert unchanged == [False, False, False, True, False, False], "a part at rate zero is not changed"
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of a teacher without pretraining
 @pytest.mark.parametrize(
     ("objective", "preset", "changes", "lr", "min_lr"),
     [
@@ -109,6 +110,7 @@ def test_rates_by_part_go_over_those_of_the_preset(train, objective, preset, cha
     assert repr(PRESETS) == start
 
 
+@pytest.mark.filterwarnings("ignore::semiclip.errors.SemiclipWarning")  # of a teacher without pretraining
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_optimiser_has_what_is_learned_once_at_the_rates_of_the_paper(train, name):
     model, watch = train(objective=name, preset="paper", plan_kwargs={"weight_decay": 0.3}, precision="bf16-mixed")

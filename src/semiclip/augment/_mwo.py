@@ -29,7 +29,7 @@ class MWO(FittedDraws):
     >>> import numpy as np
     >>> import pandas as pd
     >>> from semiclip.augment import Expression
-    >>> rng, group, batch = np.random.default_rng(0), np.array([0, 0, 1]), np.zeros(3, int)
+    >>> rng, group, batch = np.random.default_rng(0), np.array([0, 0, -1]), np.zeros(3, int)
     >>> expression = Expression(np.diag([2.0, 4.0, 5.0]), group, batch, pd.Index(list("abc")), normalize=False)
     >>> (MWO().fit(expression, rng).draw(np.arange(3), rng) > 0).astype(int).tolist()
     [[1, 1, 0], [1, 1, 0], [0, 0, 1]]

@@ -110,9 +110,9 @@ def check_counts(
 def warn_unless_counts(values: Any, adata: AnnData | None = None, layer: str | None = None) -> None:
     """Warn if values in ``layer`` of ``adata``, taken for counts, are not whole, and so may be normalised already.
 
-    Fractions are no error, since programs that estimate counts give them.
+    Fractions are no error, since programs that estimate counts give them; gaps are, where they are read.
     """
-    if not find_rows(values, is_fractional).size:
+    if not find_rows(values, lambda x: is_fractional(x) & ~np.isnan(x)).size:
         return
     where, layers = "expression", []
     if adata is not None:
