@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,3 +19,13 @@ def row_blocks(n_rows: int, size: int) -> Iterator[slice]:
 def rows_at_once(values: int, per_row: int) -> int:
     """Return how many rows fit where so many values may exist at a time, at least one."""
     return max(1, values // max(1, per_row))
+
+
+def inverse_root(covariance: np.ndarray, regularization: float = 0.0) -> np.ndarray:
+    """Return the directions that vary, shape (d, k), each divided by its standard deviation.
+
+    ``regularization``, in units of the mean variance, is added to all variances before.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    varies = values > values[-1] * len(values) * np.finfo(np.float64).eps
+    return vectors[:, varies] / np.sqrt(values[varies] + regularization * values.mean())

@@ -44,6 +44,10 @@ class SideArrays(NamedTuple):
         """Fit a correction on the reference rows."""
         return spec.fit(self.values, self.batch, self.reference, self.batch_names)
 
+    def correct(self, spec: CorrectionSpec) -> np.ndarray:
+        """Return all rows, corrected."""
+        return self.fit(spec)(self.values, self.batch)
+
 
 def read_side(
     adata: AnnData, rep: str, design: Design, side: Side, learned: Mapping[str, Any] | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from semiclip._arguments import check_number, check_whole
-from semiclip._numerics import row_blocks
+from semiclip._numerics import inverse_root, row_blocks
 from semiclip.baselines._closed_form import BLOCK, Arrays, ClosedForm
 from semiclip.errors import BadValue, NoVariation, TooMany
 
@@ -119,7 +119,7 @@ class Cca(Linear):
     def _learn(self, student: np.ndarray, teacher: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Arrays:
         shift, products = _centred(student, teacher)
         within, between, target = (part / len(student) for part in products)
-        left, right = (_inverse_root(covariance, self.regularization) for covariance in (within, target))
+        left, right = (inverse_root(covariance, self.regularization) for covariance in (within, target))
         most = min(left.shape[1], right.shape[1])
         kept = min(MOST, most) if self.n_components is None else self.n_components
         if not most:
@@ -213,10 +213,3 @@ def _error(total: np.ndarray, weight: np.ndarray) -> float:
     """Return the squared error of a prediction, less the error of predicting zeros."""
     side = len(weight)
     return float(np.sum(weight * (total[:side, :side] @ weight - 2 * total[:side, side:])))
-
-
-def _inverse_root(covariance: np.ndarray, regularization: float) -> np.ndarray:
-    """Return the directions that vary, shape (d, k), each divided by its standard deviation."""
-    values, vectors = np.linalg.eigh(covariance)
-    varies = values > values[-1] * len(values) * np.finfo(np.float64).eps
-    return vectors[:, varies] / np.sqrt(values[varies] + regularization * values.mean())

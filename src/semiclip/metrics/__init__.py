@@ -11,10 +11,11 @@ from semiclip.metrics._preservation import (
     structural_integrity,
 )
 from semiclip.metrics._recall import recalled_pairs, relationship_recall, similarity
+from semiclip.metrics._shared import SharedDirections, shared_directions
 
 __all__ = [
-    "PreservationSplit", "average_precision", "consistency", "energy_distance", "group_mean", "knn_accuracy",
-    "over_representation", "paired_wilcoxon", "preservation", "preservation_split", "rank_p_value",
-    "recalled_pairs", "relationship_recall", "retrieval", "similarity", "smallest_p", "spearman",
-    "structural_integrity",
+    "PreservationSplit", "SharedDirections", "average_precision", "consistency", "energy_distance", "group_mean",
+    "knn_accuracy", "over_representation", "paired_wilcoxon", "preservation", "preservation_split", "rank_p_value",
+    "recalled_pairs", "relationship_recall", "retrieval", "shared_directions", "similarity", "smallest_p",
+    "spearman", "structural_integrity",
 ]  # fmt: skip

@@ -3,14 +3,14 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from inspect import signature
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from lightning import Trainer as LightningTrainer
 from scvi.train import Trainer, TrainRunner
 
-from semiclip._arguments import AS_IN_SETUP, check_arguments, check_choice
+from semiclip._arguments import AS_IN_SETUP, check_arguments, check_choice, check_whole
 from semiclip._checks import check_adata, check_finite, get_modality
 from semiclip._design import STUDENT, TEACHER, Design
 from semiclip._docs import document
@@ -29,6 +29,7 @@ from semiclip.model._scvi_compat import (
     SafeModel,
     setup_anndata_dsp,
 )
+from semiclip.model._tensors import count_shared
 from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -255,6 +256,15 @@ class PairedModel(SafeModel):
         learned = self.registry_[FIELDS][side][STATE]
         rep = self.representations[f"{side}_rep"]
         return read_side(design.side(adata, side), rep, design, side, learned)
+
+    def _count_shared(self, n_shared: int | Literal["auto"]) -> int:
+        """Return on how many directions the teacher is projected, counted on all keys unless it is told."""
+        if n_shared != "auto":
+            check_whole("n_shared", n_shared)
+            return int(n_shared)
+        sides = {side: self._read(self.adata, side).correct(spec) for side, spec in self._specs.items()}
+        pairing = pair_sides(self.adata, self.design)
+        return count_shared(sides[STUDENT], pairing.student, sides[TEACHER], pairing.teacher, self.split_seed_)
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own
         """Return the variable names of the training data, also of a model that was loaded without it."""

@@ -14,7 +14,7 @@ from semiclip.baselines import BASELINES
 from semiclip.errors import Conflict, NoData
 from semiclip.metrics import group_mean
 from semiclip.model._base import MODEL_RIDGE, PairedModel, check_training_arguments
-from semiclip.model._data import read_split, split_groups
+from semiclip.model._data import split_rows
 from semiclip.model._model import SemiClip
 from semiclip.model._module import BLOCK
 
@@ -166,14 +166,11 @@ class Baseline(PairedModel):
             raise NoData("Baseline", "load it with Baseline.load(folder, mdata) to train it further")
         student, teacher = self._read(self.adata, STUDENT), self._read(self.adata, TEACHER)
         pairing = pair_sides(self.adata, self.design)
-        paired = np.flatnonzero(pairing.student >= 0)
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         external_indexing = (datasplitter_kwargs or {}).get("external_indexing")
-        if external_indexing is None:
-            groups = read_groups(self.design.side(self.adata, STUDENT), self.design, pairing.student)[paired]
-            split = [*split_groups(paired, groups, train_size, validation_size, self.split_seed_)]
-        else:
-            split = read_split(external_indexing, paired)
+        groups = read_groups(self.design.side(self.adata, STUDENT), self.design, pairing.student)
+        sizes: dict[str, Any] = {"train_size": train_size, "validation_size": validation_size}
+        split = split_rows(pairing.student, groups, self.split_seed_, **sizes, external_indexing=external_indexing)
         self.train_indices, self.validation_indices, self.test_indices = split
         taught = np.flatnonzero(pairing.teacher >= 0)
         targets = teacher.fit(self._specs[TEACHER])(teacher.values, teacher.batch, taught)

@@ -112,13 +112,9 @@ class PairedDataModule(LightningDataModule):
         self.infer, self.make_augmentation, self.chunk_rows = infer, augmentation, chunk_rows
         self.augmentation: Augmentation | None = None
         self.steps_per_call = 1
-        paired = np.flatnonzero(tensors.key.numpy() >= 0)
-        if external_indexing is None:
-            self.train_idx, self.val_idx, self.test_idx = split_groups(
-                paired, groups[paired], train_size, validation_size, split_seed
-            )
-        else:
-            self.train_idx, self.val_idx, self.test_idx = read_split(external_indexing, paired)
+        sizes: dict[str, Any] = {"train_size": train_size, "validation_size": validation_size}
+        split = split_rows(tensors.key.numpy(), groups, split_seed, **sizes, external_indexing=external_indexing)
+        self.train_idx, self.val_idx, self.test_idx = split
         if (n_keys := len(np.unique(tensors.key.numpy()[self.train_idx]))) < 2:
             raise TooFew("pairing keys to train on", n_keys, 2, "pair more data or raise train_size")
         self.labels = labels
@@ -269,6 +265,23 @@ class PairedDataModule(LightningDataModule):
             for row, place in zip(pairs.row.to(self.device).split(sizes), here.split(sizes), strict=True):
                 plain = torch.full_like(place, -1)  # the part has them as they are seen
                 yield MiniBatch(row, place, place, part.key[place], plain, part)
+
+
+def split_rows(
+    key: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+    *,
+    train_size: float,
+    validation_size: float | None,
+    external_indexing: Sequence[np.ndarray] | None = None,
+    **others: Any,
+) -> Sequence[np.ndarray]:
+    """Return training, validation and test rows among those with a key (n_student,), by groups or as they are given."""
+    paired = np.flatnonzero(key >= 0)
+    if external_indexing is not None:
+        return read_split(external_indexing, paired)
+    return split_groups(paired, groups[paired], train_size, validation_size, seed)
 
 
 def split_groups(

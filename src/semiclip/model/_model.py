@@ -8,7 +8,7 @@ import torch
 
 from semiclip._arguments import check_arguments, check_choice, check_whole, take_renamed
 from semiclip._design import STUDENT, TEACHER
-from semiclip._messages import hush_lightning, warn
+from semiclip._messages import hush_lightning
 from semiclip._sides import pair_sides, read_groups, read_labels, read_views
 from semiclip.correction import PEA
 from semiclip.correction._augmentation import Augmentation
@@ -16,17 +16,16 @@ from semiclip.correction._correct import find_short_batches
 from semiclip.encoders._protocol import Trainable
 from semiclip.errors import Conflict, NoData
 from semiclip.model._base import MODEL_RIDGE, RENAMED, PairedModel, check_training_arguments
-from semiclip.model._data import FILLED_DATA, PairedDataModule, check_trainable
+from semiclip.model._data import FILLED_DATA, PairedDataModule, check_trainable, split_rows
 from semiclip.model._module import SemiClipModule, check_encoder, choose_widths, complete_arguments
 from semiclip.model._plan import (
     MIN_LR,
     DistillationPlan,
     KeepBest,
     Precision,
-    PretrainingPlan,
     count_pretrain_epochs,
-    merge_rates,
     plan_pretraining,
+    pretrain,
     set_matmul_precision,
 )
 from semiclip.model._scvi_compat import (
@@ -37,8 +36,15 @@ from semiclip.model._scvi_compat import (
     keep_checkpoints,
     split_callbacks,
 )
-from semiclip.model._tensors import PairedTensors, correct_views, reduce_components, sort_by_key
+from semiclip.model._tensors import (
+    PairedTensors,
+    correct_views,
+    project_shared,
+    reduce_components,
+    sort_by_key,
+)
 from semiclip.objectives import PRESETS
+from semiclip.objectives._presets import merge_rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,6 +80,12 @@ class SemiClip(PairedModel):
         Whether the teacher has an adapter too, or the widths of its hidden layers. ``True`` is (1024, 1024) as in the
         paper, or (64,) when fewer than 500 keys pair. ``None`` leaves it to the objective: ``"clip"`` and the
         objectives that learn from labels have one.
+    n_shared
+        ``None`` teaches the whole teacher, as in the paper. A number projects it on so many of its directions that
+        correlate most with the student over pairing keys, so that nothing is learned of what images keep to
+        themselves; ``"auto"`` counts the directions whose correlations are beyond those of permuted keys, see
+        :func:`semiclip.metrics.shared_directions`. The directions are fitted on training keys alone, and the adapter
+        is linear unless ``n_hidden`` says otherwise. The embedding has so many dimensions.
     encoder
         ``None`` where ``student_rep`` is an embedding. Otherwise an encoder that can be trained (see
         :class:`semiclip.encoders.Trainable`), or its architecture: it goes before the adapter and is trained with it,
@@ -137,6 +149,7 @@ class SemiClip(PairedModel):
         objective: str = "semiclip",
         teacher_adapter: bool | Sequence[int] | None = None,
         encoder: Trainable | Mapping[str, Any] | None = None,
+        n_shared: int | Literal["auto"] | None = None,
         student_correction: Method | Literal["auto"] | None = "auto",
         teacher_correction: Method | None = "tvn",
         ridge: float | None = None,
@@ -161,8 +174,10 @@ class SemiClip(PairedModel):
             weights, encoder = encoder.weights(), encoder.architecture
         check_encoder(encoder, n_student)
         # "auto" is settled here, so that a saved model does not ask again
+        if n_shared is not None:
+            n_shared = n_teacher = self._count_shared(n_shared)
         n_hidden, teacher_adapter = choose_widths(
-            n_hidden, teacher_adapter, objective, lambda: pair_sides(self.adata, self.design).n_keys
+            n_hidden, teacher_adapter, objective, n_shared, lambda: pair_sides(self.adata, self.design).n_keys
         )
         self.module = self._module_cls(
             n_student,
@@ -302,6 +317,7 @@ class SemiClip(PairedModel):
             "limit_val_batches": None if data.n_val else 0,
             "log_every_n_steps": 1,  # curves are by epoch; Lightning warns of epochs with fewer calls than this
         }
+        where = {"accelerator": accelerator, "devices": devices}
         pretrained: dict[str, Any] = {}
         with (
             set_matmul_precision(matmul_precision),
@@ -311,9 +327,9 @@ class SemiClip(PairedModel):
         ):
             new_heads = pretraining is not None and self._make_heads(data)
             if pretraining is not None and new_heads and "ckpt_path" not in trainer_kwargs:
-                pretrained = self._pretrain(pretraining, data, accelerator, devices, trainer_kwargs)
+                pretrained = pretrain(self, pretraining, data, where, trainer_kwargs)
             arguments = choose_progress({"callbacks": callbacks, **defaults, **trainer_kwargs})
-            runner = self._train_runner_cls(self, plan, data, max_epochs, accelerator, devices, **arguments)
+            runner = self._train_runner_cls(self, plan, data, max_epochs, **where, **arguments)
             runner.trainer.callbacks += checkpoints
             self.module.train()  # a loaded model is in evaluation mode
             runner()
@@ -344,12 +360,17 @@ class SemiClip(PairedModel):
         as_inferred = student.fit(self._specs[STUDENT])
         order = sort_by_key(pairing.teacher)
         taught = teacher.fit(self._specs[TEACHER])(teacher.values, teacher.batch, order)
-        if self.module.teacher_adapter is None:
-            taught = reduce_components(taught, self.module.n_output)
         samples = design.side(self.adata, STUDENT)
+        groups = read_groups(samples, design, pairing.student)
+        if (n_shared := self.init_params_["non_kwargs"]["n_shared"]) is not None:
+            split = split_rows(pairing.student, groups, self.split_seed_, **splitting)
+            splitting["external_indexing"] = split
+            seen = as_inferred(student.values, student.batch, split[0])
+            taught = project_shared(taught, pairing.teacher[order], seen, pairing.student[split[0]], n_shared)
+        elif self.module.teacher_adapter is None:
+            taught = reduce_components(taught, self.module.n_output)
         if self.module.objective.spec.needs_labels:
             splitting["labels"] = read_labels(samples, design, pairing)
-        groups = read_groups(samples, design, pairing.student)
         views = read_views(samples, view_keys, self.representations["student_rep"], design, groups)
         # PEA corrects each row as it comes, also that of a view; without PEA all are corrected once, here
         seen = as_inferred(student.values, student.batch) if pea is None else student.values
@@ -375,25 +396,3 @@ class SemiClip(PairedModel):
         self.module.set_classes(len(data.classes))
         self.classes_, self.is_trained_ = data.classes, False  # until distillation ends, with curves of its own
         return True
-
-    def _pretrain(
-        self,
-        plan: PretrainingPlan,
-        data: PairedDataModule,
-        accelerator: str,
-        devices: int | list[int] | str,
-        trainer_kwargs: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """Train each side alone on the classes, and return the curves."""
-        objective: Any = self.module.objective
-        curves: dict[str, Any] = {}
-        if plan.max_epochs:
-            quiet = {"limit_val_batches": 0, "log_every_n_steps": 1, "enable_checkpointing": False}
-            self.module.train()
-            arguments = choose_progress({**trainer_kwargs, **quiet})
-            self._train_runner_cls(self, plan, data, plan.max_epochs, accelerator, devices, **arguments)()
-            curves, self.is_trained_ = self.history_, False
-        elif "teacher_head" in objective.spec.frozen:
-            warn("pretrain_epochs=0: the teacher's head stays random and says nothing of the images")
-        objective.begin()
-        return curves

@@ -175,6 +175,7 @@ def choose_widths(
     n_hidden: Sequence[int] | str,
     teacher_adapter: bool | Sequence[int] | None,  # noqa: FBT001
     objective: str,
+    n_shared: int | None,
     count_keys: Callable[[], int],
 ) -> tuple[list[int], list[int] | Literal[False]]:
     """Return the widths of the hidden layers of both adapters; ``False`` for a teacher without an adapter."""
@@ -184,6 +185,8 @@ def choose_widths(
         teacher_adapter = OBJECTIVES[objective].spec.adapts_teacher
     if not isinstance(teacher_adapter, bool) and not _are_widths(teacher_adapter):
         raise BadValue("teacher_adapter", teacher_adapter, "True, False, None or a list of widths of at least 1")
+    if isinstance(n_hidden, str) and n_shared is not None:  # the shared directions are linear in the student
+        n_hidden = []
     few = (isinstance(n_hidden, str) or teacher_adapter is True) and count_keys() < FEW_KEYS
     if isinstance(n_hidden, str):
         n_hidden = SMALL if few else LARGE

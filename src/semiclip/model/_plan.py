@@ -11,22 +11,24 @@ import torch
 from lightning import Callback, LightningModule
 
 from semiclip._arguments import check_arguments, check_choice, check_number, check_whole
-from semiclip.errors import BadValue, Conflict, Diverged, UnknownChoice
+from semiclip._messages import warn
+from semiclip.errors import Conflict, Diverged, UnknownChoice
 from semiclip.metrics import retrieval
 from semiclip.model._graph import GraphedStep, can_capture
+from semiclip.model._scvi_compat import choose_progress
 from semiclip.objectives import PRETRAINING
+from semiclip.objectives._presets import STUDENT, Rate, merge_rates, rate_of, split_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lightning import Trainer
 
     from semiclip.model._data import PairedDataModule
+    from semiclip.model._model import SemiClip
     from semiclip.model._module import SemiClipModule
     from semiclip.model._tensors import MiniBatch
 
-Rate = float | dict[str, float]
-STUDENT = "student"
 Precision = Literal["highest", "high", "medium"]
 MIN_LR = 1e-6
 PRETRAINED = ("encoder", "student", "teacher", "student_head", "teacher_head")
@@ -75,7 +77,7 @@ class DistillationPlan(LightningModule):
         check_choice("optimizer", optimizer, ("sgd", "adamw"))
         check_choice("schedule", schedule, ("cosine", "constant"))
         for name, rate in (("lr", lr), ("min_lr", min_lr)):
-            for part, value in _by_part(rate).items():
+            for part, value in split_rate(rate).items():
                 check_number(f"{name} of {part}", value, least=0)
         self.module, self.max_epochs, self.optimizer = module, max_epochs, optimizer
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
@@ -283,6 +285,28 @@ def plan_pretraining(
     return PretrainingPlan(module, max_epochs=epochs, **merge_rates(start, pretrain_kwargs or {}, PRETRAINED))
 
 
+def pretrain(
+    model: SemiClip,
+    plan: PretrainingPlan,
+    data: PairedDataModule,
+    devices: Mapping[str, Any],
+    trainer_kwargs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Train each side alone on the classes, and return the curves."""
+    objective: Any = model.module.objective
+    curves: dict[str, Any] = {}
+    if plan.max_epochs:
+        quiet = {"limit_val_batches": 0, "log_every_n_steps": 1, "enable_checkpointing": False}
+        model.module.train()
+        arguments = choose_progress({**trainer_kwargs, **quiet})
+        model._train_runner_cls(model, plan, data, plan.max_epochs, **devices, **arguments)()
+        curves, model.is_trained_ = model.history_, False
+    elif "teacher_head" in objective.spec.frozen:
+        warn("pretrain_epochs=0: the teacher's head stays random and says nothing of the images")
+    objective.begin()
+    return curves
+
+
 class KeepBest(Callback):
     """Gives the module the weights of its best validation epoch when training ends."""
 
@@ -312,33 +336,6 @@ class KeepBest(Callback):
         """Bring the best weights back, also where a checkpoint left nothing to train."""
         if self.weights is not None:
             pl_module.module.load_state_dict(self.weights)
-
-
-def merge_rates(start: Mapping[str, Any], changes: Mapping[str, Any], parts: Iterable[str]) -> dict[str, Any]:
-    """Return plan arguments with ``changes`` over those to ``start`` from; of rates by part, only the parts named."""
-    parts = list(parts)
-    result = {**start, **changes}
-    for name in ("lr", "min_lr"):
-        if isinstance(result.get(name), dict):
-            before = {part: rate for part, rate in _by_part(start.get(name, {})).items() if part in parts}
-            after = _by_part(result[name]) if name in changes else {}
-            for part in after:
-                check_choice(f"part of {name}", part, parts)
-            result[name] = {**before, **after}
-    return result
-
-
-def _by_part(rate: Rate) -> dict[str, float]:
-    """Return a rate as one by part; parts that are not named follow the student's."""
-    return rate if isinstance(rate, dict) else {STUDENT: rate}
-
-
-def rate_of(part: str, rate: Rate) -> float:
-    """Return a part's rate, which is the student's where it has none of its own."""
-    rates = _by_part(rate)
-    if part not in rates and STUDENT not in rates:
-        raise BadValue("lr", rates, f"given for {part!r}, or for {STUDENT!r}, whose rate others follow")
-    return float(rates.get(part, rates.get(STUDENT, 0.0)))
 
 
 def anneal(optimizer: torch.optim.Optimizer, least: list[float], n_epochs: int) -> torch.optim.lr_scheduler.LambdaLR:

@@ -1,6 +1,17 @@
 """Arguments that training starts from for each objective, by the names of the training plan."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from semiclip._arguments import check_choice
+from semiclip.errors import BadValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Rate = float | dict[str, float]  # of all parts, or by part
+STUDENT = "student"
 
 # "default": chosen on simulations, see the page on numbers; the paper's rates need many more steps than small data
 # give. "paper": Bendidi et al. 2025, Appendix A.2, or the README of the released code where A.2 is silent or garbled,
@@ -29,3 +40,30 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 # Arguments of the training plan of pretraining, for objectives that learn from labels. No rate is published.
 PRETRAINING: dict[str, dict[str, Any]] = {"kd": {"lr": 0.1}, "shake": {"lr": 0.1}, "c2kd": {"lr": 0.1}}
+
+
+def merge_rates(start: Mapping[str, Any], changes: Mapping[str, Any], parts: Iterable[str]) -> dict[str, Any]:
+    """Return plan arguments with ``changes`` over those to ``start`` from; of rates by part, only the parts named."""
+    parts = list(parts)
+    result = {**start, **changes}
+    for name in ("lr", "min_lr"):
+        if isinstance(result.get(name), dict):
+            before = {part: rate for part, rate in split_rate(start.get(name, {})).items() if part in parts}
+            after = split_rate(result[name]) if name in changes else {}
+            for part in after:
+                check_choice(f"part of {name}", part, parts)
+            result[name] = {**before, **after}
+    return result
+
+
+def split_rate(rate: Rate) -> dict[str, float]:
+    """Return a rate as one by part; parts that are not named follow the student's."""
+    return rate if isinstance(rate, dict) else {STUDENT: rate}
+
+
+def rate_of(part: str, rate: Rate) -> float:
+    """Return a part's rate, which is the student's where it has none of its own."""
+    rates = split_rate(rate)
+    if part not in rates and STUDENT not in rates:
+        raise BadValue("lr", rates, f"given for {part!r}, or for {STUDENT!r}, whose rate others follow")
+    return float(rates.get(part, rates.get(STUDENT, 0.0)))
