@@ -101,4 +101,5 @@ def test_two_processes_learn_what_one_learns(two_processes, one_process, name):
         assert torch.equal(first["weights"][part], second["weights"][part])
     assert first["split"] == second["split"] == model.validation_indices.tolist()
     for curve, frame in model.history.items():
-        np.testing.assert_allclose(first["history"][curve], frame.to_numpy(float).ravel(), atol=1e-5, err_msg=curve)
+        expected = frame.to_numpy(float).ravel()
+        np.testing.assert_allclose(first["history"][curve], expected, atol=1e-5, rtol=1e-6, err_msg=curve)

@@ -148,7 +148,7 @@ def test_nothing_is_changed_and_bars_are_named_and_can_be_silenced(adata, study,
     np.testing.assert_array_equal(adata.X, study.X)
     np.testing.assert_array_equal(adata.obsm["latent"], study.obsm["latent"])
     pd.testing.assert_frame_equal(adata.obs, study.obs)
-    assert not {*adata.uns, *adata.layers}
+    assert not {*adata.uns, *adata.layers} - {None}  # where anndata 0.13 keeps X
 
 
 @pytest.mark.parametrize(
