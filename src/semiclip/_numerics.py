@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,3 +18,16 @@ def row_blocks(n_rows: int, size: int) -> Iterator[slice]:
 def rows_at_once(values: int, per_row: int) -> int:
     """Return how many rows fit where so many values may exist at a time, at least one."""
     return max(1, values // max(1, per_row))
+
+
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """Let torch make float32 whatever its default type, as all weights and data on a device are, and set it back."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

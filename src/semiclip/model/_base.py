@@ -43,6 +43,7 @@ RENAMED = {"augment": "views", "profile": "preset"}  # arguments of training, by
 # arguments that scvi-tools or a caller fills in, and those that stand for any name
 FILLED = {"self", "adata", "registry", "module", "max_epochs", "objective", "method", "model", "training_plan"}
 FILLED |= {"data_splitter", "kwargs", "trainer_kwargs", "objective_kwargs", "method_kwargs"}
+PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")  # weights stay float32
 MODEL_RIDGE = 0.5  # no direction then grows by more than 1.41, on either side
 
 
@@ -289,6 +290,7 @@ def check_training_arguments(
     passed_on = [*_names(Trainer, LightningTrainer, TrainRunner), "max_epochs", "ckpt_path"]
     also = [*_names(*([caller] if caller else []), filled={"train_kwargs"}), *RENAMED]
     check_arguments(MethodType(train, model_cls), arguments, "training", also=also, passed_on=passed_on, homes=homes)
+    check_choice("precision", arguments.get("precision"), PRECISIONS)
 
 
 def _names(*takers: Callable[..., Any], filled: Iterable[str] = FILLED) -> list[str]:
