@@ -44,8 +44,9 @@ def read_whole(name: str, value: object, least: int = 1, *, default: int | None 
     """Return a whole number of at least so much, also one of numpy or one such as 2.0; ``None`` is the default."""
     if value is None and default is not None:
         return default
-    is_whole = isinstance(value, Real) and not isinstance(value, bool) and float(value).is_integer()
-    number = int(value) if is_whole else value  # type: ignore[call-overload]  # a number, as was just seen
+    number: Any = value
+    if isinstance(number, Real) and not isinstance(number, bool) and float(number).is_integer():
+        number = int(float(number))
     check_whole(name, number, least)
     return int(number)
 

@@ -7,6 +7,7 @@ import logging
 import os
 import warnings
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,8 @@ def _read_record(doi: str) -> Pooch:
 def _download(cache: Pooch, name: str, downloader: Any = None) -> Path:
     """Return the path of a file in a cache, which pooch moves there only after the checksum proved right."""
     try:
+        # processes may fill a cache at the same time, and pooch takes a folder that another one just made for an error
+        (Path(cache.abspath) / name).parent.mkdir(parents=True, exist_ok=True)
         return Path(cache.fetch(name, downloader=downloader, progressbar=True))
     except (OSError, KeyError) as error:
         raise DownloadFailed(name, cache.get_url(name), _explain(error), _describe_storage(name)) from error
@@ -164,14 +167,11 @@ def join_parts(paths: Sequence[Path]) -> Path:
     target = _cache_folder() / "zenodo" / f"joined_{digest}.h5ad"
     if target.is_file():
         return target
+    from semiclip._storage import write_file  # loads torch
+
     target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("joining %d parts into %s", len(paths), target)
-    unfinished = target.with_suffix(".part")
-    try:
-        _write_joined(paths, unfinished)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_file(target, partial(_write_joined, paths))  # under a name of this process, which others may do as well
     return target
 
 

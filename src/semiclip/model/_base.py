@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from inspect import signature
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -14,12 +15,14 @@ from semiclip._arguments import AS_IN_SETUP, check_arguments, check_choice
 from semiclip._checks import check_adata, check_finite, get_modality
 from semiclip._design import STUDENT, TEACHER, Design
 from semiclip._docs import document
+from semiclip._mudata import put_together, take_apart
 from semiclip._sides import SideArrays, check_columns, pair_sides, read_side, warn_if_corrected
 from semiclip.baselines import BASELINES
 from semiclip.correction import PEA, CorrectionSpec, Fallback, Method
-from semiclip.errors import NoData
+from semiclip.errors import NoData, NotInMemory
 from semiclip.model._plan import DistillationPlan
 from semiclip.model._scvi_compat import (
+    DATA_ID,
     FIELDS,
     SETUP_ARGS,
     STATE,
@@ -52,6 +55,7 @@ class PairedModel(SafeModel):
 
     adata: Any
     module: Any
+    history_: Any
     var_names_: Any
 
     def __init__(
@@ -256,6 +260,33 @@ class PairedModel(SafeModel):
         learned = self.registry_[FIELDS][side][STATE]
         rep = self.representations[f"{side}_rep"]
         return read_side(design.side(adata, side), rep, design, side, learned)
+
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(vars(self))
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out scvi-tools' manager, which no pickle can hold; the data go along, as with its own models."""
+        data = self.adata
+        if data is not None and data.isbacked:
+            raise NotInMemory("X of the model's data", "save the model instead, or load it without data: adata=False")
+        data = take_apart(data) if hasattr(data, "mod") else data
+        return {**vars(self), "_adata_manager": None, "_adata": data}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Register the data, which are a copy, under a name of their own: the first ones stay with their model."""
+        self.__dict__.update(state, id=str(uuid4()))
+        if self.adata is None:
+            return
+        if isinstance(self.adata, tuple):
+            self._adata = put_together(*self.adata)
+        self.adata.uns.pop(DATA_ID, None)
+        setup = self.setup_mudata if hasattr(self.adata, "mod") else self.setup_anndata
+        setup(self.adata, source_registry=self.registry_, **self.registry_[SETUP_ARGS])
+        self._adata_manager = self._get_most_recent_anndata_manager(self.adata, required=True)
+        self._register_manager_for_instance(self._adata_manager)
+        self.registry_ = self._adata_manager.registry
 
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own
         """Return the variable names of the training data, also of a model that was loaded without it."""
