@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semiclip._damage import say_reason
 from semiclip._messages import warn
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip.errors import DamagedFile, DownloadFailed, Mismatch, MissingEntry, Refused
@@ -155,6 +156,20 @@ def _describe_storage(name: str) -> str:
         f"get the file by other means, store it as {name} in a folder of yours, and set the environment variable "
         f"{DATA_DIR} (now {os.environ.get(DATA_DIR) or 'not set'}) to that folder"
     )
+
+
+def check_h5ad(path: Path) -> None:
+    """Refuse a file that is no HDF5, is cut short or holds no AnnData."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            if missing := [name for name in ("obs", "var", "X") if name not in file]:
+                raise Refused("an h5ad file has more than this one, which lacks", missing)
+    except PermissionError:
+        raise
+    except (OSError, Refused) as error:
+        raise DamagedFile(path, say_reason(error), "remove it, so that it is downloaded again") from error
 
 
 def join_parts(paths: Sequence[Path]) -> Path:
