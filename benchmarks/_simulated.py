@@ -59,8 +59,7 @@ def run_all(
 ) -> pd.DataFrame:
     """Add the result of each job to a file as soon as it is there, so that a second call goes on from it."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.touch()
-    done = {name_of(row := json.loads(line), jobs[0]): row for line in out.read_text().splitlines()}
+    done = {name_of(row, jobs[0]): row for row in read_rows(out)}
     left = [job for job in jobs if name_of(job, job) not in done]
     with out.open("a") as lines:
         for row in in_parallel(left, work, n_processes):
@@ -68,6 +67,17 @@ def run_all(
             lines.flush()
             done[name_of(row, jobs[0])] = row
     return pd.DataFrame([done[name_of(job, job)] for job in jobs])
+
+
+def read_rows(out: Path) -> list[dict[str, Any]]:
+    """Read the results of a file that need not exist, and cut off a last line that was not written to its end."""
+    out.touch()
+    written = out.read_bytes()
+    whole = written[: written.rfind(b"\n") + 1]
+    if len(whole) < len(written):
+        with out.open("r+b") as file:
+            file.truncate(len(whole))
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def in_parallel(

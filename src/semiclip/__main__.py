@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import semiclip as scl
+from semiclip._csv import format_csv
 from semiclip._mudata import make_mudata, silence_mudata
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _finish(args: argparse.Namespace, model: Any, data: dict[str, Any], unseen: 
     for name, (title, adata) in unseen.items():
         table = scl.tl.recall(adata, use_rep=reps, **columns, n_permutations=N_PERMUTATIONS, rng=args.seed)
         _show(table, title)
-        table.to_csv(args.out / f"{name}.csv", index=False)
+        (args.out / f"{name}.csv").write_text(format_csv(table), encoding="utf-8", newline="\n")
 
     _say(6, "draw and write")
     sets = scl.tl.relationship_sets(adata, use_rep=reps, **columns)

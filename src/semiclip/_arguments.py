@@ -40,6 +40,17 @@ def check_whole(name: str, value: object, least: int = 1) -> None:
         raise BadValue(name, value, f"a whole number of at least {least}")
 
 
+def read_whole(name: str, value: object, least: int = 1, *, default: int | None = None) -> int:
+    """Return a whole number of at least so much, also one of numpy or one such as 2.0; ``None`` is the default."""
+    if value is None and default is not None:
+        return default
+    number: Any = value
+    if isinstance(number, Real) and not isinstance(number, bool) and float(number).is_integer():
+        number = int(float(number))
+    check_whole(name, number, least)
+    return int(number)
+
+
 def check_number(
     name: str, value: object, *, least: float = -inf, above: float = -inf, most: float = inf, below: float = inf
 ) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def get_modality(mdata: MuData, name: str) -> AnnData:
     """Return one modality, which must exist and hold observations."""
-    if not hasattr(mdata, "mod"):
+    if not hasattr(mdata, "mod") or not hasattr(mdata, "obs_names"):  # a DataFrame has a method of this name
         raise errors.WrongType("mdata", type(mdata), f"a MuData with the modality {name!r}")
     if name not in mdata.mod:
         way_out = "name yours with modalities={...} where the columns are named, or pass the modality itself"
@@ -28,6 +28,8 @@ def get_modality(mdata: MuData, name: str) -> AnnData:
 
 def check_adata(adata: AnnData, what: str = "the AnnData") -> AnnData:
     """Refuse an object without observations or with observation names that repeat, and a MuData."""
+    if not hasattr(adata, "obs_names"):
+        raise errors.WrongType(what, type(adata), "an AnnData")
     if hasattr(adata, "mod"):
         way_out = f"pass one of its modalities, such as mdata[{next(iter(adata.mod), 'rna')!r}]"
         raise errors.WrongType("the data", type(adata), "an AnnData", way_out)

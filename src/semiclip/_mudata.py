@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,22 @@ def make_mudata(**modalities: AnnData) -> MuData:
 
     with silence_mudata():
         return mudata.MuData(modalities)
+
+
+def take_apart(mdata: MuData) -> tuple[dict[str, AnnData], dict[str, Any]]:
+    """Return the modalities and the other arguments that make a MuData, which itself cannot be pickled."""
+    parts = {name: getattr(mdata, name) for name in ("obs", "var", "uns", "axis")}
+    for name in ("obsm", "varm", "obsp", "varp", "obsmap", "varmap"):
+        parts[name] = dict(getattr(mdata, name))
+    return dict(mdata.mod), parts
+
+
+def put_together(modalities: dict[str, AnnData], parts: dict[str, Any]) -> MuData:
+    """Return the MuData that :func:`take_apart` was given."""
+    import mudata
+
+    with silence_mudata():
+        return mudata.MuData(modalities, **parts)
 
 
 @contextmanager

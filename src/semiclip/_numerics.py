@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,3 +30,16 @@ def inverse_root(covariance: np.ndarray, regularization: float = 0.0) -> np.ndar
     values, vectors = np.linalg.eigh(covariance)
     varies = values > values[-1] * len(values) * np.finfo(np.float64).eps
     return vectors[:, varies] / np.sqrt(values[varies] + regularization * values.mean())
+
+
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """Let torch make float32 whatever its default type, as all weights and data on a device are, and set it back."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

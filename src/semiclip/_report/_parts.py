@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
+from semiclip._csv import format_csv
+
 NONE = "–"  # where there is no value
 # letters become shapes, so that a picture looks alike everywhere; the salt names its parts the same each time
 SETTINGS: dict[str, Any] = {"svg.fonttype": "path", "svg.hashsalt": "semiclip"}
@@ -51,7 +53,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 class Download(NamedTuple):
-    """A whole table as a file inside the page."""
+    """A whole table as a file inside the page; labels such as ``=1+1`` get an apostrophe and compute nothing."""
 
     title: str
     table: pd.DataFrame
@@ -64,7 +66,7 @@ class Download(NamedTuple):
     @property
     def address(self) -> str:
         """The file as a data URI."""
-        return _address("text/csv", self.table.to_csv(index=False, lineterminator="\n").encode())
+        return _address("text/csv", format_csv(self.table).encode())
 
 
 class Table:

@@ -55,7 +55,7 @@ def report(
     The page is one file that loads nothing from elsewhere. It says in plain words whether each representation recalls
     more than chance. It shows recall by database and over the thresholds, the cosines behind recall, the pairs that are
     shared, gained and lost, and the gene sets of these pairs. It also says how all of this was computed, and holds the
-    tables as files.
+    tables as CSV files, in which an apostrophe stands before labels that a spreadsheet would compute.
 
     Parameters
     ----------

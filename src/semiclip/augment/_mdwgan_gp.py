@@ -8,7 +8,7 @@ import numpy as np
 
 from semiclip._arguments import check_choice, check_number, check_whole
 from semiclip._device import usable_device
-from semiclip._numerics import row_blocks
+from semiclip._numerics import row_blocks, single_precision
 from semiclip._seed import seeded
 from semiclip.augment._protocol import Expression, FittedDraws
 from semiclip.errors import BadValue, Diverged, Empty
@@ -146,7 +146,8 @@ class MDWGANGP(FittedDraws):
         held = (expression.read(held_out) - mean) / divisor if len(held_out) else np.empty_like(real[0, :0])
 
         parts = [torch.from_numpy(part).to(device) for part in (real, codes[train], held, codes[held_out])]
-        generator, scores, best_epoch = self._train((codes.max(axis=0) + 1).tolist(), rng, *parts)
+        with single_precision():
+            generator, scores, best_epoch = self._train((codes.max(axis=0) + 1).tolist(), rng, *parts)
         self.generator_, self.scores_, self.best_epoch_, self.held_out_ = generator, scores, best_epoch, held_out
         self._codes, self._mean, self._scale = codes, mean, scale
         logger.info("kept the generator of epoch %d; %d samples were held out", best_epoch, len(held_out))

@@ -230,7 +230,8 @@ class WhiteningBank:
         size = self.pea.bank_size or int(np.clip(affordable, 2, BANK_MOST))
         self.size = 1 if self.pea.control_law == "all" else size
         n = n_batches * len(self.kinds) * self.size
-        self.mean, self.weight = (torch.empty(shape, device=pools.mean.device) for shape in ((n, d), (n, d, d)))
+        new: dict[str, Any] = {"dtype": torch.float32, "device": pools.mean.device}
+        self.mean, self.weight = (torch.empty(shape, **new) for shape in ((n, d), (n, d, d)))
         self.number, self.version = torch.empty(n, dtype=torch.long, device=pools.mean.device), -1
         if not self.pea.bank_size and self.size == size < BANK_MOST:
             logger.info("%d whitening transforms for each batch, as many as %d bytes hold", self.size, BANK_BYTES)

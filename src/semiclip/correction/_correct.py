@@ -1,7 +1,7 @@
 """Corrections that are fitted on the controls of each batch: what there is to choose, fitting and applying."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from array_api_compat import array_namespace, device
 from semiclip._arguments import check_choice, check_number
 from semiclip._numerics import row_blocks
 from semiclip.correction._steps import RECIPES, Affine, Array, Fallback, Method, Profile, Recipe, fit
-from semiclip.errors import TooFewControls, WrongDtype, WrongShape, some
+from semiclip.errors import NoVariation, TooFewControls, WrongDtype, WrongShape, some
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,8 @@ class CorrectionSpec:
         options: dict[str, Any] = {"coral": {"reg": self.coral_reg}}
         options |= {name: {"ridge": ridge} for name in ("whiten", "whiten_pca")}
         pools, borrowing = split_controls(batch, control, self.fallback, batch_names)
-        chains = [fit(recipe.before, _take(x, rows), **options) for rows in pools]
+        names = range(len(pools)) if batch_names is None else batch_names
+        chains = _fit_each(recipe.before, (_take(x, rows) for rows in pools), names, options)
         few = sum(len(rows) <= d for rows in pools)
         if ridge == 0 and "whiten" in recipe.before and few:
             logger.info("whitening drops directions in %d batch(es) with no more controls than dimensions", few)
@@ -114,7 +115,7 @@ class CorrectionSpec:
                 rank, told = left, "whitening keeps %d of %d directions: %d controls do not vary in the others"
                 logger.info(told, left, d, len(controls))
             pooled = pooled.then(whitening)
-            last = [fit(recipe.after, pooled(reference), **options) for reference in references]
+            last = _fit_each(recipe.after, (pooled(reference) for reference in references), names, options)
             chains = [chain.then(pooled).then(step) for chain, step in zip(chains, last, strict=True)]
         # in the precision of the rows that they are for
         kept = [Affine(*(part if part is None else xp.astype(part, x.dtype) for part in chain)) for chain in chains]
@@ -249,6 +250,22 @@ def check_rows(x: Array, batch: np.ndarray, control: np.ndarray) -> None:
         raise WrongShape("x, batch and control", shapes, "(n, d), (n,) and (n,)")
     if not array_namespace(x).isdtype(x.dtype, "real floating"):
         raise WrongDtype("x", x.dtype, "floating-point numbers", way_out="convert it with astype")
+
+
+def _fit_each(
+    steps: Sequence[str], controls: Iterable[Array], names: Sequence[object], options: dict[str, Any]
+) -> list[Affine]:
+    """Fit steps on the controls of each batch, and name the batches whose controls are all alike."""
+    chains, constant = [], []
+    for name, rows in zip(names, controls, strict=False):
+        try:
+            chains.append(fit(steps, rows, **options))
+        except NoVariation:
+            constant.append(name)
+    if constant:
+        way_out = "drop these batches, or use method='center'"
+        raise NoVariation("the controls of some batches", constant, way_out)
+    return chains
 
 
 def _take(x: Array, rows: np.ndarray) -> Array:

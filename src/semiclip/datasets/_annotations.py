@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import re
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,14 +12,16 @@ import numpy as np
 import pandas as pd
 
 from semiclip._arguments import check_choice
+from semiclip._damage import say_reason
 from semiclip.datasets._files import fetch
-from semiclip.errors import BadValue, DamagedFile, Empty, MissingFile, Repeated
+from semiclip.errors import BadValue, DamagedFile, Empty, MissingFile, Refused, Repeated
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
 _GENE_SETS = {"hallmark": "genesets/h.all.v7.0.symbols.gmt", "reactome": "genesets/ReactomePathways_2024-09-18.gmt"}
+GZIP, BINARY = b"\x1f\x8b", r"[\x00-\x08\x0e-\x1f]"
 _DATABASES = ("CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB")
 
 
@@ -30,6 +35,7 @@ def gene_sets(source: str | os.PathLike[str]) -> dict[str, list[str]]:
     ----------
     source
         ``"hallmark"``, ``"reactome"`` or the path of a GMT file: a line has a name, a description and genes, with tabs.
+        The file is text in UTF-8, or else in Latin-1, and may be gzipped.
 
     Returns
     -------
@@ -55,7 +61,7 @@ def gene_sets(source: str | os.PathLike[str]) -> dict[str, list[str]]:
     if not path.is_file():
         raise MissingFile(str(source), f"pass {' or '.join(map(repr, _GENE_SETS))}, or the path of a GMT file")
     sets: dict[str, list[str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         name, *rest = (field.strip() for field in line.split("\t"))
@@ -69,6 +75,22 @@ def gene_sets(source: str | os.PathLike[str]) -> dict[str, list[str]]:
     if not sets:
         raise Empty(f"gene sets in {path}")
     return sets
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8 or Latin-1 (as Windows extends it), gzipped or not."""
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if raw.startswith(GZIP) else raw
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = raw.decode("cp1252")
+        if re.search(BINARY, text):
+            raise Refused("it is not text")
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
+        raise DamagedFile(path, say_reason(error), "save it again as text in UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def relationships(*, databases: str | Sequence[str] = _DATABASES) -> pd.DataFrame:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from semiclip._checks import read_column
+from semiclip._damage import say_reason
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip._messages import warn
-from semiclip.datasets._files import join_parts, locate_files
-from semiclip.errors import BadValue, Empty, MissingColumn, NameTaken, some
+from semiclip.datasets._files import check_h5ad, join_parts, locate_files
+from semiclip.errors import BadValue, DamagedFile, Empty, MissingColumn, NameTaken, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,10 +147,18 @@ def _read(files: Sequence[str] | None, published: list[list[str]], *, backed: bo
     if files is not None and (isinstance(files, str) or not files):
         raise BadValue("files", files, "a list of one or more file names")
     paths = locate_files(published if files is None else [list(files)], _RECORDS, progress_bar=progress_bar)
+    for part in paths:
+        check_h5ad(part)
+    path = join_parts(paths)
     with warnings.catch_warnings():
         # observation names are mended here, and gene names below
         warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)
-        adata = anndata.read_h5ad(join_parts(paths), backed="r" if backed else None)
+        try:
+            adata = anndata.read_h5ad(path, backed="r" if backed else None)
+        except MemoryError:
+            raise
+        except Exception as error:  # anndata raises anything about a damaged file
+            raise DamagedFile(path, say_reason(error), "remove it, so that it is made or downloaded again") from error
         adata.obs_names_make_unique()
     return adata
 

@@ -7,11 +7,13 @@ import logging
 import os
 import warnings
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from semiclip._damage import say_reason
 from semiclip._messages import warn
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip.errors import DamagedFile, DownloadFailed, Mismatch, MissingEntry, Refused
@@ -134,6 +136,8 @@ def _read_record(doi: str) -> Pooch:
 def _download(cache: Pooch, name: str, downloader: Any = None) -> Path:
     """Return the path of a file in a cache, which pooch moves there only after the checksum proved right."""
     try:
+        # processes may fill a cache at the same time, and pooch takes a folder that another one just made for an error
+        (Path(cache.abspath) / name).parent.mkdir(parents=True, exist_ok=True)
         return Path(cache.fetch(name, downloader=downloader, progressbar=True))
     except (OSError, KeyError) as error:
         raise DownloadFailed(name, cache.get_url(name), _explain(error), _describe_storage(name)) from error
@@ -154,6 +158,20 @@ def _describe_storage(name: str) -> str:
     )
 
 
+def check_h5ad(path: Path) -> None:
+    """Refuse a file that is no HDF5, is cut short or holds no AnnData."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            if missing := [name for name in ("obs", "var", "X") if name not in file]:
+                raise Refused("an h5ad file has more than this one, which lacks", missing)
+    except PermissionError:
+        raise
+    except (OSError, Refused) as error:
+        raise DamagedFile(path, say_reason(error), "remove it, so that it is downloaded again") from error
+
+
 def join_parts(paths: Sequence[Path]) -> Path:
     """Return the path of one file in the cache, written once, with all rows of the parts and what all parts have."""
     # anndata.experimental.concat_on_disk needs dask for dense matrices and reads sparse parts whole
@@ -164,14 +182,11 @@ def join_parts(paths: Sequence[Path]) -> Path:
     target = _cache_folder() / "zenodo" / f"joined_{digest}.h5ad"
     if target.is_file():
         return target
+    from semiclip._storage import write_file  # loads torch
+
     target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("joining %d parts into %s", len(paths), target)
-    unfinished = target.with_suffix(".part")
-    try:
-        _write_joined(paths, unfinished)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_file(target, partial(_write_joined, paths))  # under a name of this process, which others may do as well
     return target
 
 

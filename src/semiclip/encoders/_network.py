@@ -9,6 +9,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from semiclip._arguments import check_choice, check_number, check_whole
+from semiclip._numerics import single_precision
 from semiclip.encoders._expression import densify, read_expression
 from semiclip.encoders._files import Stored, check_arrays
 from semiclip.errors import BadValue, NotFitted, WrongType, some
@@ -126,7 +127,8 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
     check_choice("kind", kind, BUILDERS)
     if missing := [name for name in ("n_input", "n_output") if name not in arguments]:
         raise BadValue("architecture", dict(architecture), f"a mapping that has {some(missing)}")
-    return BUILDERS[kind](**arguments)
+    with single_precision():
+        return BUILDERS[kind](**arguments)
 
 
 def network(

@@ -10,7 +10,7 @@ from semiclip._arguments import check_whole
 from semiclip.encoders._expression import TARGET_SUM, densify, read_expression
 from semiclip.encoders._files import Stored, check_arrays
 from semiclip.encoders._network import describe
-from semiclip.errors import BadValue
+from semiclip.errors import BadValue, NoVariation
 
 if TYPE_CHECKING:
     import torch
@@ -138,5 +138,9 @@ def fit_pca(values: Any, n_components: int, seed: int) -> PCA:
     """Fit principal components to dense or sparse values."""
     from sklearn.decomposition import PCA
 
+    most, least = values.max(axis=0), values.min(axis=0)
+    if not (most != least).sum():  # of which the solver for sparse values says that its starting vector is zero
+        way_out = "look at the counts, or name the layer that holds them"
+        raise NoVariation(f"the values of {values.shape[0]} samples", way_out=way_out)
     solver = "arpack" if sparse.issparse(values) else "auto"
     return PCA(n_components, svd_solver=solver, random_state=seed).fit(values)

@@ -9,10 +9,10 @@ import pandas as pd
 from scipy import sparse
 
 from semiclip import errors
-from semiclip._arguments import check_choice
+from semiclip._arguments import check_choice, read_whole
 from semiclip._checks import read_column
 from semiclip._messages import hush_lightning
-from semiclip._numerics import row_blocks
+from semiclip._numerics import row_blocks, single_precision
 from semiclip._seed import seeded
 from semiclip.encoders._expression import TARGET_SUM, align_genes, check_counts, densify, is_fractional, read_counts
 from semiclip.encoders._files import Stored, check_arrays, read_names
@@ -85,6 +85,8 @@ class SCVIEncoder(Stored):
     min_overlap: float = 0.8
 
     def __post_init__(self) -> None:
+        if self.max_epochs is not None:
+            self.max_epochs = read_whole("max_epochs", self.max_epochs)
         self.model_kwargs, self.train_kwargs = self.model_kwargs or {}, self.train_kwargs or {}
 
     def fit(self, adata: AnnData) -> SCVIEncoder:
@@ -99,7 +101,7 @@ class SCVIEncoder(Stored):
         obs = pd.DataFrame({BATCH: pd.Categorical(np.broadcast_to(batch, adata.n_obs))}, index=adata.obs_names)
         private = AnnData(values, obs=obs)  # so that scvi-tools writes nothing into the user's
         SCVI.setup_anndata(private, batch_key=BATCH)
-        with seeded(self.rng), hush_lightning():
+        with single_precision(), seeded(self.rng), hush_lightning():
             model = SCVI(private, n_latent=self.n_latent, **(self.model_kwargs or {}))
             # all samples in order: scvi-tools would hold some out unused, and draw them from a seed of its own
             model.train(self.max_epochs, **{"train_size": 1.0, "shuffle_set_split": False, **(self.train_kwargs or {})})
@@ -158,7 +160,7 @@ class SCVIEncoder(Stored):
         batch = np.zeros(adata.n_obs, dtype=np.int64)
         if self.module_.encode_covariates:
             batch = self._batches(adata, "embed samples of these batches, or fit it with encode_covariates=False")
-        with seeded(0):  # scVI draws from the posterior even where only its mean is asked for
+        with single_precision(), seeded(0):  # scVI draws from the posterior even where only its mean is asked for
             return _embed(self.module_, self._counts(adata, self.genes_), batch)
 
     def denoise(
@@ -196,7 +198,7 @@ class SCVIEncoder(Stored):
             options = f"gene_likelihood={module.gene_likelihood!r} and dispersion={module.dispersion!r}"
             raise errors.Conflict('mode="ppc"', options, 'counts cannot be drawn; pass mode="mean"')
         batch, values = self._batches(adata, "denoise samples of these batches"), self._counts(adata, self.genes_)
-        with seeded(rng):
+        with single_precision(), seeded(rng):
             return _decode(module, values, batch, noise=noise)
 
     @property
@@ -276,7 +278,7 @@ def _build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     from scvi.module import VAE
 
     library = np.zeros((1, recipe["n_batch"]))  # of the right shape; the weights have the values
-    with torch.device("meta"):  # takes no memory until the weights are known to fit
+    with single_precision(), torch.device("meta"):  # takes no memory until the weights are known to fit
         module = VAE(**recipe, library_log_means=library, library_log_vars=library)
     state = module.state_dict()
     check_arrays(arrays, {name: tuple(value.shape) for name, value in state.items()})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from semiclip._damage import say_reason
-from semiclip.errors import DamagedFile, MissingExtra, MissingFile, Repeated, SemiclipError, WrongType, some
+from semiclip.errors import DamagedFile, Empty, MissingExtra, MissingFile, Repeated, SemiclipError, WrongType, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -63,9 +63,14 @@ def read_table(
         raise DamagedFile(path, f"it is not {some([*SEPARATORS, '.parquet'])}", "pass a DataFrame instead")
     with refuse_damage(path, extra="pyarrow"):
         if kind != ".parquet":
-            return _read_text(path, is_text, choose_features, sep=SEPARATORS[kind], keep_default_na=False)
-        frame = pd.read_parquet(path)  # pandas may make an index of columns
-    return read_table(frame.reset_index(drop=frame.index.names == [None]), is_text, choose_features)
+            read = _read_text(path, is_text, choose_features, sep=SEPARATORS[kind], keep_default_na=False)
+        else:
+            frame = pd.read_parquet(path)  # pandas may make an index of columns
+            frame = frame.reset_index(drop=frame.index.names == [None])
+            read = read_table(frame, is_text, choose_features)
+    if read.empty:
+        raise Empty(f"rows in {path}", "the file ends after its header")
+    return read
 
 
 def _choose_columns(names: list[str], choose_features: Any) -> tuple[list[str], list[str]]:

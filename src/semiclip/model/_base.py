@@ -3,7 +3,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from inspect import signature
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -14,12 +15,14 @@ from semiclip._arguments import AS_IN_SETUP, check_arguments, check_choice, chec
 from semiclip._checks import check_adata, check_finite, get_modality
 from semiclip._design import STUDENT, TEACHER, Design
 from semiclip._docs import document
+from semiclip._mudata import put_together, take_apart
 from semiclip._sides import SideArrays, check_columns, pair_sides, read_side, warn_if_corrected
 from semiclip.baselines import BASELINES
 from semiclip.correction import PEA, CorrectionSpec, Fallback, Method
-from semiclip.errors import NoData
+from semiclip.errors import NoData, NotInMemory
 from semiclip.model._plan import DistillationPlan
 from semiclip.model._scvi_compat import (
+    DATA_ID,
     FIELDS,
     SETUP_ARGS,
     STATE,
@@ -44,6 +47,7 @@ RENAMED = {"augment": "views", "profile": "preset"}  # arguments of training, by
 # arguments that scvi-tools or a caller fills in, and those that stand for any name
 FILLED = {"self", "adata", "registry", "module", "max_epochs", "objective", "method", "model", "training_plan"}
 FILLED |= {"data_splitter", "kwargs", "trainer_kwargs", "objective_kwargs", "method_kwargs"}
+PRECISIONS = (None, 32, "32", "32-true", 16, "16", "16-mixed", "bf16", "bf16-mixed")  # weights stay float32
 MODEL_RIDGE = 0.5  # no direction then grows by more than 1.41, on either side
 
 
@@ -52,6 +56,7 @@ class PairedModel(SafeModel):
 
     adata: Any
     module: Any
+    history_: Any
     var_names_: Any
 
     def __init__(
@@ -266,6 +271,33 @@ class PairedModel(SafeModel):
         pairing = pair_sides(self.adata, self.design)
         return count_shared(sides[STUDENT], pairing.student, sides[TEACHER], pairing.teacher, self.split_seed_)
 
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(vars(self))
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out scvi-tools' manager, which no pickle can hold; the data go along, as with its own models."""
+        data = self.adata
+        if data is not None and data.isbacked:
+            raise NotInMemory("X of the model's data", "save the model instead, or load it without data: adata=False")
+        data = take_apart(data) if hasattr(data, "mod") else data
+        return {**vars(self), "_adata_manager": None, "_adata": data}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Register the data, which are a copy, under a name of their own: the first ones stay with their model."""
+        self.__dict__.update(state, id=str(uuid4()))
+        if self.adata is None:
+            return
+        if isinstance(self.adata, tuple):
+            self._adata = put_together(*self.adata)
+        self.adata.uns.pop(DATA_ID, None)
+        setup = self.setup_mudata if hasattr(self.adata, "mod") else self.setup_anndata
+        setup(self.adata, source_registry=self.registry_, **self.registry_[SETUP_ARGS])
+        self._adata_manager = self._get_most_recent_anndata_manager(self.adata, required=True)
+        self._register_manager_for_instance(self._adata_manager)
+        self.registry_ = self._adata_manager.registry
+
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own
         """Return the variable names of the training data, also of a model that was loaded without it."""
         return self.var_names_ if self.adata is None else super().get_var_names(legacy_mudata_format)
@@ -299,6 +331,7 @@ def check_training_arguments(
     passed_on = [*_names(Trainer, LightningTrainer, TrainRunner), "max_epochs", "ckpt_path"]
     also = [*_names(*([caller] if caller else []), filled={"train_kwargs"}), *RENAMED]
     check_arguments(MethodType(train, model_cls), arguments, "training", also=also, passed_on=passed_on, homes=homes)
+    check_choice("precision", arguments.get("precision"), PRECISIONS)
 
 
 def _names(*takers: Callable[..., Any], filled: Iterable[str] = FILLED) -> list[str]:

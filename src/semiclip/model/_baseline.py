@@ -14,7 +14,7 @@ from semiclip.baselines import BASELINES
 from semiclip.errors import Conflict, NoData
 from semiclip.metrics import group_mean
 from semiclip.model._base import MODEL_RIDGE, PairedModel, check_training_arguments
-from semiclip.model._data import split_rows
+from semiclip.model._data import choose_train_size, split_rows
 from semiclip.model._model import SemiClip
 from semiclip.model._module import BLOCK
 
@@ -134,7 +134,7 @@ class Baseline(PairedModel):
         self,
         max_epochs: int | None = None,
         *,
-        train_size: float = 0.9,
+        train_size: float | None = 0.9,
         validation_size: float | None = None,
         datasplitter_kwargs: dict[str, Any] | None = None,
         **train_kwargs: Any,
@@ -146,7 +146,7 @@ class Baseline(PairedModel):
         max_epochs
             Without effect, since there is nothing to iterate.
         train_size, validation_size
-            Fractions of the groups (``split_key``) for training and validation.
+            Fractions of the groups (``split_key``) for training and validation, as in :meth:`SemiClip.train`.
         datasplitter_kwargs
             ``external_indexing=[train, validation]`` gives the split as rows of the student.
         **train_kwargs
@@ -162,6 +162,7 @@ class Baseline(PairedModel):
         check_training_arguments(SemiClip.train, type(self), self.module.objective_name, train_kwargs)
         if train_kwargs.get("pea"):
             raise Conflict("pea", "a baseline in closed form", "leave out pea")
+        train_size = choose_train_size(train_size, validation_size)
         if self.adata is None:
             raise NoData("Baseline", "load it with Baseline.load(folder, mdata) to train it further")
         student, teacher = self._read(self.adata, STUDENT), self._read(self.adata, TEACHER)

@@ -12,7 +12,7 @@ import torch
 from lightning import LightningDataModule
 
 from semiclip import _counter_rng
-from semiclip._arguments import check_number
+from semiclip._arguments import check_number, read_whole
 from semiclip.errors import BadValue, Conflict, Mismatch, Refused, Repeated, TooFew
 from semiclip.model._tensors import MiniBatch
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+TRAIN_SIZE = 0.9  # of the groups
 ORDER, PARTNER = 0, 1  # what a random number is for
 # arguments of the data module that training fills in
 FILLED_DATA = {"tensors", "groups", "labels", "infer", "augmentation", "seed", "train_size", "validation_size"}
@@ -106,8 +107,8 @@ class PairedDataModule(LightningDataModule):
         chunk_rows: int | None = None,
     ) -> None:
         super().__init__()
-        if chunk_rows is not None and chunk_rows < batch_size:
-            raise BadValue("chunk_rows", chunk_rows, f"at least batch_size={batch_size}")
+        if chunk_rows is not None:
+            chunk_rows = read_whole("chunk_rows", chunk_rows, batch_size)
         self.host, self.batch_size, self.seed, self.split_seed = tensors, batch_size, seed, split_seed
         self.infer, self.make_augmentation, self.chunk_rows = infer, augmentation, chunk_rows
         self.augmentation: Augmentation | None = None
@@ -282,6 +283,16 @@ def split_rows(
     if external_indexing is not None:
         return read_split(external_indexing, paired)
     return split_groups(paired, groups[paired], train_size, validation_size, seed)
+
+
+def choose_train_size(train_size: float | None, validation_size: float | None) -> float:
+    """Return the fraction of the groups for training: of ``None``, all that validation leaves, or else 0.9."""
+    if train_size is not None:
+        return train_size
+    if validation_size is None:
+        return TRAIN_SIZE
+    check_number("validation_size", validation_size, least=0, below=1)
+    return 1 - validation_size
 
 
 def split_groups(

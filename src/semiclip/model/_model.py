@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from semiclip._arguments import check_arguments, check_choice, check_whole, take_renamed
+from semiclip._arguments import check_arguments, check_choice, read_whole, take_renamed
 from semiclip._design import STUDENT, TEACHER
 from semiclip._messages import hush_lightning
 from semiclip._sides import pair_sides, read_groups, read_labels, read_views
@@ -16,7 +16,7 @@ from semiclip.correction._correct import find_short_batches
 from semiclip.encoders._protocol import Trainable
 from semiclip.errors import Conflict, NoData
 from semiclip.model._base import MODEL_RIDGE, RENAMED, PairedModel, check_training_arguments
-from semiclip.model._data import FILLED_DATA, PairedDataModule, check_trainable, split_rows
+from semiclip.model._data import FILLED_DATA, PairedDataModule, check_trainable, choose_train_size, split_rows
 from semiclip.model._module import SemiClipModule, check_encoder, choose_widths, complete_arguments
 from semiclip.model._plan import (
     MIN_LR,
@@ -199,16 +199,16 @@ class SemiClip(PairedModel):
     @devices_dsp.dedent
     def train(
         self,
-        max_epochs: int = 150,
+        max_epochs: int | None = 150,
         *,
         pea: bool | PEA | Mapping[str, Any] | None = None,
         views: str | Sequence[str] | None = None,
         preset: Preset = "default",
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
-        train_size: float = 0.9,
+        train_size: float | None = 0.9,
         validation_size: float | None = None,
-        batch_size: int = 1024,
+        batch_size: int | None = 1024,
         early_stopping: bool = False,
         monitor: str = "validation_loss",
         select: Select = "last",
@@ -224,7 +224,7 @@ class SemiClip(PairedModel):
         Parameters
         ----------
         max_epochs
-            Passes over the paired student samples; each sample meets a new random partner in every pass.
+            Passes over the paired student samples, each with a new random partner in every pass; ``None`` is 150.
         pea
             Perturbation Embedding Augmentation of the student in training: ``True`` for the paper's, ``False`` for the
             correction of inference instead, or options of :class:`semiclip.correction.PEA`. ``None`` is ``True`` where
@@ -239,11 +239,11 @@ class SemiClip(PairedModel):
         %(param_accelerator)s
         %(param_devices)s
         train_size, validation_size
-            Fractions of the groups (``split_key``) for training and validation, by default all that ``train_size``
-            leaves; the rest is a test set.
+            Fractions of the groups (``split_key``) for training and validation; ``None`` is all that the other leaves,
+            or 0.9 for training. The rest is a test set.
         batch_size
-            Rows of a mini-batch over all devices, all of them if there are fewer. Some objectives need a least number:
-            ``"dcca"`` needs twice the width of the embedding and 2 more.
+            Rows of a mini-batch over all devices, all of them if there are fewer; ``None`` is 1,024. Some objectives
+            need a least number: ``"dcca"`` needs twice the width of the embedding and 2 more.
         early_stopping
             Stop when ``monitor`` no longer improves; ``early_stopping_patience`` is a trainer argument.
         monitor
@@ -288,8 +288,9 @@ class SemiClip(PairedModel):
         check_choice("select", select, Select)
         check_choice("preset", preset, Preset)
         check_choice("matmul_precision", matmul_precision, Precision)
-        check_whole("max_epochs", max_epochs)
-        check_whole("batch_size", batch_size, 2)
+        max_epochs = read_whole("max_epochs", max_epochs, default=150)
+        batch_size = read_whole("batch_size", batch_size, 2, default=1024)
+        train_size = choose_train_size(train_size, validation_size)
         pretrain_epochs = count_pretrain_epochs(self.module, pretrain_epochs, pretrain_kwargs, max_epochs)
         if self.adata is None:
             raise NoData("model", "load it with SemiClip.load(folder, mdata) to train it further")
@@ -333,7 +334,7 @@ class SemiClip(PairedModel):
             runner.trainer.callbacks += checkpoints
             self.module.train()  # a loaded model is in evaluation mode
             runner()
-            self.history_.update(pretrained)
+            self.history_ = {**(self.history_ or {}), **pretrained}  # without a logger there is none
             self.split_seed_ = data.split_seed
             params: dict[str, Any] = {"max_epochs": max_epochs, "train_size": train_size, "batch_size": batch_size}
             if pretraining is not None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from semiclip._arguments import check_choice
-from semiclip._numerics import row_blocks
+from semiclip._numerics import row_blocks, single_precision
 from semiclip.encoders._network import build
 from semiclip.errors import BadValue, Mismatch, UnexpectedArgument, WrongType, some
 from semiclip.objectives import OBJECTIVES, LabelObjective
@@ -59,6 +59,7 @@ class SemiClipModule(nn.Module):
         Arguments of the objective.
     """
 
+    @single_precision()
     def __init__(
         self,
         n_input: int,
@@ -126,6 +127,7 @@ class SemiClipModule(nn.Module):
         named = ", ".join(f"{name}: {value}" for name, value in settings.items())
         return f"adapter {' → '.join(map(str, widths))}, {named}"
 
+    @single_precision()
     def set_classes(self, n_classes: int) -> None:
         """Make the objective's heads for so many classes."""
         objective: Any = self.objective
@@ -140,6 +142,7 @@ class SemiClipModule(nn.Module):
         """Return teacher rows (n, n_teacher) as the objective sees them, in n_output dimensions."""
         return teacher if self.teacher_adapter is None else self.teacher_adapter(teacher)
 
+    @single_precision()
     @torch.inference_mode()
     def embed(self, read: Callable[[slice], np.ndarray], n: int, block: int) -> np.ndarray:
         """Embed ``n`` rows in evaluation mode, reading a block at a time; float32 of shape (n, n_output)."""

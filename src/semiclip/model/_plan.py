@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from lightning import Callback, LightningModule
 
-from semiclip._arguments import check_arguments, check_choice, check_number, check_whole
+from semiclip._arguments import check_arguments, check_choice, check_number, read_whole
 from semiclip._messages import warn
+from semiclip._numerics import single_precision
 from semiclip.errors import Conflict, Diverged, UnknownChoice
 from semiclip.metrics import retrieval
 from semiclip.model._graph import GraphedStep, can_capture
@@ -79,6 +80,8 @@ class DistillationPlan(LightningModule):
         for name, rate in (("lr", lr), ("min_lr", min_lr)):
             for part, value in split_rate(rate).items():
                 check_number(f"{name} of {part}", value, least=0)
+        check_number("momentum", momentum, least=0)
+        check_number("weight_decay", weight_decay, least=0)
         self.module, self.max_epochs, self.optimizer = module, max_epochs, optimizer
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.schedule, self.min_lr = schedule, min_lr
@@ -269,9 +272,7 @@ def count_pretrain_epochs(module: SemiClipModule, epochs: int | None, pretrain_k
     if not module.objective.spec.needs_labels and (epochs or pretrain_kwargs):
         mend = "leave out pretrain_epochs and pretrain_kwargs"
         raise Conflict("pretraining on labels", f"objective={module.objective_name!r}", mend)
-    epochs = max_epochs if epochs is None else epochs
-    check_whole("pretrain_epochs", epochs, 0)
-    return epochs
+    return read_whole("pretrain_epochs", epochs, 0, default=max_epochs)
 
 
 def plan_pretraining(
@@ -300,7 +301,7 @@ def pretrain(
         model.module.train()
         arguments = choose_progress({**trainer_kwargs, **quiet})
         model._train_runner_cls(model, plan, data, plan.max_epochs, **devices, **arguments)()
-        curves, model.is_trained_ = model.history_, False
+        curves, model.is_trained_ = model.history_ or {}, False
     elif "teacher_head" in objective.spec.frozen:
         warn("pretrain_epochs=0: the teacher's head stays random and says nothing of the images")
     objective.begin()
@@ -352,10 +353,11 @@ def anneal(optimizer: torch.optim.Optimizer, least: list[float], n_epochs: int) 
 
 @contextmanager
 def set_matmul_precision(precision: Precision) -> Iterator[None]:
-    """Set the precision of float32 matrix products, and set it back."""
+    """Set the precision of float32 matrix products, and set it back; what is made meanwhile is float32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
-        yield
+        with single_precision():
+            yield
     finally:
         torch.set_float32_matmul_precision(before)

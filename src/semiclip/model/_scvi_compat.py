@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data._constants import _FIELD_REGISTRIES_KEY as FIELDS
+from scvi.data._constants import _SCVI_UUID_KEY as DATA_ID
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS
 from scvi.data._constants import _SETUP_METHOD_NAME
 from scvi.data._constants import _STATE_REGISTRY_KEY as STATE
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 __all__ = [
+    "DATA_ID",
     "FIELDS",
     "SETUP_ARGS",
     "STATE",

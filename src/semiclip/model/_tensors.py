@@ -150,7 +150,7 @@ class PairedTensors:
         of_row = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), count)
         first = torch.repeat_interleave(self.start[keys] - (torch.cumsum(count, 0) - count), count)
         rows = normalize(adapt(self.teacher[first + torch.arange(len(of_row), device=keys.device)]), dim=1)
-        sums = torch.zeros(len(keys), rows.shape[1], device=rows.device)
+        sums = torch.zeros(len(keys), rows.shape[1], dtype=rows.dtype, device=rows.device)
         return sums.index_add_(0, of_row.to(rows.device), rows) / count.to(rows.device)[:, None]
 
 

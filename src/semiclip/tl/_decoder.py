@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from semiclip._arguments import check_number, check_whole
 from semiclip._device import usable_device
-from semiclip._numerics import row_blocks
+from semiclip._numerics import row_blocks, single_precision
 from semiclip._seed import seeded
 from semiclip.errors import Diverged
 from semiclip.model._module import make_adapter
@@ -82,7 +82,7 @@ def fit_decoder(
     x = torch.as_tensor(np.require(embedding, np.float32, ["C", "W"]), device=target_device)
     y = Expression(targets, target_device)
     steps = -(-n // batch_size)
-    with seeded(int(np.random.default_rng(rng).integers(2**63))):
+    with single_precision(), seeded(int(np.random.default_rng(rng).integers(2**63))):
         decoder = make_decoder(x.shape[1], y.n_genes).to(target_device)
         optimizer = torch.optim.AdamW(decoder.parameters(), lr, weight_decay=WEIGHT_DECAY)
         with tqdm(total=max_epochs * steps, desc=name, unit="step", disable=not progress_bar) as bar:

@@ -37,7 +37,7 @@ def semiclip(
     split_key: str | None = None,
     modalities: Mapping[str, str] | None = None,
     key_added: str = "X_semiclip",
-    max_epochs: int = 150,
+    max_epochs: int | None = 150,
     pea: bool | PEA | Mapping[str, Any] | None = None,
     rng: int | np.random.Generator | None = None,
     model_kwargs: dict[str, Any] | None = None,
@@ -56,7 +56,7 @@ def semiclip(
     key_added
         Key of ``obsm`` of the student modality for the distilled embedding.
     max_epochs
-        Training epochs, passes over the paired student samples.
+        Training epochs, passes over the paired student samples; ``None`` is 150.
     {pea}
     {training}
 
@@ -99,7 +99,7 @@ def distill(
     label_key: str | None = None,
     modalities: Mapping[str, str] | None = None,
     key_added: str | None = None,
-    max_epochs: int = 150,
+    max_epochs: int | None = 150,
     pea: bool | PEA | Mapping[str, Any] | None = None,
     rng: int | np.random.Generator | None = None,
     model_kwargs: dict[str, Any] | None = None,
@@ -123,7 +123,7 @@ def distill(
         Key of ``obsm`` of the student modality for the distilled embedding; ``None`` is ``"X_"`` and the name of the
         objective.
     max_epochs
-        Training epochs, passes over the paired student samples; baselines have none.
+        Training epochs, passes over the paired student samples; ``None`` is 150. Baselines have none.
     {pea}
     {training}
 
