@@ -173,7 +173,7 @@ class Baseline(PairedModel):
             groups = read_groups(self.design.side(self.adata, STUDENT), self.design, pairing.student)[paired]
             split = [*split_groups(paired, groups, train_size, validation_size, self.split_seed_)]
         else:
-            split = read_split(external_indexing, paired)
+            split = read_split(external_indexing, paired, len(pairing.student))
         self.train_indices, self.validation_indices, self.test_indices = split
         taught = np.flatnonzero(pairing.teacher >= 0)
         targets = teacher.fit(self._specs[TEACHER])(teacher.values, teacher.batch, taught)

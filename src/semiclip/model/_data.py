@@ -13,7 +13,8 @@ from lightning import LightningDataModule
 
 from semiclip import _counter_rng
 from semiclip._arguments import check_number
-from semiclip.errors import BadValue, Conflict, Mismatch, Refused, Repeated, TooFew
+from semiclip._checks import read_rows
+from semiclip.errors import BadValue, Conflict, Mismatch, Refused, Repeated, TooFew, TooMany
 from semiclip.model._tensors import MiniBatch
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class PairedDataModule(LightningDataModule):
                 paired, groups[paired], train_size, validation_size, split_seed
             )
         else:
-            self.train_idx, self.val_idx, self.test_idx = read_split(external_indexing, paired)
+            self.train_idx, self.val_idx, self.test_idx = read_split(external_indexing, paired, len(tensors.key))
         if (n_keys := len(np.unique(tensors.key.numpy()[self.train_idx]))) < 2:
             raise TooFew("pairing keys to train on", n_keys, 2, "pair more data or raise train_size")
         self.labels = labels
@@ -296,9 +297,11 @@ def split_groups(
     return rows[train], rows[validation], np.setdiff1d(rows, rows[np.concatenate([train, validation])])
 
 
-def read_split(external_indexing: Sequence[np.ndarray], paired: np.ndarray) -> list[np.ndarray]:
-    """Return training, validation and test rows of a split that is given as row numbers or masks."""
-    parts = [np.flatnonzero(part) if np.asarray(part).dtype == bool else np.asarray(part) for part in external_indexing]
+def read_split(external_indexing: Sequence[np.ndarray], paired: np.ndarray, n_rows: int) -> list[np.ndarray]:
+    """Return training, validation and test rows of a split that is given as row numbers or masks of ``n_rows``."""
+    parts = [read_rows("a part of external_indexing", part, n_rows) for part in external_indexing]
+    if len(parts) > 3:
+        raise TooMany("parts of external_indexing", len(parts), 3)
     parts += [paired[:0]] * (3 - len(parts))
     rows = np.concatenate(parts)
     if unpaired := np.setdiff1d(rows, paired).tolist():
