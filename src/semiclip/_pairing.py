@@ -136,8 +136,8 @@ def _read_keys(adata: AnnData, columns: Sequence[str], rows: np.ndarray) -> pd.D
     for key in columns:
         if table[key].dtype.kind == "f" and (table[key].abs() > EXACT).any():
             warn(
-                f"obs[{key!r}] holds floats above {EXACT:,}, of which neighbouring whole numbers are the same float: if "
-                "they are ids, read them as text or as integers, nullable ones where some are missing"
+                f"obs[{key!r}] holds floats above {EXACT:,}, of which neighbouring whole numbers are the same float: "
+                "if they are ids, read them as text or as integers, nullable ones where some are missing"
             )
     return table
 
