@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from semiclip import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -41,14 +42,14 @@ def check_adata(adata: AnnData, what: str = "the AnnData") -> AnnData:
     return adata
 
 
-def check_writable(adata: AnnData, key_added: str, *, copy: bool = False, reads: str | None = None) -> None:
-    """Refuse to write into a view, under a key that no file can hold, or over what a model reads (``reads``)."""
+def check_writable(adata: AnnData, key_added: str, *, copy: bool = False, reads: Collection[str] = ()) -> None:
+    """Refuse to write into a view, under a key that no file can hold, or over the keys that a model reads."""
     if "/" in key_added:
         raise errors.CannotWrite(f"key_added={key_added!r}", "h5ad and zarr read '/' as a folder", "choose another")
     if adata.is_view and not copy:
         raise errors.CannotWrite("into a view", "its parent would not see the result", "call .copy() on it first")
-    if key_added == reads:
-        raise errors.NameTaken(key_added, "the representation that the model reads")
+    if key_added in reads:
+        raise errors.NameTaken(key_added, "a representation that the model reads")
 
 
 def read_column(adata: AnnData, key: str, parameter: str, rows: np.ndarray | None = None) -> pd.Series:
@@ -96,3 +97,23 @@ def check_finite(array: np.ndarray, names: pd.Index | Sequence[object], where: s
         return
     if bad := np.asarray(names)[~np.isfinite(array).all(axis=1)].tolist():
         raise errors.NotFinite(where, bad)
+
+
+def read_rows(name: str, rows: Any, n_rows: int) -> np.ndarray:
+    """Return row numbers that are given as such or as a mask of all ``n_rows`` rows."""
+    numbers = np.asarray(rows)
+    if numbers.ndim == 1 and numbers.size == 0:
+        return np.empty(0, dtype=np.intp)
+    if numbers.ndim == 1 and numbers.dtype == object and all(isinstance(row, bool | np.bool_) for row in numbers):
+        numbers = numbers.astype(bool)  # pandas' own booleans
+    if numbers.dtype == bool:
+        if numbers.shape != (n_rows,):
+            raise errors.WrongShape(name, numbers.shape, f"({n_rows},), a boolean for each row, or row numbers")
+        return np.flatnonzero(numbers)
+    if numbers.ndim != 1:
+        raise errors.WrongShape(name, numbers.shape, f"row numbers, or a mask of shape ({n_rows},)")
+    if numbers.dtype == object and all(isinstance(row, Integral) for row in numbers):
+        numbers = numbers.astype(np.intp)
+    if numbers.dtype.kind not in "iu":
+        raise errors.WrongDtype(name, numbers.dtype, f"row numbers, or a mask of {n_rows} booleans")
+    return numbers.astype(np.intp)

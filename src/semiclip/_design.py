@@ -94,7 +94,9 @@ class Design:
         if self.control is None:
             return np.zeros(adata.n_obs, dtype=bool)
         self.check_controls([adata])
-        return adata.obs[self.perturbation_key].isin(self.control).to_numpy()
+        # as objects, since pandas would compare whole numbers of different sizes as floats
+        labels = pd.Series(self.control, dtype=object).to_numpy()
+        return adata.obs[self.perturbation_key].isin(labels).to_numpy(dtype=bool)
 
     def reference(self, adata: AnnData) -> np.ndarray:
         """Return a mask of the rows that a correction is fitted on: the controls, or all rows if there are none."""

@@ -49,7 +49,9 @@ pea
     are not augmented.""",
     "training": """\
 rng
-    Seed or generator of weights, split, pairing and augmentation; ``None`` follows ``scvi.settings.seed``.
+    Seed or generator of weights, split, pairing and augmentation; ``None`` follows ``scvi.settings.seed``. Threads of
+    one process train one after the other, since torch has one generator for all: other code that draws from it
+    in a thread of its own, such as :meth:`semiclip.model.SemiClip.train`, still changes what is drawn here.
 model_kwargs
     Further arguments of the model, :class:`semiclip.model.SemiClip` or :class:`semiclip.model.Baseline`, such as
     ``n_hidden``, ``student_correction`` or ``temperature``.

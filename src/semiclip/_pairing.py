@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 SIGNIFICANT_DIGITS = 6  # doses that agree to this many digits are one dose
 SIDE = "side of the pair"  # a name that no column has
+EXACT = 2**53  # up to which float64 holds every whole number
 COUNTS = [f"n_{side}" for side in SIDES]
 SMALL_SHARE = 0.5  # where less has a partner, of the keys of the smaller side or of the student's rows, look into it
 
@@ -70,11 +71,14 @@ def pair_rows(student: AnnData, teacher: AnnData, design: Design) -> Pairing:
     design.check_controls(modalities)
     keys = [_read_keys(adata, columns, mask) for adata, mask in zip(modalities, treated, strict=True)]
     for column in columns:
-        is_number = [table[column].dtype.kind in "if" for table in keys]
+        is_number = [table[column].dtype.kind in "iuf" for table in keys]
         if is_number[0] != is_number[1]:
             text, number = SIDES if is_number[1] else reversed(SIDES)
             needed, way_out = f"numbers, as the {number} has", "convert one so that keys can match"
             raise WrongDtype(f"obs[{column!r}] ({text})", "text", needed, way_out)
+        if keys[0][column].dtype != keys[1][column].dtype and all(is_number):  # their common type would merge ids
+            for rows in keys:
+                rows[column] = [_write_number(number) for number in rows[column].tolist()]
 
     table = pd.concat(keys, keys=COUNTS, names=[SIDE]).groupby([*columns, SIDE]).size()
     counts = table.unstack(SIDE, fill_value=0).reindex(columns=COUNTS, fill_value=0)
@@ -107,10 +111,15 @@ def key_codes(adata: AnnData, columns: Sequence[str], treated: np.ndarray) -> np
 
 
 def canonical_keys(values: pd.Series) -> np.ndarray:
-    """Return key values without holes as pairing compares them: text, or floats of six significant digits."""
+    """Return key values without holes as pairing compares them: text, or floats of six significant digits.
+
+    Whole numbers stay integers where floats would merge some of them.
+    """
     numbers = values.to_numpy()
     if numbers.dtype.kind not in "iuf":
         return numbers.astype(str).astype(object)
+    if numbers.dtype.kind in "iu" and ((numbers > EXACT) | (numbers < -EXACT)).any():
+        return numbers
     numbers = numbers.astype(np.float64)
     if np.isinf(numbers).any():
         raise NotFinite(f"obs[{values.name!r}] (pair_on)", values.index[np.isinf(numbers)].tolist())
@@ -123,4 +132,15 @@ def canonical_keys(values: pd.Series) -> np.ndarray:
 
 def _read_keys(adata: AnnData, columns: Sequence[str], rows: np.ndarray) -> pd.DataFrame:
     """Return the key columns of the rows of a mask."""
-    return pd.DataFrame({key: canonical_keys(read_column(adata, key, "pair_on", rows)) for key in columns})
+    table = pd.DataFrame({key: canonical_keys(read_column(adata, key, "pair_on", rows)) for key in columns})
+    for key in columns:
+        if table[key].dtype.kind == "f" and (table[key].abs() > EXACT).any():
+            warn(
+                f"obs[{key!r}] holds floats above {EXACT:,}, of which neighbouring whole numbers are the same float: "
+                "if they are ids, read them as text or as integers, nullable ones where some are missing"
+            )
+    return table
+
+
+def _write_number(number: float) -> str:
+    return str(int(number)) if number == int(number) else repr(number)

@@ -180,7 +180,9 @@ def test_large_batches_are_thinned_once(plates, augmentation, caplog):
     pools = made.pools
     assert pools.count.tolist() == [10, 10, 8]
     for code in range(3):  # each pool is so many different controls of its own batch
-        pool = (pools.standard[pools.rows[code]] * pools.sd[code] + pools.mean[code])[: pools.count[code]].numpy()
+        pool = (pools.standard[pools.rows(torch.tensor(code))] * pools.sd[code] + pools.mean[code])[
+            : pools.count[code]
+        ].numpy()
         distance = np.abs(pool[:, None] - x[(batch == code) & control]).max(axis=2)
         assert distance.min(axis=1).max() < 1e-4
         assert len(set(distance.argmin(axis=1))) == pools.count[code]

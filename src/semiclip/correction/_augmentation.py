@@ -14,7 +14,7 @@ from torch.nn.functional import embedding_bag
 from semiclip import _counter_rng
 from semiclip.correction._correct import split_controls
 from semiclip.correction._pea import PEA
-from semiclip.correction._steps import EPS, center, deviation
+from semiclip.correction._steps import EPS, center, deviation, noise_variance, precision
 from semiclip.errors import NoVariation
 
 logger = logging.getLogger(__name__)
@@ -73,8 +73,8 @@ class Augmentation:
         steps_per_epoch: int | None = None,
     ) -> None:
         self.pea, self.seed, self.device = pea, seed, torch.device(device)
-        rows, borrowing = split_controls(batch, control, fallback, batch_names, at_least=pea.min_controls)
-        self.pools = ControlPools(pea, x, rows, borrowing, seed, self.device)
+        rows, pool_of_batch, _ = split_controls(batch, control, fallback, batch_names, at_least=pea.min_controls)
+        self.pools = ControlPools(pea, x, rows, pool_of_batch, seed, self.device)
         steps, cumulative = pea.table
         constant = self.pools.constant.all(dim=1).nonzero()[:, 0].tolist()
         if constant and steps[:, 2].any():
@@ -160,13 +160,15 @@ class ControlPools:
     """The controls that each batch draws from; ``batch``, ``number`` and ``states`` have an entry for each row."""
 
     def __init__(
-        self, pea: PEA, x: np.ndarray, rows: list[np.ndarray], borrowing: set[int], seed: int, device: torch.device
+        self,
+        pea: PEA,
+        x: np.ndarray,
+        pools: list[np.ndarray],
+        pool_of_batch: np.ndarray,
+        seed: int,
+        device: torch.device,
     ) -> None:
         self.pea = pea
-        lending = [code for code in range(len(rows)) if code not in borrowing]
-        pools = [rows[code] for code in (*lending, *sorted(borrowing)[:1])]  # all that borrow have the same
-        pool_of_batch = np.full(len(rows), len(lending))
-        pool_of_batch[lending] = np.arange(len(lending))
         most = pea.max_controls
         if most is not None and max(map(len, pools)) > most:
             logger.info("PEA draws from %d random controls of each batch that has more (max_controls)", most)
@@ -176,16 +178,23 @@ class ControlPools:
         def place(by_pool: Any) -> Tensor:
             return torch.as_tensor(np.stack(by_pool)[pool_of_batch]).to(device)
 
-        standard, mean, sd, constant = zip(*(_standardise(x[pool].astype(np.float64)) for pool in pools), strict=True)
+        eps = precision(x, np.concatenate(pools))
+        parts = (_standardise(x[pool], eps) for pool in pools)
+        standard, mean, sd, constant, noise = zip(*parts, strict=True)
         sizes = np.array([len(pool) for pool in pools])
         self.count, self.n_most, places = place(sizes), int(sizes.max()), np.arange(sizes.max())
-        self.exists = place(places < sizes[:, None])
-        self.rows = place((np.cumsum(sizes) - sizes)[:, None] + np.minimum(places, sizes[:, None] - 1))
-        # in units of their standard deviation, so that float32 holds the moments of a subset well
-        self.standard = torch.as_tensor(np.concatenate(standard).astype(np.float32)).to(device)
-        self.with_squares = torch.cat([self.standard, self.standard**2], dim=1)
+        self.pool = torch.as_tensor(pool_of_batch).to(device)  # batches that share a pool share its table
+        self._exists = torch.as_tensor(places < sizes[:, None]).to(device)
+        table = (np.cumsum(sizes) - sizes)[:, None] + np.minimum(places, sizes[:, None] - 1)
+        self._rows = torch.as_tensor(table).to(device)
+        self.with_squares = torch.as_tensor(np.concatenate(standard)).to(device)
+        self.standard = self.with_squares[:, : x.shape[1]]
         self.mean, self.sd = (place(np.stack(part).astype(np.float32)) for part in (mean, sd))
-        self.constant = place(constant)
+        self.constant, self.noise = place(constant), place(noise)
+
+    def rows(self, batch: Tensor) -> Tensor:
+        """Return where the controls of each batch are, shape (B, n_most), the last one again where it has fewer."""
+        return self._rows[self.pool[batch]]
 
     def draw_number(self, uniform: Tensor, batch: Tensor) -> Tensor:
         """Turn numbers in [0, 1) into numbers of controls by the law of PEA, shape (B,)."""
@@ -200,7 +209,7 @@ class ControlPools:
 
     def draw_subset(self, batch: Tensor, number: Tensor, states: Tensor) -> Tensor:
         """Return a mask of the controls that rows draw of their batch without replacement, shape (B, n_most)."""
-        keys = _counter_rng.keys(states, self.n_most).masked_fill_(~self.exists[batch], 2**63 - 1)
+        keys = _counter_rng.keys(states, self.n_most).masked_fill_(~self._exists[self.pool[batch]], 2**63 - 1)
         return keys <= keys.sort(dim=1).values.gather(1, number[:, None] - 1)  # those with the smallest keys
 
     def subset_moments(self, batch: Tensor, number: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,7 +217,7 @@ class ControlPools:
         if self.pea.control_law == "all":
             return torch.zeros_like(self.mean[batch]), torch.ones_like(self.sd[batch])
         weight = self.draw_subset(batch, number, states).to(self.with_squares.dtype) / number[:, None]
-        moments = embedding_bag(self.rows[batch], self.with_squares, mode="sum", per_sample_weights=weight)
+        moments = embedding_bag(self.rows(batch), self.with_squares, mode="sum", per_sample_weights=weight)
         first, second = moments.tensor_split(2, dim=1)
         return first, self.floor((second - first**2).clamp(min=0).sqrt(), batch)
 
@@ -267,7 +276,7 @@ class WhiteningBank:
         pools = self.pools
         batch, number, chosen = self.draw_controls(entry, version)
         scaled = torch.tensor(self.kinds, device=entry.device)[entry // self.size % len(self.kinds)]
-        controls, chosen = pools.standard[pools.rows[batch]].double(), chosen.double()
+        controls, chosen = pools.standard[pools.rows(batch)].double(), chosen.double()
         self.number[entry] = number
         m = number[:, None].double()
         mean = torch.einsum("en,end->ed", chosen, controls) / m
@@ -279,22 +288,36 @@ class WhiteningBank:
         covariance = factor[:, :, None] * covariance * factor[:, None, :]
         varying = 1 - pools.constant[batch].double()
         ridge = self.pea.ridge * torch.where(scaled, 1.0, ((unit * varying) ** 2).mean(dim=1))
-        self.weight[entry] = (_inverse_roots(covariance, ridge, number) / divisor[:, :, None]).float()
+        noise = pools.noise[batch] * factor
+        self.weight[entry] = (_inverse_roots(covariance, ridge, number, noise) / divisor[:, :, None]).float()
         self.mean[entry] = (pools.mean[batch].double() + unit * mean).float()
 
 
-def _inverse_roots(covariance: Tensor, ridge: Tensor, number: Tensor) -> Tensor:
-    """Return ``(covariance + ridge)^(-1/2)`` of matrices (E, d, d); without a ridge, null directions are dropped."""
+def _inverse_roots(covariance: Tensor, ridge: Tensor, number: Tensor, noise: Tensor) -> Tensor:
+    """Return ``(covariance + ridge)^(-1/2)`` of matrices (E, d, d).
+
+    Without a ridge, directions are dropped that do not vary beyond ``noise``, the rounding error of each feature.
+    """
     values, vectors = torch.linalg.eigh(covariance)
     tolerance = torch.clamp(number, min=values.shape[1])[:, None] * EPS * values.amax(dim=1, keepdim=True)
     null = values <= tolerance
+    null |= (ridge == 0)[:, None] & (values <= noise_variance(noise, vectors, number[:, None].double()))
     rest = torch.where(ridge > 0, ridge, torch.inf)[:, None].rsqrt()
     factors = torch.where(null, rest, (torch.where(null, 1.0, values) + ridge[:, None]).rsqrt())
     return (vectors * factors[:, None, :]) @ vectors.mT
 
 
-def _standardise(controls: np.ndarray) -> tuple[Any, ...]:
-    """Return standardised controls, their mean, their standard deviation and where it is zero (1 stands for it)."""
-    mean, sd = center(controls).shift, deviation(controls)
+def _standardise(values: np.ndarray, eps: float) -> tuple[Any, ...]:
+    """Return standardised controls beside their squares, in float32 (m, 2d), and their moments in float64.
+
+    These are mean, standard deviation, where it is zero (1 stands for it) and the rounding error in units of it.
+    """
+    controls = values.astype(np.float64)
+    noise = eps * np.abs(values).max(axis=0).astype(np.float64)
+    mean: Any = center(controls).shift
+    sd = deviation(controls, noise=noise)
     unit = np.where(sd == 0, 1, sd)
-    return (controls - mean) / unit, mean, unit, sd == 0
+    # in units of their standard deviation, so that float32 holds the moments of a subset well
+    standard = ((controls - mean) / unit).astype(np.float32)
+    noise = noise / unit + np.finfo(np.float32).eps * np.abs(standard).max(axis=0)
+    return np.concatenate([standard, standard**2], axis=1), mean, unit, sd == 0, noise

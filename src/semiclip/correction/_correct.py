@@ -10,7 +10,18 @@ from array_api_compat import array_namespace, device
 
 from semiclip._arguments import check_choice, check_number
 from semiclip._numerics import row_blocks
-from semiclip.correction._steps import RECIPES, Affine, Array, Fallback, Method, Profile, Recipe, fit
+from semiclip.correction._steps import (
+    RECIPES,
+    Affine,
+    Array,
+    Fallback,
+    Method,
+    Profile,
+    Recipe,
+    carry_noise,
+    fit,
+    precision,
+)
 from semiclip.errors import NoVariation, TooFewControls, WrongDtype, WrongShape, some
 
 logger = logging.getLogger(__name__)
@@ -95,31 +106,40 @@ class CorrectionSpec:
         xp, d, recipe, ridge, rank = array_namespace(x), x.shape[1], self.recipe, self.whitening_ridge, None
         options: dict[str, Any] = {"coral": {"reg": self.coral_reg}}
         options |= {name: {"ridge": ridge} for name in ("whiten", "whiten_pca")}
-        pools, borrowing = split_controls(batch, control, self.fallback, batch_names)
-        names = range(len(pools)) if batch_names is None else batch_names
-        chains = _fit_each(recipe.before, (_take(x, rows) for rows in pools), names, options)
-        few = sum(len(rows) <= d for rows in pools)
+        pools, pool_of_batch, n_own = split_controls(batch, control, self.fallback, batch_names)
+        owners = range(len(pool_of_batch)) if batch_names is None else batch_names
+        own = {int(pool): name for pool, name in zip(pool_of_batch, owners, strict=False) if pool < n_own}
+        names = [own.get(pool, "all batches") for pool in range(len(pools))]
+        eps = precision(x, np.concatenate(pools[:n_own] or pools))
+        chains = _fit_each(recipe.before, (_take(x, rows) for rows in pools), names, noise=eps, **options)
+        few = sum(len(pools[pool]) <= d for pool in pool_of_batch)
         if ridge == 0 and "whiten" in recipe.before and few:
             logger.info("whitening drops directions in %d batch(es) with no more controls than dimensions", few)
             rank = min(len(rows) for rows in pools) - 1
         if recipe.pooled:
-            references = [xp.astype(_take(x, rows), xp.float64) for rows in pools]
-            size = xp.max(xp.stack([xp.max(xp.abs(reference), axis=0) for reference in references]), axis=0)
-            references = [chain(reference) for chain, reference in zip(chains, references, strict=True)]
+
+            def read(pool: int) -> Array:  # each time anew, since all together are twice the controls in float64
+                return chains[pool](xp.astype(_take(x, pools[pool]), xp.float64))
+
+            sizes = [xp.max(xp.abs(_take(x, rows)), axis=0) for rows in pools]
+            size = xp.astype(xp.max(xp.stack(sizes), axis=0), xp.float64)
+            noise = eps * size
             # no control is seen twice, nor centred on those of another batch
-            distinct = [reference for code, reference in enumerate(references) if code not in borrowing]
-            controls = xp.concat(distinct) if distinct else references[0]
-            pooled = fit(recipe.pooled[:-1], controls, scale={"magnitude": size})
-            whitening = fit(recipe.pooled[-1:], pooled(controls), **options)
+            controls = xp.concat([read(pool) for pool in range(n_own)]) if n_own else read(0)
+            n_controls = controls.shape[0]
+            pooled = fit(recipe.pooled[:-1], controls, noise=noise, scale={"magnitude": size})
+            controls = pooled(controls)
+            whitening = fit(recipe.pooled[-1:], controls, noise=carry_noise(pooled, noise), **options)
+            del controls
             if ridge == 0 and (left := int(xp.linalg.matrix_rank(whitening.weight))) < d:
                 rank, told = left, "whitening keeps %d of %d directions: %d controls do not vary in the others"
-                logger.info(told, left, d, len(controls))
+                logger.info(told, left, d, n_controls)
             pooled = pooled.then(whitening)
-            last = _fit_each(recipe.after, (pooled(reference) for reference in references), names, options)
+            last = _fit_each(recipe.after, (pooled(read(pool)) for pool in range(len(pools))), names, **options)
             chains = [chain.then(pooled).then(step) for chain, step in zip(chains, last, strict=True)]
         # in the precision of the rows that they are for
         kept = [Affine(*(part if part is None else xp.astype(part, x.dtype) for part in chain)) for chain in chains]
-        return Correction(kept, rank)
+        return Correction([kept[pool] for pool in pool_of_batch], rank)
 
 
 def correct(
@@ -221,14 +241,20 @@ def fit_correction(
 
 def split_controls(
     batch: np.ndarray, control: np.ndarray, fallback: str, names: Sequence[object] | None, *, at_least: int = 2
-) -> tuple[list[np.ndarray], set[int]]:
-    """Return the reference rows of each batch, and the batches that borrow all controls because they have too few."""
+) -> tuple[list[np.ndarray], np.ndarray, int]:
+    """Return pools of reference rows, the pool of each batch, and how many pools are those of one batch.
+
+    The batches with too few controls share one more pool, the last, which has all controls.
+    """
     short, rows = find_short_batches(batch, control, fallback, names, at_least=at_least), np.flatnonzero(control)
     if short:
         told = some(short.values())
         logger.info("the pooled controls of all batches serve for %d batch(es): %s", len(short), told)
     own = _rows_by_batch(batch[rows], int(batch.max()) + 1)
-    return [rows if code in short else rows[places] for code, places in enumerate(own)], set(short)
+    pools = [rows[places] for code, places in enumerate(own) if code not in short]
+    pool_of_batch = np.full(len(own), len(pools))
+    pool_of_batch[[code for code in range(len(own)) if code not in short]] = np.arange(len(pools))
+    return [*pools, rows] if short else pools, pool_of_batch, len(pools)
 
 
 def find_short_batches(
@@ -252,12 +278,10 @@ def check_rows(x: Array, batch: np.ndarray, control: np.ndarray) -> None:
         raise WrongDtype("x", x.dtype, "floating-point numbers", way_out="convert it with astype")
 
 
-def _fit_each(
-    steps: Sequence[str], controls: Iterable[Array], names: Sequence[object], options: dict[str, Any]
-) -> list[Affine]:
+def _fit_each(steps: Sequence[str], controls: Iterable[Array], names: Sequence[object], **options: Any) -> list[Affine]:
     """Fit steps on the controls of each batch, and name the batches whose controls are all alike."""
     chains, constant = [], []
-    for name, rows in zip(names, controls, strict=False):
+    for name, rows in zip(names, controls, strict=True):
         try:
             chains.append(fit(steps, rows, **options))
         except NoVariation:

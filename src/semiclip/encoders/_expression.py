@@ -43,6 +43,7 @@ def normalize_expression(values: Any, names: pd.Index, *, normalize: bool, total
         raise errors.NotFinite("expression", names[rows].tolist(), "drop these rows first")
     if not normalize:
         return values
+    values = values.astype(np.float32) if values.dtype == np.float16 else values  # whose sums would overflow
     check_counts(values, names, "negative", lambda x: x < 0, "pass normalize=False if it is normalised already")
     scaled = preprocessing.normalize(values, norm="l1", copy=True) * total
     return scaled.log1p() if sparse.issparse(values) else np.log1p(scaled, out=scaled)
@@ -61,7 +62,8 @@ def read_counts(adata: AnnData, layer: str | None) -> Any:
         raise errors.Empty("values in X", "name the layer that holds the counts")
     if not isinstance(values, np.ndarray) and not sparse.issparse(values):
         raise errors.NotInMemory("X" if layer is None else f"layers[{layer!r}]")
-    return values
+    # half precision holds no sum above 65,504, which is less than the counts of a sample
+    return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def align_genes(values: Any, names: pd.Index, genes: pd.Index, min_overlap: float) -> Any:

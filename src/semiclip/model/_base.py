@@ -12,7 +12,7 @@ from lightning import Trainer as LightningTrainer
 from scvi.train import Trainer, TrainRunner
 
 from semiclip._arguments import AS_IN_SETUP, check_arguments, check_choice, check_whole
-from semiclip._checks import check_adata, check_finite, get_modality
+from semiclip._checks import check_adata, check_finite, get_modality, read_rows
 from semiclip._design import STUDENT, TEACHER, Design
 from semiclip._docs import document
 from semiclip._mudata import put_together, take_apart
@@ -183,6 +183,11 @@ class PairedModel(SafeModel):
         return _read_design(self.registry_[SETUP_ARGS])
 
     @property
+    def read_keys(self) -> list[str]:
+        """Keys of ``obsm`` of the student's modality that the model reads, which nothing may be written over."""
+        return list_read_keys(self.design, self.representations, self.train_params_.get("views"))
+
+    @property
     def representations(self) -> dict[str, str]:
         """Keys of ``obsm`` that the model was set up with, by ``student_rep`` and ``teacher_rep``."""
         return {name: key for name, key in self.registry_[SETUP_ARGS].items() if name.endswith("_rep")}
@@ -208,7 +213,7 @@ class PairedModel(SafeModel):
             Samples with ``student_rep`` and the ``obs`` columns of the setup: a MuData with the student modality, or
             that modality's AnnData; the training data if ``None``. It is only read.
         indices
-            Rows to return; the correction is fitted on all controls either way.
+            Numbers of the rows to return, or a mask; the correction is fitted on all controls either way.
         batch_size
             Rows embedded at a time; by default 16,384, or 64 with an scGPT encoder.
         perturbation_key, control, batch_key
@@ -232,6 +237,8 @@ class PairedModel(SafeModel):
             width, other column names or another encoder than that of the training data.
         """
         self._check_if_trained(warn=False)
+        if batch_size is not None:
+            check_whole("batch_size", batch_size)
         if adata is None:
             if self.adata is None:
                 raise NoData("model", "pass the samples to embed")
@@ -246,11 +253,12 @@ class PairedModel(SafeModel):
         query = self._read(adata, STUDENT, design)
         spec = self._specs[STUDENT]
         correction = query.fit(spec if fallback is None else replace(spec, fallback=fallback))
-        rows = np.arange(len(query.values)) if indices is None else np.arange(len(query.values))[np.asarray(indices)]
+        rows = np.arange(len(query.values))
+        rows = rows if indices is None else rows[read_rows("indices", indices, len(rows))]
         embedded = self.module.embed(
             lambda block: correction(query.values, query.batch, rows[block]),
             len(rows),
-            batch_size or self.module.block_rows,
+            self.module.block_rows if batch_size is None else batch_size,
         )
         check_finite(embedded, samples.obs_names[rows], "the embedding")
         return embedded
@@ -301,6 +309,13 @@ class PairedModel(SafeModel):
     def get_var_names(self, legacy_mudata_format: bool = False) -> dict[str, np.ndarray]:  # noqa: FBT001, FBT002  # scvi-tools' own
         """Return the variable names of the training data, also of a model that was loaded without it."""
         return self.var_names_ if self.adata is None else super().get_var_names(legacy_mudata_format)
+
+
+def list_read_keys(design: Design, reps: Mapping[str, str], views: str | Iterable[str] | None) -> list[str]:
+    """Return the keys of ``obsm`` of the student's modality that a model reads, with those of ``views``."""
+    keys = [reps["student_rep"], *([views] if isinstance(views, str) else views or [])]
+    in_one = design.pair_on is None or design.student == design.teacher
+    return [*keys, reps["teacher_rep"]] if in_one else keys
 
 
 def _read_design(setup_args: Mapping[str, Any]) -> Design:

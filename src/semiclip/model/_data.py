@@ -13,7 +13,8 @@ from lightning import LightningDataModule
 
 from semiclip import _counter_rng
 from semiclip._arguments import check_number, read_whole
-from semiclip.errors import BadValue, Conflict, Mismatch, Refused, Repeated, TooFew
+from semiclip._checks import read_rows
+from semiclip.errors import BadValue, Conflict, Mismatch, Refused, Repeated, TooFew, TooMany
 from semiclip.model._tensors import MiniBatch
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def split_rows(
     """Return training, validation and test rows among those with a key (n_student,), by groups or as they are given."""
     paired = np.flatnonzero(key >= 0)
     if external_indexing is not None:
-        return read_split(external_indexing, paired)
+        return read_split(external_indexing, paired, len(key))
     return split_groups(paired, groups[paired], train_size, validation_size, seed)
 
 
@@ -320,9 +321,11 @@ def split_groups(
     return rows[train], rows[validation], np.setdiff1d(rows, rows[np.concatenate([train, validation])])
 
 
-def read_split(external_indexing: Sequence[np.ndarray], paired: np.ndarray) -> list[np.ndarray]:
-    """Return training, validation and test rows of a split that is given as row numbers or masks."""
-    parts = [np.flatnonzero(part) if np.asarray(part).dtype == bool else np.asarray(part) for part in external_indexing]
+def read_split(external_indexing: Sequence[np.ndarray], paired: np.ndarray, n_rows: int) -> list[np.ndarray]:
+    """Return training, validation and test rows of a split that is given as row numbers or masks of ``n_rows``."""
+    parts = [read_rows("a part of external_indexing", part, n_rows) for part in external_indexing]
+    if len(parts) > 3:
+        raise TooMany("parts of external_indexing", len(parts), 3)
     parts += [paired[:0]] * (3 - len(parts))
     rows = np.concatenate(parts)
     if unpaired := np.setdiff1d(rows, paired).tolist():

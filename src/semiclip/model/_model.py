@@ -23,6 +23,7 @@ from semiclip.model._plan import (
     DistillationPlan,
     KeepBest,
     Precision,
+    count_epochs,
     count_pretrain_epochs,
     plan_pretraining,
     pretrain,
@@ -341,6 +342,7 @@ class SemiClip(PairedModel):
                 self.classes_ = data.classes  # those of a checkpoint, if it was resumed
                 params["pretrain_epochs"] = pretrain_epochs
             params |= {"select": select, "pea": options.params if options else False, "views": views or False}
+            params["epochs"] = count_epochs(self.train_params_, runner, "ckpt_path" in trainer_kwargs)
             self.train_params_ = {**params, "shared_keys": data.host.n_keys, **optimisation}
             self.trainer = None  # it holds the training data and the optimiser's state
 
@@ -381,9 +383,8 @@ class SemiClip(PairedModel):
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         if pea is not None:
             rows, fallback, names = student[:3], self._specs[STUDENT].fallback, student.batch_names
-            find_short_batches(
-                *rows[1:], fallback, names, at_least=pea.min_controls
-            )  # refused before a trainer is made
+            # refused before a trainer is made
+            find_short_batches(*rows[1:], fallback, names, at_least=pea.min_controls)
             splitting["augmentation"] = partial(Augmentation, pea, *rows, fallback=fallback, batch_names=names)
             splitting["infer"] = lambda rows: as_inferred(student.values, student.batch, rows)
         return self._data_splitter_cls(tensors, groups, split_seed=self.split_seed_, seed=seed, **splitting)

@@ -89,6 +89,7 @@ class DistillationPlan(LightningModule):
         self._freeze()
         self.graphed: GraphedStep | None = None
         self._embedded: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._finite: list[torch.Tensor] = []  # whether each loss of validation is
 
     @property
     def learned(self) -> Sequence[str]:
@@ -175,14 +176,19 @@ class DistillationPlan(LightningModule):
         in_training = label >= 0  # a perturbation that training has never seen has no class
         if (n_rows := int(in_training.sum())) >= self.module.min_batch_size:
             taught = self.module.teach(teacher[in_training])
-            self._log("validation_loss", self.objective(embedded[in_training], taught, label[in_training]), n_rows)
+            loss = self.objective(embedded[in_training], taught, label[in_training])
+            self._finite.append(torch.isfinite(loss))
+            self._log("validation_loss", loss, n_rows)
         self._embedded.append((embedded, batch.key))
 
     def on_validation_epoch_end(self) -> None:
         """Rank each held-out sample's key among all held-out keys by the teacher's centroids."""
         embedded, keys = (torch.cat(parts) for parts in zip(*self._embedded, strict=True))
+        # a loss of squares overflows long before the embedding does
+        finite = torch.stack([torch.isfinite(embedded).all(), *self._finite]).all()
         self._embedded.clear()
-        self._check_finite(torch.isfinite(embedded).all())
+        self._finite.clear()
+        self._check_finite(finite)
         if len(self.data.held_out) < 2 or not self.module.objective.spec.same_space:
             return
         centroids = self.data.centroids(None if self.module.teacher_adapter is None else self.module.teach)
@@ -273,6 +279,12 @@ def count_pretrain_epochs(module: SemiClipModule, epochs: int | None, pretrain_k
         mend = "leave out pretrain_epochs and pretrain_kwargs"
         raise Conflict("pretraining on labels", f"objective={module.objective_name!r}", mend)
     return read_whole("pretrain_epochs", epochs, 0, default=max_epochs)
+
+
+def count_epochs(before: Mapping[str, Any], runner: Any, resumed: bool) -> int:  # noqa: FBT001
+    """Return the epochs of all trainings; a checkpoint has counted those before it."""
+    earlier = 0 if resumed else before.get("epochs", before.get("max_epochs", 0))
+    return int(earlier) + int(runner.trainer.current_epoch)
 
 
 def plan_pretraining(

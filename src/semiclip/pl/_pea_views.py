@@ -108,7 +108,7 @@ def pea_views(
             raise UnknownChoice("batch", batch, choices, "which have samples of the perturbation")
         order = order[np.argsort(names[order] != batch, kind="stable")]  # the one to look at comes first
     shown = order[:MAX_BATCHES].tolist()
-    pools, _ = split_controls(codes, reference, "pooled", names.tolist())
+    pools, pool_of_batch, _ = split_controls(codes, reference, "pooled", names.tolist())
     rows = [np.flatnonzero(treated & (codes == code)) for code in shown]
     drawn = _read_views(adata, views, rows[0])
     pea = PEA(**adata.uns.get("semiclip", {}).get(views, {}).get("params", {}).get("pea", {}))
@@ -120,7 +120,7 @@ def pea_views(
     for panels, (steps, unit) in zip(axes.T, UNITS.items(), strict=True):
         kept = ["+".join(plan) or "none" for plan in (steps, ("center", *steps))]
         if any(name in drawn.share for name in kept):
-            clouds = _project([x[pools[code]] for code in shown], [x[part] for part in rows], steps, pea)
+            clouds = _project([x[pools[pool_of_batch[code]]] for code in shown], [x[part] for part in rows], steps, pea)
             marks |= _draw_column(panels, drawn, kept, clouds)
         for panel, name in zip(panels, kept, strict=True):
             words = name.replace("none", "as it is").replace("center", "centre").replace("+", " + ")

@@ -46,7 +46,8 @@ class Modality(NamedTuple):
         """A mask of the controls."""
         if self.design.perturbation_key is None:
             return np.zeros(self.adata.n_obs, dtype=bool)
-        return self.adata.obs[self.design.perturbation_key].isin(self.design.control or ()).to_numpy()
+        labels = pd.Series(self.design.control or (), dtype=object).to_numpy()  # see Design.controls
+        return self.adata.obs[self.design.perturbation_key].isin(labels).to_numpy(dtype=bool)
 
     def treated_keys(self) -> pd.DataFrame:
         """Return the distinct keys of the treated rows that have all values, as pairing compares them."""

@@ -142,7 +142,7 @@ def distill(
     """
     from semiclip.baselines import BASELINES
     from semiclip.model import Baseline, SemiClip
-    from semiclip.model._base import check_training_arguments
+    from semiclip.model._base import check_training_arguments, list_read_keys
     from semiclip.objectives import OBJECTIVES
 
     samples: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
@@ -158,7 +158,8 @@ def distill(
     name = "objective" if model_cls is SemiClip else "method"
     check_training_arguments(SemiClip.train, model_cls, objective, train_kwargs, caller=distill)
     key_added = f"X_{objective}" if key_added is None else key_added
-    check_writable(get_modality(mdata, getattr(design, STUDENT)), key_added, reads=reps["student_rep"])
+    reads = list_read_keys(design, reps, train_kwargs.get("views", train_kwargs.get("augment")))
+    check_writable(get_modality(mdata, getattr(design, STUDENT)), key_added, reads=reads)
     before = dict(mdata.uns)
     model_cls.setup_mudata(mdata, **reps, **{"control": None, **design.params})
     try:
@@ -234,7 +235,7 @@ def embed(
     """
     design, params = model.design, model.init_params_
     key_added = f"X_{model.module.objective_name}" if key_added is None else key_added
-    check_writable(design.side(adata, STUDENT), key_added, copy=copy, reads=model.representations["student_rep"])
+    check_writable(design.side(adata, STUDENT), key_added, copy=copy, reads=model.read_keys)
     columns: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
     embedding = model.get_latent_representation(adata, **columns, fallback=fallback)
     result = adata.copy() if copy else adata
