@@ -36,6 +36,7 @@ EXAMPLES = [
     errors.Empty("rows in the table"),
     errors.TooFew("genes in the map", 5, 20),
     errors.TooMany("sets", 9, 4, "choose among them"),
+    errors.TooLarge("the decoder of 20000 genes", 10.4, 5.03, "cpu", "keep at most 13000 genes"),
     errors.NoVariation("the controls of 1 batch(es)", ["plate1"], "use method='center'"),
     errors.TooFewControls({"plate1": 1, "plate2": 0}, 2, 9),
     errors.TooFewControls({"plate1": 1}, 2, 1),

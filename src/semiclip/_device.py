@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,3 +32,19 @@ def usable_device(device: str | torch.device = "auto") -> torch.device:
     except (RuntimeError, AssertionError) as error:
         msg = f"device={str(device)!r} cannot be used: {error}; 'auto' takes a GPU if there is one"
         raise ValueError(msg) from error
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return the memory that is free on a device, or ``None`` where the system does not say."""
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    meminfo = Path("/proc/meminfo")
+    if device.type != "cpu" or not meminfo.exists():
+        return None
+    free = 1024 * next(int(line.split()[1]) for line in meminfo.read_text().splitlines() if "MemAvailable" in line)
+    limit = Path("/sys/fs/cgroup/memory.max")  # of a container or a job of a cluster
+    limits = [int(text)] if limit.exists() and (text := limit.read_text().strip()).isdigit() else []
+    return min([free, *limits])

@@ -10,6 +10,7 @@ from scipy.stats import ortho_group
 
 from semiclip import errors, metrics
 from semiclip.metrics import recalled_pairs
+from semiclip.metrics._cosines import Cosines
 from semiclip.metrics._map import in_tails, tails
 
 
@@ -19,6 +20,10 @@ def relationship_recall(*data, n_permutations=0, **options):
 
 def names(n):
     return np.array([f"GENE{i:03}" for i in range(n)])
+
+
+def cuts(null, *levels):
+    return tails(Cosines(np.zeros((0, 0)), null.size, null), levels)[0]
 
 
 def study(seed, n=40, n_pairs=90):
@@ -57,13 +62,13 @@ def naive(embedding, genes, annotated, low, high):
 )
 def test_tails_equal_counting(null, ends):
     null, (low, high) = np.array(null, dtype=float), ends
-    hits = in_tails(null, tails(null, [(low / 100, high / 100)]))[:, 0]
+    hits = in_tails(null, cuts(null, (low / 100, high / 100)))[:, 0]
     for value, hit in zip(null, hits, strict=True):  # in integers, so that the reference has no rounding either
         right, left = (null <= value).sum() * 100, (null < value).sum() * 100
         assert hit == (right <= low * null.size or left >= high * null.size)
     # 0.29 is meant, not the float beside it: 0.29 * 100 < 29
     null = np.arange(100.0)
-    assert in_tails(null, tails(null, [(0.29, 1), (0, 1 - 0.29)])).sum(axis=0).tolist() == [29, 29]
+    assert in_tails(null, cuts(null, (0.29, 1), (0, 1 - 0.29))).sum(axis=0).tolist() == [29, 29]
 
 
 @pytest.mark.parametrize("thresholds", [(0.05, 0.95), (0.2, 0.7), (0.0, 1.0), (0.0, 0.0), (1.0, 1.0)])

@@ -19,8 +19,8 @@ __all__ = [
     "BadValue", "CannotWrite", "Conflict", "DamagedFile", "Diverged", "DownloadFailed", "Empty", "FileExists",
     "IdleArgument", "Mismatch", "MissingColumn", "MissingEntry", "MissingExtra", "MissingFile", "MissingValues",
     "NameTaken", "NoData", "NoVariation", "NotCounts", "NotFinite", "NotFitted", "NotInMemory", "NothingShared",
-    "Refused", "Repeated", "SemiclipError", "SemiclipWarning", "TooFew", "TooFewControls", "TooMany",
-    "UnexpectedArgument", "UnknownChoice", "UnknownControl", "WrongDtype", "WrongShape", "WrongType", "some",
+    "Refused", "Repeated", "SemiclipError", "SemiclipWarning", "TooFew", "TooFewControls", "TooLarge",
+    "TooMany", "UnexpectedArgument", "UnknownChoice", "UnknownControl", "WrongDtype", "WrongShape", "WrongType", "some",
 ]  # fmt: skip
 
 
@@ -233,6 +233,17 @@ class TooMany(SemiclipError, ValueError):
     what: str
     number: Any
     limit: Any
+    way_out: str = ""
+
+
+class TooLarge(SemiclipError, MemoryError):
+    """Something needs more memory than there is."""
+
+    template = "{what} needs {needed_gb:.1f} GB of memory, but {device} has {free_gb:.1f} GB free"
+    what: str
+    needed_gb: float
+    free_gb: float
+    device: str
     way_out: str = ""
 
 

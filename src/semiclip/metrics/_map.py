@@ -1,6 +1,6 @@
 """The map of a set of perturbations: the cosines of all pairs of genes, and what is annotated and recalled in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import ceil, floor, inf
 from numbers import Real
@@ -12,15 +12,16 @@ from numpy.typing import ArrayLike
 
 from semiclip import errors
 from semiclip._checks import check_finite
-from semiclip._numerics import row_blocks
-from semiclip.metrics._matrices import pair_position, pairwise_cosines, read_mask, read_vectors
+from semiclip._numerics import rows_at_once
+from semiclip.metrics._cosines import Cosines, pair_position
+from semiclip.metrics._matrices import read_mask, read_vectors
 
 Thresholds = tuple[float, float] | Sequence[tuple[float, float]]
 Levels = list[tuple[float, float]]  # low and high thresholds, read
 
 MIN_GENES = 20  # below, the tails hold too few pairs to mean anything
-SAMPLE = 1 << 20  # values that tell between which two a rank lies; up to four times as many are selected in a copy
-BLOCK = 1 << 22  # values looked at at a time
+HITS = 1 << 28  # pairs of which is held at a time whether they are recalled, times the number of thresholds
+NOWHERE = np.zeros(0, dtype=np.intp)
 MISSING = -2  # beside −1, a gene that is not in the map
 COLUMNS = "it needs gene_a, gene_b and optionally database, as scl.datasets.relationships() returns them"
 NA = "drop them with relationships.dropna(), or read the file with keep_default_na=False if a gene is called NA"
@@ -31,7 +32,7 @@ class GeneMap(NamedTuple):
     """Genes in alphabetical order, the cosines of all their pairs, and the annotated pairs, sorted, each once."""
 
     genes: pd.Index
-    cosines: np.ndarray
+    cosines: Cosines
     names: pd.Index
     """The databases in order of appearance."""
     database: np.ndarray
@@ -39,9 +40,9 @@ class GeneMap(NamedTuple):
     first: np.ndarray
     second: np.ndarray
 
-    def cosine(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return the cosine of each pair of genes, given by their positions."""
-        return self.cosines[pair_position(first, second, len(self.genes))]
+    def position(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return where the cosine of each pair of genes stands."""
+        return pair_position(first, second, len(self.genes))
 
 
 def gene_map(
@@ -67,7 +68,7 @@ def gene_map(
     order = names.argsort()  # so that neither results nor rounding depend on the order of the rows
     names = names[order]
     pairs = _read_pairs(relationships, names)
-    return GeneMap(names, pairwise_cosines(x[order]), *pairs)
+    return GeneMap(names, Cosines.of(x[order]), *pairs)
 
 
 def _read_pairs(relationships: pd.DataFrame, genes: pd.Index) -> tuple[pd.Index, np.ndarray, np.ndarray, np.ndarray]:
@@ -121,8 +122,11 @@ def read_thresholds(thresholds: Thresholds, *, single: bool = False) -> Levels:
     return levels
 
 
-def tails(null: np.ndarray, thresholds: Levels) -> np.ndarray:
-    """Return the values below which and above which, strictly, a cosine lies in a tail; shape (n_thresholds, 2)."""
+def tails(null: Cosines, thresholds: Levels, positions: np.ndarray = NOWHERE) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values below which and above which, strictly, a cosine lies in a tail; shape (n_thresholds, 2).
+
+    The cosines at some positions are returned beside them, for many of all cosines are read only once.
+    """
     # #{null ≤ v}/N ≤ low says that the null value of rank ⌊low·N⌋, counted from 0, exceeds v; #{null < v}/N ≥ high says
     # that the value of rank ⌈high·N⌉ − 1 is below v. Order statistics therefore suffice, and nothing is sorted.
     ranks = []
@@ -131,34 +135,9 @@ def tails(null: np.ndarray, thresholds: Levels) -> np.ndarray:
         low, high = (Fraction(threshold).limit_denominator(10**9) for threshold in pair)
         ranks.append((floor(low * null.size), ceil(high * null.size) - 1))
     inside = sorted({rank for pair in ranks for rank in pair if 0 <= rank < null.size})
-    value = {-1: -inf, **dict(zip(inside, order_statistics(null, inside), strict=True)), null.size: inf}
-    return np.array([[value[below], value[above]] for below, above in ranks])
-
-
-def order_statistics(values: np.ndarray, ranks: Sequence[int]) -> list[float]:
-    """Return the values of these ranks, counted from 0 in ascending order, without sorting ``values``."""
-    if values.size <= 4 * SAMPLE:  # one at a time, which NumPy selects several times faster than several at once
-        return [float(np.partition(values, rank)[rank]) for rank in ranks]
-    sample = np.sort(values[:: values.size // SAMPLE])
-    return [_select(values, rank, sample) for rank in ranks]
-
-
-def _select(values: np.ndarray, rank: int, sample: np.ndarray) -> float:
-    """Count what lies below two values that most likely embrace the rank, and select among those between them."""
-    place = rank / values.size * sample.size
-    margin = 4 * np.sqrt(sample.size)  # eight standard deviations of a median's place, more of any other's
-    low, high = (sample[int(np.clip(at, 0, sample.size - 1))] for at in (place - margin, place + margin))
-    below, between = 0, []
-    for rows in row_blocks(values.size, BLOCK):
-        block = values[rows]
-        under = block < low
-        below += int(np.count_nonzero(under))
-        between.append(block[~under & (block <= high)])
-    inside = np.concatenate(between)
-    if below <= rank < below + inside.size:
-        inside.partition(rank - below)
-        return float(inside[rank - below])
-    return float(np.partition(values, rank)[rank])  # the sample misled: exact all the same, at the cost of a copy
+    cosine, statistics = null.read(positions, inside)
+    value = {-1: -inf, **dict(zip(inside, statistics, strict=True)), null.size: inf}
+    return np.array([[value[below], value[above]] for below, above in ranks]), cosine
 
 
 def in_tails(cosine: np.ndarray, cuts: np.ndarray) -> np.ndarray:
@@ -166,9 +145,30 @@ def in_tails(cosine: np.ndarray, cuts: np.ndarray) -> np.ndarray:
     return (cosine[:, None] < cuts[:, 0]) | (cosine[:, None] > cuts[:, 1])
 
 
+def read_hits(cosines: Cosines, cuts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield which cosines lie in the tails, in strips of shape (n, n_thresholds), with the position of the first.
+
+    Up to 23,000 genes and one pair of thresholds there is a single strip. A strip lasts until the next is asked for.
+    """
+    strip = np.empty((min(cosines.size, rows_at_once(HITS, len(cuts))), len(cuts)), dtype=bool)
+    filled = 0
+    for start, block in cosines.blocks():
+        end = start
+        while end < start + block.size:
+            part = block[end - start :][: len(strip) - filled]
+            strip[filled : filled + part.size] = in_tails(part, cuts)
+            filled, end = filled + part.size, end + part.size
+            if filled == len(strip):
+                yield end - filled, strip
+                filled = 0
+    if filled:
+        yield cosines.size - filled, strip[:filled]
+
+
 def recalled(cosine_map: GeneMap, pairs: tuple[np.ndarray, np.ndarray], levels: Levels) -> np.ndarray:
     """Return which pairs, given by position, the map recalls; shape (n_pairs, n_levels)."""
-    return in_tails(cosine_map.cosine(*pairs), tails(cosine_map.cosines, levels))
+    cuts, cosine = tails(cosine_map.cosines, levels, cosine_map.position(*pairs))
+    return in_tails(cosine, cuts)
 
 
 def recalled_elsewhere(

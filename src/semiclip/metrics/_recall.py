@@ -8,7 +8,16 @@ from scipy import sparse
 
 from semiclip._arguments import check_whole
 from semiclip._docs import document
-from semiclip.metrics._map import GeneMap, Thresholds, distinct_pairs, gene_map, in_tails, read_thresholds, tails
+from semiclip.metrics._map import (
+    GeneMap,
+    Thresholds,
+    distinct_pairs,
+    gene_map,
+    in_tails,
+    read_hits,
+    read_thresholds,
+    tails,
+)
 from semiclip.metrics._matrices import check_permutations
 
 Z = 1.959963984540054  # two-sided 95 % of a normal distribution
@@ -80,8 +89,8 @@ def relationship_recall(
     rng = np.random.default_rng(rng)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
     shares = Shares.of(cosine_map)
-    cuts = tails(cosine_map.cosines, limits)
-    hit = in_tails(cosine_map.cosine(shares.first, shares.second), cuts)
+    cuts, cosine = tails(cosine_map.cosines, limits, cosine_map.position(shares.first, shares.second))
+    hit = in_tails(cosine, cuts)
     value = shares(hit)
     per_threshold = [shares.estimate_uncertainty(*column) for column in zip(hit.T, value.T, strict=True)]
     error, low, high = np.array(per_threshold).transpose(1, 2, 0)
@@ -140,8 +149,8 @@ def recalled_pairs(
     cosine_map = gene_map(embedding, genes, relationships, control=control)
     genes, _, names, database, first, second = cosine_map
     columns = {"database": names[database], "gene_a": genes[first], "gene_b": genes[second]}
-    cosine = cosine_map.cosine(first, second)
-    hit = in_tails(cosine, tails(cosine_map.cosines, limits))[:, 0]
+    cuts, cosine = tails(cosine_map.cosines, limits, cosine_map.position(first, second))
+    hit = in_tails(cosine, cuts)[:, 0]
     return pd.DataFrame({**columns, "cosine": cosine, "recalled": hit})
 
 
@@ -182,10 +191,13 @@ def similarity(
     check_whole("n_bins", n_bins)
     limits = read_thresholds(thresholds, single=True)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
-    ((cut_low, cut_high),) = tails(cosine_map.cosines, limits)
-    # with a number of bins NumPy goes through the values in blocks, with edges it would sort them
-    n_all, edges = np.histogram(cosine_map.cosines, n_bins, RANGE)
-    n_annotated, _ = np.histogram(cosine_map.cosine(*distinct_pairs(cosine_map)), n_bins, RANGE)
+    positions = cosine_map.position(*distinct_pairs(cosine_map))
+    ((cut_low, cut_high),), cosine = tails(cosine_map.cosines, limits, positions)
+    n_annotated, edges = np.histogram(cosine, n_bins, RANGE)
+    n_all = np.zeros_like(n_annotated)
+    for _, block in cosine_map.cosines.blocks():
+        # with a number of bins NumPy goes through the values in blocks, with edges it would sort them
+        n_all += np.histogram(block, n_bins, RANGE)[0]
     width = (RANGE[1] - RANGE[0]) / n_bins
     columns = {"low": edges[:-1], "high": edges[1:], "n_all": n_all, "n_annotated": n_annotated}
     columns |= {"all": n_all / n_all.sum() / width, "annotated": n_annotated / n_annotated.sum() / width}
@@ -227,8 +239,12 @@ class Shares(NamedTuple):
 
     def __call__(self, hit: np.ndarray) -> np.ndarray:
         """Return the shares of ``hit`` pairs, shape (n_pairs, n), in each database, in their mean and in the union."""
-        whole = np.broadcast_to(self.n_pairs[:, None], (len(self.n_pairs), hit.shape[1]))
-        share = np.divide(self.count_pairs(hit), whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+        return self.divide(self.count_pairs(hit))
+
+    def divide(self, n_hit: np.ndarray) -> np.ndarray:
+        """Return the shares that these numbers of pairs are, shape (n_databases + 1, n)."""
+        whole = np.broadcast_to(self.n_pairs[:, None], n_hit.shape)
+        share = np.divide(n_hit, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
         held = self.n_pairs[:-1] > 0
         return np.concatenate([share[:-1], share[:-1][held].mean(axis=0, keepdims=True), share[-1:]])
 
@@ -271,11 +287,20 @@ class Shares(NamedTuple):
         self, cosine_map: GeneMap, cuts: np.ndarray, n_draws: int, rng: np.random.Generator
     ) -> np.ndarray:
         """Return the shares after exchanges of the gene labels, shape (n_keys, n_thresholds, n_draws)."""
-        draws = np.empty((len(self.n_pairs) + 1, len(cuts), n_draws))
-        for i in range(n_draws):  # an exchange moves the annotations over the same cosines: none is computed anew
-            moved = rng.permutation(len(cosine_map.genes))
-            draws[:, :, i] = self(in_tails(cosine_map.cosine(moved[self.first], moved[self.second]), cuts))
-        return draws
+        # an exchange moves the annotations over the same cosines: none is computed anew for it. Of many cosines a strip
+        # is looked at at a time, by the same exchanges
+        n_hit = np.zeros((len(self.n_pairs), len(cuts), n_draws), dtype=np.intp)
+        state = rng.bit_generator.state
+        for start, strip in read_hits(cosine_map.cosines, cuts):
+            rng.bit_generator.state = state
+            for i in range(n_draws):
+                moved = rng.permutation(len(cosine_map.genes))
+                place = cosine_map.position(moved[self.first], moved[self.second]) - start
+                held = (place >= 0) & (place < len(strip))
+                hit = np.zeros((place.size, len(cuts)), dtype=bool)
+                hit[held] = strip[place[held]]
+                n_hit[:, :, i] += self.count_pairs(hit)
+        return np.stack([self.divide(n_hit[:, :, i]) for i in range(n_draws)], axis=-1)
 
 
 def _wilson(value: np.ndarray, error: np.ndarray, n_pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

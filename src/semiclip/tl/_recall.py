@@ -13,7 +13,7 @@ from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import NameTaken, WrongType
 from semiclip.metrics import _map
-from semiclip.metrics._matrices import pairwise_cosines
+from semiclip.metrics._cosines import Cosines
 from semiclip.tl._maps import Corrected, list_names, read_corrected
 from semiclip.tl._sets import GENES, NOT_SETS
 
@@ -312,7 +312,7 @@ def null_overlap(
     draws = np.empty((n_permutations, *overlap.shape), dtype=np.intp)
     for draw in tqdm(draws, "permutations", disable=not progress_bar):
         means, _ = corrected.exchange(rng).average()
-        null_map = own_map._replace(cosines=pairwise_cosines(means[order]))  # the annotated pairs stay where they are
+        null_map = own_map._replace(cosines=Cosines.of(means[order]))  # the annotated pairs stay where they are
         draw[:] = (_map.recalled(null_map, pairs, levels) & in_reference).sum(axis=1)
 
     low, median, high = np.quantile(draws, [0.025, 0.5, 0.975], axis=0)
