@@ -77,8 +77,8 @@ def pair_rows(student: AnnData, teacher: AnnData, design: Design) -> Pairing:
             needed, way_out = f"numbers, as the {number} has", "convert one so that keys can match"
             raise WrongDtype(f"obs[{column!r}] ({text})", "text", needed, way_out)
         if keys[0][column].dtype != keys[1][column].dtype and all(is_number):  # their common type would merge ids
-            for table in keys:
-                table[column] = [_write_number(number) for number in table[column].tolist()]
+            for rows in keys:
+                rows[column] = [_write_number(number) for number in rows[column].tolist()]
 
     table = pd.concat(keys, keys=COUNTS, names=[SIDE]).groupby([*columns, SIDE]).size()
     counts = table.unstack(SIDE, fill_value=0).reindex(columns=COUNTS, fill_value=0)

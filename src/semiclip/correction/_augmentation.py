@@ -313,7 +313,8 @@ def _standardise(values: np.ndarray, eps: float) -> tuple[Any, ...]:
     """
     controls = values.astype(np.float64)
     noise = eps * np.abs(values).max(axis=0).astype(np.float64)
-    mean, sd = center(controls).shift, deviation(controls, noise=noise)
+    mean: Any = center(controls).shift
+    sd = deviation(controls, noise=noise)
     unit = np.where(sd == 0, 1, sd)
     # in units of their standard deviation, so that float32 holds the moments of a subset well
     standard = ((controls - mean) / unit).astype(np.float32)
