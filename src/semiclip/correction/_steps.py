@@ -17,7 +17,7 @@ Method = Literal["center", "center_scale", "tvn"]
 Profile = Literal["clean", "batch", "public"]
 Fallback = Literal["raise", "pooled"]
 EPS = float(np.finfo(np.float64).eps)
-LOOK = 1 << 12  # rows looked at together for their precision, of which the first mostly tell
+LOOK = 1 << 10  # rows looked at together for their precision, of which the first mostly tell
 # values are off by a third of a rounding error at most, and sums that made them by a few
 SLACK = 4.0
 
