@@ -31,7 +31,7 @@ def _widths(n_input: int, n_genes: int) -> list[int]:
 
 
 def training_bytes(n_input: int, n_genes: int) -> int:
-    """Return how much memory training takes, 26 · n_genes² bytes of many genes (10.4 GB of 20,000, as measured)."""
+    """Return how much memory training takes, 26 · n_genes² bytes of many genes (10.4 GB of 20,000)."""
     layers = [(a + 1) * b for a, b in pairwise(_widths(n_input, n_genes))]
     # weights, gradients and two moments of AdamW; and in its step, two temporaries of the largest layer
     return 4 * (4 * sum(layers) + 2 * max(layers))
