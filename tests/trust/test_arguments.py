@@ -56,7 +56,7 @@ def embed(model):
         ({"callbacks": Callback()}, {"callbacks": [Callback()]}),
         ({"datasplitter_kwargs": {"chunk_rows": 2000.0}}, {"datasplitter_kwargs": {"chunk_rows": 2000}}),
     ],
-    ids=str,
+    ids=lambda given: " ".join(given) or "as meant",
 )
 def test_what_is_passed_trains_as_what_is_meant(train, passed, meant):
     one, other = train(**passed), train(**meant)
