@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from semiclip.errors import Mismatch
 
@@ -77,6 +78,7 @@ def _hash_names(names: pd.Index) -> np.ndarray:
 
 
 def _sum_rows(values: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return sums of rows, in which order and signs of columns count, and their sizes."""
-    some = np.asarray(values.iloc[rows] if isinstance(values, pd.DataFrame) else values[rows], dtype=np.float64)
-    return some @ np.cos(np.arange(some.shape[1])), np.linalg.norm(some, axis=1)
+    """Return sums of rows, in which all values and their signs count but not the order of columns, and their sizes."""
+    chosen = values.iloc[rows] if isinstance(values, pd.DataFrame) else values[rows]
+    chosen = np.asarray(chosen.toarray() if sparse.issparse(chosen) else chosen, dtype=np.float64)
+    return np.sort(chosen, axis=1) @ np.cos(np.arange(chosen.shape[1])), np.linalg.norm(chosen, axis=1)

@@ -109,6 +109,7 @@ def test_what_is_held_out_does_not_matter(make, mdata, method):
 
     before = fit()
     mdata["rna"].obsm["X_pca"][split[1]] += 100
+    del mdata["rna"].uns["semiclip"]["X_pca"]  # which describes the values before
     image = mdata["image"].obs["perturbation"].astype(str).isin(np.unique(compounds)[:6]).to_numpy()
     mdata["image"].obsm["X_image"][image] -= 100
     after = fit()
