@@ -79,6 +79,6 @@ def _hash_names(names: pd.Index) -> np.ndarray:
 
 def _sum_rows(values: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return sums of rows, in which all values and their signs count but not the order of columns, and their sizes."""
-    chosen = values.iloc[rows] if isinstance(values, pd.DataFrame) else values[rows]
+    chosen: Any = values.iloc[rows] if isinstance(values, pd.DataFrame) else values[rows]
     chosen = np.asarray(chosen.toarray() if sparse.issparse(chosen) else chosen, dtype=np.float64)
     return np.sort(chosen, axis=1) @ np.cos(np.arange(chosen.shape[1])), np.linalg.norm(chosen, axis=1)
