@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 LEVELS = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO, 3: logging.INFO, 4: logging.DEBUG}  # as scanpy counts
 _seen: ContextVar[set[Any] | None] = ContextVar("_seen", default=None)  # the places that have warned
-_FOLDER = str(Path(__file__).parent)
+_FOLDER = f"{Path(__file__).parent}{os.sep}"
 
 
 class _Lines(logging.Handler):
