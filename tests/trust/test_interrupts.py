@@ -73,6 +73,7 @@ def test_an_error_leaves_the_model_as_it_was(small_study, setup):
 INTERRUPTED = """
 import os, signal, sys, threading, warnings
 warnings.simplefilter("ignore")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start what is in the background without it
 import numpy as np
 import semiclip as scl
 from semiclip.model import SemiClip
@@ -110,8 +111,9 @@ def test_a_signal_at_any_moment_is_a_keyboard_interrupt():
 
 
 SLEEPER = """
-import sys, threading, warnings
+import signal, warnings
 warnings.simplefilter("ignore")
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import semiclip as scl
 from lightning import Callback
 study = scl.datasets.simulate(n_compounds=24, n_knockouts=24, n_pathways=6, n_genes=60, rng=0)
