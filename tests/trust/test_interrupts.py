@@ -135,13 +135,16 @@ scl.tl.semiclip(
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize(("number", "says"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, None)])
 def test_a_script_ends_by_the_signal_that_it_got(number, says):
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "training\n"
-    time.sleep(0.2)
-    process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    ) as process:
+        try:
+            assert process.stdout.readline() == "training\n"
+            time.sleep(0.2)
+            process.send_signal(number)
+            _, told = process.communicate(timeout=60)
+        finally:
+            process.kill()  # one that goes on
     assert "NameError" not in told
     if says:
         assert told.rstrip().splitlines()[-1].startswith(says)
