@@ -151,7 +151,7 @@ def _check_replaceable(folder: Path, indices: tuple[str, ...], *, overwrite: boo
     names = [file for file in names if not re.fullmatch(PART.format(".*"), file) and not PARTIAL.fullmatch(file)]
     replaceable = overwrite and folder.is_dir() and any(file.endswith(indices) for file in names)
     if names and not replaceable:
-        way_out = "choose another folder; overwrite=True replaces what save wrote, nothing else"
+        way_out = "pass overwrite=True to replace what save wrote, or choose another folder: nothing else is replaced"
         raise errors.FileExists(folder, way_out)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from semiclip._damage import say_reason
 from semiclip._messages import warn
 from semiclip._numerics import row_blocks, rows_at_once
+from semiclip._storage import write_file
 from semiclip.errors import DamagedFile, DownloadFailed, Mismatch, MissingEntry, Refused
 
 if TYPE_CHECKING:
@@ -182,8 +183,6 @@ def join_parts(paths: Sequence[Path]) -> Path:
     target = _cache_folder() / "zenodo" / f"joined_{digest}.h5ad"
     if target.is_file():
         return target
-    from semiclip._storage import write_file  # loads torch
-
     target.parent.mkdir(parents=True, exist_ok=True)
     logger.info("joining %d parts into %s", len(paths), target)
     write_file(target, partial(_write_joined, paths))  # under a name of this process, which others may do as well

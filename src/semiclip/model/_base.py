@@ -19,7 +19,7 @@ from semiclip._mudata import put_together, take_apart
 from semiclip._sides import SideArrays, check_columns, pair_sides, read_side, warn_if_corrected
 from semiclip.baselines import BASELINES
 from semiclip.correction import PEA, CorrectionSpec, Fallback, Method
-from semiclip.errors import NoData, NotInMemory
+from semiclip.errors import BadValue, NoData, NotInMemory
 from semiclip.model._plan import DistillationPlan
 from semiclip.model._scvi_compat import (
     DATA_ID,
@@ -273,6 +273,8 @@ class PairedModel(SafeModel):
     def _count_shared(self, n_shared: int | Literal["auto"]) -> int:
         """Return on how many directions the teacher is projected, counted on all keys unless it is told."""
         if n_shared != "auto":
+            if isinstance(n_shared, str):
+                raise BadValue("n_shared", n_shared, "'auto', None or a whole number of at least 1")
             check_whole("n_shared", n_shared)
             return int(n_shared)
         sides = {side: self._read(self.adata, side).correct(spec) for side, spec in self._specs.items()}

@@ -342,7 +342,7 @@ class SemiClip(PairedModel):
                 self.classes_ = data.classes  # those of a checkpoint, if it was resumed
                 params["pretrain_epochs"] = pretrain_epochs
             params |= {"select": select, "pea": options.params if options else False, "views": views or False}
-            params["epochs"] = count_epochs(self.train_params_, runner, "ckpt_path" in trainer_kwargs)
+            params["epochs"] = count_epochs(self.train_params_, runner, resumed="ckpt_path" in trainer_kwargs)
             self.train_params_ = {**params, "shared_keys": data.host.n_keys, **optimisation}
             self.trainer = None  # it holds the training data and the optimiser's state
 

@@ -281,7 +281,7 @@ def count_pretrain_epochs(module: SemiClipModule, epochs: int | None, pretrain_k
     return read_whole("pretrain_epochs", epochs, 0, default=max_epochs)
 
 
-def count_epochs(before: Mapping[str, Any], runner: Any, resumed: bool) -> int:  # noqa: FBT001
+def count_epochs(before: Mapping[str, Any], runner: Any, *, resumed: bool) -> int:
     """Return the epochs of all trainings; a checkpoint has counted those before it."""
     earlier = 0 if resumed else before.get("epochs", before.get("max_epochs", 0))
     return int(earlier) + int(runner.trainer.current_epoch)

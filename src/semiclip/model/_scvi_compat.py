@@ -235,7 +235,8 @@ class SafeModel(BaseModelClass):
         contents, path = _read_model(dir_path, prefix)
         with _name_folder(dir_path):
             if contents["class"] not in [cls.__name__, *(allowed_classes_names_list or [])]:
-                raise errors.Mismatch("the class of the model", contents["class"], cls.__name__)
+                way_out = f"load it with scl.model.{contents['class']}.load"
+                raise errors.Mismatch("the class of the model", contents["class"], cls.__name__, way_out)
             attributes = contents["attributes"]
             registry, init_params = attributes.pop("registry_"), attributes.pop("init_params_")
             method, setup_args = registry[_SETUP_METHOD_NAME], registry[SETUP_ARGS]

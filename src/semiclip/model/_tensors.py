@@ -195,7 +195,7 @@ def project_shared(taught: np.ndarray, taught_key: np.ndarray, seen: np.ndarray,
     """Project teacher rows on the leading directions that they share with training rows of the student, by key."""
     shared = shared_directions(*average_keys(seen, key, taught, taught_key), n_permutations=0)
     if n > shared.n:
-        raise TooMany("shared directions (n_shared)", n, shared.n, "as many as the narrower side varies in")
+        raise TooMany("shared directions (n_shared)", n, shared.n, "pass n_shared='auto' or fewer")
     return ((taught - shared.teacher_mean) @ shared.teacher[:, :n]).astype(np.float32)
 
 
