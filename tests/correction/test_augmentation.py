@@ -11,7 +11,7 @@ import torch
 from scipy.stats import chi2_contingency, chisquare
 
 from semiclip import errors
-from semiclip.correction import PEA, Augmentation, _augmentation, fit
+from semiclip.correction import PEA, Augmentation, _bank, fit
 
 LEAST = 1e-3  # p-value: the draws are fixed, so a test that passes once always passes
 NAMES = ("center", "scale", "whiten")
@@ -330,7 +330,7 @@ def test_nothing_is_computed_for_transforms_that_are_there(augmentation, small):
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
 def test_how_many_are_fitted_together_does_not_matter(augmentation, small, at_once, monkeypatch):
     expected = transforms(augmentation, small, [0])[0]
-    monkeypatch.setattr(_augmentation, "AT_ONCE", at_once)
+    monkeypatch.setattr(_bank, "AT_ONCE", at_once)
     np.testing.assert_allclose(transforms(augmentation, small, [0])[0], expected, rtol=1e-6, atol=1e-6)
 
 
@@ -374,7 +374,7 @@ def test_without_whitening_there_is_none_and_controls_may_be_constant(refuses, a
 def test_so_many_transforms_as_memory_holds(augmentation, small, room, monkeypatch, caplog):
     size = min(max(room, 2), MOST)
     bytes_ = room * 2 * 2 * 3 * 3 * 4  # batches, scaled and unscaled, features squared, bytes of a float32
-    monkeypatch.setattr(_augmentation, "BANK_BYTES", bytes_)
+    monkeypatch.setattr(_bank, "BANK_BYTES", bytes_)
     with caplog.at_level(logging.INFO, logger="semiclip"):
         assert augmentation(small).bank.size == size
         assert augmentation(small, bank_size=40).bank.size == 40  # what is asked for is made

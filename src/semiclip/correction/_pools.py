@@ -1,0 +1,104 @@
+"""The controls that PEA draws from, and the moments of random ones for many rows at once."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from semiclip import _counter_rng
+from semiclip.correction._pea import PEA
+from semiclip.correction._steps import center, deviation, precision
+
+logger = logging.getLogger(__name__)
+
+PLAN, NUMBER, SUBSET, ENTRY, BANK = range(5)  # what a random number is for
+
+
+class ControlPools:
+    """The controls that each batch draws from; ``batch``, ``number`` and ``states`` have an entry for each row."""
+
+    def __init__(
+        self,
+        pea: PEA,
+        x: np.ndarray,
+        pools: list[np.ndarray],
+        pool_of_batch: np.ndarray,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.pea = pea
+        most = pea.max_controls
+        if most is not None and max(map(len, pools)) > most:
+            logger.info("PEA draws from %d random controls of each batch that has more (max_controls)", most)
+            rng = np.random.default_rng(seed)
+            pools = [np.sort(rng.choice(pool, most, replace=False)) if len(pool) > most else pool for pool in pools]
+
+        def place(by_pool: Any) -> Tensor:
+            return torch.as_tensor(np.stack(by_pool)[pool_of_batch]).to(device)
+
+        eps = precision(x, np.concatenate(pools))
+        parts = (_standardise(x[pool], eps) for pool in pools)
+        standard, mean, sd, constant, noise = zip(*parts, strict=True)
+        sizes = np.array([len(pool) for pool in pools])
+        self.count, self.n_most, places = place(sizes), int(sizes.max()), np.arange(sizes.max())
+        self.pool = torch.as_tensor(pool_of_batch).to(device)  # batches that share a pool share its table
+        self._exists = torch.as_tensor(places < sizes[:, None]).to(device)
+        table = (np.cumsum(sizes) - sizes)[:, None] + np.minimum(places, sizes[:, None] - 1)
+        self._rows = torch.as_tensor(table).to(device)
+        self.with_squares = torch.as_tensor(np.concatenate(standard)).to(device)
+        self.standard = self.with_squares[:, : x.shape[1]]
+        self.mean, self.sd = (place(np.stack(part).astype(np.float32)) for part in (mean, sd))
+        self.constant, self.noise = place(constant), place(noise)
+
+    def rows(self, batch: Tensor) -> Tensor:
+        """Return where the controls of each batch are, shape (B, n_most), the last one again where it has fewer."""
+        return self._rows[self.pool[batch]]
+
+    def draw_number(self, uniform: Tensor, batch: Tensor) -> Tensor:
+        """Turn numbers in [0, 1) into numbers of controls by the law of PEA, shape (B,)."""
+        most, least = self.count[batch], self.pea.min_controls
+        if self.pea.control_law == "all":
+            return most
+        if self.pea.control_law == "uniform":
+            number = least + (uniform * (most - least + 1)).long()
+        else:
+            number = (least * ((most + 1) / least) ** uniform).long()
+        return torch.clamp(number, max=most)
+
+    def draw_subset(self, batch: Tensor, number: Tensor, states: Tensor) -> Tensor:
+        """Return a mask of the controls that rows draw of their batch without replacement, shape (B, n_most)."""
+        keys = _counter_rng.keys(states, self.n_most).masked_fill_(~self._exists[self.pool[batch]], 2**63 - 1)
+        return keys <= keys.sort(dim=1).values.gather(1, number[:, None] - 1)  # those with the smallest keys
+
+    def subset_moments(self, batch: Tensor, number: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of drawn controls in units of the batch's, both (B, d)."""
+        if self.pea.control_law == "all":
+            return torch.zeros_like(self.mean[batch]), torch.ones_like(self.sd[batch])
+        weight = self.draw_subset(batch, number, states).to(self.with_squares.dtype) / number[:, None]
+        moments = embedding_bag(self.rows(batch), self.with_squares, mode="sum", per_sample_weights=weight)
+        first, second = moments.tensor_split(2, dim=1)
+        return first, self.floor((second - first**2).clamp(min=0).sqrt(), batch)
+
+    def floor(self, sd: Tensor, batch: Tensor) -> Tensor:
+        """Keep a scale from being tiny; the scale of a feature that is constant in all controls is 1."""
+        sd = torch.clamp(sd, min=self.pea.scale_floor)
+        return torch.where(self.constant[batch] | (sd == 0), torch.ones_like(sd), sd)
+
+
+def _standardise(values: np.ndarray, eps: float) -> tuple[Any, ...]:
+    """Return standardised controls beside their squares, in float32 (m, 2d), and their moments in float64.
+
+    These are mean, standard deviation, where it is zero (1 stands for it) and the rounding error in units of it.
+    """
+    controls = values.astype(np.float64)
+    noise = eps * np.abs(values).max(axis=0).astype(np.float64)
+    mean: Any = center(controls).shift
+    sd = deviation(controls, noise=noise)
+    unit = np.where(sd == 0, 1, sd)
+    # in units of their standard deviation, so that float32 holds the moments of a subset well
+    standard = ((controls - mean) / unit).astype(np.float32)
+    noise = noise / unit + np.finfo(np.float32).eps * np.abs(standard).max(axis=0)
+    return np.concatenate([standard, standard**2], axis=1), mean, unit, sd == 0, noise
