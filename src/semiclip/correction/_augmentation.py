@@ -19,8 +19,8 @@ from semiclip.errors import NoVariation
 
 logger = logging.getLogger(__name__)
 
-# d³ of the transforms that may be fitted for each training step: on two cores one of 256 dimensions takes a twelfth
-# of a step of the paper's adapter. The number for GPUs, where steps are shorter, is an estimate
+# cost of whitening transforms (WhiteningBank.estimate_cost) that each training step may add: on two cores one on many
+# controls in 256 dimensions takes a twelfth of a step of the paper's adapter. The number for GPUs is an estimate
 COST_OF_A_STEP, COST_OF_A_STEP_CUDA = 2**24, 2**20
 
 
@@ -82,9 +82,13 @@ class Augmentation:
         self.bank = WhiteningBank(self.pools, seed) if steps[:, 2].any() else None
         self.refresh = 1 if pea.bank_refresh is None else pea.bank_refresh
         if pea.bank_refresh is None and self.bank is not None and steps_per_epoch is not None:
-            n, d = self.bank.mean.shape
-            per_step = (COST_OF_A_STEP_CUDA if self.device.type == "cuda" else COST_OF_A_STEP) / d**3
-            self.refresh = max(1, math.ceil(n / (per_step * steps_per_epoch)))
+            per_step = COST_OF_A_STEP_CUDA if self.device.type == "cuda" else COST_OF_A_STEP
+            self.refresh = max(1, math.ceil(self.bank.estimate_cost(self.device) / (per_step * steps_per_epoch)))
+            if self.refresh > 1 and pea.control_law != "all":
+                told = (
+                    "PEA draws its %d whitening transforms anew every %d epochs, for time; bank_refresh=1 draws them "
+                )
+                logger.info(told + "in every epoch", len(self.bank.mean), self.refresh)
 
     def start_epoch(self, epoch: int) -> None:
         """Draw the whitening transforms of an epoch, if they are due."""
