@@ -33,8 +33,9 @@ def test_a_row_that_keeps_no_step_stays_as_it_is_to_a_bit(plates, augmented):
     assert out.dtype == np.float32
 
 
-def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process(plates, augmentation, augmented):
-    data = x, batch, _ = plates()
+@pytest.mark.parametrize("d", [5, 200])
+def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process(plates, augmentation, augmented, d):
+    data = x, batch, _ = plates(d=d)
     values, codes = torch.as_tensor(x), torch.as_tensor(batch)
     draw, whole = augmented(data, seed=3, epoch=2)
     order = torch.as_tensor(np.random.default_rng(1).permutation(len(x)))
@@ -72,8 +73,9 @@ class OnGPU(torch.Tensor):
 
 
 @pytest.mark.parametrize("options", [{}, FULL, {"methods": "center"}])
-def test_the_way_of_a_gpu_gives_the_same(plates, augmentation, augmented, options, monkeypatch):
-    data = x, batch, _ = plates()
+@pytest.mark.parametrize("d", [5, 60, 200])
+def test_the_way_of_a_gpu_gives_the_same(plates, augmentation, augmented, options, d, monkeypatch):
+    data = x, batch, _ = plates(d=d)
     draw, expected = augmented(data, **options)
     made = augmentation(data, **options)
     monkeypatch.setattr(torch.Tensor, "nonzero", None)

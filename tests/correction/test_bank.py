@@ -57,7 +57,7 @@ def test_nothing_is_computed_for_transforms_that_are_there(augmentation, small):
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
-@pytest.mark.parametrize("d", [3, 12, 30])
+@pytest.mark.parametrize("d", [3, 12, 40])
 def test_how_many_are_fitted_together_does_not_matter(augmentation, plates, at_once, d, monkeypatch):
     data = plates((9, 4), 0, d=d)
     expected = transforms(augmentation, data, [0])[0]
@@ -147,7 +147,7 @@ def test_small_plates_of_wide_embeddings_are_drawn_anew_in_every_epoch():
     assert held == 350 * 2 * 8 * (2 + 13 + 13) * 256 * 4  # mean, rest and factors of 13 directions, in float32
 
 
-@pytest.mark.parametrize(("n_controls", "thin"), [((14, 9, 2), True), ((2, 3), True), ((25, 30), False)])
+@pytest.mark.parametrize(("n_controls", "thin"), [((10, 9, 2), True), ((11, 9), False), ((25, 39), False)])
 @pytest.mark.parametrize("ridge", [0.0, 0.01, 0.5])
 def test_few_controls_give_what_a_whole_decomposition_gives(plates, augmentation, n_controls, thin, ridge):
     """A batch of 50 controls beside them makes every transform that of a (40, 40) matrix, on the same draws."""
@@ -170,10 +170,10 @@ def test_few_controls_give_what_a_whole_decomposition_gives(plates, augmentation
     np.testing.assert_allclose(out / size, expected / size, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("d", [4, 5, 6, 7, 9])
-def test_factors_are_kept_where_they_are_smaller_than_a_matrix(plates, augmentation, d):
+@pytest.mark.parametrize("d", [4, 5, 12, 13])
+def test_factors_are_kept_where_they_are_half_of_a_matrix(plates, augmentation, d):
     bank = augmentation(plates((4, 3), 0, d=d)).bank
-    assert bank.thin == (d > 7)  # with four controls 2 * 3 * d + d numbers instead of d * d
+    assert bank.thin == (d > 12)  # with four controls two factors of 3 * d numbers instead of d * d
     assert bank.few == (d > 4)
     assert bank.weight.shape == (32, 3 if bank.thin else d, d)
 

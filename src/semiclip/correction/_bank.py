@@ -31,7 +31,7 @@ class WhiteningBank:
         n_batches, d = pools.mean.shape
         rank = pools.n_most - 1  # centred controls vary in no more directions
         self.few = pools.n_most < d  # the products of controls are then smaller than their covariance
-        self.thin = 2 * rank + 1 < d  # and so are two factors of a transform than its matrix
+        self.thin = 4 * rank < d  # two factors of a transform are half of its matrix, and as much faster
         numbers = (2 * rank + 1 if self.thin else d) * d
         affordable = BANK_BYTES // (n_batches * len(self.kinds) * numbers * 4)
         size = self.pea.bank_size or int(np.clip(affordable, 2, BANK_MOST))
