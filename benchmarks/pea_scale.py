@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.functional import embedding_bag
-from train_throughput import BATCH, WIDTHS, adapter, step
+from train_throughput import BATCH, WIDTHS, adapter, hardware, step
 
 from semiclip.correction import PEA, Augmentation
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer plates")
     args = parser.parse_args()
-    report("hardware", threads=torch.get_num_threads(), torch=torch.__version__)
+    report("hardware", **hardware("cpu"))
     for n_plates, n_controls, d in SIZES:
         measure(min(n_plates, 20) if args.quick else n_plates, n_controls, d)
 
@@ -45,25 +45,27 @@ def measure(n_plates: int, n_controls: int, d: int) -> None:
     made = Augmentation(PEA(), raw.reshape(-1, d), batch, control, steps_per_epoch=STEPS)
     bank: Any = made.bank
     size = {"n_plates": n_plates, "n_controls": n_controls, "n_dimensions": d}
-    seconds = min(timed(lambda turn=turn: bank.draw(turn)) for turn in range(TURNS + 1))
-    held = sum(part.nbytes for part in (bank.weight, bank.rest, bank.into))
+    bank.draw(2 * TURNS)  # the first draw finds memory not yet laid out
+    turns = [timed(lambda turn=turn: bank.draw(turn)) for turn in range(TURNS)]
     started = time.perf_counter()
-    matrices = decompose_covariances(bank, torch.as_tensor(raw), TURNS)
-    plain = time.perf_counter() - started
+    matrices = decompose_covariances(bank, torch.as_tensor(raw), 2 * TURNS - 1)
+    plain, per_step = time.perf_counter() - started, step_seconds()
+    turns += [timed(lambda turn=turn: bank.draw(turn)) for turn in range(TURNS, 2 * TURNS)]
+    seconds, held = sum(turns) / len(turns), sum(part.nbytes for part in (bank.weight, bank.rest, bank.into))
     report(
         "bank", **size, n_transforms=len(matrices), epochs_between_draws=made.refresh, seconds=round(seconds, 3),
         plain_seconds=round(plain, 2), ratio=round(plain / seconds, 1), gb=round(held / 1e9, 3),
-        plain_gb=round(matrices.nbytes / 1e9, 3), share_of_an_epoch=round(seconds / (STEPS * step_seconds()), 3),
-        plain_share_of_an_epoch=round(plain / (STEPS * step_seconds()), 2),
+        plain_gb=round(matrices.nbytes / 1e9, 3), share_of_an_epoch=round(seconds / (STEPS * per_step), 3),
+        plain_share_of_an_epoch=round(plain / (STEPS * per_step), 2),
     )  # fmt: skip
 
     code = torch.as_tensor(np.sort(rng.integers(n_plates, size=BATCH)))
     rows = torch.as_tensor(raw[code, 0] + rng.normal(size=(BATCH, d)).astype(np.float32))
     entry = torch.as_tensor(rng.integers(bank.size, size=BATCH)) + bank.first(code, code % 2 == 0)
     moved = rows - bank.mean[entry]
-    index = entry[:, None] * d + torch.arange(d)
 
     def whiten_plainly() -> torch.Tensor:
+        index = entry[:, None] * d + torch.arange(d)
         return embedding_bag(index, matrices.view(-1, d), mode="sum", per_sample_weights=moved)
 
     expected = whiten_plainly()

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from scipy.linalg import fractional_matrix_power
 from sklearn.preprocessing import StandardScaler
 
+from semiclip.correction import PEA, Augmentation, _pools
+
 NAMES = ("center", "scale", "whiten")
 
 
@@ -80,6 +82,22 @@ def test_augmented_rows_are_those_of_a_loop_over_rows(plates, check_against_the_
 def test_few_controls_of_wide_rows_are_those_of_a_loop_over_rows(plates, check_against_the_loop, law, n_controls):
     seen = check_against_the_loop(plates(n_controls, 250, d=40), 1e-5, seed=3, epoch=2, control_law=law)
     assert len(seen) == 8
+
+
+def test_one_product_for_the_rows_of_a_batch_sums_what_a_loop_over_rows_sums(
+    plates, check_against_the_loop, monkeypatch
+):
+    data = x, batch, _ = plates((60, 5, 1, 30), 250, d=4)
+    codes = torch.as_tensor(batch)
+    made = Augmentation(PEA(), *data, fallback="pooled")
+    draw = made.draw(torch.arange(len(x)), codes, 0)
+    moments = made.pools.subset_moments(codes, draw.number, draw.subset)
+    monkeypatch.setattr(_pools, "NUMBERS_OF_A_PRODUCT", 0)
+    for rows in (torch.arange(len(x)), torch.argsort(codes), torch.tensor([7])):
+        again = made.pools.subset_moments(codes[rows], draw.number[rows], draw.subset[rows])
+        for one, other in zip(again, moments, strict=True):
+            np.testing.assert_allclose(one, other[rows], rtol=1e-5, atol=2e-6)
+    assert len(check_against_the_loop(plates((60, 5, 30), 250, d=4), 1e-5, seed=3)) == 8
 
 
 @given(

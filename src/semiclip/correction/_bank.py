@@ -18,7 +18,7 @@ BANK_BYTES = 1 << 30  # most memory of the whitening transforms of bank_size=0
 BANK_MOST = 8  # most of them for each batch
 AT_ONCE = 16  # transforms of many controls fitted together
 # transforms of few controls are fitted on so many numbers together: the cache of a CPU holds them, and a GPU is busy
-AT_ONCE_FEW, AT_ONCE_FEW_CUDA = 1 << 18, 1 << 24
+AT_ONCE_FEW, AT_ONCE_FEW_CUDA = 1 << 18, 1 << 22
 
 
 class WhiteningBank:
