@@ -4,7 +4,7 @@ The bank of `correction.Augmentation` is drawn for plates of random controls, an
 way: the covariance of the same controls in float64, its eigendecomposition, a matrix in float32, sixteen at a time.
 Both then whiten the same mini-batch of 1,024 rows, and must agree. An epoch has a step for every 1,024 of 130,000
 rows; the step is that of the paper's adapter in a bare loop (`train_throughput.py`). The moments of random controls are
-measured in the way of the package, row by row, and as one product of masks with the controls for each plate.
+measured row by row and as one product of masks with the controls for each plate; the package chooses between the two.
 
 Prints one JSON line per figure.
 """

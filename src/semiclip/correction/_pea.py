@@ -56,7 +56,9 @@ class PEA:
         one of them; each is fitted on controls drawn as above. 0 picks from 2 to 8, as many as 1 GB holds.
     bank_refresh
         Epochs after which the transforms are drawn anew. ``None`` picks the fewest for which this costs at most about a
-        tenth of the training time; 0 keeps the first transforms.
+        tenth of the training time, and logs them if they are more than one; 0 keeps the first transforms. Batches with
+        fewer controls than dimensions cost little: 350 of 14 in 256 dimensions are drawn anew in every epoch of 130,000
+        rows.
 
     Examples
     --------
