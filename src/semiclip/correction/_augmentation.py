@@ -86,9 +86,9 @@ class Augmentation:
             self.refresh = max(1, math.ceil(self.bank.estimate_cost(self.device) / (per_step * steps_per_epoch)))
             if self.refresh > 1 and pea.control_law != "all":
                 told = (
-                    "PEA draws its %d whitening transforms anew every %d epochs, for time; bank_refresh=1 draws them "
+                    "PEA draws its %d whitening transforms anew every %d epochs, to save time; bank_refresh=1 draws "
                 )
-                logger.info(told + "in every epoch", len(self.bank.mean), self.refresh)
+                logger.info(told + "them in every epoch", len(self.bank.mean), self.refresh)
 
     def start_epoch(self, epoch: int) -> None:
         """Draw the whitening transforms of an epoch, if they are due."""
