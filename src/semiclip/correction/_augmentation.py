@@ -85,9 +85,7 @@ class Augmentation:
             per_step = COST_OF_A_STEP_CUDA if self.device.type == "cuda" else COST_OF_A_STEP
             self.refresh = max(1, math.ceil(self.bank.estimate_cost(self.device) / (per_step * steps_per_epoch)))
             if self.refresh > 1 and pea.control_law != "all":
-                told = (
-                    "PEA draws its %d whitening transforms anew every %d epochs, to save time; bank_refresh=1 draws "
-                )
+                told = "PEA draws its %d whitening transforms anew every %d epochs, to save time; bank_refresh=1 draws "
                 logger.info(told + "them in every epoch", len(self.bank.mean), self.refresh)
 
     def start_epoch(self, epoch: int) -> None:
