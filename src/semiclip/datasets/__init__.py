@@ -4,9 +4,10 @@ from semiclip.datasets._annotations import gene_sets, relationships
 from semiclip.datasets._crispr import l1000_crispr, replogle_rpe1
 from semiclip.datasets._files import fetch
 from semiclip.datasets._published import lincs_a549, u2os_compounds, u2os_orfs
-from semiclip.datasets._simulate import Study, simulate
+from semiclip.datasets._simulate import REGIMES, Study, simulate
 
 __all__ = [
+    "REGIMES",
     "Study",
     "fetch",
     "gene_sets",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
     from mudata import MuData
+
+ImageResponse = Literal["linear", "saturated", "interacting", "none"]
 
 N_PRIVATE = 10  # dimensions of the variation that each modality keeps to itself
 N_STATES = 6  # dimensions of the cells' state, which has nothing to do with the perturbation
@@ -33,6 +35,33 @@ class Study(NamedTuple):
     """Pairs of knocked-out genes that share a pathway, with columns ``database``, ``gene_a``, ``gene_b``."""
 
 
+REGIMES: dict[str, dict[str, Any]] = {
+    "medium": {},
+    "pathways_12": {"n_pathways": 12},
+    "pathways_100": {"n_pathways": 100, "n_knockouts": 300},
+    "saturated": {"n_pathways": 24, "image_response": "saturated"},
+    "interacting": {"n_pathways": 24, "image_response": "interacting"},
+    "private_images": {"n_pathways": 24, "image_private": 2.0, "image_state": 3.0},
+    "private_expression": {"n_pathways": 24, "expression_private": 2.0},
+    "private_interacting": {
+        "n_pathways": 24,
+        "image_response": "interacting",
+        "image_private": 2.0,
+        "image_state": 3.0,
+        "expression_private": 1.5,
+    },
+    "no_batches": {"n_pathways": 24, "batch_effect": 0.0},
+    "strong_batches": {"n_pathways": 24, "batch_effect": 3.0},
+    "keys_100": {"n_pathways": 24, "n_compounds": 50, "doses": (1.0, 10.0)},
+    "keys_10000": {"n_pathways": 24, "n_compounds": 2500, "doses": (0.1, 1.0, 10.0, 100.0)},
+    "nothing_shared": {"n_pathways": 24, "image_response": "none", "image_private": 2.0},
+}
+"""Arguments of :func:`simulate` for studies that differ in what makes distillation hard.
+
+They differ in the number of pathways and of pairing keys (those of ``keys_100`` and ``keys_10000`` are in their names),
+in how images respond to pathways, in the variation that either modality keeps to itself, and in batch effects.
+"""
+
 # activity of a pathway, expression changes that the images do not show, noise of an image embedding
 DIFFICULTIES = {"easy": (3.4, 0.8, 2.4), "medium": (3.0, 1.0, 3.2), "hard": (2.6, 1.2, 4.0)}
 
@@ -49,6 +78,11 @@ def simulate(
     n_knockout_batches: int = 6,
     n_controls: int = 32,
     difficulty: Literal["easy", "medium", "hard"] = "medium",
+    image_response: ImageResponse = "linear",
+    image_private: float = 0.5,
+    image_state: float = 0.0,
+    expression_private: float | None = None,
+    batch_effect: float = 1.0,
     rng: int | np.random.Generator | None = None,
 ) -> Study:
     r"""Simulate a weakly paired study with known truth.
@@ -65,15 +99,21 @@ def simulate(
       :math:`\beta \sim N(0, 1)`, sparse standard normal loadings :math:`L` (10 % of the genes), :math:`M` and
       :math:`K` (20 %), :math:`Q` (30 %), cell state :math:`u_i \sim N(0, I)`, library size
       :math:`\log \ell_i \sim N(\log 2000, 0.3^2)` and inverse dispersion :math:`\theta = 5`.
-    * Image embeddings: :math:`t_i = \sigma_b (V^\top a_p + 0.5\,U^\top g_p + \tau\,\epsilon) + \delta_b` with standard
-      normal :math:`V`, :math:`U`.
-    * Batches: scale :math:`\log \sigma_b \sim N(0, 0.2^2)`; offset :math:`\delta_b = 0.5\,\epsilon + Q^\top q_b` for
-      expression, where :math:`q_b \sim N(0, I)` is the activity of five gene programs that all batches share, such
-      as stress or ambient RNA; :math:`\delta_b \sim N(0, 2^2)` for images. Modalities never share a batch, nor
-      do compounds and knockouts. Every batch has controls, for which :math:`a = f = g = 0`.
+    * Image embeddings: :math:`t_i = \sigma_b (V^\top h(a_p) + w\,U^\top g_p + z\,W^\top c_i + \tau\,\epsilon) +
+      \delta_b` with standard normal :math:`V`, :math:`U`, :math:`W` and :math:`c_i \sim N(0, I)`, six factors such as
+      cell count and staining. The response :math:`h(a)` is :math:`a` (``"linear"``); :math:`s \tanh(2 a / s)`, which
+      large effects saturate (``"saturated"``); :math:`2 s\,P^{-1/2} \tanh(R^\top a / s)` with standard normal
+      :math:`R` of :math:`P \times P`, in which the pathways of a perturbation also act on each other (``"interacting"``); or 0
+      (``"none"``).
+    * Batches: scale :math:`\log \sigma_b \sim N(0, (0.2\,\beta)^2)`; offset :math:`\delta_b = \beta (0.5\,\epsilon +
+      Q^\top q_b)` for expression, where :math:`q_b \sim N(0, I)` is the activity of five gene programs that all batches
+      share, such as stress or ambient RNA; :math:`\delta_b \sim N(0, (2\,\beta)^2)` for images. Modalities never
+      share a batch, nor do compounds and knockouts. Every batch has controls, for which :math:`a = f = g = 0`.
 
     Difficulty sets :math:`(s, v, \tau)`: easy (3.4, 0.8, 2.4), medium (3, 1, 3.2), hard (2.6, 1.2, 4). There are 4
     expression and 3 image samples of each compound and dose, and 6 of each knockout.
+    :data:`semiclip.datasets.REGIMES` has arguments of studies that are hard in other ways, by name:
+    ``simulate(**REGIMES["private_images"])``.
 
     Parameters
     ----------
@@ -87,6 +127,15 @@ def simulate(
         Batches of each modality, and control samples in each.
     difficulty
         ``"easy"``, ``"medium"`` or ``"hard"``: how well the known relationships can be seen.
+    image_response
+        How images respond to pathways: ``"linear"``, ``"saturated"``, ``"interacting"`` or not at all (``"none"``).
+    image_private, expression_private
+        Sizes :math:`w` and :math:`v` of the effects that a perturbation has in one modality alone; ``None`` is the
+        :math:`v` of the difficulty.
+    image_state
+        Size :math:`z` of the variation of cell state and staining between image samples, also of controls.
+    batch_effect
+        Size :math:`\beta` of the differences between batches; 0 for none.
     rng
         Seed or generator; ``None`` draws another study each time.
 
@@ -113,9 +162,15 @@ def simulate(
     for dose in doses:
         check_number("doses", dose, above=0)
     check_choice("difficulty", difficulty, DIFFICULTIES)
+    check_choice("image_response", image_response, ImageResponse)
+    strength, private, noise = DIFFICULTIES[difficulty]
+    private = private if expression_private is None else expression_private
+    spread = {"expression_private": private, "image_private": image_private, "image_state": image_state}
+    for name, value in (spread | {"batch_effect": batch_effect}).items():
+        check_number(name, value, least=0)
     rng = np.random.default_rng(rng)
-    strength, *hidden = DIFFICULTIES[difficulty]
-    world = _World(rng, n_pathways, n_genes, n_image_features, *hidden)
+    sizes = _Sizes(strength, private, image_private, image_state, noise, batch_effect)
+    world = _World(rng, n_pathways, n_genes, n_image_features, image_response, sizes)
 
     compounds = _name("compound", n_compounds)
     response = np.asarray(doses) / (np.asarray(doses) + np.exp(rng.normal(size=(n_compounds, 1))))
@@ -158,14 +213,33 @@ def _draw_samples(
     return samples.assign(batch_name=_name(f"{stem}_batch", n_batches)[samples["batch"]])
 
 
+class _Sizes(NamedTuple):
+    """Sizes of what makes samples differ."""
+
+    strength: float
+    expression_private: float
+    image_private: float
+    image_state: float
+    noise: float
+    batch_effect: float
+
+
 class _World:
     """The loadings that compounds and knockouts share: one biology, measured twice."""
 
     def __init__(
-        self, rng: np.random.Generator, n_pathways: int, n_genes: int, n_features: int, private: float, noise: float
+        self,
+        rng: np.random.Generator,
+        n_pathways: int,
+        n_genes: int,
+        n_features: int,
+        response: ImageResponse,
+        sizes: _Sizes,
     ) -> None:
-        # counting has a stream of its own: how much of it is used depends on the rates, and nothing else shall
-        self.rng, self.counting, self.private, self.noise = rng, rng.spawn(1)[0], private, noise
+        # counting has a stream of its own: how much of it is used depends on the rates, and nothing else shall; so has
+        # what few studies have, which leaves the others as they are
+        self.rng, self.response, self.sizes = rng, response, sizes
+        self.counting, self.rare = rng.spawn(2)
         self.base = rng.normal(size=n_genes)
         self.pathway_genes, self.private_genes, self.state_genes, self.batch_genes = (
             rng.normal(size=(k, n_genes)) * (rng.random((k, n_genes)) < density)
@@ -173,6 +247,8 @@ class _World:
         )
         self.pathway_features = rng.normal(size=(n_pathways, n_features))
         self.private_features = rng.normal(size=(N_PRIVATE, n_features))
+        self.mixing = self.rare.normal(size=(n_pathways, n_pathways))
+        self.state_features = self.rare.normal(size=(N_STATES, n_features))
 
     def measure(
         self,
@@ -196,9 +272,10 @@ class _World:
 
     def _express(self, stem: str, samples: pd.DataFrame, activity: np.ndarray, private: np.ndarray) -> AnnData:
         rng, n = self.rng, len(samples)
-        effects = activity @ self.pathway_genes + self.private * private @ self.private_genes
+        effects = activity @ self.pathway_genes + self.sizes.expression_private * private @ self.private_genes
         change = _effects_of(samples, effects) + 0.5 * rng.normal(size=(n, N_STATES)) @ self.state_genes
         programs = rng.normal(size=(samples["batch"].max() + 1, N_PROGRAMS)) @ self.batch_genes
+        programs *= self.sizes.batch_effect
         logits = self.base + self._shift_batches(samples, change, 0.5) + programs[samples["batch"]]
         rate = np.exp(logits - logits.max(axis=1, keepdims=True))
         library = LIBRARY_SIZE * np.exp(rng.normal(0, LIBRARY_SD, (n, 1)))
@@ -207,17 +284,33 @@ class _World:
         return _annotate(self.counting.poisson(rate), "gene", samples, stem)
 
     def _image(self, stem: str, samples: pd.DataFrame, activity: np.ndarray, private: np.ndarray) -> AnnData:
-        change = _effects_of(samples, activity @ self.pathway_features + 0.5 * private @ self.private_features)
-        change += self.noise * self.rng.normal(size=change.shape)
+        effects = self._respond(activity) @ self.pathway_features
+        change = _effects_of(samples, effects + self.sizes.image_private * private @ self.private_features)
+        change += self.sizes.noise * self.rng.normal(size=change.shape)
+        if self.sizes.image_state:
+            change += self.sizes.image_state * self.rare.normal(size=(len(change), N_STATES)) @ self.state_features
         embedding = self._shift_batches(samples, change, 2.0).astype(np.float32)
         adata = _annotate(embedding, "feature", samples, stem)
         adata.obsm["X_image"] = embedding
         return adata
 
+    def _respond(self, activity: np.ndarray) -> np.ndarray:
+        """Return what images show of pathway activities (n, pathways)."""
+        size = self.sizes.strength
+        match self.response:
+            case "linear":
+                return activity
+            case "saturated":
+                return size * np.tanh(2 * activity / size)
+            case "interacting":
+                return 2 * size / np.sqrt(len(self.mixing)) * np.tanh(activity @ self.mixing / size)
+            case "none":
+                return np.zeros_like(activity)
+
     def _shift_batches(self, samples: pd.DataFrame, change: np.ndarray, offset_sd: float) -> np.ndarray:
-        n_batches = samples["batch"].max() + 1
-        scale = np.exp(self.rng.normal(0, 0.2, (n_batches, 1)))
-        offset = self.rng.normal(0, offset_sd, (n_batches, change.shape[1]))
+        n_batches, effect = samples["batch"].max() + 1, self.sizes.batch_effect
+        scale = np.exp(self.rng.normal(0, 0.2, (n_batches, 1)) * effect)
+        offset = self.rng.normal(0, offset_sd, (n_batches, change.shape[1])) * effect
         return change * scale[samples["batch"]] + offset[samples["batch"]]
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -8,20 +8,24 @@ from semiclip._arguments import check_number, check_whole
 from semiclip._numerics import inverse_root
 from semiclip.errors import NoVariation, TooFew, WrongShape
 
-LEVEL = 0.05  # share of permutations whose largest correlation may be above that of a shared direction
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+N_ERRORS = 2.0  # standard errors by which held-out correlations must be above 0
 
 
 class SharedDirections(NamedTuple):
     """Directions of two sides that go together.
 
-    ``n`` is how many correlate more than chance allows. ``correlations`` are all of them, from the largest on, shape
-    (m,), and ``null`` the largest one of each permutation of the keys. ``student`` (d, m) and ``teacher`` (D, m) are
-    the directions, and ``student_mean`` (d,) and ``teacher_mean`` (D,) what is taken off before.
+    ``n`` is how many correlate in keys that they were not fitted on. ``correlations`` are those of all directions in
+    the keys that they were fitted on, from the largest on, shape (m,), and ``held_out`` those in other keys. ``student``
+    (d, m) and ``teacher`` (D, m) are the directions, and ``student_mean`` (d,) and ``teacher_mean`` (D,) what is taken
+    off before.
     """
 
     n: int
     correlations: np.ndarray
-    null: np.ndarray
+    held_out: np.ndarray
     student: np.ndarray
     teacher: np.ndarray
     student_mean: np.ndarray
@@ -32,27 +36,33 @@ def shared_directions(
     student: np.ndarray,
     teacher: np.ndarray,
     *,
+    groups: np.ndarray | None = None,
     shrinkage: float | None = None,
-    n_permutations: int = 50,
+    n_folds: int = 5,
     rng: int | np.random.Generator | None = None,
 ) -> SharedDirections:
     """Return the directions that two embeddings of the same keys share, and how many these are.
 
     They are the canonical directions of both sides, with covariances that are shrunk towards a multiple of the
-    identity. A direction is shared if its correlation is above the largest one that keys in a random order have, in 95
-    of 100 orders. If there is none, the two sides have nothing to tell each other.
+    identity. Directions that are fitted on a part of the keys are judged on the others: those that are shared correlate
+    there, while the others correlate in the keys of the fit alone. The ``n`` leading directions are kept for which the
+    sum of the held-out correlations, less two standard errors of a correlation each, is largest. If that sum is below
+    one standard error, the two sides have nothing to tell each other, and ``n`` is 0.
 
     Parameters
     ----------
     student, teacher
         A row for each key, such as the mean of its samples, shapes (K, d) and (K, D).
+    groups
+        Which keys belong together, such as the doses of a compound, shape (K,): a group is never split, and the
+        standard error is that of so many groups. By default each key is a group.
     shrinkage
         Share of the identity in both covariances, from 0 to 1; ``None`` estimates it for each side after Ledoit and
         Wolf. With 0 the correlations are those of classical canonical correlation analysis.
-    n_permutations
-        Random orders of the keys; 0 leaves chance out, and ``n`` is then the number of all directions.
+    n_folds
+        Parts that are held out in turn; 0 leaves chance out, and ``n`` is then the number of all directions.
     rng
-        Seed of the orders.
+        Seed of the parts.
 
     Returns
     -------
@@ -74,28 +84,80 @@ def shared_directions(
     """
     if np.ndim(student) != 2 or np.ndim(teacher) != 2 or len(student) != len(teacher):
         raise WrongShape("the embeddings", (np.shape(student), np.shape(teacher)), "(K, d) and (K, D), a row a key")
+    if groups is not None and np.shape(groups) != (len(student),):
+        raise WrongShape("groups", np.shape(groups), f"({len(student)},), one of each key")
     if len(student) < 2:
         raise TooFew("keys that both sides have", len(student), 2)
     if shrinkage is not None:
         check_number("shrinkage", shrinkage, least=0, most=1)
-    check_whole("n_permutations", n_permutations, 0)
-    (x, left), (y, right) = (_whiten(side, shrinkage) for side in (student, teacher))
+    check_whole("n_folds", n_folds, 0)
+    correlations, *directions = _fit(student, teacher, shrinkage)
+    n, held_out = len(correlations), np.full(len(correlations), np.nan)
+    if n_folds:
+        products = np.zeros((3, n))
+        for fold in cross_fits(student, teacher, groups, shrinkage, n_folds, np.random.default_rng(rng)):
+            one = (student[fold.held] - fold.student_mean) @ fold.student[:, :n]
+            other = (teacher[fold.held] - fold.teacher_mean) @ fold.teacher[:, :n]
+            for i, (a, b) in enumerate(((one, other), (one, one), (other, other))):
+                products[i, : a.shape[1]] += (a * b).sum(axis=0)
+        held_out = products[0] / np.sqrt(np.maximum(products[1] * products[2], np.finfo(np.float64).tiny))
+        error = 1 / np.sqrt(fold.n_groups)
+        excess = np.cumsum(held_out - N_ERRORS * error)
+        n = int(excess.argmax()) + 1 if excess.max() > error else 0
+    return SharedDirections(n, correlations, held_out, *directions)
+
+
+class CrossFit(NamedTuple):
+    """Directions that were fitted on the keys ``fitted`` and not on those ``held`` out; ``group`` is of these."""
+
+    fitted: np.ndarray
+    held: np.ndarray
+    group: np.ndarray
+    n_groups: int
+    correlations: np.ndarray
+    student: np.ndarray
+    teacher: np.ndarray
+    student_mean: np.ndarray
+    teacher_mean: np.ndarray
+
+
+def cross_fits(
+    student: np.ndarray,
+    teacher: np.ndarray,
+    groups: np.ndarray | None,
+    shrinkage: float | None,
+    n_folds: int,
+    rng: np.random.Generator,
+) -> Iterator[CrossFit]:
+    """Hold out parts of the keys in turn, never a part of a group, and fit the directions on the others."""
+    codes = np.unique(np.arange(len(student)) if groups is None else groups, return_inverse=True)[1]
+    n_groups = int(codes.max()) + 1
+    if n_groups < 3:
+        raise TooFew("groups of keys", n_groups, 3, "pair more keys")
+    n_folds = min(n_folds, n_groups)
+    fold = (rng.permutation(n_groups) % n_folds)[codes]
+    for left_out in range(n_folds):
+        fitted, held = np.flatnonzero(fold != left_out), np.flatnonzero(fold == left_out)
+        yield CrossFit(fitted, held, codes[held], n_groups, *_fit(student[fitted], teacher[fitted], shrinkage))
+
+
+def _fit(student: np.ndarray, teacher: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, ...]:
+    """Return correlations, directions of both sides and their means."""
+    (x, left, mean), (y, right, other_mean) = (whiten(side, shrinkage) for side in (student, teacher))
     vectors, correlations, others = np.linalg.svd(x.T @ y, full_matrices=False)
-    orders, generator = range(n_permutations), np.random.default_rng(rng)
-    null = np.array([np.linalg.norm(x.T @ y[generator.permutation(len(y))], 2) for _ in orders])
-    n = int((correlations > np.quantile(null, 1 - LEVEL)).sum()) if n_permutations else len(correlations)
-    means: list[np.ndarray] = [np.asarray(side, np.float64).mean(axis=0) for side in (student, teacher)]
-    return SharedDirections(n, correlations, null, left @ vectors, right @ others.T, *means)
+    return correlations, left @ vectors, right @ others.T, mean, other_mean
 
 
-def _whiten(values: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows with the identity as sum of products, and what makes them of centred rows."""
+def whiten(values: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows with the identity as sum of products, what makes them of centred rows, and the mean."""
     from sklearn.covariance import ledoit_wolf_shrinkage
 
-    centred = values - np.mean(values, axis=0, dtype=np.float64)
+    mean = np.mean(values, axis=0, dtype=np.float64)
+    centred = values - mean
     if not centred.any():
         raise NoVariation("the rows of an embedding")
     share = ledoit_wolf_shrinkage(centred, assume_centered=True) if shrinkage is None else shrinkage
+    rest = max(1 - share, 1e-9)
     # a covariance with a share of the identity is, but for its scale, one with so much added
-    root = inverse_root(centred.T @ centred / len(centred), share / max(1 - share, 1e-9))
-    return centred @ root / np.sqrt(len(centred)), root
+    root = inverse_root(centred.T @ centred / len(centred), share / rest) / np.sqrt(rest)
+    return centred @ root / np.sqrt(len(centred)), root, mean

@@ -32,7 +32,6 @@ from semiclip.model._scvi_compat import (
     SafeModel,
     setup_anndata_dsp,
 )
-from semiclip.model._tensors import count_shared
 from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -269,17 +268,6 @@ class PairedModel(SafeModel):
         learned = self.registry_[FIELDS][side][STATE]
         rep = self.representations[f"{side}_rep"]
         return read_side(design.side(adata, side), rep, design, side, learned)
-
-    def _count_shared(self, n_shared: int | Literal["auto"]) -> int:
-        """Return on how many directions the teacher is projected, counted on all keys unless it is told."""
-        if n_shared != "auto":
-            if isinstance(n_shared, str):
-                raise BadValue("n_shared", n_shared, "'auto', None or a whole number of at least 1")
-            check_whole("n_shared", n_shared)
-            return int(n_shared)
-        sides = {side: self._read(self.adata, side).correct(spec) for side, spec in self._specs.items()}
-        pairing = pair_sides(self.adata, self.design)
-        return count_shared(sides[STUDENT], pairing.student, sides[TEACHER], pairing.teacher, self.split_seed_)
 
     def __copy__(self) -> Self:
         other = object.__new__(type(self))

@@ -86,6 +86,8 @@ class PairedDataModule(LightningDataModule):
         Seed of everything else.
     external_indexing
         Student rows for training, validation and, if given, test, instead of a random split.
+    key_means
+        What both sides show of each training key, where the teacher is projected on what they share.
     chunk_rows
         Keep the data in main memory and copy so many pairs at a time to the device. ``None`` does so only where the
         data would take more than 60 % of a GPU's free memory, with chunks of an eighth of it.
@@ -106,8 +108,10 @@ class PairedDataModule(LightningDataModule):
         seed: int = 0,
         external_indexing: Sequence[np.ndarray] | None = None,
         chunk_rows: int | None = None,
+        key_means: KeyMeans | None = None,
     ) -> None:
         super().__init__()
+        self.key_means = key_means
         if chunk_rows is not None:
             chunk_rows = read_whole("chunk_rows", chunk_rows, batch_size)
         self.host, self.batch_size, self.seed, self.split_seed = tensors, batch_size, seed, split_seed
@@ -121,6 +125,10 @@ class PairedDataModule(LightningDataModule):
             raise TooFew("pairing keys to train on", n_keys, 2, "pair more data or raise train_size")
         self.labels = labels
         self._classify()
+
+    def read_inferred(self, rows: np.ndarray) -> np.ndarray:
+        """Return student rows as inference sees them."""
+        return self.host.student[rows].numpy() if self.infer is None else self.infer(rows)
 
     @property
     def n_train(self) -> int:

@@ -37,10 +37,10 @@ from semiclip.model._scvi_compat import (
     keep_checkpoints,
     split_callbacks,
 )
+from semiclip.model._shared import average_keys, count_shared, fit_shared, group_keys, project_shared, start_adapter, weigh_parts
 from semiclip.model._tensors import (
     PairedTensors,
     correct_views,
-    project_shared,
     reduce_components,
     sort_by_key,
 )
@@ -151,6 +151,7 @@ class SemiClip(PairedModel):
         teacher_adapter: bool | Sequence[int] | None = None,
         encoder: Trainable | Mapping[str, Any] | None = None,
         n_shared: int | Literal["auto"] | None = None,
+        distilled_weight: float | Literal["auto"] = 1.0,
         student_correction: Method | Literal["auto"] | None = "auto",
         teacher_correction: Method | None = "tvn",
         ridge: float | None = None,
@@ -176,7 +177,10 @@ class SemiClip(PairedModel):
         check_encoder(encoder, n_student)
         # "auto" is settled here, so that a saved model does not ask again
         if n_shared is not None:
-            n_shared = n_teacher = self._count_shared(n_shared)
+            if encoder is not None:
+                raise Conflict("n_shared", "an encoder that is trained", "pass n_shared=None, or recipe='whole'")
+            n_shared = count_shared(self, n_shared)
+            n_teacher = max(1, n_shared)
         n_hidden, teacher_adapter = choose_widths(
             n_hidden, teacher_adapter, objective, n_shared, lambda: pair_sides(self.adata, self.design).n_keys
         )
@@ -331,7 +335,9 @@ class SemiClip(PairedModel):
             if pretraining is not None and new_heads and "ckpt_path" not in trainer_kwargs:
                 pretrained = pretrain(self, pretraining, data, where, trainer_kwargs)
             arguments = choose_progress({"callbacks": callbacks, **defaults, **trainer_kwargs})
-            runner = self._train_runner_cls(self, plan, data, max_epochs, **where, **arguments)
+            start_adapter(self, data)
+            n_epochs = 0 if self.init_params_["non_kwargs"]["n_shared"] == 0 else max_epochs
+            runner = self._train_runner_cls(self, plan, data, n_epochs, **where, **arguments)
             runner.trainer.callbacks += checkpoints
             self.module.train()  # a loaded model is in evaluation mode
             runner()
@@ -343,6 +349,7 @@ class SemiClip(PairedModel):
                 params["pretrain_epochs"] = pretrain_epochs
             params |= {"select": select, "pea": options.params if options else False, "views": views or False}
             params["epochs"] = count_epochs(self.train_params_, runner, resumed="ckpt_path" in trainer_kwargs)
+            params["distilled_weight"] = weigh_parts(self, data)
             self.train_params_ = {**params, "shared_keys": data.host.n_keys, **optimisation}
             self.trainer = None  # it holds the training data and the optimiser's state
 
@@ -369,7 +376,10 @@ class SemiClip(PairedModel):
             split = split_rows(pairing.student, groups, self.split_seed_, **splitting)
             splitting["external_indexing"] = split
             seen = as_inferred(student.values, student.batch, split[0])
-            taught = project_shared(taught, pairing.teacher[order], seen, pairing.student[split[0]], n_shared)
+            keys = seen, pairing.student[split[0]], taught, pairing.teacher[order]
+            means = average_keys(*keys, group_keys(self, pairing.student)[split[0]])
+            taught = project_shared(taught, fit_shared(means, max(1, n_shared)), max(1, n_shared))
+            splitting["key_means"] = means
         elif self.module.teacher_adapter is None:
             taught = reduce_components(taught, self.module.n_output)
         if self.module.objective.spec.needs_labels:

@@ -81,6 +81,9 @@ class SemiClipModule(nn.Module):
         self.teacher_adapter = (
             None if teacher_hidden is None else make_adapter([n_teacher, *teacher_hidden, self.n_output])
         )
+        # factors of the distilled part and of the student's own in an embedding
+        self.part_scales: Tensor
+        self.register_buffer("part_scales", torch.tensor([1.0, 0.0]))
 
     @property
     def min_batch_size(self) -> int:
@@ -142,16 +145,26 @@ class SemiClipModule(nn.Module):
         """Return teacher rows (n, n_teacher) as the objective sees them, in n_output dimensions."""
         return teacher if self.teacher_adapter is None else self.teacher_adapter(teacher)
 
+    def embed(self, read: Callable[[slice], np.ndarray], n: int, block: int) -> np.ndarray:
+        """Embed ``n`` rows, reading a block at a time: the distilled part, and beside it the student's own, float32.
+
+        Either part is left out where its scale is 0.
+        """
+        scales, makers = self.part_scales.tolist(), (self.embed_distilled, lambda seen: seen)
+        width = sum(size for size, scale in zip((self.n_output, self.n_input), scales, strict=True) if scale)
+        out = np.empty((n, width), dtype=np.float32)
+        for rows in row_blocks(n, block):
+            seen = np.require(read(rows), np.float32, ["C", "W"])
+            parts = [make(seen) * np.float32(scale) for make, scale in zip(makers, scales, strict=True) if scale]
+            np.concatenate(parts, axis=1, out=out[rows])
+        return out
+
     @single_precision()
     @torch.inference_mode()
-    def embed(self, read: Callable[[slice], np.ndarray], n: int, block: int) -> np.ndarray:
-        """Embed ``n`` rows in evaluation mode, reading a block at a time; float32 of shape (n, n_output)."""
+    def embed_distilled(self, seen: np.ndarray) -> np.ndarray:
+        """Embed rows (n, n_input) in evaluation mode as the teacher does, (n, n_output)."""
         self.eval()
-        out = np.empty((n, self.n_output), dtype=np.float32)
-        for rows in row_blocks(n, block):
-            values = np.require(read(rows), np.float32, ["C", "W"])
-            out[rows] = self(torch.as_tensor(values, device=self.device)).cpu().numpy()
-        return out
+        return self(torch.as_tensor(seen, device=self.device)).cpu().numpy()
 
     @property
     def device(self) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,8 +10,6 @@ import torch
 from torch.nn.functional import normalize
 
 from semiclip import _counter_rng
-from semiclip.errors import TooFew, TooMany
-from semiclip.metrics import group_mean, shared_directions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,9 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from semiclip.correction import Correction
-
-
-logger = logging.getLogger(__name__)
 
 KIND, VIEW = 0, 1  # what a random number is for, besides the partner
 
@@ -178,36 +172,6 @@ def reduce_components(values: np.ndarray, n_components: int) -> np.ndarray:
     centred = values - values.mean(axis=0, dtype=np.float64)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     return centred @ vectors[:, : -n_components - 1 : -1]
-
-
-def count_shared(seen: np.ndarray, key: np.ndarray, taught: np.ndarray, taught_key: np.ndarray, seed: int) -> int:
-    """Return how many directions two corrected sides share over all keys, and refuse sides that share none."""
-    means = average_keys(seen, key, taught, taught_key)
-    shared = shared_directions(*means, rng=seed)
-    logger.info("%d directions are shared beyond chance, by %d keys", shared.n, len(means[0]))
-    if not shared.n:
-        way_out = "distil with n_shared=None, or use the student as it is"
-        raise TooFew("directions that student and teacher share beyond chance", 0, 1, way_out)
-    return shared.n
-
-
-def project_shared(taught: np.ndarray, taught_key: np.ndarray, seen: np.ndarray, key: np.ndarray, n: int) -> np.ndarray:
-    """Project teacher rows on the leading directions that they share with training rows of the student, by key."""
-    shared = shared_directions(*average_keys(seen, key, taught, taught_key), n_permutations=0)
-    if n > shared.n:
-        raise TooMany("shared directions (n_shared)", n, shared.n, "pass n_shared='auto' or fewer")
-    return ((taught - shared.teacher_mean) @ shared.teacher[:, :n]).astype(np.float32)
-
-
-def average_keys(seen: np.ndarray, key: np.ndarray, taught: np.ndarray, taught_key: np.ndarray) -> list[np.ndarray]:
-    """Return the mean rows of the keys that both sides have, (K, d) and (K, D); a key of -1 is none."""
-    both = np.intersect1d(key, taught_key)
-    both = both[both >= 0]
-    means = []
-    for values, codes in ((seen, key), (taught, taught_key)):
-        rows = np.flatnonzero(np.isin(codes, both))
-        means.append(group_mean(values[rows], np.searchsorted(both, codes[rows]), len(both)))
-    return means
 
 
 def correct_views(correction: Correction, batch: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from semiclip._arguments import check_whole
+from semiclip.errors import TooFew
+from semiclip.metrics._shared import cross_fits, whiten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+
+
+class BlendWeight(NamedTuple):
+    """The share of the distilled part that was chosen, and the agreement of all shares by fold, (n_folds, n)."""
+
+    weight: float
+    weights: np.ndarray
+    agreement: np.ndarray
+
+
+def choose_weight(
+    student: np.ndarray,
+    teacher: np.ndarray,
+    n_shared: int,
+    *,
+    weights: Sequence[float] = WEIGHTS,
+    groups: np.ndarray | None = None,
+    shrinkage: float | None = None,
+    n_folds: int = 5,
+    rng: int | np.random.Generator | None = None,
+) -> BlendWeight:
+    """Choose how much of what a student shares with its teacher to put beside the student itself, without labels.
+
+    What is shared is fitted on a part of the keys, as by :func:`shared_directions`, each direction weighted by its
+    squared correlation. In the other keys, the cosines of all pairs of keys in the blend are compared with those of
+    their teacher rows, whose directions count alike. Pairs of one group are left out. The agreement is the correlation
+    of both. The smallest share is chosen that does not agree worse than the best one by more than one standard error of
+    their difference between folds: what the student knows by itself is kept as far as the teacher allows.
+
+    Parameters
+    ----------
+    student, teacher
+        A row for each key, such as the mean of its samples, shapes (K, d) and (K, D).
+    n_shared
+        Number of directions.
+    weights
+        Shares to choose from, between 0 and 1: those of the mean squared norm.
+    groups, shrinkage, n_folds, rng
+        As for :func:`shared_directions`; at least two folds.
+
+    Returns
+    -------
+    The share, and the agreement of all.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> shared = rng.normal(size=(300, 3))
+    >>> student = np.hstack([shared, 2 * rng.normal(size=(300, 9))])  # mostly its own
+    >>> teacher = shared @ rng.normal(size=(3, 4))
+    >>> float(choose_weight(student, teacher, 3, rng=0).weight)
+    1.0
+    """
+    check_whole("n_folds", n_folds, 2)
+    check_whole("n_shared", n_shared)
+    shares, agreement = np.asarray(weights, dtype=np.float64), []
+    for fold in cross_fits(student, teacher, groups, shrinkage, n_folds, np.random.default_rng(rng)):
+        rows = np.triu_indices(len(fold.held), 1)
+        apart = fold.group[rows[0]] != fold.group[rows[1]]
+        pairs = rows[0][apart], rows[1][apart]
+        if len(pairs[0]) < 2:
+            raise TooFew("pairs of held-out keys", len(pairs[0]), 2, "pair more keys, or give the weight")
+        own = student - fold.student_mean
+        distilled = own @ (fold.student[:, :n_shared] * fold.correlations[:n_shared] ** 2)
+        blocks = [part / np.sqrt((part[fold.fitted] ** 2).sum(axis=1).mean()) for part in (distilled, own)]
+        products = np.array([(part := block[fold.held]) @ part.T for block in blocks])
+        root, mean = whiten(teacher[fold.fitted], shrinkage)[1:]
+        target = _cosines((taught := (teacher[fold.held] - mean) @ root) @ taught.T)[pairs]
+        blends = (_cosines(share * products[0] + (1 - share) * products[1])[pairs] for share in shares)
+        agreement.append([np.corrcoef(blend, target)[0, 1] for blend in blends])
+    table = np.array(agreement)
+    behind = table[:, [table.mean(axis=0).argmax()]] - table
+    error = behind.std(axis=0, ddof=1) / np.sqrt(len(table))
+    return BlendWeight(float(shares[behind.mean(axis=0) <= error].min()), shares, table)
+
+
+def _cosines(products: np.ndarray) -> np.ndarray:
+    """Return the cosines of rows from their products with each other, (n, n)."""
+    lengths = np.sqrt(np.diagonal(products))
+    return products / np.maximum(np.outer(lengths, lengths), np.finfo(np.float64).tiny)

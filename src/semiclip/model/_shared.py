@@ -1,0 +1,143 @@
+"""What both sides share: the teacher projected on it, and the share of an embedding that comes from it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from semiclip._arguments import check_whole
+from semiclip._design import STUDENT, TEACHER
+from semiclip._messages import warn
+from semiclip._numerics import row_blocks
+from semiclip._sides import pair_sides, read_groups
+from semiclip.errors import BadValue, TooMany
+from semiclip.metrics import choose_weight, group_mean, shared_directions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from semiclip.metrics import SharedDirections
+    from semiclip.model._data import PairedDataModule
+    from semiclip.model._model import SemiClip
+    from semiclip.model._module import SemiClipModule
+
+logger = logging.getLogger(__name__)
+
+
+class KeyMeans(NamedTuple):
+    """Mean rows of the keys that both sides have, (K, d) and (K, D), and what a split must not tear apart, (K,)."""
+
+    student: np.ndarray
+    teacher: np.ndarray
+    group: np.ndarray
+
+
+def average_keys(
+    seen: np.ndarray, key: np.ndarray, taught: np.ndarray, taught_key: np.ndarray, group: np.ndarray
+) -> KeyMeans:
+    """Average rows of both sides by key, where -1 is none; ``group`` has an entry for each student row."""
+    both = np.intersect1d(key, taught_key)
+    both = both[both >= 0]
+    means = []
+    for values, codes in ((seen, key), (taught, taught_key)):
+        rows = np.flatnonzero(np.isin(codes, both))
+        means.append(group_mean(values[rows], np.searchsorted(both, codes[rows]), len(both)))
+    first = np.unique(key, return_index=True)
+    return KeyMeans(*means, group[first[1][np.searchsorted(first[0], both)]])
+
+
+def group_keys(model: SemiClip, key: np.ndarray) -> np.ndarray:
+    """Return for each student row which keys must stay together, such as all doses of a perturbation."""
+    design = model.design.changed(split_key=None)  # of experiments there may be few
+    return read_groups(design.side(model.adata, STUDENT), design, key)
+
+
+def count_shared(model: SemiClip, n_shared: Any) -> int:
+    """Return on how many directions the teacher is projected: those that all keys show to be shared, unless told."""
+    if n_shared != "auto":
+        if isinstance(n_shared, str):
+            raise BadValue("n_shared", n_shared, "'auto', None or a whole number of at least 1")
+        check_whole("n_shared", n_shared)
+        return int(n_shared)
+    sides = {side: model._read(model.adata, side).correct(spec) for side, spec in model._specs.items()}
+    pairing = pair_sides(model.adata, model.design)
+    group = group_keys(model, pairing.student)
+    means = average_keys(sides[STUDENT], pairing.student, sides[TEACHER], pairing.teacher, group)
+    shared = shared_directions(means.student, means.teacher, groups=means.group, rng=model.split_seed_)
+    logger.info("%d directions are shared beyond chance, by %d keys", shared.n, len(means.group))
+    return shared.n
+
+
+def fit_shared(means: KeyMeans, n: int) -> SharedDirections:
+    """Return the directions that both sides share over keys, of which there must be ``n``."""
+    shared = shared_directions(means.student, means.teacher, n_folds=0)
+    if n > shared.n:
+        raise TooMany("shared directions (n_shared)", n, shared.n, "pass n_shared='auto' or fewer")
+    return shared
+
+
+def project_shared(taught: np.ndarray, shared: SharedDirections, n: int) -> np.ndarray:
+    """Project teacher rows on ``n`` shared directions, (rows, n), each weighted by its correlation.
+
+    A cosine then counts most what the student can know.
+    """
+    return ((taught - shared.teacher_mean) @ (shared.teacher[:, :n] * _weigh_directions(shared, n))).astype(np.float32)
+
+
+def start_adapter(model: SemiClip, data: PairedDataModule) -> None:
+    """Start a linear adapter that was never trained from the teacher's projection as regression predicts it."""
+    layers, n = model.module.adapter, model.module.n_output
+    if data.key_means is None or model.is_trained_ or len(layers) > 1 or layers[0].out_features != data.host.teacher.shape[1]:
+        return
+    shared = fit_shared(data.key_means, n)
+    weight = (shared.student[:, :n] * (shared.correlations[:n] * _weigh_directions(shared, n))).T
+    with torch.no_grad():
+        layers[0].weight.copy_(torch.as_tensor(weight))
+        layers[0].bias.copy_(torch.as_tensor(-weight @ shared.student_mean))
+
+
+def _weigh_directions(shared: SharedDirections, n: int) -> np.ndarray:
+    """Return the correlations in a scale in which weighted directions have a mean variance of 1."""
+    weight = shared.correlations[:n]
+    return weight * np.sqrt(n / (weight**2).sum())
+
+
+def weigh_parts(model: SemiClip, data: PairedDataModule) -> float:
+    """Set the parts of a trained model's embeddings and return the share of the distilled one, from 0 to 1."""
+    settings = model.init_params_["non_kwargs"]
+    n_shared, weight = settings["n_shared"], settings["distilled_weight"]
+    if n_shared == 0:
+        way_out = "pair more keys, or pass n_shared=None to distil the whole teacher"
+        warn(f"student and teacher share no direction beyond chance: embeddings are the student's own; {way_out}")
+        weight = 0.0
+    elif weight == "auto":
+        weight = 1.0 if data.key_means is None or model.design.control is not None else _choose_weight(model, data)
+    if n_shared is not None or weight < 1:
+        scale_parts(model.module, data.read_inferred, data.train_idx, weight)
+    return weight
+
+
+def _choose_weight(model: SemiClip, data: PairedDataModule) -> float:
+    means = data.key_means
+    n_shared = model.module.n_output
+    return choose_weight(means.student, means.teacher, n_shared, groups=means.group, rng=data.seed).weight
+
+
+def scale_parts(
+    module: SemiClipModule, read: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, weight: float
+) -> None:
+    """Give the distilled part a share ``weight`` of an embedding, and the student's own the rest.
+
+    Both are measured on training rows, over which the embedding has a mean square of 1.
+    """
+    squares = np.zeros(2)
+    for block in row_blocks(len(rows), module.block_rows):
+        seen = read(rows[block])
+        distilled = module.embed_distilled(seen)
+        squares += [np.square(part, dtype=np.float64).sum() / len(rows) for part in (distilled, seen)]
+    shares = np.array([weight, 1 - weight])
+    width = (np.array([module.n_output, module.n_input]) * (shares > 0)).sum()
+    module.part_scales.copy_(module.part_scales.new_tensor(np.sqrt(shares * width / squares)))
