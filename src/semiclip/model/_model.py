@@ -139,6 +139,7 @@ class SemiClip(PairedModel):
 
     module: SemiClipModule
     classes_: np.ndarray | None
+    part_scales_: tuple[float, float]
     is_trained_: bool
 
     def __init__(
@@ -195,7 +196,7 @@ class SemiClip(PairedModel):
         )
         if weights is not None and self.module.encoder is not None:
             self.module.encoder.load_state_dict(weights)
-        self.classes_ = None
+        self.classes_, self.part_scales_ = None, self.module.part_scales
         methods = {f"{side} correction": spec.method for side, spec in self._specs.items()}
         settings = {"objective": objective, **objective_kwargs, **methods}
         self._model_summary_string = f"SemiClip model with {self.module.describe(settings)}."

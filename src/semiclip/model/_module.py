@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from semiclip.objectives import Objective
 
 
+DISTILLED_ALONE = (1.0, 0.0)
 BLOCK = 1 << 14  # rows embedded at a time
 FEW_KEYS = 500  # with fewer pairing keys a small adapter generalises better: see n_hidden of SemiClip
 SMALL, LARGE, LARGE_TEACHER = (64,), (512, 1024), (1024, 1024)
@@ -81,9 +82,8 @@ class SemiClipModule(nn.Module):
         self.teacher_adapter = (
             None if teacher_hidden is None else make_adapter([n_teacher, *teacher_hidden, self.n_output])
         )
-        # factors of the distilled part and of the student's own in an embedding
-        self.part_scales: Tensor
-        self.register_buffer("part_scales", torch.tensor([1.0, 0.0]))
+        # factors of the distilled part and of the student's own in an embedding, which no gradient knows of
+        self.part_scales = DISTILLED_ALONE
 
     @property
     def min_batch_size(self) -> int:
@@ -150,7 +150,7 @@ class SemiClipModule(nn.Module):
 
         Either part is left out where its scale is 0.
         """
-        scales, makers = self.part_scales.tolist(), (self.embed_distilled, lambda seen: seen)
+        scales, makers = self.part_scales, (self.embed_distilled, lambda seen: seen)
         width = sum(size for size, scale in zip((self.n_output, self.n_input), scales, strict=True) if scale)
         out = np.empty((n, width), dtype=np.float32)
         for rows in row_blocks(n, block):
@@ -172,7 +172,8 @@ class SemiClipModule(nn.Module):
         return next(self.parameters()).device
 
     def on_load(self, model: Any, **kwargs: Any) -> None:
-        """Make the heads that a saved model had, before scvi-tools loads their weights."""
+        """Take the scales and make the heads that a saved model had, before scvi-tools loads their weights."""
+        self.part_scales = tuple(model.part_scales_)
         if model.classes_ is not None:
             self.set_classes(len(model.classes_))
 

@@ -116,7 +116,8 @@ def weigh_parts(model: SemiClip, data: PairedDataModule) -> float:
     elif weight == "auto":
         weight = 1.0 if data.key_means is None or model.design.control is not None else _choose_weight(model, data)
     if n_shared is not None or weight < 1:
-        scale_parts(model.module, data.read_inferred, data.train_idx, weight)
+        model.part_scales_ = scale_parts(model.module, data.read_inferred, data.train_idx, weight)
+        model.module.part_scales = model.part_scales_
     return weight
 
 
@@ -128,8 +129,8 @@ def _choose_weight(model: SemiClip, data: PairedDataModule) -> float:
 
 def scale_parts(
     module: SemiClipModule, read: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, weight: float
-) -> None:
-    """Give the distilled part a share ``weight`` of an embedding, and the student's own the rest.
+) -> tuple[float, float]:
+    """Return factors with which the distilled part has a share ``weight`` of an embedding, and the student the rest.
 
     Both are measured on training rows, over which the embedding has a mean square of 1.
     """
@@ -140,4 +141,5 @@ def scale_parts(
         squares += [np.square(part, dtype=np.float64).sum() / len(rows) for part in (distilled, seen)]
     shares = np.array([weight, 1 - weight])
     width = (np.array([module.n_output, module.n_input]) * (shares > 0)).sum()
-    module.part_scales.copy_(module.part_scales.new_tensor(np.sqrt(shares * width / squares)))
+    distilled, own = np.sqrt(shares * width / squares).tolist()
+    return distilled, own
