@@ -238,8 +238,10 @@ class DistillationPlan(LightningModule):
         tensors, index = self.data.tensors, self.data.train_idx
         some = index[:: -(-len(index) // N_CHECKED)]
         partner = tensors.start[tensors.key[some]]
-        sides = {"student": (self.module, self.data.read_inferred(some))}
-        sides["teacher"] = (self.module.teach, tensors.teacher[partner])
+        sides: dict[str, Any] = {
+            "student": (self.module, self.data.read_inferred(some)),
+            "teacher": (self.module.teach, tensors.teacher[partner]),
+        }
         self.module.eval()
         with torch.inference_mode(), set_matmul_precision("highest"):
             for side, (embed, rows) in sides.items():
