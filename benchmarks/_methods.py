@@ -40,11 +40,11 @@ def options(**values: tuple[Any, ...]) -> list[dict[str, Any]]:
     return [{"model_kwargs": dict(zip(values, each, strict=True))} for each in product(*values.values())]
 
 
-def soft(*shares: str) -> list[dict[str, Any]]:
+def soft(*shares: str, **more: Any) -> list[dict[str, Any]]:
     """Return temperature and weight of the paper and mild ones, whose loss bears higher rates."""
-    parts = dict.fromkeys(shares, 1.0)
-    hot = tried((0.0003, 0.0007, 0.001, 0.002), {"temperature": (9.0,), "alpha": (10.0,)}, **parts)
-    return hot + tried((0.01, 0.03, 0.1, 0.3), {"temperature": (2.0,), "alpha": (1.0,)}, **parts)
+    parts, fixed = dict.fromkeys(shares, 1.0), {name: (value,) for name, value in more.items()}
+    hot = tried((0.0003, 0.0007, 0.001, 0.002), {"temperature": (9.0,), "alpha": (10.0,), **fixed}, **parts)
+    return hot + tried((0.01, 0.03, 0.1, 0.3), {"temperature": (2.0,), "alpha": (1.0,), **fixed}, **parts)
 
 
 # for all that leave dimensions out: about the 30 pathways of most simulations, whose number nobody knows of real data,
@@ -60,7 +60,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "vicreg": tried((0.001, 0.002, 0.005, 0.01), {"covariance": (1.0, 10.0)}),
     "dcca": tried((0.01, 0.1), {"n_components": N_COMPONENTS}),
     "kd": soft("student_head"),
-    "shake": soft("student_head", "shadow"),
+    "shake": soft("student_head", "shadow", shadow_start="fresh"),  # runs of before had the teacher's head
     "c2kd": tried((0.0003, 0.001, 0.003, 0.01), {"threshold": (0.0, 0.3)}, teacher=0.1),
     RAW: [{}],
     "unimodal": [{}],
