@@ -47,6 +47,11 @@ def soft(*shares: str, **more: Any) -> list[dict[str, Any]]:
     return hot + tried((0.01, 0.03, 0.1, 0.3), {"temperature": (2.0,), "alpha": (1.0,), **fixed}, **parts)
 
 
+def at_rate(settings: list[dict[str, Any]], **rates: float) -> list[dict[str, Any]]:
+    """Return settings with fixed rates of some parts."""
+    return [{**each, "plan_kwargs": {"lr": {**each["plan_kwargs"]["lr"], **rates}}} for each in settings]
+
+
 # for all that leave dimensions out: about the 30 pathways of most simulations, whose number nobody knows of real data,
 # and at most the 40 components of the student's smallest embedding
 N_COMPONENTS = (10, 20, 30, 40)
@@ -60,7 +65,8 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "vicreg": tried((0.001, 0.002, 0.005, 0.01), {"covariance": (1.0, 10.0)}),
     "dcca": tried((0.01, 0.1), {"n_components": N_COMPONENTS}),
     "kd": soft("student_head"),
-    "shake": soft("student_head", "shadow", shadow_start="fresh"),  # runs of before had the teacher's head
+    # runs of before started with the teacher's head; a fresh one has to learn it faster than the student learns
+    "shake": at_rate(soft("student_head", shadow_start="fresh"), shadow=0.1),
     "c2kd": tried((0.0003, 0.001, 0.003, 0.01), {"threshold": (0.0, 0.3)}, teacher=0.1),
     RAW: [{}],
     "unimodal": [{}],
