@@ -10,6 +10,9 @@ from semiclip.objectives import OBJECTIVES
 
 RAW = "raw"  # the student as it comes from the encoder, which is the paper's unimodal baseline
 METHODS = (*OBJECTIVES, RAW, *BASELINES)
+# how the student is corrected in training: not at all, which is the paper's base that PEA is added to, by TVN, which is
+# the package's, or by PEA
+ARMS = ("raw", "tvn", "pea")
 EPOCHS = 60  # of the grids, and as many of pretraining before them where a method has labels
 # epochs and rows of a mini-batch as in the paper, or in its released code where it says none
 PAPER: dict[str, tuple[int, int]] = {
@@ -37,13 +40,21 @@ def options(**values: tuple[Any, ...]) -> list[dict[str, Any]]:
     return [{"model_kwargs": dict(zip(values, each, strict=True))} for each in product(*values.values())]
 
 
-def soft(*shares: str) -> list[dict[str, Any]]:
+def soft(*shares: str, **more: Any) -> list[dict[str, Any]]:
     """Return temperature and weight of the paper and mild ones, whose loss bears higher rates."""
-    parts = dict.fromkeys(shares, 1.0)
-    hot = tried((0.0003, 0.0007, 0.001, 0.002), {"temperature": (9.0,), "alpha": (10.0,)}, **parts)
-    return hot + tried((0.01, 0.03, 0.1, 0.3), {"temperature": (2.0,), "alpha": (1.0,)}, **parts)
+    parts, fixed = dict.fromkeys(shares, 1.0), {name: (value,) for name, value in more.items()}
+    hot = tried((0.0003, 0.0007, 0.001, 0.002), {"temperature": (9.0,), "alpha": (10.0,), **fixed}, **parts)
+    return hot + tried((0.01, 0.03, 0.1, 0.3), {"temperature": (2.0,), "alpha": (1.0,), **fixed}, **parts)
 
 
+def at_rate(settings: list[dict[str, Any]], **rates: float) -> list[dict[str, Any]]:
+    """Return settings with fixed rates of some parts."""
+    return [{**each, "plan_kwargs": {"lr": {**each["plan_kwargs"]["lr"], **rates}}} for each in settings]
+
+
+# for all that leave dimensions out: about the 30 pathways of most simulations, whose number nobody knows of real data,
+# and at most the 40 components of the student's smallest embedding
+N_COMPONENTS = (10, 20, 30, 40)
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "semiclip": tried((0.03, 0.1, 0.3, 1.0), {"temperature": (0.1, 0.3)}),
     "clip": [
@@ -52,33 +63,41 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     ],
     "siglip": tried((0.003, 0.01, 0.03, 0.1), {"scale": (3.0, 10.0)}),
     "vicreg": tried((0.001, 0.002, 0.005, 0.01), {"covariance": (1.0, 10.0)}),
-    "dcca": tried((0.01, 0.1), {"n_components": (10, 15, 20, 30)}),
+    "dcca": tried((0.01, 0.1), {"n_components": N_COMPONENTS}),
     "kd": soft("student_head"),
-    "shake": soft("student_head", "shadow"),
+    # runs of before started with the teacher's head; a fresh one has to learn it faster than the student learns
+    "shake": at_rate(soft("student_head", shadow_start="fresh"), shadow=0.1),
     "c2kd": tried((0.0003, 0.001, 0.003, 0.01), {"threshold": (0.0, 0.3)}, teacher=0.1),
-    RAW: [{"model_kwargs": {"student_correction": None}}],
+    RAW: [{}],
     "unimodal": [{}],
     "random": [{}],
     "ridge": [{}],  # which chooses its penalty itself
-    "cca": options(n_components=(10, 15, 20, 30), regularization=(1e-3, 1e-1)),
+    "cca": options(n_components=N_COMPONENTS, regularization=(1e-3, 1e-1)),
     "procrustes": [{}],
     "knn": options(n_neighbors=(3, 10, 30, 100), weights=("uniform", "distance")),
 }
 
 
-def as_in_the_paper(method: str) -> dict[str, Any]:
+def as_in_the_paper(method: str, arm: str) -> dict[str, Any]:
     """Return the training arguments of the paper."""
     if method in PAPER:
         epochs, batch_size = PAPER[method]
-        return {**SHARED, "max_epochs": epochs, "batch_size": batch_size, "preset": "paper"}
-    return {**SHARED, **(GRIDS[RAW][0] if method == RAW else {})}
+        return corrected({**SHARED, "max_epochs": epochs, "batch_size": batch_size, "preset": "paper"}, arm)
+    return corrected({**SHARED}, arm)
 
 
-def grid(method: str) -> list[dict[str, Any]]:
+def grid(method: str, arm: str) -> list[dict[str, Any]]:
     """Return the settings among which the search picks."""
-    return [{**SHARED, **setting} for setting in GRIDS[method]]
+    return [corrected({**SHARED, **setting}, arm) for setting in GRIDS[method]]
 
 
-def augmentations(method: str) -> tuple[bool, ...]:
-    """Return with and without PEA, which a baseline in closed form does not know."""
-    return (False, True) if method in OBJECTIVES else (False,)
+def corrected(setting: dict[str, Any], arm: str) -> dict[str, Any]:
+    """Return a setting with the correction of the student in it, where it is not the model's own."""
+    if arm != "raw":
+        return setting
+    return {**setting, "model_kwargs": {**setting.get("model_kwargs", {}), "student_correction": None}}
+
+
+def arms(method: str) -> tuple[str, ...]:
+    """Return the corrections to try; a baseline in closed form knows no PEA."""
+    return ARMS if method in OBJECTIVES else ("raw",) if method == RAW else ("tvn",)

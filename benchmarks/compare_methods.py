@@ -1,14 +1,18 @@
-"""Every method with and without PEA on the same data: the paper's Table 1 and Figure 2a, on simulations.
+"""Every method, raw, with TVN and with PEA, on the same data: the paper's Table 1 and Figure 2a, on simulations.
 
 Each is trained on the compounds of a simulated study by `scl.tl.distill` and judged on its unseen knockouts in new
-batches: recall of known relationships, and how much of expression a decoder gets back (`scl.tl.preservation`). A seed
-is a study, its encoder and the weights that training starts from; all compounds train. The baselines of
-`semiclip.baselines` are there too. Matrix products of training are in bfloat16 where the CPU has them
-(`matmul_precision="medium"`).
+batches: recall of known relationships after TVN of the embedding (`recall`) and after centring alone
+(`recall_center`), and how much of expression a decoder gets back (`scl.tl.preservation`). A seed is a study, its
+encoder and the weights that training starts from; all compounds train. The baselines of `semiclip.baselines` are there
+too. Matrix products of training are in bfloat16 where the CPU has them (`matmul_precision="medium"`).
 
-Settings are the paper's, or with `--tuned` those that recall best in a grid of eight per method, searched with and
-without PEA on other simulated studies, whose seeds the table never uses: of compounds, such as those that a validation
-split would hold out, no relationships are known.
+An objective has three arms. Its student is as it comes from the encoder ("raw", the paper's base), corrected by TVN in
+training and later (no suffix), or corrected by PEA in training and by TVN later ("+ PEA"). What PEA gains is stated
+against both others.
+
+Settings are the paper's, or with `--tuned` those that recall best after TVN in a grid of eight, searched for each
+method and arm by itself on other simulated studies, whose seeds the table never uses: of compounds, such as those that
+a validation split would hold out, no relationships are known.
 
 `pathways60` is the medium simulation with 60 pathways instead of 30, which is how many dimensions DCCA and CCA keep by
 default. `u2os` is real: distilled from 162 compounds, judged on overexpressed genes, with the settings of the medium
@@ -25,11 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _compared import DATA, recall_alone, train
-from _methods import METHODS, as_in_the_paper, augmentations, grid
+from _compared import DATA, RECALLS, recall_alone, train
+from _methods import ARMS, METHODS, arms, as_in_the_paper, grid
 from _simulated import report, run_all
 
 import semiclip as scl
+from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +42,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results"
 SEARCHED = 1000  # seed of the first study on which settings are searched
 BASE = "semiclip + PEA"
-FIGURES = ("recall", "preservation")
+FIGURES = (*RECALLS, "preservation")
 # one colour more than the package's own, for eight objectives
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C6D31")
 
@@ -58,29 +63,27 @@ def main() -> None:
     settings = "quick" if args.quick else "tuned" if args.tuned else "paper"
     chosen = search(args) if args.tuned else {}
     jobs = [
-        job(args.data, method, seed, setting_of(method, chosen, pea=pea, quick=args.quick), pea=pea)
+        job(args.data, method, seed, setting_of(method, arm, chosen, quick=args.quick), arm)
         for seed in range(args.seeds)
         for method in args.methods
-        for pea in augmentations(method)
+        for arm in arms(method)
     ]
     name = f"compare_methods_{args.data}_{settings}"
-    runs = run_all(jobs, train, args.out / f"{name}.jsonl", args.jobs)
-    table = runs.drop(columns="setting").assign(
-        settings=settings, setting=[str(each["setting"]) for each in jobs], name=names(runs)
-    )
+    runs = judged(run_all(jobs, train, args.out / f"{name}.jsonl", args.jobs))
+    table = runs.drop(columns="setting").assign(settings=settings, setting=[str(each["setting"]) for each in jobs])
     table.to_csv(args.out / f"{name}.csv", index=False)
     summarise(table)
     draw(table, args.out / name)
 
 
-def job(data: str, method: str, seed: int, setting: dict[str, Any], *, pea: bool) -> dict[str, Any]:
-    return {"data": data, "method": method, "pea": pea, "seed": seed, "setting": setting}
+def job(data: str, method: str, seed: int, setting: dict[str, Any], arm: str) -> dict[str, Any]:
+    return {"data": data, "method": method, "pea": arm == "pea", "seed": seed, "setting": setting}
 
 
-def setting_of(method: str, chosen: dict[str, dict[str, Any]], *, pea: bool, quick: bool) -> dict[str, Any]:
+def setting_of(method: str, arm: str, chosen: dict[str, dict[str, Any]], *, quick: bool) -> dict[str, Any]:
     if chosen:
-        return chosen[label(method, pea=pea)]
-    setting = as_in_the_paper(method)
+        return chosen[label(method, arm)]
+    setting = as_in_the_paper(method, arm)
     return {**setting, "max_epochs": min(10, setting["max_epochs"])} if quick and "max_epochs" in setting else setting
 
 
@@ -88,14 +91,14 @@ def search(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Try each grid on studies of their own and return what recalls most; what fails recalls nothing."""
     data = "medium" if args.data == "u2os" else args.data
     jobs = [
-        job(data, method, SEARCHED + seed, setting, pea=pea)
+        job(data, method, SEARCHED + seed, setting, arm)
         for seed in range(args.searches)
         for method in args.methods
-        for pea in augmentations(method)
-        for setting in grid(method)
+        for arm in arms(method)
+        for setting in grid(method, arm)
     ]
-    runs = run_all(jobs, recall_alone, args.out / f"compare_methods_{data}_search.jsonl", args.jobs)
-    runs = runs.assign(name=names(runs), number=[str(each["setting"]) for each in jobs])
+    runs = judged(run_all(jobs, recall_alone, args.out / f"compare_methods_{data}_search.jsonl", args.jobs))
+    runs = runs.assign(number=[str(each["setting"]) for each in jobs])
     recalled = runs.fillna({"recall": 0.0}).groupby(["name", "number"], sort=False)["recall"].mean()
     best = recalled.groupby("name", sort=False).idxmax()
     settings = {str(each["setting"]): each["setting"] for each in jobs}
@@ -104,12 +107,23 @@ def search(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return {name: settings[number] for name, (_, number) in best.items()}
 
 
-def label(method: str, *, pea: bool) -> str:
-    return f"{method} + PEA" if pea else method
+def label(method: str, arm: str) -> str:
+    return method + ({"raw": ", raw", "tvn": "", "pea": " + PEA"}[arm] if method in OBJECTIVES else "")
 
 
-def names(runs: pd.DataFrame) -> list[str]:
-    return [label(method, pea=pea) for method, pea in zip(runs["method"], runs["pea"], strict=True)]
+def arm_of(run: dict[str, Any]) -> str:
+    """Return how a run corrected the student, which runs of before say as well."""
+    if run["pea"]:
+        return "pea"
+    return "raw" if "student_correction" in run["setting"].get("model_kwargs", {}) else "tvn"
+
+
+def judged(runs: pd.DataFrame) -> pd.DataFrame:
+    """Add arm and name to runs, and the figures that runs of before do not have, as missing."""
+    arm = [arm_of(run) for run in runs.to_dict("records")]
+    name = [label(*each) for each in zip(runs["method"], arm, strict=True)]
+    missing = {figure: np.nan for figure in FIGURES if figure not in runs}
+    return runs.assign(arm=arm, name=name, **missing)
 
 
 def summarise(table: pd.DataFrame) -> None:
@@ -120,13 +134,15 @@ def summarise(table: pd.DataFrame) -> None:
         )  # fmt: skip
     done = table.dropna(subset="recall")
     bases = dict.fromkeys(done["name"].unique(), BASE)
-    by_pea = {label(method, pea=True): method for method in done.loc[done["pea"], "method"].unique()}
-    for title, pairs in ((f"against {BASE}", bases), ("by PEA", by_pea)):
+    augmented = done.loc[done["pea"], "method"].unique()
+    by_pea = {arm: {label(method, "pea"): label(method, arm) for method in augmented} for arm in ("raw", "tvn")}
+    titles = {f"against {BASE}": bases, "by PEA, against raw": by_pea["raw"], "by PEA, against TVN": by_pea["tvn"]}
+    for title, pairs in titles.items():
         for name, base in pairs.items():
-            pair = shared(done[done["name"].isin([name, base])])
-            if pair["name"].nunique() < 2:
-                continue
             for figure in FIGURES:
+                pair = shared(done[done["name"].isin([name, base])].dropna(subset=figure))
+                if pair["name"].nunique() < 2:
+                    continue
                 rows = scl.tl.compare(pair, base=base, by="name", value=figure).to_dict("records")
                 report(f"{figure} {title}", **next(row for row in rows if row["name"] == name))
 
@@ -146,15 +162,16 @@ def draw(table: pd.DataFrame, stem: Path) -> None:
 
     mpl.use("agg")
     whole = complete(table)
-    plain = whole[~whole["pea"] & (whole["method"] != "random")]
+    plain = whole[(whole["name"] == whole["method"]) & (whole["method"] != "random")]
     if plain["method"].nunique() > 1:
-        long = plain.melt(["data", "method", "seed"], list(FIGURES), var_name="metric")
+        figures = [figure for figure in FIGURES if plain[figure].notna().all()]
+        long = plain.melt(["data", "method", "seed"], figures, var_name="metric")
         scores = scl.tl.zscores(long, by="method", within=["data", "metric"])
         (ax,) = scl.pl.zscores(scores, by="method", panel="data")
         ax.figure.savefig(f"{stem}_zscores.png", dpi=200)
-    both = whole[whole.groupby("method")["name"].transform("nunique") == 2]
-    if not both.empty:
-        rungs = both.assign(rung=np.where(both["pea"], "PEA", "none"))
+    all_arms = whole[whole.groupby("method")["arm"].transform("nunique") == len(ARMS)]
+    if not all_arms.empty:
+        rungs = all_arms.assign(rung=all_arms["arm"].map({"raw": "none", "tvn": "TVN", "pea": "PEA"}))
         ax = scl.pl.ablation(rungs, method="method", chance=0.1, palette=PALETTE)
         ax.figure.savefig(f"{stem}_pea.png", dpi=200)
 

@@ -32,6 +32,18 @@ def inverse_root(covariance: np.ndarray, regularization: float = 0.0) -> np.ndar
     return vectors[:, varies] / np.sqrt(values[varies] + regularization * values.mean())
 
 
+ROUNDING = 1e-5  # of what a network computes in single precision: sums of a thousand terms are off by 4e-6
+
+
+def point_apart(rows: np.ndarray) -> bool:
+    """Say whether any of the rows (n, d) differ in direction, or in value if d is 1, by more than rounding does."""
+    rows = np.asarray(rows, np.float64)
+    if rows.shape[1] > 1:
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    return bool(np.abs(rows - rows[:1]).max() > ROUNDING * np.abs(rows).max())
+
+
 @contextmanager
 def single_precision() -> Iterator[None]:
     """Let torch make float32 whatever its default type, as all weights and data on a device are, and set it back."""

@@ -47,10 +47,11 @@ def epochs(model):
 
 @pytest.fixture
 def make(mdata, setup):
-    def of(objective="kd", *, seed=0, data=mdata, **changes):
+    def of(objective="kd", *, seed=0, data=mdata, shadow_start=None, **changes):
         SemiClip.setup_mudata(data, **setup, **changes)
         torch.manual_seed(seed)
-        return SemiClip(data, objective=objective, n_hidden=[16])
+        options = {} if shadow_start is None else {"shadow_start": shadow_start}
+        return SemiClip(data, objective=objective, n_hidden=[16], **options)
 
     return of
 
@@ -151,9 +152,27 @@ def test_distillation_leaves_alone_what_it_freezes(make, train, warned, name, n_
     assert changed == {part for part in started if name == "c2kd" or not part.startswith(TEACHER)}
     random_teacher = n_first == 0 and name != "c2kd"  # which is pointed out
     assert ["pretrain_epochs=0" in message for message in warned()] == [True] * random_teacher
-    if name == "shake":  # whose shadow starts as the head of the teacher
-        for kind in ("weight", "bias"):
-            assert torch.equal(started[f"objective.heads.shadow.{kind}"], started[f"{TEACHER[1]}.{kind}"])
+
+
+def test_the_shadow_starts_where_the_model_says_also_in_a_loaded_one(make, mdata, train, tmp_path):
+    def heads(weights):
+        return [weights[name] for name in weights if "shadow" in name], [
+            weights[name] for name in weights if TEACHER[1] in name
+        ]
+
+    models = {start: make("shake", shadow_start=start) for start in ("fresh", "teacher")}
+    started = {start: train(model, pretrain_epochs=2).weights for start, model in models.items()}
+    assert differs(started["fresh"], started["teacher"]) == {f"objective.heads.shadow.{x}" for x in ("weight", "bias")}
+    assert all(torch.equal(*pair) for pair in zip(*heads(started["teacher"]), strict=True))
+    assert not any(torch.equal(*pair) for pair in zip(*heads(started["fresh"]), strict=True))
+    assert not differs(started["fresh"], train(make("shake"), pretrain_epochs=2).weights)  # as by default
+    other = train(make("shake"), seed=1, pretrain_epochs=2).weights
+    assert differs(started["fresh"], other) >= {"objective.heads.shadow.weight"}
+    for start, model in models.items():
+        model.save(str(tmp_path / start))
+        loaded = SemiClip.load(str(tmp_path / start), mdata, accelerator="cpu")
+        assert loaded.module.objective.shadow_start == start
+        assert loaded.init_params_["kwargs"]["objective_kwargs"]["shadow_start"] == start
 
 
 @pytest.mark.parametrize("name", LABELS)

@@ -142,16 +142,45 @@ def test_the_original_shake_s_online_terms_each_have_one_side():
     torch.testing.assert_close(gradients["shadow"], to_q.sum(0))
 
 
-def test_the_shadow_begins_as_the_teacher_s_head_and_then_it_is_distillation():
-    objective, student, teacher, label = batch(Shake, beta=0.0)
+def test_a_shadow_that_begins_as_the_teacher_s_head_makes_it_distillation():
+    objective, student, teacher, label = batch(Shake, beta=0.0, shadow_start="teacher")
+    before = {name: value.clone() for name, value in objective.heads.state_dict().items()}
     objective.begin()
     shadow, head = objective.heads["shadow"], objective.heads["teacher_head"]
     assert torch.equal(shadow.weight, head.weight)
     assert torch.equal(shadow.bias, head.bias)
     assert shadow.weight.data_ptr() != head.weight.data_ptr()
+    for name, value in objective.heads.state_dict().items():
+        assert torch.equal(value, before[name]) == ("shadow" not in name)
     plain = batch(Kd)[0]
     plain.heads.load_state_dict({k: x for k, x in objective.heads.state_dict().items() if "shadow" not in k})
     assert objective(student, teacher, label).item() == pytest.approx(plain(student, teacher, label).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("variant", ["paper", "original"])
+def test_the_published_shadow_begins_with_random_weights_of_its_own(variant):
+    def begun(seed=0, **options):
+        objective, *data = batch(Shake, seed, variant=variant, **options)
+        made = {name: value.clone() for name, value in objective.heads.state_dict().items()}
+        objective.begin()
+        return objective, data, made
+
+    (default, data, made), (fresh, *_), (other, *_) = begun(), begun(shadow_start="fresh"), begun(seed=1)
+    assert default.shadow_start == "fresh"
+    for name, value in default.heads.state_dict().items():  # as they were made, which the seed decides
+        assert torch.equal(value, made[name])
+        assert torch.equal(value, fresh.heads.state_dict()[name])
+        assert not torch.equal(value, other.heads.state_dict()[name])
+    assert not torch.allclose(default.heads["shadow"].weight, default.heads["teacher_head"].weight, atol=1e-3)
+    copied, _, _ = begun(shadow_start="teacher")
+    loss, copied_loss = (objective(*data).item() for objective in (default, copied))
+    assert loss != pytest.approx(copied_loss, rel=1e-3)
+    copied.heads["shadow"].load_state_dict(default.heads["shadow"].state_dict())
+    # nothing but the start differs: of the same heads the loss and its gradients are the same
+    assert copied(*data).item() == loss
+    one, two = bias_gradients(default, *data), bias_gradients(copied, *data)
+    assert all(torch.equal(one[name], two[name]) for name in one if one[name] is not None)
+    assert [name for name in one if one[name] is not None] == ["student_head", "shadow"]
 
 
 # ---- C2KD

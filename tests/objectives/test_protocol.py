@@ -132,7 +132,12 @@ REFUSED = {
     "vicreg": dict.fromkeys(["invariance", "variance", "covariance"], (-1, float("nan"))),
     "dcca": {"n_components": (0, 1.5), "k": (0,), "epsilon": (-1, float("nan"))},
     "kd": {"temperature": (0, -1.0, float("nan")), "alpha": (-1, float("nan"))},
-    "shake": {"temperature": (0, -1.0), "variant": ("released",), **dict.fromkeys(["alpha", "beta", "gamma"], (-1,))},
+    "shake": {
+        "temperature": (0, -1.0),
+        "variant": ("released",),
+        "shadow_start": ("student",),
+        **dict.fromkeys(["alpha", "beta", "gamma"], (-1,)),
+    },
     "c2kd": {
         "temperature": (0, float("nan")),
         "threshold": (-1.1, 2, float("nan")),

@@ -64,7 +64,7 @@ def test_labels_of_a_call(mdata, arguments, through_h5mu):
     params = through_h5mu(mdata)["rna"].uns["semiclip"]["X_shake"]["params"]
     assert (params["label_key"], int(params["pretrain_epochs"])) == ("perturbation", 1)
     usual = PRESETS["shake"]["default"]["lr"]
-    assert {name: float(rate) for name, rate in params["lr"].items()} == {"student": usual, "student_head": 0.01}
+    assert {name: float(rate) for name, rate in params["lr"].items()} == {**usual, "student_head": 0.01}
     assert float(params["min_lr"]["student"]) == 1e-4
 
 

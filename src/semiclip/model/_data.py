@@ -191,11 +191,7 @@ class PairedDataModule(LightningDataModule):
         where = self.tensors.student.device
         self._train_rows = torch.as_tensor(self.train_idx, device=where)
         self._val_rows = torch.as_tensor(self.val_idx, device=where)
-        if self.infer is None:
-            held_out = self.tensors.student[self._val_rows]
-        else:
-            held_out = torch.as_tensor(self.infer(self.val_idx).astype(np.float32, copy=False), device=where)
-        self.validation = self.tensors.seen_as(self._val_rows, held_out)
+        self.validation = self.tensors.seen_as(self._val_rows, self.read_inferred(self.val_idx))
         self._held_out = torch.unique(self.validation.key)
         self._centroids: Tensor | None = None
         self.held_out = self._held_out.to(self.device)
@@ -205,6 +201,13 @@ class PairedDataModule(LightningDataModule):
             self.augmentation = self.make_augmentation(
                 seed=self.seed, device=self.device, steps_per_epoch=self.n_batches
             )
+
+    def read_inferred(self, rows: np.ndarray) -> Tensor:
+        """Return student rows as inference sees them, where the data are."""
+        where = self.tensors.student.device
+        if self.infer is None:
+            return self.tensors.student[torch.as_tensor(rows, device=where)]
+        return torch.as_tensor(self.infer(rows).astype(np.float32, copy=False), device=where)
 
     def centroids(self, adapt: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Return what held-out samples shall find among all held-out keys, their teacher's mean rows as adapted."""

@@ -282,7 +282,7 @@ class SemiClip(PairedModel):
         ------
         ValueError
             If a batch has too few controls, a mini-batch too few rows for the objective, there is nothing to contrast
-            or to validate on, or training diverges.
+            or to validate on, or training diverges or embeds all rows alike.
         TypeError
             If an argument is neither one of training nor of the trainer.
         """

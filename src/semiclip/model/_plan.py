@@ -12,8 +12,8 @@ from lightning import Callback, LightningModule
 
 from semiclip._arguments import check_arguments, check_choice, check_number, read_whole
 from semiclip._messages import warn
-from semiclip._numerics import single_precision
-from semiclip.errors import Conflict, Diverged, UnknownChoice
+from semiclip._numerics import point_apart, single_precision
+from semiclip.errors import Conflict, Diverged, NoVariation, UnknownChoice
 from semiclip.metrics import retrieval
 from semiclip.model._graph import GraphedStep, can_capture
 from semiclip.model._scvi_compat import choose_progress
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["highest", "high", "medium"]
 MIN_LR = 1e-6
+N_CHECKED = 256  # training rows that must not all be embedded alike
 PRETRAINED = ("encoder", "student", "teacher", "student_head", "teacher_head")
 
 
@@ -227,9 +228,26 @@ class DistillationPlan(LightningModule):
             self._check_finite(torch.isfinite(loss))
 
     def on_fit_end(self) -> None:
-        """Look at the weights too, since no loss follows the last step."""
+        """Look at the weights too, since no loss follows the last step, and at what they make of training rows."""
         finite = [torch.isfinite(parameter).all() for parameter in self.module.parameters()]
         self._check_finite(torch.stack(finite).all())
+        self._check_variation()
+
+    def _check_variation(self) -> None:
+        """Refuse adapters that make the same of all rows, such as those whose hidden units are all 0."""
+        tensors, index = self.data.tensors, self.data.train_idx
+        some = index[:: -(-len(index) // N_CHECKED)]
+        partner = tensors.start[tensors.key[some]]
+        sides: dict[str, Any] = {
+            "student": (self.module, self.data.read_inferred(some)),
+            "teacher": (self.module.teach, tensors.teacher[partner]),
+        }
+        self.module.eval()
+        with torch.inference_mode(), set_matmul_precision("highest"):
+            for side, (embed, rows) in sides.items():
+                embedded = embed(rows.to(self.module.device))
+                if point_apart(rows.cpu().numpy()) and not point_apart(embedded.cpu().numpy()):
+                    raise NoVariation(f"the embedded rows of the {side} after {self.stage}", way_out=self.way_out)
 
     def _check_finite(self, finite: torch.Tensor) -> None:
         if not finite:

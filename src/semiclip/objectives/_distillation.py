@@ -20,6 +20,7 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "original": {"temperature": 4.0, "alpha": 0.0, "beta": 1.0},
 }
 Variant = Literal["paper", "original"]
+ShadowStart = Literal["fresh", "teacher"]
 Average = Literal["kept", "all"]
 
 
@@ -61,9 +62,8 @@ class Kd(LabelObjective):
 class Shake(LabelObjective):
     r"""Shadow knowledge distillation: the student learns from a shadow of the teacher, which learns from the student.
 
-    The shadow is a second head on the frozen embedding of the teacher. It starts distillation as a copy of the
-    teacher's pretrained head. With the logits :math:`u_S` and :math:`u_T` of the heads and :math:`q` of the shadow,
-    :math:`\operatorname{sg}`, which stops gradients, and
+    The shadow is a second head on the frozen embedding of the teacher. With the logits :math:`u_S` and :math:`u_T` of
+    the heads and :math:`q` of the shadow, :math:`\operatorname{sg}`, which stops gradients, and
     :math:`D(a \leftarrow b) = T^2 \operatorname{KL}(\sigma(b / T) \,\|\, \sigma(a / T))`, the loss is in ``"paper"``
 
     .. math::
@@ -90,6 +90,21 @@ class Shake(LabelObjective):
         ``"original"``.
     gamma
         :math:`\gamma`, the weight of the classes.
+    shadow_start
+        What the shadow starts distillation from: random weights as in the released code of the paper (``"fresh"``), or
+        a copy of the teacher's pretrained head (``"teacher"``). At the paper's rate of 1e-7 the shadow stays where it
+        starts: a fresh one then tells the student nothing of the images, and a copy makes SHAKE the same as
+        :class:`Kd`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from semiclip.objectives import Shake
+    >>> objective = Shake(shadow_start="teacher")
+    >>> objective.set_classes(n_student=4, n_teacher=5, n_classes=3)
+    >>> objective.begin()
+    >>> torch.equal(objective.heads["shadow"].weight, objective.heads["teacher_head"].weight)
+    True
     """
 
     spec: ClassVar[Spec] = FROZEN_TEACHER
@@ -103,20 +118,23 @@ class Shake(LabelObjective):
         alpha: float | None = None,
         beta: float | None = None,
         gamma: float = 1.0,
+        shadow_start: ShadowStart = "fresh",
     ) -> None:
         super().__init__()
         check_choice("variant", variant, Variant)
+        check_choice("shadow_start", shadow_start, ShadowStart)
         weights = {"temperature": temperature, "alpha": alpha, "beta": beta}
         chosen = DEFAULTS[variant] | {name: number for name, number in weights.items() if number is not None}
         check_number("temperature", chosen["temperature"], above=0)
         for name, weight in {**chosen, "gamma": gamma}.items():
             check_number(name, weight, least=0)
-        self.variant, self.gamma = variant, gamma
+        self.variant, self.gamma, self.shadow_start = variant, gamma, shadow_start
         self.temperature, self.alpha, self.beta = (chosen[name] for name in weights)
 
     def begin(self) -> None:
-        """Make the shadow a copy of the teacher's head."""
-        self.heads["shadow"].load_state_dict(self.heads["teacher_head"].state_dict())
+        """Make the shadow a copy of the teacher's head, or leave it as it was made, since pretraining passes it by."""
+        if self.shadow_start == "teacher":
+            self.heads["shadow"].load_state_dict(self.heads["teacher_head"].state_dict())
 
     def forward(self, student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
         """Return the loss of ``student`` rows (B, d) paired with ``teacher`` rows (B, D) of classes ``label`` (B,)."""

@@ -25,7 +25,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "dcca": {"default": {"lr": 0.1}, "paper": {"lr": 1e-6, "min_lr": 1e-10}},
     "kd": {"default": {"lr": 0.001}, "paper": {"lr": {"student": 0.1, "student_head": 1e-4}, "min_lr": 1e-10}},
     "shake": {
-        "default": {"lr": 0.001},
+        "default": {"lr": {"student": 0.001, "shadow": 0.1}},  # a fresh shadow has the teacher's head to catch up with
         "paper": {"lr": {"student": 0.1, "student_head": 1e-4, "shadow": 1e-7}, "min_lr": 1e-10},
     },
     "c2kd": {
