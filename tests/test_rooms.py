@@ -76,4 +76,4 @@ def test_files_are_small():
     sizes = sorted(len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES.values())
     assert sizes[-1] <= 400
     assert sizes[len(sizes) // 2] <= 150
-    assert len([module for module in MODULES if room(module) == "model"]) <= 10
+    assert len([module for module in MODULES if room(module) == "model"]) <= 11

@@ -103,8 +103,8 @@ def simulate(
       \delta_b` with standard normal :math:`V`, :math:`U`, :math:`W` and :math:`c_i \sim N(0, I)`, six factors such as
       cell count and staining. The response :math:`h(a)` is :math:`a` (``"linear"``); :math:`s \tanh(2 a / s)`, which
       large effects saturate (``"saturated"``); :math:`2 s\,P^{-1/2} \tanh(R^\top a / s)` with standard normal
-      :math:`R` of :math:`P \times P`, in which the pathways of a perturbation also act on each other (``"interacting"``); or 0
-      (``"none"``).
+      :math:`R` of :math:`P \times P`, in which the pathways of a perturbation also act on each other
+      (``"interacting"``); or 0 (``"none"``).
     * Batches: scale :math:`\log \sigma_b \sim N(0, (0.2\,\beta)^2)`; offset :math:`\delta_b = \beta (0.5\,\epsilon +
       Q^\top q_b)` for expression, where :math:`q_b \sim N(0, I)` is the activity of five gene programs that all batches
       share, such as stress or ambient RNA; :math:`\delta_b \sim N(0, (2\,\beta)^2)` for images. Modalities never
@@ -165,12 +165,11 @@ def simulate(
     check_choice("image_response", image_response, ImageResponse)
     strength, private, noise = DIFFICULTIES[difficulty]
     private = private if expression_private is None else expression_private
-    spread = {"expression_private": private, "image_private": image_private, "image_state": image_state}
-    for name, value in (spread | {"batch_effect": batch_effect}).items():
-        check_number(name, value, least=0)
+    effects = _Sizes(strength, private, image_private, image_state, noise, batch_effect)
+    for name, size in effects._asdict().items():
+        check_number(name, size, least=0)
     rng = np.random.default_rng(rng)
-    sizes = _Sizes(strength, private, image_private, image_state, noise, batch_effect)
-    world = _World(rng, n_pathways, n_genes, n_image_features, image_response, sizes)
+    world = _World(rng, n_pathways, n_genes, n_image_features, image_response, effects)
 
     compounds = _name("compound", n_compounds)
     response = np.asarray(doses) / (np.asarray(doses) + np.exp(rng.normal(size=(n_compounds, 1))))

@@ -16,7 +16,8 @@ from semiclip.metrics._shared import SharedDirections, shared_directions
 
 __all__ = [
     "BlendWeight", "PreservationSplit", "SharedDirections", "average_precision", "choose_weight", "consistency",
-    "energy_distance", "group_mean", "knn_accuracy", "over_representation", "paired_wilcoxon", "preservation", "preservation_split", "rank_p_value",
+    "energy_distance", "group_mean", "knn_accuracy", "over_representation",
+    "paired_wilcoxon", "preservation", "preservation_split", "rank_p_value",
     "recalled_pairs", "relationship_recall", "retrieval", "shared_directions", "similarity", "smallest_p",
     "spearman", "structural_integrity",
 ]  # fmt: skip

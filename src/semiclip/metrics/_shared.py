@@ -18,9 +18,9 @@ class SharedDirections(NamedTuple):
     """Directions of two sides that go together.
 
     ``n`` is how many correlate in keys that they were not fitted on. ``correlations`` are those of all directions in
-    the keys that they were fitted on, from the largest on, shape (m,), and ``held_out`` those in other keys. ``student``
-    (d, m) and ``teacher`` (D, m) are the directions, and ``student_mean`` (d,) and ``teacher_mean`` (D,) what is taken
-    off before.
+    the keys that they were fitted on, from the largest on, shape (m,), and ``held_out`` those in other keys.
+    ``student`` (d, m) and ``teacher`` (D, m) are the directions, and ``student_mean`` (d,) and ``teacher_mean`` (D,)
+    what is taken off before.
     """
 
     n: int
@@ -152,7 +152,7 @@ def whiten(values: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, np.
     """Return rows with the identity as sum of products, what makes them of centred rows, and the mean."""
     from sklearn.covariance import ledoit_wolf_shrinkage
 
-    mean = np.mean(values, axis=0, dtype=np.float64)
+    mean = np.asarray(np.mean(values, axis=0, dtype=np.float64))
     centred = values - mean
     if not centred.any():
         raise NoVariation("the rows of an embedding")

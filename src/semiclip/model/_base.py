@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from inspect import signature
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 import numpy as np
@@ -19,7 +19,7 @@ from semiclip._mudata import put_together, take_apart
 from semiclip._sides import SideArrays, check_columns, pair_sides, read_side, warn_if_corrected
 from semiclip.baselines import BASELINES
 from semiclip.correction import PEA, CorrectionSpec, Fallback, Method
-from semiclip.errors import BadValue, NoData, NotInMemory
+from semiclip.errors import NoData, NotInMemory
 from semiclip.model._plan import DistillationPlan
 from semiclip.model._scvi_compat import (
     DATA_ID,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from semiclip.correction._augmentation import Augmentation
     from semiclip.model._module import SemiClipModule
+    from semiclip.model._shared import KeyMeans
     from semiclip.model._tensors import PairedTensors
 
 logger = logging.getLogger(__name__)
@@ -125,10 +126,6 @@ class PairedDataModule(LightningDataModule):
             raise TooFew("pairing keys to train on", n_keys, 2, "pair more data or raise train_size")
         self.labels = labels
         self._classify()
-
-    def read_inferred(self, rows: np.ndarray) -> np.ndarray:
-        """Return student rows as inference sees them."""
-        return self.host.student[rows].numpy() if self.infer is None else self.infer(rows)
 
     @property
     def n_train(self) -> int:

@@ -3,21 +3,26 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 
 from semiclip._arguments import check_arguments, check_choice, read_whole, take_renamed
 from semiclip._design import STUDENT, TEACHER
 from semiclip._messages import hush_lightning
 from semiclip._sides import pair_sides, read_groups, read_labels, read_views
-from semiclip.correction import PEA
 from semiclip.correction._augmentation import Augmentation
 from semiclip.correction._correct import find_short_batches
 from semiclip.encoders._protocol import Trainable
-from semiclip.errors import Conflict, NoData
+from semiclip.errors import NoData
 from semiclip.model._base import MODEL_RIDGE, RENAMED, PairedModel, check_training_arguments
 from semiclip.model._data import FILLED_DATA, PairedDataModule, check_trainable, choose_train_size, split_rows
-from semiclip.model._module import SemiClipModule, check_encoder, choose_widths, complete_arguments
+from semiclip.model._module import (
+    SemiClipModule,
+    check_encoder,
+    choose_pea,
+    choose_widths,
+    complete_arguments,
+    make_heads,
+)
 from semiclip.model._plan import (
     MIN_LR,
     DistillationPlan,
@@ -37,7 +42,14 @@ from semiclip.model._scvi_compat import (
     keep_checkpoints,
     split_callbacks,
 )
-from semiclip.model._shared import average_keys, count_shared, fit_shared, group_keys, project_shared, start_adapter, weigh_parts
+from semiclip.model._shared import (
+    average_keys,
+    check_weight,
+    count_shared,
+    project_shared,
+    start_adapter,
+    weigh_parts,
+)
 from semiclip.model._tensors import (
     PairedTensors,
     correct_views,
@@ -50,10 +62,11 @@ from semiclip.objectives._presets import merge_rates
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
     from anndata import AnnData
     from mudata import MuData
 
-    from semiclip.correction import Fallback, Method
+    from semiclip.correction import PEA, Fallback, Method
 
 Preset = Literal["default", "paper"]
 Select = Literal["last", "best"]
@@ -62,8 +75,7 @@ Select = Literal["last", "best"]
 class SemiClip(PairedModel):
     """Distillation: a frozen teacher embedding teaches an adapter on a frozen student embedding.
 
-    The default is Semi-Clipped, with the CLIP loss. Other objectives are its rivals: some learn from classes, which are
-    the perturbations, and some give the teacher an adapter as well.
+    The default is Semi-Clipped, with the CLIP loss. Some rivals learn from classes, or adapt the teacher as well.
 
     Parameters
     ----------
@@ -73,8 +85,7 @@ class SemiClip(PairedModel):
         Registry of a saved model; scvi-tools passes it when it loads one without data.
     n_hidden
         Hidden widths of the adapter; an empty list makes it linear. ``"auto"`` is (512, 1024) as in the paper, or (64,)
-        when fewer than 500 keys pair. On the 162 real compounds of :func:`semiclip.datasets.u2os_compounds`, 64 hidden
-        units rank held-out compounds better than none, and better than the paper's widths.
+        when fewer than 500 keys pair.
     objective
         Name of the loss in :data:`semiclip.objectives.OBJECTIVES`.
     teacher_adapter
@@ -86,7 +97,12 @@ class SemiClip(PairedModel):
         correlate most with the student over pairing keys, so that nothing is learned of what images keep to
         themselves; ``"auto"`` counts the directions whose correlations are beyond those of permuted keys, see
         :func:`semiclip.metrics.shared_directions`. The directions are fitted on training keys alone, and the adapter
-        is linear unless ``n_hidden`` says otherwise. The embedding has so many dimensions.
+        is linear unless ``n_hidden`` says otherwise, and starts from their regression. The distilled part has so many
+        dimensions. Where nothing is shared, embeddings are the student's own, with a warning.
+    distilled_weight
+        Share of the distilled part in an embedding, beside the corrected student: 1 for this part alone, 0 for the
+        student alone. ``"auto"`` is 1 where the setup names controls, and elsewhere what
+        :func:`semiclip.metrics.choose_weight` chooses. TVN of an embedding undoes such weights, centring does not.
     encoder
         ``None`` where ``student_rep`` is an embedding. Otherwise an encoder that can be trained (see
         :class:`semiclip.encoders.Trainable`), or its architecture: it goes before the adapter and is trained with it,
@@ -139,7 +155,7 @@ class SemiClip(PairedModel):
 
     module: SemiClipModule
     classes_: np.ndarray | None
-    part_scales_: tuple[float, float]
+    part_scales_: tuple[float, float]  # of the distilled part and the student's own
     is_trained_: bool
 
     def __init__(
@@ -176,12 +192,11 @@ class SemiClip(PairedModel):
         if isinstance(encoder, Trainable):
             weights, encoder = encoder.weights(), encoder.architecture
         check_encoder(encoder, n_student)
+        check_weight(distilled_weight, encoder)
         # "auto" is settled here, so that a saved model does not ask again
         if n_shared is not None:
-            if encoder is not None:
-                raise Conflict("n_shared", "an encoder that is trained", "pass n_shared=None, or recipe='whole'")
-            n_shared = count_shared(self, n_shared)
-            n_teacher = max(1, n_shared)
+            n_shared = count_shared(self, n_shared, encoder)
+            n_teacher = max(1, n_shared)  # an adapter of no use where nothing is shared
         n_hidden, teacher_adapter = choose_widths(
             n_hidden, teacher_adapter, objective, n_shared, lambda: pair_sides(self.adata, self.design).n_keys
         )
@@ -198,8 +213,7 @@ class SemiClip(PairedModel):
             self.module.encoder.load_state_dict(weights)
         self.classes_, self.part_scales_ = None, self.module.part_scales
         methods = {f"{side} correction": spec.method for side, spec in self._specs.items()}
-        settings = {"objective": objective, **objective_kwargs, **methods}
-        self._model_summary_string = f"SemiClip model with {self.module.describe(settings)}."
+        self._model_summary_string = self.module.describe({"objective": objective, **objective_kwargs, **methods})
         self.init_params_ = self._get_init_params(locals())
 
     @devices_dsp.dedent
@@ -254,17 +268,16 @@ class SemiClip(PairedModel):
             Stop when ``monitor`` no longer improves; ``early_stopping_patience`` is a trainer argument.
         monitor
             A curve of validation: ``validation_loss``, ``validation_mean_rank_percentile`` or
-            ``validation_recall_at_1``, ``_5``, ``_10``. There is no loss where validation has too few rows for the
-            objective or no class of training, and nothing else where an objective does not embed in the teacher's space
-            (``"dcca"`` and those that learn from labels).
+            ``validation_recall_at_1``, ``_5``, ``_10``. There is no loss where validation has too few rows or no class
+            of training, and nothing else where an objective does not embed in the teacher's space, as with ``"dcca"``.
         select
             Keep the weights of the last epoch, as the paper does, or of the ``"best"`` epoch by ``monitor``.
         matmul_precision
             Precision of float32 matrix products in training: ``"high"`` is TF32 on GPUs that have it, see
             :func:`torch.set_float32_matmul_precision`. ``precision="bf16-mixed"`` is a trainer argument.
         pretrain_epochs
-            Epochs in which objectives that learn from labels first train each side alone on the classes, by default
-            ``max_epochs``; 0 leaves them out. A model that is trained further is pretrained only on new classes.
+            Epochs in which objectives that learn from labels first train each side alone, by default ``max_epochs``;
+            0 leaves them out. A model that is trained further is pretrained only on new classes.
         pretrain_kwargs
             Arguments of the training plan of pretraining, over :data:`semiclip.objectives.PRETRAINING`.
         plan_kwargs
@@ -300,11 +313,11 @@ class SemiClip(PairedModel):
         pretrain_epochs = count_pretrain_epochs(self.module, pretrain_epochs, pretrain_kwargs, max_epochs)
         if self.adata is None:
             raise NoData("model", "load it with SemiClip.load(folder, mdata) to train it further")
-        options, views = self._choose_pea(pea), [views] if isinstance(views, str) else list(views or [])
-        splitting = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
-        data = self._pair_data(options, views, **splitting, **(datasplitter_kwargs or {}))
-        watched = monitor if early_stopping or select == "best" else None
-        check_trainable(self.module, data, watched)
+        options = choose_pea(self.module, pea, self.design, self._specs[STUDENT])
+        views = [views] if isinstance(views, str) else list(views or [])
+        sizes = {"train_size": train_size, "validation_size": validation_size, "batch_size": batch_size}
+        data = self._pair_data(options, views, **sizes, **(datasplitter_kwargs or {}))
+        check_trainable(self.module, data, monitor if early_stopping or select == "best" else None)
 
         # plans are made first, so that what is refused leaves the model as it was
         start = {"optimizer": "sgd", "min_lr": MIN_LR, **PRESETS[self.module.objective_name][preset]}
@@ -314,8 +327,7 @@ class SemiClip(PairedModel):
 
         mode: Literal["min", "max"] = "max" if "recall" in monitor else "min"
         callbacks, checkpoints = split_callbacks(trainer_kwargs.pop("callbacks", None))
-        if select == "best":
-            callbacks.append(KeepBest(monitor, mode))
+        callbacks += [KeepBest(monitor, mode)] if select == "best" else []
         defaults = {
             "early_stopping": early_stopping,
             "early_stopping_monitor": monitor,
@@ -332,12 +344,10 @@ class SemiClip(PairedModel):
             keep_checkpoints(callbacks, self),
             all_or_nothing(self),
         ):
-            new_heads = pretraining is not None and self._make_heads(data)
-            if pretraining is not None and new_heads and "ckpt_path" not in trainer_kwargs:
+            if pretraining is not None and make_heads(self, data) and "ckpt_path" not in trainer_kwargs:
                 pretrained = pretrain(self, pretraining, data, where, trainer_kwargs)
             arguments = choose_progress({"callbacks": callbacks, **defaults, **trainer_kwargs})
-            start_adapter(self, data)
-            n_epochs = 0 if self.init_params_["non_kwargs"]["n_shared"] == 0 else max_epochs
+            n_epochs = max_epochs if start_adapter(self, data) else 0
             runner = self._train_runner_cls(self, plan, data, n_epochs, **where, **arguments)
             runner.trainer.callbacks += checkpoints
             self.module.train()  # a loaded model is in evaluation mode
@@ -354,15 +364,6 @@ class SemiClip(PairedModel):
             self.train_params_ = {**params, "shared_keys": data.host.n_keys, **optimisation}
             self.trainer = None  # it holds the training data and the optimiser's state
 
-    def _choose_pea(self, pea: Any) -> PEA | None:
-        if pea is None:  # PEA changes embeddings, not expression
-            pea = self.design.control is not None and self.module.encoder is None
-        options = PEA.of(pea)
-        if options and self.module.encoder is not None and self._specs[STUDENT].method is None:
-            mend = "make the model with student_correction='tvn', or leave out pea"
-            raise Conflict("pea", "a student that is not corrected", mend)
-        return options
-
     def _pair_data(self, pea: PEA | None, view_keys: Sequence[str], **splitting: Any) -> PairedDataModule:
         """Return what training reads: the student, the corrected teacher, their pairs and the augmentation."""
         design = self.design
@@ -375,12 +376,10 @@ class SemiClip(PairedModel):
         groups = read_groups(samples, design, pairing.student)
         if (n_shared := self.init_params_["non_kwargs"]["n_shared"]) is not None:
             split = split_rows(pairing.student, groups, self.split_seed_, **splitting)
-            splitting["external_indexing"] = split
             seen = as_inferred(student.values, student.batch, split[0])
-            keys = seen, pairing.student[split[0]], taught, pairing.teacher[order]
-            means = average_keys(*keys, group_keys(self, pairing.student)[split[0]])
-            taught = project_shared(taught, fit_shared(means, max(1, n_shared)), max(1, n_shared))
-            splitting["key_means"] = means
+            means = average_keys(self, seen, pairing.student, taught, pairing.teacher[order], split[0])
+            taught = project_shared(taught, means, max(1, n_shared))
+            splitting |= {"external_indexing": split, "key_means": means}
         elif self.module.teacher_adapter is None:
             taught = reduce_components(taught, self.module.n_output)
         if self.module.objective.spec.needs_labels:
@@ -399,13 +398,3 @@ class SemiClip(PairedModel):
             splitting["augmentation"] = partial(Augmentation, pea, *rows, fallback=fallback, batch_names=names)
             splitting["infer"] = lambda rows: as_inferred(student.values, student.batch, rows)
         return self._data_splitter_cls(tensors, groups, split_seed=self.split_seed_, seed=seed, **splitting)
-
-    # ---- classes, and training of each side alone on them
-
-    def _make_heads(self, data: PairedDataModule) -> bool:
-        """Make heads for the classes of the training rows, unless the model has them; say whether they are new."""
-        if self.is_trained_ and self.classes_ is not None and np.array_equal(self.classes_, data.classes):
-            return False
-        self.module.set_classes(len(data.classes))
-        self.classes_, self.is_trained_ = data.classes, False  # until distillation ends, with curves of its own
-        return True

@@ -12,13 +12,18 @@ from torch import Tensor, nn
 
 from semiclip._arguments import check_choice
 from semiclip._numerics import row_blocks, single_precision
+from semiclip.correction import PEA
 from semiclip.encoders._network import build
-from semiclip.errors import BadValue, Mismatch, UnexpectedArgument, WrongType, some
+from semiclip.errors import BadValue, Conflict, Mismatch, UnexpectedArgument, WrongType, some
 from semiclip.objectives import OBJECTIVES, LabelObjective
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from semiclip._design import Design
+    from semiclip.correction import CorrectionSpec
+    from semiclip.model._data import PairedDataModule
+    from semiclip.model._model import SemiClip
     from semiclip.objectives import Objective
 
 
@@ -128,7 +133,7 @@ class SemiClipModule(nn.Module):
         if self.teacher_adapter is not None:
             settings = {**settings, "teacher adapter": " → ".join(map(str, read_widths(self.teacher_adapter)))}
         named = ", ".join(f"{name}: {value}" for name, value in settings.items())
-        return f"adapter {' → '.join(map(str, widths))}, {named}"
+        return f"SemiClip model with adapter {' → '.join(map(str, widths))}, {named}."
 
     @single_precision()
     def set_classes(self, n_classes: int) -> None:
@@ -211,6 +216,26 @@ def choose_widths(
         widths = SMALL if few else LARGE_TEACHER
         return list(n_hidden), list(widths) if teacher_adapter else False
     return list(n_hidden), list(teacher_adapter)
+
+
+def choose_pea(module: SemiClipModule, pea: Any, design: Design, correction: CorrectionSpec) -> PEA | None:
+    """Return what PEA draws from; of ``None``, the paper's where there are controls and the encoder is frozen."""
+    if pea is None:  # PEA changes embeddings, not expression
+        pea = design.control is not None and module.encoder is None
+    options = PEA.of(pea)
+    if options and module.encoder is not None and correction.method is None:
+        mend = "make the model with student_correction='tvn', or leave out pea"
+        raise Conflict("pea", "a student that is not corrected", mend)
+    return options
+
+
+def make_heads(model: SemiClip, data: PairedDataModule) -> bool:
+    """Make heads for the classes of the training rows, unless the model has them; say whether they are new."""
+    if model.is_trained_ and model.classes_ is not None and np.array_equal(model.classes_, data.classes):
+        return False
+    model.module.set_classes(len(data.classes))
+    model.classes_, model.is_trained_ = data.classes, False  # until distillation ends, with curves of its own
+    return True
 
 
 def _are_widths(widths: Any) -> bool:

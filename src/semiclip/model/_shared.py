@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from semiclip._arguments import check_whole
+from semiclip._arguments import check_number, check_whole
 from semiclip._design import STUDENT, TEACHER
 from semiclip._messages import warn
 from semiclip._numerics import row_blocks
 from semiclip._sides import pair_sides, read_groups
-from semiclip.errors import BadValue, TooMany
+from semiclip.errors import BadValue, Conflict, TooMany
 from semiclip.metrics import choose_weight, group_mean, shared_directions
 
 if TYPE_CHECKING:
@@ -36,27 +36,36 @@ class KeyMeans(NamedTuple):
 
 
 def average_keys(
-    seen: np.ndarray, key: np.ndarray, taught: np.ndarray, taught_key: np.ndarray, group: np.ndarray
+    model: SemiClip, seen: np.ndarray, key: np.ndarray, taught: np.ndarray, taught_key: np.ndarray, rows: np.ndarray
 ) -> KeyMeans:
-    """Average rows of both sides by key, where -1 is none; ``group`` has an entry for each student row."""
+    """Average rows of both sides by key, where -1 is none; ``seen`` are the student's ``rows``, ``key`` is of all."""
+    design = model.design.changed(split_key=None)  # of experiments there may be few, perturbations are many
+    group, key = read_groups(design.side(model.adata, STUDENT), design, key)[rows], key[rows]
     both = np.intersect1d(key, taught_key)
     both = both[both >= 0]
     means = []
     for values, codes in ((seen, key), (taught, taught_key)):
-        rows = np.flatnonzero(np.isin(codes, both))
-        means.append(group_mean(values[rows], np.searchsorted(both, codes[rows]), len(both)))
-    first = np.unique(key, return_index=True)
-    return KeyMeans(*means, group[first[1][np.searchsorted(first[0], both)]])
+        of_both = np.flatnonzero(np.isin(codes, both))
+        means.append(group_mean(values[of_both], np.searchsorted(both, codes[of_both]), len(both)))
+    codes, first = np.unique(key, return_index=True)
+    return KeyMeans(means[0], means[1], group[first[np.searchsorted(codes, both)]])
 
 
-def group_keys(model: SemiClip, key: np.ndarray) -> np.ndarray:
-    """Return for each student row which keys must stay together, such as all doses of a perturbation."""
-    design = model.design.changed(split_key=None)  # of experiments there may be few
-    return read_groups(design.side(model.adata, STUDENT), design, key)
+def check_weight(distilled_weight: Any, encoder: Any) -> None:
+    """Refuse a share that is none, or one of the input of an encoder."""
+    if distilled_weight == "auto":
+        return
+    if isinstance(distilled_weight, str):
+        raise BadValue("distilled_weight", distilled_weight, "'auto' or a number from 0 to 1")
+    check_number("distilled_weight", distilled_weight, least=0, most=1)
+    if distilled_weight < 1 and encoder is not None:
+        raise Conflict("distilled_weight", "an encoder that is trained", "leave it out")
 
 
-def count_shared(model: SemiClip, n_shared: Any) -> int:
+def count_shared(model: SemiClip, n_shared: Any, encoder: Any = None) -> int:
     """Return on how many directions the teacher is projected: those that all keys show to be shared, unless told."""
+    if encoder is not None:
+        raise Conflict("n_shared", "an encoder that is trained", "pass n_shared=None, or recipe='whole' to tl.semiclip")
     if n_shared != "auto":
         if isinstance(n_shared, str):
             raise BadValue("n_shared", n_shared, "'auto', None or a whole number of at least 1")
@@ -64,8 +73,8 @@ def count_shared(model: SemiClip, n_shared: Any) -> int:
         return int(n_shared)
     sides = {side: model._read(model.adata, side).correct(spec) for side, spec in model._specs.items()}
     pairing = pair_sides(model.adata, model.design)
-    group = group_keys(model, pairing.student)
-    means = average_keys(sides[STUDENT], pairing.student, sides[TEACHER], pairing.teacher, group)
+    rows = np.arange(len(pairing.student))
+    means = average_keys(model, sides[STUDENT], pairing.student, sides[TEACHER], pairing.teacher, rows)
     shared = shared_directions(means.student, means.teacher, groups=means.group, rng=model.split_seed_)
     logger.info("%d directions are shared beyond chance, by %d keys", shared.n, len(means.group))
     return shared.n
@@ -79,24 +88,32 @@ def fit_shared(means: KeyMeans, n: int) -> SharedDirections:
     return shared
 
 
-def project_shared(taught: np.ndarray, shared: SharedDirections, n: int) -> np.ndarray:
+def project_shared(taught: np.ndarray, means: KeyMeans, n: int) -> np.ndarray:
     """Project teacher rows on ``n`` shared directions, (rows, n), each weighted by its correlation.
 
     A cosine then counts most what the student can know.
     """
+    shared = fit_shared(means, n)
     return ((taught - shared.teacher_mean) @ (shared.teacher[:, :n] * _weigh_directions(shared, n))).astype(np.float32)
 
 
-def start_adapter(model: SemiClip, data: PairedDataModule) -> None:
-    """Start a linear adapter that was never trained from the teacher's projection as regression predicts it."""
-    layers, n = model.module.adapter, model.module.n_output
-    if data.key_means is None or model.is_trained_ or len(layers) > 1 or layers[0].out_features != data.host.teacher.shape[1]:
-        return
+def start_adapter(model: SemiClip, data: PairedDataModule) -> bool:
+    """Start a linear adapter that was never trained from the teacher's projection as regression predicts it.
+
+    Say whether there is anything to learn, which is not so where nothing is shared.
+    """
+    if model.init_params_["non_kwargs"]["n_shared"] == 0:
+        return False
+    layer: Any = model.module.adapter[0]
+    n, is_linear = model.module.n_output, len(model.module.adapter) == 1
+    if data.key_means is None or model.is_trained_ or not is_linear or n != data.host.teacher.shape[1]:
+        return True
     shared = fit_shared(data.key_means, n)
     weight = (shared.student[:, :n] * (shared.correlations[:n] * _weigh_directions(shared, n))).T
     with torch.no_grad():
-        layers[0].weight.copy_(torch.as_tensor(weight))
-        layers[0].bias.copy_(torch.as_tensor(-weight @ shared.student_mean))
+        layer.weight.copy_(torch.as_tensor(weight))
+        layer.bias.copy_(torch.as_tensor(-weight @ shared.student_mean))
+    return True
 
 
 def _weigh_directions(shared: SharedDirections, n: int) -> np.ndarray:
@@ -114,17 +131,15 @@ def weigh_parts(model: SemiClip, data: PairedDataModule) -> float:
         warn(f"student and teacher share no direction beyond chance: embeddings are the student's own; {way_out}")
         weight = 0.0
     elif weight == "auto":
-        weight = 1.0 if data.key_means is None or model.design.control is not None else _choose_weight(model, data)
+        weight = 1.0
+        if (means := data.key_means) is not None and model.design.control is None:
+            n = model.module.n_output
+            weight = choose_weight(means.student, means.teacher, n, groups=means.group, rng=data.seed).weight
     if n_shared is not None or weight < 1:
-        model.part_scales_ = scale_parts(model.module, data.read_inferred, data.train_idx, weight)
+        read = data.infer or (lambda rows: data.host.student[rows].numpy())
+        model.part_scales_ = scale_parts(model.module, read, data.train_idx, weight)
         model.module.part_scales = model.part_scales_
     return weight
-
-
-def _choose_weight(model: SemiClip, data: PairedDataModule) -> float:
-    means = data.key_means
-    n_shared = model.module.n_output
-    return choose_weight(means.student, means.teacher, n_shared, groups=means.group, rng=data.seed).weight
 
 
 def scale_parts(
