@@ -43,7 +43,7 @@ def recalls(study: scl.datasets.Study, seed: int, **training: Any) -> dict[str, 
     """Train on the compounds, embed the knockouts, and recall their relationships before and after."""
     model = scl.tl.semiclip(
         study.mdata, student_rep="X_pca", teacher_rep="X_image", pair_on=["perturbation", "dose"], **KEYS, rng=seed,
-        accelerator="cpu", enable_progress_bar=False, **training,
+        recipe="whole", accelerator="cpu", enable_progress_bar=False, **training,
     )  # fmt: skip
     knockouts = study.knockouts["rna"]
     scl.tl.embed(knockouts, model)

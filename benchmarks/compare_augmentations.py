@@ -93,7 +93,7 @@ def train(job: dict[str, Any], cache: Path) -> dict[str, Any]:
         study.mdata["rna"].obsm[kind] = np.load(cache / kept(job, kind), allow_pickle=False)
     model = scl.tl.semiclip(
         study.mdata, student_rep=f"X_{job['encoder']}", teacher_rep="X_image", pair_on=PAIR_ON, **KEYS,
-        rng=job["seed"], pea=job["pea"], views=RUNGS[job["rung"]] or None, max_epochs=job["epochs"],
+        rng=job["seed"], recipe="whole", pea=job["pea"], views=RUNGS[job["rung"]] or None, max_epochs=job["epochs"],
         train_size=1.0, matmul_precision="medium", plan_kwargs={"lr": {"student": job["lr"]}}, **QUIET,
     )  # fmt: skip
     unseen = study.knockouts["rna"]

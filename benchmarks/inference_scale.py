@@ -32,7 +32,7 @@ def main() -> None:
 
     model = scl.tl.semiclip(
         study(4_000), student_rep="X_rep", teacher_rep="X_rep", pair_on="perturbation", **KEYS,
-        max_epochs=1, rng=0, model_kwargs={"n_hidden": (512, 1024)}, enable_progress_bar=False,
+        recipe="whole", max_epochs=1, rng=0, model_kwargs={"n_hidden": (512, 1024)}, enable_progress_bar=False,
     )  # fmt: skip
     rna = study(n)["rna"]
     columns = {"use_rep": "X_rep", **KEYS}

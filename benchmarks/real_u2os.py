@@ -104,6 +104,7 @@ def distil(
         pair_on="perturbation",
         perturbation_key="perturbation",
         control=None,
+        recipe="whole",
         max_epochs=max_epochs,
         train_size=1.0,
         rng=0,

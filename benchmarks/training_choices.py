@@ -116,7 +116,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     try:
         model = scl.tl.semiclip(
             study.mdata, student_rep=rep, teacher_rep="X_image", pair_on=PAIR_ON, **KEYS, rng=job["seed"], pea=False,
-            model_kwargs=model_kwargs, max_epochs=job["epochs"], train_size=1.0,
+            recipe="whole", model_kwargs=model_kwargs, max_epochs=job["epochs"], train_size=1.0,
             matmul_precision="medium", plan_kwargs={"lr": job["lr"]}, **QUIET,
         )  # fmt: skip
         scl.tl.embed(unseen, model)

@@ -19,7 +19,7 @@ def test_lincs_pairs_and_trains_with_plates_as_batches_and_dmso_as_controls(quie
     assert report.attrs["summary"]["shared_keys"] == 8361 == report["shared"].sum()
 
     reps = {"student_rep": "X_umap_tsne", "teacher_rep": "X_umap_tsne", "batch_key": "batch"}
-    model = scl.tl.semiclip(mdata, **reps, **keys, max_epochs=5, rng=0, model_kwargs={"n_hidden": [64]}, **quiet)
+    model = scl.tl.semiclip(mdata, **reps, **keys, recipe="whole", max_epochs=5, rng=0, **quiet)
     assert len(model.history["train_loss"]) == 5
     assert mdata["rna"].obsm["X_semiclip"].shape == (27_837, 4)
     assert np.isfinite(mdata["rna"].obsm["X_semiclip"]).all()
@@ -34,7 +34,7 @@ def test_compounds_distil_and_overexpression_wells_embed_with_their_controls(qui
     setup |= {"perturbation_key": "perturbation", "control": None}
     corrections = {"student_correction": "center", "teacher_correction": "center"}
     model = scl.tl.semiclip(
-        compounds, **setup, max_epochs=150, train_size=0.75, rng=0, model_kwargs=corrections, **quiet
+        compounds, **setup, recipe="whole", max_epochs=150, train_size=0.75, rng=0, model_kwargs=corrections, **quiet
     )
     # 40 held-out compounds: chance is 0.5 with a standard deviation of 0.046
     assert model.history["validation_mean_rank_percentile"].iloc[-1, 0] < 0.42

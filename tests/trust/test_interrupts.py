@@ -127,7 +127,7 @@ class Say(Callback):
 columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
 scl.tl.semiclip(
     study.mdata, student_rep="X_pca", teacher_rep="X_image", pair_on=["perturbation", "dose"], **columns,
-    max_epochs=10**6, callbacks=[Say()],
+    recipe="whole", max_epochs=10**6, callbacks=[Say()],
 )
 """
 

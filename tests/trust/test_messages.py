@@ -28,7 +28,7 @@ mdata = mudata.MuData({"rna": rna, "image": image})
 columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
 scl.pp.pea_correct(rna, use_rep="X_pca", **columns, key_added="X_corrected")
 pairs = {"student_rep": "X_corrected", "teacher_rep": "X_image", "pair_on": ["perturbation", "dose"]}
-model = scl.tl.semiclip(mdata, **pairs, **columns, max_epochs=20, rng=0, accelerator="cpu")
+model = scl.tl.semiclip(mdata, **pairs, **columns, recipe="whole", max_epochs=20, rng=0, accelerator="cpu")
 import logging
 assert not logging.getLogger().handlers
 """

@@ -217,7 +217,7 @@ def test_what_a_model_reads_is_not_overwritten(mdata, setup, quiet, refuses):
     rna.obsm["X_image"] = np.random.default_rng(0).normal(size=(rna.n_obs, 5)).astype(np.float32)
     rna.obsm["X_views"] = rna.obsm["X_pca"].copy()
     before = {key: values.copy() for key, values in rna.obsm.items()}
-    options = {**setup, **quiet, "max_epochs": 1}
+    options = {**setup, **quiet, "recipe": "whole", "max_epochs": 1}
     for key in ("X_pca", "X_views"):
         with refuses(errors.NameTaken, items=key):
             scl.tl.semiclip(mdata, **options, views="X_views", key_added=key)
@@ -239,7 +239,7 @@ def test_what_a_model_reads_is_not_overwritten(mdata, setup, quiet, refuses):
 def test_threads_draw_what_one_thread_draws(small_study, setup, quiet):
     def train(seed):
         mdata = small_study.mdata.copy()
-        scl.tl.semiclip(mdata, **setup, rng=seed, max_epochs=2, batch_size=64, **quiet)
+        scl.tl.semiclip(mdata, **setup, recipe="whole", rng=seed, max_epochs=2, batch_size=64, **quiet)
         return mdata["rna"].obsm["X_semiclip"]
 
     alone = [train(seed) for seed in range(2)]
