@@ -109,9 +109,11 @@ def start_adapter(model: SemiClip, data: PairedDataModule) -> bool:
     if data.key_means is None or model.is_trained_ or not is_linear or n != data.host.teacher.shape[1]:
         return True
     shared = fit_shared(data.key_means, n)
+    if model._specs[STUDENT].method in (None, "center"):  # others leave rows that are about as large as controls, 1
+        model.input_scale_ = model.module.input_scale = 1 / float(data.key_means.student.std())
     weight = (shared.student[:, :n] * (shared.correlations[:n] * _weigh_directions(shared, n))).T
     with torch.no_grad():
-        layer.weight.copy_(torch.as_tensor(weight))
+        layer.weight.copy_(torch.as_tensor(weight / model.input_scale_))
         layer.bias.copy_(torch.as_tensor(-weight @ shared.student_mean))
     return True
 
