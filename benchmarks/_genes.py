@@ -69,6 +69,7 @@ class Outcome(NamedTuple):
 def read() -> tuple[AnnData, pd.Index, np.ndarray, pd.DataFrame]:
     """Return expression, the genes with an image and their images, and the relationships."""
     quiet()
+    scl.settings.verbosity = "error"
     mdata = scl.datasets.rpe1_periscope()
     rna, image = mdata["rna"].copy(), mdata["image"]
     leading = PCA(max(WIDTHS), svd_solver="full").fit_transform(StandardScaler().fit_transform(rna.X))
@@ -106,8 +107,13 @@ def choose(task: Task, arm: Callable[..., Outcome], **grid: tuple[Any, ...]) -> 
     """Return the setting whose held-out genes find their images best, on three inner splits of the training genes."""
     name = task.key, arm, str(grid)
     if name not in CHOSEN:
-        settings = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+        settings = list_settings(grid)
         tasks = list(task.inner(ShuffleSplit(3, test_size=0.25, random_state=0)))
         ranks = [np.mean([arm(inner, **setting).rank for inner in tasks]) for setting in settings]
         CHOSEN[name] = settings[int(np.argmin(ranks))]
     return CHOSEN[name]
+
+
+def list_settings(grid: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Return every combination."""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]

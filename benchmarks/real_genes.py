@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _genes import WIDTHS, Outcome, Task, choose, make_task, name_of, read
+from _genes import WIDTHS, Outcome, Task, choose, list_settings, make_task, name_of, read
 from _simulated import report, run_all
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics.pairwise import cosine_similarity
@@ -135,12 +135,22 @@ def linear(task: Task, width: int, temperature: float) -> Outcome:
     return outcome._replace(choice={"width": width, "temperature": temperature})
 
 
-def beside(task: Task, arm: Callable[..., Outcome], setting: dict[str, Any], weight: float | None = None) -> Outcome:
-    """200 components with a distilled part beside them, by default with the weight that agrees with images."""
-    weight = weigh(task, arm, setting) if weight is None else weight
+def beside(task: Task, arm: Callable[..., Outcome], setting: dict[str, Any], weight: float) -> Outcome:
+    """200 components with a distilled part beside them."""
     part = arm(task, **setting)
     train, unseen = blend(components(task, 200), part, weight)
     return part._replace(train=train, unseen=unseen, choice={**part.choice, "weight": weight})
+
+
+def weigh(task: Task, arm: Callable[..., Outcome], **grid: tuple[Any, ...]) -> Outcome:
+    """The same, with the setting and the weight whose cosines agree most with those of inner held-out images.
+
+    The weight is 0 if the part alone agrees no more than with images that have changed places (p ≥ 0.05).
+    """
+    settings = list_settings(grid)
+    agreements, p_values = zip(*(measure_agreement(task, arm, setting) for setting in settings), strict=True)
+    best, place = np.unravel_index(np.argmax(agreements), np.shape(agreements))
+    return beside(task, arm, settings[best], float(WEIGHTS[place]) if p_values[best] < 0.05 else 0.0)
 
 
 def blend(base: Outcome, part: Outcome, weight: float) -> tuple[np.ndarray, np.ndarray]:
@@ -154,26 +164,22 @@ def blend(base: Outcome, part: Outcome, weight: float) -> tuple[np.ndarray, np.n
     return train, unseen
 
 
-def weigh(task: Task, arm: Callable[..., Outcome], setting: dict[str, Any]) -> float:
-    """Choose a weight by how the cosines of inner held-out genes agree with those of their images.
+def measure_agreement(task: Task, arm: Callable[..., Outcome], setting: dict[str, Any]) -> tuple[np.ndarray, float]:
+    """Return how the cosines of inner held-out genes agree with those of their images, at each weight, and p.
 
-    It is 0 unless the distilled part alone agrees more than with images that have changed places (p < 0.05), and else
-    the one that agrees most. Images are whitened, or their strongest directions decide alone: agreement of a ridge
-    prediction then grows with the weight for ever.
+    Images are whitened, or their strongest directions decide alone: agreement of a ridge prediction then grows with the
+    weight for ever.
     """
-    generator, agreements, null = np.random.default_rng(0), [], []
+    generator, agreements, alone = np.random.default_rng(0), [], []
     for inner in task.inner(KFold(5, shuffle=True, random_state=0)):
         base, part = components(inner, 200), arm(inner, **setting)
         root = np.linalg.cholesky(LedoitWolf().fit(inner.taught).precision_)
-        images = pairwise_cosines(inner.images @ root)
+        images, cosines = pairwise_cosines(inner.images @ root), pairwise_cosines(part.unseen)
         agreements.append([agree(pairwise_cosines(blend(base, part, weight)[1]), images) for weight in WEIGHTS])
         orders = [np.arange(len(images)), *(generator.permutation(len(images)) for _ in range(200))]
-        alone = pairwise_cosines(part.unseen)
-        null.append([agree(alone, images[np.ix_(order, order)]) for order in orders])
-    observed, *drawn = np.mean(null, axis=0)
-    if scl.metrics.rank_p_value(observed, drawn, drawn=True) >= 0.05:
-        return 0.0
-    return float(WEIGHTS[np.mean(agreements, axis=0).argmax()])
+        alone.append([agree(cosines, images[np.ix_(order, order)]) for order in orders])
+    observed, *null = np.mean(alone, axis=0)
+    return np.mean(agreements, axis=0), float(scl.metrics.rank_p_value(observed, null, drawn=True))
 
 
 def pairwise_cosines(x: np.ndarray) -> np.ndarray:
@@ -186,39 +192,28 @@ def agree(cosines: np.ndarray, others: np.ndarray) -> float:
     return float(np.corrcoef(cosines[above], others[above])[0, 1])
 
 
-def tune_ridge(task: Task) -> dict[str, Any]:
-    return choose(task, ridge, width=WIDTHS)
-
-
-def tune_directions(task: Task) -> dict[str, Any]:
-    return choose(task, directions, width=WIDTHS, n=(3, 5, 10, 20))
-
-
-def tune_cca(task: Task) -> dict[str, Any]:
-    return choose(task, cca, width=WIDTHS, n_components=(5, 10, 20), regularization=(0.1, 1.0))
-
-
-def tune_linear(task: Task, widths: tuple[int, ...] = WIDTHS) -> dict[str, Any]:
-    return choose(task, linear, width=widths, temperature=(0.1, 0.3))
-
-
+# what arms choose from
+RIDGE: dict[str, Any] = {"width": WIDTHS}
+DIRECTIONS: dict[str, Any] = {"width": WIDTHS, "n": (3, 5, 10, 20)}
+CCA: dict[str, Any] = {"width": WIDTHS, "n_components": (5, 10, 20), "regularization": (0.1, 1.0)}
+LINEAR: dict[str, Any] = {"width": WIDTHS, "temperature": (0.1, 0.3)}
 SHARED: dict[str, Any] = {"n_shared": "auto"}
 COMPONENTS = {f"{width} components": partial(components, width=width) for width in WIDTHS}
 ARMS: dict[str, Callable[[Task], Outcome]] = {
     **COMPONENTS,
-    "ridge": lambda task: ridge(task, **tune_ridge(task)),
-    "cca": lambda task: cca(task, **tune_cca(task)),
-    "directions": lambda task: directions(task, **tune_directions(task)),
+    "ridge": lambda task: ridge(task, **choose(task, ridge, **RIDGE)),
+    "cca": lambda task: cca(task, **choose(task, cca, **CCA)),
+    "directions": lambda task: directions(task, **choose(task, directions, **DIRECTIONS)),
     "semiclip": semiclip,
     "semiclip, 512 and 1024 hidden": partial(semiclip, model_kwargs={"n_hidden": (512, 1024)}),
     "semiclip, shared": partial(semiclip, max_epochs=50, model_kwargs=SHARED),
     "semiclip, shared, centred": partial(semiclip, max_epochs=50, train_size=1.0, model_kwargs=SHARED | CENTRED),
-    "linear": lambda task: linear(task, **tune_linear(task)),
-    "beside: half a ridge": lambda task: beside(task, ridge, tune_ridge(task), weight=0.5),
-    "beside: ridge": lambda task: beside(task, ridge, tune_ridge(task)),
-    "beside: directions": lambda task: beside(task, directions, tune_directions(task)),
-    "beside: linear": lambda task: beside(task, linear, tune_linear(task)),
-    "beside: linear of 200": lambda task: beside(task, linear, tune_linear(task, (200,))),
+    "linear": lambda task: linear(task, **choose(task, linear, **LINEAR)),
+    "beside: half a ridge": lambda task: beside(task, ridge, choose(task, ridge, **RIDGE), weight=0.5),
+    "beside: ridge": partial(weigh, arm=ridge, **RIDGE),
+    "beside: directions": partial(weigh, arm=directions, **DIRECTIONS),
+    "beside: linear": partial(weigh, arm=linear, **LINEAR),
+    "beside: linear of 200": partial(weigh, arm=linear, **{**LINEAR, "width": (200,)}),
     # another recipe of the package is one line here, such as partial(semiclip, recipe=…)
 }
 
