@@ -46,7 +46,8 @@ from semiclip.model._shared import (
     average_keys,
     check_weight,
     count_shared,
-    project_shared,
+    fit_projection,
+    project,
     start_adapter,
     weigh_parts,
 )
@@ -157,6 +158,7 @@ class SemiClip(PairedModel):
     classes_: np.ndarray | None
     part_scales_: tuple[float, float]  # of the distilled part and the student's own
     input_scale_: float
+    projection_: dict[str, np.ndarray] | None  # of the teacher on what both sides share
     is_trained_: bool
 
     def __init__(
@@ -213,6 +215,7 @@ class SemiClip(PairedModel):
         if weights is not None and self.module.encoder is not None:
             self.module.encoder.load_state_dict(weights)
         self.classes_, self.part_scales_, self.input_scale_ = None, self.module.part_scales, 1.0
+        self.projection_ = None
         methods = {f"{side} correction": spec.method for side, spec in self._specs.items()}
         self._model_summary_string = self.module.describe({"objective": objective, **objective_kwargs, **methods})
         self.init_params_ = self._get_init_params(locals())
@@ -375,7 +378,7 @@ class SemiClip(PairedModel):
             split = split_rows(pairing.student, groups, self.split_seed_, **splitting)
             seen = as_inferred(student.values, student.batch, split[0])
             means = average_keys(self, seen, pairing.student, taught, pairing.teacher[order], split[0])
-            taught = project_shared(taught, means, max(1, n_shared))
+            taught = project(taught, fit_projection(means, max(1, n_shared)))
             splitting |= {"external_indexing": split, "key_means": means}
         elif self.module.teacher_adapter is None:
             taught = reduce_components(taught, self.module.n_output)

@@ -13,11 +13,14 @@ from semiclip._design import STUDENT, TEACHER
 from semiclip._messages import warn
 from semiclip._numerics import row_blocks
 from semiclip._sides import pair_sides, read_groups
-from semiclip.errors import BadValue, Conflict, TooMany
+from semiclip.errors import BadValue, Conflict, Refused, TooMany
 from semiclip.metrics import choose_weight, group_mean, shared_directions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from anndata import AnnData
+    from mudata import MuData
 
     from semiclip.metrics import SharedDirections
     from semiclip.model._data import PairedDataModule
@@ -88,13 +91,38 @@ def fit_shared(means: KeyMeans, n: int) -> SharedDirections:
     return shared
 
 
-def project_shared(taught: np.ndarray, means: KeyMeans, n: int) -> np.ndarray:
-    """Project teacher rows on ``n`` shared directions, (rows, n), each weighted by its correlation.
+def fit_projection(means: KeyMeans, n: int) -> dict[str, np.ndarray]:
+    """Fit the projection of teacher rows on ``n`` shared directions, each weighted by its correlation.
 
     A cosine then counts most what the student can know.
     """
     shared = fit_shared(means, n)
-    return ((taught - shared.teacher_mean) @ (shared.teacher[:, :n] * _weigh_directions(shared, n))).astype(np.float32)
+    return {"mean": shared.teacher_mean, "directions": shared.teacher[:, :n] * _weigh_directions(shared, n)}
+
+
+def project(taught: np.ndarray, projection: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Project teacher rows, (rows, n)."""
+    return ((taught - projection["mean"]) @ projection["directions"]).astype(np.float32)
+
+
+def embed_teacher(model: SemiClip, data: AnnData | MuData) -> np.ndarray:
+    """Return the rows of the teacher as the student's are compared with them, (rows, n_output)."""
+    model._check_if_trained(warn=False)
+    taught = model._read(data, TEACHER).correct(model._specs[TEACHER])
+    if model.projection_ is not None:
+        taught = project(taught, model.projection_)
+    module, n = model.module, model.module.n_output
+    if model.init_params_["non_kwargs"]["n_shared"] == 0:
+        raise Refused("student and teacher share nothing", way_out="train with n_shared=None")
+    if module.teacher_adapter is None and taught.shape[1] != n:
+        raise Refused(f"{module.objective_name!r} does not embed in the teacher's space", way_out="use 'semiclip'")
+    module.eval()
+    out = np.empty((len(taught), n), dtype=np.float32)
+    with torch.inference_mode():
+        for rows in row_blocks(len(taught), module.block_rows):
+            block = torch.as_tensor(np.require(taught[rows], np.float32, ["C", "W"]), device=module.device)
+            out[rows] = module.teach(block).cpu().numpy()
+    return out
 
 
 def start_adapter(model: SemiClip, data: PairedDataModule) -> bool:
@@ -137,6 +165,8 @@ def weigh_parts(model: SemiClip, data: PairedDataModule) -> float:
         if (means := data.key_means) is not None and model.design.control is None:
             n = model.module.n_output
             weight = choose_weight(means.student, means.teacher, n, groups=means.group, rng=data.seed).weight
+    if data.key_means is not None:
+        model.projection_ = fit_projection(data.key_means, model.module.n_output)
     if n_shared is not None or weight < 1:
         read = data.infer or (lambda rows: data.host.student[rows].numpy())
         model.part_scales_ = scale_parts(model.module, read, data.train_idx, weight)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from semiclip._arguments import AS_IN_SETUP, check_choice
 from semiclip._checks import check_writable, get_modality
-from semiclip._design import STUDENT, Design
+from semiclip._design import STUDENT, TEACHER, Design
 from semiclip._docs import document
 from semiclip._provenance import record
 from semiclip._seed import seeded
@@ -206,6 +206,65 @@ def distill(
     return model
 
 
+def embed_teacher(
+    adata: AnnData | MuData, model: SemiClip, *, key_added: str = "X_taught", copy: bool = False
+) -> AnnData | MuData | None:
+    """Embed samples of the teacher's modality as a model compares the student's embedding with them.
+
+    They are corrected on their own controls, projected on what both sides share if the model was taught that, and
+    adapted if it adapts the teacher: what :func:`cross_modal_retrieval` needs beside the distilled embedding, which is
+    the leading ``model.module.n_output`` columns where the student itself stands beside it.
+
+    Parameters
+    ----------
+    adata
+        Samples with the model's teacher representation and ``obs`` columns: a MuData with the teacher modality, or
+        that modality's AnnData.
+    model
+        A trained model.
+    key_added
+        Where in ``obsm`` of the teacher modality the embedding goes.
+    copy
+        Return a copy with the embedding instead of writing into ``adata``.
+
+    Returns
+    -------
+    ``None``, or the copy. ``obsm[key_added]`` is float32 of shape (n_obs, n_output).
+
+    Raises
+    ------
+    RuntimeError
+        If the model is not trained.
+    ValueError
+        If both sides share nothing, or the objective does not embed in the teacher's space, as ``"dcca"``.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> mdata = scl.datasets.simulate(n_compounds=40, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata
+    >>> encoder = scl.pp.encode(mdata["rna"], encoder="pca", n_components=8)
+    >>> columns = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "control"}
+    >>> columns["batch_key"] = "batch"
+    >>> options = {"rng": 0, "max_epochs": 2, "enable_progress_bar": False}
+    >>> model = scl.tl.semiclip(mdata, student_rep="X_pca", teacher_rep="X_image", **columns, **options)
+    >>> scl.tl.embed_teacher(mdata, model)
+    >>> reps = {"student_rep": "X_semiclip", "teacher_rep": "X_taught", "teacher_correction": None}
+    >>> table = scl.tl.cross_modal_retrieval(mdata, **reps, **columns)
+    >>> bool(table["value"].iloc[0] < 0.4)
+    True
+    """
+    from semiclip.model._shared import embed_teacher as embed_side
+
+    reads = [model.representations["teacher_rep"]]
+    check_writable(model.design.side(adata, TEACHER), key_added, copy=copy, reads=reads)
+    embedding = embed_side(model, adata)
+    result = adata.copy() if copy else adata
+    samples = model.design.side(result, TEACHER)
+    samples.obsm[key_added] = embedding
+    record(samples, key_added, {"model": type(model).__name__, **model.representations, **model.design.params})
+    return result if copy else None
+
+
 def embed(
     adata: AnnData | MuData,
     model: SemiClip | Baseline,
@@ -256,7 +315,7 @@ def embed(
     >>> study = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40)
     >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8)
     >>> columns = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "control"}
-    >>> options = {"batch_key": "batch", "max_epochs": 2, "enable_progress_bar": False}
+    >>> options = {"batch_key": "batch", "recipe": "whole", "max_epochs": 2, "enable_progress_bar": False}
     >>> model = scl.tl.semiclip(study.mdata, student_rep="X_pca", teacher_rep="X_image", **columns, **options)
     >>> knockouts = study.knockouts["rna"]
     >>> encoder = scl.pp.encode(knockouts, encoder=encoder)

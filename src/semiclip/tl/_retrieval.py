@@ -161,7 +161,7 @@ def cross_modal_retrieval(
 
     The treated rows of each key are scaled to length one and averaged in each modality, as in the validation of a
     model; see :func:`semiclip.metrics.retrieval`. This needs both in one space: what :func:`embed` writes, and the
-    teacher that the model was trained on.
+    teacher that the model was trained on, as :func:`embed_teacher` writes it (with ``teacher_correction=None``).
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def cross_modal_retrieval(
     expected = read_representation(teacher, teacher_rep, "teacher_rep").shape[1]
     for name in names:
         if (width := read_representation(student, name, "student_rep").shape[1]) != expected:
-            way_out = "pass what a model of the objective 'semiclip' learns from this teacher; 'dcca' has another space"
+            way_out = "write what the model compares by scl.tl.embed_teacher(mdata, model) and name that as teacher_rep"
             raise Mismatch(f"the width of student_rep={name!r}", width, expected, way_out)
     pairing = pair_rows(student, teacher, design)
     n_keys = pairing.n_keys
