@@ -222,7 +222,6 @@ ARMS: dict[str, Callable[[Task], Outcome]] = {
     "semiclip": semiclip,
     "semiclip, 512 and 1024 hidden": partial(semiclip, model_kwargs={"n_hidden": (512, 1024)}),
     **{f"shared recipe of {width}": partial(shared, width=width) for width in WIDTHS},
-    "shared recipe": lambda task: shared(task, **choose(task, shared, width=WIDTHS)),
     "linear": lambda task: linear(task, **choose(task, linear, **LINEAR)),
     "beside: half a ridge": lambda task: beside(task, ridge, choose(task, ridge, **RIDGE), weight=0.5),
     "beside: ridge": partial(weigh, arm=ridge, **RIDGE),
