@@ -188,5 +188,5 @@ def scale_parts(
         squares += [np.square(part, dtype=np.float64).sum() / len(rows) for part in (distilled, seen)]
     shares = np.array([weight, 1 - weight])
     width = (np.array([module.n_output, module.n_input]) * (shares > 0)).sum()
-    distilled, own = np.sqrt(shares * width / squares).tolist()
+    distilled, own = np.sqrt(shares * width / np.maximum(squares, np.finfo(np.float64).tiny)).tolist()
     return distilled, own
