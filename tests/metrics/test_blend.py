@@ -120,6 +120,18 @@ def test_weights_may_be_named_in_any_order():
     assert one.weight == other.weight
 
 
+def test_one_direction_alone_may_tell_nothing_apart():
+    """In one dimension all cosines of a fold may be 1, which agree with nothing."""
+    rng = np.random.default_rng(0)
+    student = np.hstack([rng.normal(size=(40, 1)) + 20 * (np.arange(40) < 2)[:, None], rng.normal(size=(40, 3))])
+    teacher = student[:, :2] + rng.normal(size=(40, 2))
+    found = choose_weight(student, teacher, 1, rng=0)
+    assert np.isfinite(found.agreement).all()
+    assert (found.agreement[:, -1] == 0).any()
+    table = agree_naively(student, teacher, 1, np.arange(40), WEIGHTS[:-1], 5, 0)
+    np.testing.assert_allclose(found.agreement[:, :-1], table, rtol=1e-8, atol=1e-10)
+
+
 def test_refused(refuses):
     student, teacher = plant(30)
     for n_folds in (0, 1, 2.5):
