@@ -20,7 +20,8 @@ def test_the_demonstration_leaves_data_pictures_and_a_table(tmp_path, capsys):
     knockouts = mudata.read_h5mu(out / "knockouts.h5mu")
     assert np.isfinite(knockouts["rna"].obsm["X_semiclip"]).all()
     table = pd.read_csv(out / "recall.csv")
-    assert table["representation"].tolist() == ["X_pca"] * 3 + ["X_semiclip"] * 3
+    assert table["representation"].tolist() == (["X_pca"] * 3 + ["X_semiclip"] * 3) * 2
+    assert table["correction"].tolist() == ["tvn"] * 6 + ["center"] * 6
     printed = capsys.readouterr().out
     for line in (
         "[6/6]",

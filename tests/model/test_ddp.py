@@ -29,7 +29,7 @@ with open("runs.json") as file:
 SemiClip.setup_mudata(mdata, **plan["setup"])
 for name, (of_model, of_training) in plan["runs"].items():
     torch.manual_seed(rank)
-    model = SemiClip(mdata, n_hidden=[16], **of_model)
+    model = SemiClip(mdata, **{"n_hidden": [16], **of_model})
     model.train(**of_training, accelerator="cpu", devices=2, strategy="ddp", enable_progress_bar=False)
     done = {"weights": model.module.state_dict(), "split": model.validation_indices.tolist()}
     done["history"] = {curve: frame.to_numpy(float).ravel().tolist() for curve, frame in model.history.items()}
@@ -49,6 +49,7 @@ RUNS = {
     "canonical correlations": ({"objective": "dcca"}, {**STEPS, "pea": False}),
     "a teacher that gives way": ({"objective": "clip"}, {**STEPS, "pea": False}),
     "labels": ({"objective": "c2kd"}, {**STEPS, "pretrain_epochs": 2, "plan_kwargs": {"lr": 0.02}}),
+    "shared directions": ({"n_shared": 3, "n_hidden": []}, {**STEPS, "plan_kwargs": {"lr": 0.3}}),
     "one step of gradient": ({"duplicates": "mask"}, ONE),
 }
 
@@ -80,7 +81,7 @@ def one_process(mdata, setup, quiet):
     def run(name):
         of_model, of_training = RUNS[name]
         torch.manual_seed(0)
-        model = SemiClip(mdata, n_hidden=[16], **of_model)
+        model = SemiClip(mdata, **{"n_hidden": [16], **of_model})
         before = {name: value.clone() for name, value in model.module.state_dict().items()}
         model.train(**of_training, **quiet)
         return model, before

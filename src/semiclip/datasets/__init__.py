@@ -3,6 +3,7 @@
 from semiclip.datasets._annotations import gene_sets, relationships
 from semiclip.datasets._crispr import l1000_crispr, replogle_rpe1
 from semiclip.datasets._files import fetch
+from semiclip.datasets._genes import rpe1_periscope
 from semiclip.datasets._published import lincs_a549, u2os_compounds, u2os_orfs
 from semiclip.datasets._simulate import REGIMES, Study, simulate
 
@@ -15,6 +16,7 @@ __all__ = [
     "lincs_a549",
     "relationships",
     "replogle_rpe1",
+    "rpe1_periscope",
     "simulate",
     "u2os_compounds",
     "u2os_orfs",

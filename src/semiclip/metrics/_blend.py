@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 SAME = 1e-9  # by how much cosines differ that are the same but for rounding
+MOST_KEYS = 2000  # of each fold whose pairs are compared, two million
 
 
 class BlendWeight(NamedTuple):
@@ -68,19 +69,21 @@ def choose_weight(
     """
     check_whole("n_folds", n_folds, 2)
     check_whole("n_shared", n_shared)
-    shares, agreement = np.asarray(weights, dtype=np.float64), []
-    for fold in cross_fits(student, teacher, groups, shrinkage, n_folds, np.random.default_rng(rng)):
-        rows = np.triu_indices(len(fold.held), 1)
-        apart = fold.group[rows[0]] != fold.group[rows[1]]
+    shares, agreement, generator = np.asarray(weights, dtype=np.float64), [], np.random.default_rng(rng)
+    for fold in cross_fits(student, teacher, groups, shrinkage, n_folds, generator):
+        some = generator.permutation(len(fold.held))[:MOST_KEYS] if len(fold.held) > MOST_KEYS else slice(None)
+        held, group = fold.held[some], fold.group[some]
+        rows = np.triu_indices(len(held), 1)
+        apart = group[rows[0]] != group[rows[1]]
         pairs = rows[0][apart], rows[1][apart]
         if len(pairs[0]) < 2:
             raise TooFew("pairs of held-out keys", len(pairs[0]), 2, "pair more keys, or give the weight")
         own = student - fold.student_mean
         distilled = own @ (fold.student[:, :n_shared] * fold.correlations[:n_shared] ** 2)
         blocks = [part / np.sqrt((part[fold.fitted] ** 2).sum(axis=1).mean()) for part in (distilled, own)]
-        products = np.array([(part := block[fold.held]) @ part.T for block in blocks])
+        products = np.array([(part := block[held]) @ part.T for block in blocks])
         root, mean = whiten(teacher[fold.fitted], shrinkage)[1:]
-        target = _cosines((taught := (teacher[fold.held] - mean) @ root) @ taught.T)[pairs]
+        target = _cosines((taught := (teacher[held] - mean) @ root) @ taught.T)[pairs]
         blends = (_cosines(share * products[0] + (1 - share) * products[1])[pairs] for share in shares)
         agreement.append([_correlate(blend, target) for blend in blends])
     table = np.array(agreement)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,9 @@ class PairedDataModule(LightningDataModule):
         strategy: Any = self.trainer.strategy  # type: ignore[union-attr]  # Lightning sets the trainer before
         self.device, self.n_processes, self.rank = strategy.root_device, strategy.world_size, strategy.global_rank
         self._set(strategy.broadcast(self.state_dict()))
+        if self.key_means is not None:  # fitted on the training keys of the first process
+            self.key_means = strategy.broadcast(self.key_means)
+            self.host = replace(self.host, teacher=strategy.broadcast(self.host.teacher))
         if min(self.batch_size, self.n_train) % self.n_processes:
             raise BadValue(
                 "batch_size", self.batch_size, f"a number of rows that {self.n_processes} processes can share"

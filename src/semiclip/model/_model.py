@@ -156,6 +156,7 @@ class SemiClip(PairedModel):
     module: SemiClipModule
     classes_: np.ndarray | None
     part_scales_: tuple[float, float]  # of the distilled part and the student's own
+    input_scale_: float
     is_trained_: bool
 
     def __init__(
@@ -211,7 +212,7 @@ class SemiClip(PairedModel):
         )
         if weights is not None and self.module.encoder is not None:
             self.module.encoder.load_state_dict(weights)
-        self.classes_, self.part_scales_ = None, self.module.part_scales
+        self.classes_, self.part_scales_, self.input_scale_ = None, self.module.part_scales, 1.0
         methods = {f"{side} correction": spec.method for side, spec in self._specs.items()}
         self._model_summary_string = self.module.describe({"objective": objective, **objective_kwargs, **methods})
         self.init_params_ = self._get_init_params(locals())
@@ -338,12 +339,8 @@ class SemiClip(PairedModel):
         }
         where = {"accelerator": accelerator, "devices": devices}
         pretrained: dict[str, Any] = {}
-        with (
-            set_matmul_precision(matmul_precision),
-            hush_lightning(),
-            keep_checkpoints(callbacks, self),
-            all_or_nothing(self),
-        ):
+        precise, kept = set_matmul_precision(matmul_precision), keep_checkpoints(callbacks, self)
+        with precise, hush_lightning(), kept, all_or_nothing(self):
             if pretraining is not None and make_heads(self, data) and "ckpt_path" not in trainer_kwargs:
                 pretrained = pretrain(self, pretraining, data, where, trainer_kwargs)
             arguments = choose_progress({"callbacks": callbacks, **defaults, **trainer_kwargs})
@@ -362,7 +359,7 @@ class SemiClip(PairedModel):
             params["epochs"] = count_epochs(self.train_params_, runner, resumed="ckpt_path" in trainer_kwargs)
             params["distilled_weight"] = weigh_parts(self, data)
             self.train_params_ = {**params, "shared_keys": data.host.n_keys, **optimisation}
-            self.trainer = None  # it holds the training data and the optimiser's state
+            self.trainer = None  # it holds data and the optimiser's state
 
     def _pair_data(self, pea: PEA | None, view_keys: Sequence[str], **splitting: Any) -> PairedDataModule:
         """Return what training reads: the student, the corrected teacher, their pairs and the augmentation."""

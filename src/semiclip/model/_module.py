@@ -88,7 +88,7 @@ class SemiClipModule(nn.Module):
             None if teacher_hidden is None else make_adapter([n_teacher, *teacher_hidden, self.n_output])
         )
         # factors of the distilled part and of the student's own in an embedding, which no gradient knows of
-        self.part_scales = DISTILLED_ALONE
+        self.part_scales, self.input_scale = DISTILLED_ALONE, 1.0
 
     @property
     def min_batch_size(self) -> int:
@@ -144,7 +144,9 @@ class SemiClipModule(nn.Module):
 
     def forward(self, student: Tensor) -> Tensor:
         """Embed student rows (n, n_input), in n_output dimensions."""
-        return self.adapter(student if self.encoder is None else self.encoder(student))
+        if self.encoder is not None:
+            return self.adapter(self.encoder(student))
+        return self.adapter(student if self.input_scale == 1 else student * self.input_scale)
 
     def teach(self, teacher: Tensor) -> Tensor:
         """Return teacher rows (n, n_teacher) as the objective sees them, in n_output dimensions."""
@@ -178,7 +180,7 @@ class SemiClipModule(nn.Module):
 
     def on_load(self, model: Any, **kwargs: Any) -> None:
         """Take the scales and make the heads that a saved model had, before scvi-tools loads their weights."""
-        self.part_scales = tuple(model.part_scales_)
+        self.part_scales, self.input_scale = tuple(model.part_scales_), model.input_scale_
         if model.classes_ is not None:
             self.set_classes(len(model.classes_))
 

@@ -75,7 +75,7 @@ def count_shared(model: SemiClip, n_shared: Any, encoder: Any = None) -> int:
     pairing = pair_sides(model.adata, model.design)
     rows = np.arange(len(pairing.student))
     means = average_keys(model, sides[STUDENT], pairing.student, sides[TEACHER], pairing.teacher, rows)
-    shared = shared_directions(means.student, means.teacher, groups=means.group, rng=model.split_seed_)
+    shared = shared_directions(means.student, means.teacher, groups=means.group, rng=0)  # of any seed, one number
     logger.info("%d directions are shared beyond chance, by %d keys", shared.n, len(means.group))
     return shared.n
 
@@ -109,9 +109,11 @@ def start_adapter(model: SemiClip, data: PairedDataModule) -> bool:
     if data.key_means is None or model.is_trained_ or not is_linear or n != data.host.teacher.shape[1]:
         return True
     shared = fit_shared(data.key_means, n)
+    if model._specs[STUDENT].method in (None, "center"):  # others leave rows that are about as large as controls, 1
+        model.input_scale_ = model.module.input_scale = 1 / float(data.key_means.student.std())
     weight = (shared.student[:, :n] * (shared.correlations[:n] * _weigh_directions(shared, n))).T
     with torch.no_grad():
-        layer.weight.copy_(torch.as_tensor(weight))
+        layer.weight.copy_(torch.as_tensor(weight / model.input_scale_))
         layer.bias.copy_(torch.as_tensor(-weight @ shared.student_mean))
     return True
 
