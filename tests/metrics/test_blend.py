@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 from sklearn.covariance import LedoitWolf
 
 from semiclip import errors
@@ -118,6 +119,25 @@ def test_weights_may_be_named_in_any_order():
     assert one.agreement.shape == (5, 3)
     np.testing.assert_array_equal(one.agreement, other.agreement[:, [2, 0, 1]])
     assert one.weight == other.weight
+
+
+def test_of_very_many_keys_some_are_compared():
+    """Of each fold 2,000 keys, drawn after the folds."""
+    student, teacher = plant(4100, n_own=2)
+    found = choose_weight(student, teacher, 3, weights=(0.0, 1.0), n_folds=2, shrinkage=0.0, rng=5)
+    generator = np.random.default_rng(5)
+    fold = generator.permutation(4100) % 2
+    for left_out in range(2):
+        fitted, held = fold != left_out, np.flatnonzero(fold == left_out)
+        held = held[generator.permutation(2050)[:2000]]
+        shared = shared_directions(student[fitted], teacher[fitted], shrinkage=0.0, n_folds=0)
+        own = student - student[fitted].mean(axis=0)
+        distilled = (own @ shared.student[:, :3]) * shared.correlations[:3] ** 2
+        covariance = np.cov(teacher[fitted].T, bias=True)
+        white = np.linalg.solve(np.linalg.cholesky(covariance), (teacher - teacher[fitted].mean(axis=0)).T).T
+        target = pdist(white[held], "cosine")
+        expected = [np.corrcoef(pdist(part[held], "cosine"), target)[0, 1] for part in (own, distilled)]
+        np.testing.assert_allclose(found.agreement[left_out], expected, rtol=1e-8)
 
 
 def test_one_direction_alone_may_tell_nothing_apart():

@@ -91,14 +91,16 @@ def n_shared_of(model):
 def test_the_number_is_that_of_the_key_means_and_settled_once(make, mdata):
     model = make()
     student, teacher, perturbation = key_means(mdata)
-    expected = shared_directions(student, teacher, groups=perturbation, rng=model.split_seed_)
+    expected = shared_directions(student, teacher, groups=perturbation, rng=0)
     assert n_shared_of(model) == expected.n
     assert 3 <= expected.n <= 6  # pathways
     assert model.module.n_output == expected.n
     assert model.init_params_["non_kwargs"]["n_hidden"] == []
-    assert make(n_hidden=[3]).init_params_["non_kwargs"]["n_hidden"] == [3]
-    alone = shared_directions(student, teacher, rng=model.split_seed_)
+    alone = shared_directions(student, teacher, rng=0)
     assert (alone.held_out != expected.held_out).any()  # so that the test tells doses that are held together
+    assert make(n_hidden=[3]).init_params_["non_kwargs"]["n_hidden"] == [3]
+    torch.manual_seed(7)
+    assert n_shared_of(SemiClip(mdata, n_shared="auto")) == expected.n
 
 
 def test_the_teacher_is_projected_by_training_keys_alone(make, mdata, quiet, spy):
@@ -149,6 +151,42 @@ def test_an_adapter_starts_from_the_regression(make, mdata, quiet, spy):
         np.testing.assert_allclose(weight.numpy() * sign[:, None], expected, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(offset.numpy() * sign, bias, rtol=1e-3, atol=1e-4)
     assert not torch.equal(before, watch.weights["adapter.0.weight"])
+
+
+@pytest.mark.parametrize("correction", ["center", None])
+def test_an_adapter_of_rows_in_a_scale_of_their_own_starts_in_it(
+    make, mdata, knockouts, quiet, spy, tmp_path, correction
+):
+    """They are divided by the standard deviation of key means, and the function is that of the regression as before."""
+    for adata in (mdata["rna"], knockouts):
+        adata.obsm["X_pca"] *= 30
+        del adata.uns["semiclip"]  # which tells of the encoder's values
+    model, watch = make(3, student_correction=correction), spy()
+    model.train(1, callbacks=[watch], plan_kwargs={"lr": 1e-12}, pea=False, **quiet)
+    student, teacher = watch.data.key_means.student, watch.data.key_means.teacher
+    assert model.input_scale_ == model.module.input_scale == pytest.approx(1 / student.std())
+    shared = shared_directions(student, teacher, n_folds=0)
+    target = (teacher - teacher.mean(axis=0)) @ shared.teacher[:, :3] * weights_of(shared, 3)
+    centred = student - student.mean(axis=0)
+    expected = np.linalg.solve(LedoitWolf().fit(student).covariance_, centred.T @ target / len(student))
+    rows = watch.data.host.student.numpy()
+    np.testing.assert_allclose(
+        model.module.embed_distilled(rows), (rows - student.mean(axis=0)) @ expected, rtol=1e-3, atol=1e-3
+    )
+    before = model.get_latent_representation(knockouts)
+    model.save(tmp_path / "model")
+    for other in (SemiClip.load(tmp_path / "model", adata=False), copy.deepcopy(model)):
+        np.testing.assert_array_equal(other.get_latent_representation(knockouts), before)
+    scale = model.input_scale_
+    model.train(1, pea=False, train_size=0.5, plan_kwargs={"lr": 0.01}, **quiet)
+    assert model.input_scale_ == model.module.input_scale == scale  # that of its weights
+
+
+def test_rows_that_a_correction_scales_are_as_large_as_they_are(make, quiet):
+    for correction in ("tvn", "center_scale"):
+        model = make(3, student_correction=correction)
+        model.train(1, plan_kwargs={"lr": 0.01}, **quiet)
+        assert model.input_scale_ == model.module.input_scale == 1.0
 
 
 def test_only_a_fresh_linear_adapter_starts_from_the_regression(make, quiet, spy):
