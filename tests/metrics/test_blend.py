@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
+from scipy.stats import sem
 from sklearn.covariance import LedoitWolf
 
 from semiclip import errors
@@ -66,6 +67,20 @@ def test_agreement_equals_a_naive_loop(n_groups):
         if (best - column).mean() <= (best - column).std(ddof=1) / np.sqrt(3)
     ]
     assert found.weight == min(close)
+
+
+def test_the_smallest_share_within_an_error_is_chosen():
+    chosen = set()
+    for seed in range(20):
+        student, teacher = plant(60, own=1.0, seed=seed)
+        weights = np.linspace(0, 1, 41)
+        found = choose_weight(student, teacher, 2, weights=weights, n_folds=3, rng=seed)
+        best = found.agreement[:, np.argmax(found.agreement.mean(axis=0))]
+        lacks = [best - column for column in found.agreement.T]
+        expected = next(weight for weight, lack in zip(weights, lacks, strict=True) if np.mean(lack) <= sem(lack))
+        assert found.weight == expected
+        chosen.add(expected)
+    assert len(chosen) > 5
 
 
 def test_pairs_of_a_group_are_left_out():
