@@ -377,22 +377,3 @@ def test_the_input_of_an_encoder_has_no_directions_and_no_part(mdata, setup, ref
             SemiClip(mdata, encoder=encoder, **arguments)
     for weight in ("auto", 1.0):
         assert SemiClip(mdata, encoder=encoder, distilled_weight=weight).module.part_scales == (1.0, 0.0)
-
-
-@pytest.mark.slow
-def test_it_recalls_more_than_the_whole_teacher():
-    study = scl.datasets.simulate(rng=5)
-    knockouts = study.knockouts["rna"]
-    encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=64, rng=5)
-    scl.pp.encode(knockouts, encoder=encoder)
-    columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-    pairs = {"student_rep": "X_pca", "teacher_rep": "X_image", "pair_on": ["perturbation", "dose"]}
-    options = {"max_epochs": 50, "rng": 5, "accelerator": "cpu", "enable_progress_bar": False}
-    model = scl.tl.semiclip(study.mdata, **pairs, **columns, model_kwargs={"n_shared": "auto"}, **options)
-    assert abs(model.module.n_output - 30) <= 6  # pathways
-    scl.tl.embed(knockouts, model)
-    table = scl.tl.recall(
-        knockouts, use_rep=["X_pca", "X_semiclip"], **columns, relationships=study.relationships, n_permutations=0
-    )
-    mean = table[table["key"] == "mean"].set_index("representation")["value"]
-    assert mean["X_semiclip"] > mean["X_pca"] + 0.3

@@ -195,7 +195,6 @@ def test_unknown_recipes_are_refused(mdata, arguments, refuses):
     assert "X_semiclip" not in mdata["rna"].obsm
 
 
-@pytest.mark.slow
 def test_shared_directions_recall_genes_that_were_never_imaged():
     study = scl.datasets.simulate(rng=5)
     knockouts = study.knockouts["rna"]
