@@ -256,7 +256,7 @@ def embed(
     >>> study = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40)
     >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8)
     >>> columns = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "control"}
-    >>> options = {"batch_key": "batch", "max_epochs": 2, "enable_progress_bar": False}
+    >>> options = {"batch_key": "batch", "recipe": "whole", "max_epochs": 2, "enable_progress_bar": False}
     >>> model = scl.tl.semiclip(study.mdata, student_rep="X_pca", teacher_rep="X_image", **columns, **options)
     >>> knockouts = study.knockouts["rna"]
     >>> encoder = scl.pp.encode(knockouts, encoder=encoder)
