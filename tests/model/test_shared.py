@@ -67,7 +67,7 @@ def key_means(mdata, rows=None, control="control"):
         obs = adata.obs[["perturbation", "dose"]].astype({"perturbation": str})
         kept = (obs["perturbation"] != control).to_numpy()
         if side == "rna" and rows is not None:
-            kept &= np.isin(np.arange(adata.n_obs), rows)
+            kept = kept & np.isin(np.arange(adata.n_obs), rows)
         values = pd.DataFrame(np.asarray(corrected(adata, rep, control), dtype=float), index=adata.obs_names)
         means[side] = values[kept].groupby([obs["perturbation"][kept], obs["dose"][kept]]).mean()
     both = means["rna"].index.intersection(means["image"].index)
