@@ -100,8 +100,18 @@ def through_h5mu(tmp_path: Path) -> Callable[[MuData], MuData]:
 @pytest.fixture(scope="session")
 def small_study() -> Study:
     """A study with encoded counts, small enough to train on in a moment; copy what a test writes to."""
+    return _make_study(24)
+
+
+@pytest.fixture(scope="session")
+def shared_study() -> Study:
+    """A study of enough compounds to show, whatever the seed, that its sides share directions."""
+    return _make_study(100)
+
+
+def _make_study(n_compounds: int) -> Study:
     study = scl.datasets.simulate(
-        n_compounds=24,
+        n_compounds=n_compounds,
         n_knockouts=24,
         n_pathways=6,
         n_genes=60,

@@ -8,6 +8,8 @@ import torch
 
 from semiclip import errors
 from semiclip.correction import PEA, Augmentation, _augmentation, _bank
+from semiclip.datasets import simulate
+from semiclip.pp import pea_correct
 
 MOST = 8
 
@@ -185,3 +187,11 @@ def test_many_controls_of_which_few_are_drawn_are_decomposed(augmentation):
     bank = augmentation(data).bank
     assert bank.number.min() < 20
     assert torch.isfinite(bank.weight).all()
+
+
+def test_directions_without_variation_never_make_views_infinite():
+    """Decompositions of few controls may leave vectors of 1e-200 for these, whose squares are 0."""
+    images = simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0).mdata["image"]
+    keys = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    pea_correct(images, use_rep="X_image", **keys, stochastic=True, n_views=4, rng=0)
+    assert np.isfinite(images.obsm["X_image_pea"]).all()

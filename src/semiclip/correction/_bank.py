@@ -145,7 +145,8 @@ def _thin_inverse_roots(
     # LAPACK may fail on many rows of zeros, so controls that were not chosen stand apart, below all others
     values, mixtures = torch.linalg.eigh(products - torch.diag_embed((1 - chosen) * size))
     values, mixtures = values[:, 1:], mixtures[:, :, 1:]  # the smallest is such a control, or the mean's direction
-    vectors = normalize(controls.mT @ mixtures, dim=1, eps=torch.finfo(torch.float64).tiny)
+    # of a direction without variation a vector of 1e-200 may be left, whose squares are 0: it must not become infinite
+    vectors = normalize(controls.mT @ mixtures, dim=1, eps=1e-150)
     factors, rest = _invert_roots(values, vectors, ridge, number, noise)
     return rest, factors - rest[:, None], vectors
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+SAME = 1e-9  # by how much cosines differ that are the same but for rounding
 MOST_KEYS = 2000  # of each fold whose pairs are compared, two million
 
 
@@ -84,7 +85,7 @@ def choose_weight(
         root, mean = whiten(teacher[fold.fitted], shrinkage)[1:]
         target = _cosines((taught := (teacher[held] - mean) @ root) @ taught.T)[pairs]
         blends = (_cosines(share * products[0] + (1 - share) * products[1])[pairs] for share in shares)
-        agreement.append([np.corrcoef(blend, target)[0, 1] for blend in blends])
+        agreement.append([_correlate(blend, target) for blend in blends])
     table = np.array(agreement)
     behind = table[:, [table.mean(axis=0).argmax()]] - table
     error = behind.std(axis=0, ddof=1) / np.sqrt(len(table))
@@ -95,3 +96,10 @@ def _cosines(products: np.ndarray) -> np.ndarray:
     """Return the cosines of rows from their products with each other, (n, n)."""
     lengths = np.sqrt(np.diagonal(products))
     return products / np.maximum(np.outer(lengths, lengths), np.finfo(np.float64).tiny)
+
+
+def _correlate(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the correlation of cosines; 0 where those of a side are all the same, as in one dimension they may be."""
+    if min(np.ptp(one), np.ptp(other)) < SAME:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])

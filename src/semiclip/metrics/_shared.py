@@ -66,7 +66,8 @@ def shared_directions(
 
     Returns
     -------
-    The directions, those with the largest correlations first. Shrinkage makes correlations smaller.
+    The directions, those with the largest correlations first. Shrinkage makes most of them smaller, but not all: a
+    direction has a variance of 1 in the shrunk covariance and may have more in the keys, and then they exceed 1.
 
     References
     ----------

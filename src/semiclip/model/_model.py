@@ -96,10 +96,10 @@ class SemiClip(PairedModel):
     n_shared
         ``None`` teaches the whole teacher, as in the paper. A number projects it on so many of its directions that
         correlate most with the student over pairing keys, so that nothing is learned of what images keep to
-        themselves; ``"auto"`` counts the directions whose correlations are beyond those of permuted keys, see
+        themselves; ``"auto"`` counts the directions that correlate in held-out keys as well, see
         :func:`semiclip.metrics.shared_directions`. The directions are fitted on training keys alone, and the adapter
         is linear unless ``n_hidden`` says otherwise, and starts from their regression. The distilled part has so many
-        dimensions. Where nothing is shared, embeddings are the student's own, with a warning.
+        dimensions. Where nothing is shared, or with 0, embeddings are the student's own, with a warning.
     distilled_weight
         Share of the distilled part in an embedding, beside the corrected student: 1 for this part alone, 0 for the
         student alone. ``"auto"`` is 1 where the setup names controls, and elsewhere what

@@ -71,8 +71,8 @@ def count_shared(model: SemiClip, n_shared: Any, encoder: Any = None) -> int:
         raise Conflict("n_shared", "an encoder that is trained", "pass n_shared=None, or recipe='whole' to tl.semiclip")
     if n_shared != "auto":
         if isinstance(n_shared, str):
-            raise BadValue("n_shared", n_shared, "'auto', None or a whole number of at least 1")
-        check_whole("n_shared", n_shared)
+            raise BadValue("n_shared", n_shared, "'auto', None or a whole number of at least 0")
+        check_whole("n_shared", n_shared, 0)  # a saved model may know that nothing is shared
         return int(n_shared)
     sides = {side: model._read(model.adata, side).correct(spec) for side, spec in model._specs.items()}
     pairing = pair_sides(model.adata, model.design)
