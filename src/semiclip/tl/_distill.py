@@ -73,8 +73,8 @@ def semiclip(
           encoders that are trained, too.
         * ``"paper"``: the paper's settings alone, which need far more data than 1,000 keys.
 
-        In all regimes of the benchmark of recipes, ``"shared"`` recalls more than the student alone and than
-        ``"whole"``, see the page on methods.
+        In the benchmark of recipes ``"shared"`` recalls at least as much as the student alone in every regime, and far
+        more than ``"whole"`` on average, see the page on methods.
     key_added
         Key of ``obsm`` of the student modality for the distilled embedding.
     max_epochs
