@@ -301,10 +301,41 @@ def test_mistakes_elsewhere_are_one_line_too(folder, study, fails, tmp_path):
     evaluate = ["evaluate", data, "--study", path, "--out", tmp_path / "new.csv"]
     assert fails(1, *evaluate, "--rep", "X_scvi").startswith("--rep: use_rep='X_scvi' is not in obsm")
     assert "(--relationships)" in fails(1, *evaluate, "--relationships", "gone.csv")
+    says = fails(1, "evaluate", folder / "knockouts.h5mu", *evaluate[2:], "--modality", "protein")
+    assert says.startswith("--modality='protein' is not in the MuData, which has rna, image")
+    assert fails(1, "train", study(("[teacher]", '[teacher]\nmodality = "img"'))).startswith(
+        "mine.toml: teacher.modality="
+    )
+    says = fails(2, "embed", folder / "results", folder / "knockouts.h5mu", "--out", tmp_path / "new.h5ad")
+    assert "the result is an .h5mu file too" in says
     report = ["report", data, "--study", path, "--out", tmp_path / "new.html"]
     assert fails(2, *report, "--permutations", "9").startswith("--permutations: n_permutations=9 must be")
     assert "--gene-sets" in fails(1, *report, "--gene-sets", "gone.gmt")
     assert not [*tmp_path.glob("new.*")]
+
+
+def test_data_without_controls_or_usual_names(folder, tmp_path):
+    with mudata.set_options(pull_on_update=False):
+        mdata = mudata.MuData(
+            {"cells": anndata.read_h5ad(folder / "rna.h5ad"), "photos": anndata.read_h5ad(folder / "image.h5ad")}
+        )
+        mdata.write(tmp_path / "study.h5mu")
+    text = """
+    data.file = "study.h5mu"
+    columns = {pair_on = "perturbation", control = []}
+    student = {rep = "X_pca", modality = "cells"}
+    teacher = {rep = "X_image", modality = "photos"}
+    training = {epochs = 1, recipe = "whole", pea = false, model = {n_hidden = [8], student_correction = "center"}}
+    output.folder = "made"
+    """
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    assert main(["train", str(tmp_path / "study.toml")]) == 0
+    resolved = tomllib.loads((tmp_path / "made" / "settings.toml").read_text(encoding="utf-8"))
+    assert resolved["columns"] == {"pair_on": ["perturbation"], "control": []}
+    assert resolved["training"]["model"] == {"n_hidden": [8], "student_correction": "center"}
+    model = scl.model.SemiClip.load(tmp_path / "made" / "model", adata=False)
+    assert model.design.control is None
+    assert (model.design.student, model.design.teacher) == ("cells", "photos")
 
 
 def test_overwriting_replaces_a_result_and_nothing_else(folder, study, tmp_path, fails):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from semiclip._checks import get_modality
 from semiclip._mudata import make_mudata, silence_mudata
 from semiclip._storage import write_file
-from semiclip.errors import BadValue, FileExists, MissingFile
+from semiclip.errors import BadValue, Conflict, FileExists, MissingEntry, MissingFile
 from semiclip.io._tables import read_table, refuse_damage
 
 if TYPE_CHECKING:
@@ -39,22 +38,36 @@ def read_samples(path: Path, origin: str, *, suffixes: tuple[str, ...] = SUFFIXE
 
 def read_study(settings: Settings) -> MuData:
     """Return both modalities of a study."""
+    student, teacher = "student.modality", "teacher.modality"
     if settings.data.file is not None:
-        return read_samples(settings.data.file, settings.name_origin("data.file"), suffixes=(".h5mu",))
+        mdata = read_samples(settings.data.file, settings.name_origin("data.file"), suffixes=(".h5mu",))
+        for name in (student, teacher):
+            check_modality(mdata, name, settings)
+        return mdata
     if settings.data.rna is None and settings.data.image is None:
         settings.need("data.file")
-    sides = {settings.student.modality: "data.rna", settings.teacher.modality: "data.image"}
+    if settings.get(student) == settings.get(teacher):
+        raise Conflict(settings.name_origin(student), settings.name_origin(teacher), "two files are two modalities")
     parts = {
-        str(modality): read_samples(settings.need(name), settings.name_origin(name), suffixes=(".h5ad",))
-        for modality, name in sides.items()
+        settings.get(modality): read_samples(settings.need(name), settings.name_origin(name), suffixes=(".h5ad",))
+        for name, modality in (("data.rna", student), ("data.image", teacher))
     }
     return make_mudata(**parts)
 
 
-def read_modality(path: Path, origin: str, modality: str) -> AnnData:
-    """Return the AnnData of a file, or one modality of its MuData."""
+def read_judged(path: Path, origin: str, settings: Settings) -> AnnData:
+    """Return the AnnData of a file, or the modality of its MuData that is to be judged."""
     samples = read_samples(path, origin)
-    return get_modality(samples, modality) if hasattr(samples, "mod") else samples
+    if not hasattr(samples, "mod"):
+        return samples
+    check_modality(samples, "evaluation.modality", settings)
+    return samples[settings.evaluation.modality]
+
+
+def check_modality(mdata: MuData, name: str, settings: Settings) -> None:
+    """Refuse the name of a modality that is not there."""
+    if (modality := settings.get(name)) not in mdata.mod:
+        raise MissingEntry(modality, mdata.mod, "the MuData", name=settings.name_origin(name))
 
 
 def read_relationships(settings: Settings) -> pd.DataFrame | None:

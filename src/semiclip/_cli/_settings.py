@@ -143,7 +143,8 @@ class Settings:
     def need(self, name: str) -> Any:
         """Return a setting that must have been given."""
         if (value := self.get(name)) is None:
-            raise BadValue(f"{self.source}: {name}", None, f"given, in a TOML file or by {KEYS[name].flag}")
+            where = name if self.source == FROM_FLAGS else f"{self.source}: {name}"
+            raise BadValue(where, None, f"given, in a TOML file or by {KEYS[name].flag}")
         return value
 
     def name_origin(self, name: str) -> str:

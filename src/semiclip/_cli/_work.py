@@ -14,7 +14,7 @@ from semiclip._cli._files import (
     REPLACE,
     check_new,
     check_there,
-    read_modality,
+    read_judged,
     read_relationships,
     read_samples,
     read_study,
@@ -126,7 +126,7 @@ def evaluate_samples(settings: Settings, data: Path, out: Path, *, overwrite: bo
     """Write and print recall of representations, after TVN and after centring."""
     check_new(out, "--out", overwrite=overwrite)
     reps, arguments = _read_evaluation(settings)
-    adata = read_modality(data, DATA, str(settings.evaluation.modality))
+    adata = read_judged(data, DATA, settings)
     tables = judge(adata, reps, **arguments)
     write_text(out, format_tables(tables))
     show_recall(tables, data.name, {})
@@ -139,7 +139,7 @@ def report_samples(settings: Settings, data: Path, out: Path, *, overwrite: bool
     gene_sets = settings.evaluation.gene_sets
     check_there(gene_sets, settings.name_origin("evaluation.gene_sets"))
     reps, arguments = _read_evaluation(settings)
-    adata = read_modality(data, DATA, str(settings.evaluation.modality))
+    adata = read_judged(data, DATA, settings)
     out.parent.mkdir(parents=True, exist_ok=True)
     scl.report(adata, out, use_rep=reps, **arguments, gene_sets=gene_sets, overwrite=overwrite)
     print(f"written to {out}")
