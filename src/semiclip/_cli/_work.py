@@ -14,6 +14,7 @@ from semiclip._cli._files import (
     REPLACE,
     check_new,
     check_there,
+    make_folder,
     read_judged,
     read_relationships,
     read_samples,
@@ -23,7 +24,7 @@ from semiclip._cli._files import (
 )
 from semiclip._cli._judge import format_tables, judge, show_recall
 from semiclip._cli._toml import VERSIONS, format_toml, read_settings
-from semiclip.errors import Conflict, FileExists, MissingFile
+from semiclip.errors import Conflict, FileExists, MissingFile, UnexpectedArgument
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,37 +69,35 @@ def train_study(settings: Settings, *, overwrite: bool) -> None:
     folder, training = settings.need("output.folder"), settings.training
     if folder.exists() and not folder.is_dir() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
         raise FileExists(f"{folder} ({settings.name_origin('output.folder')})", REPLACE)
-    columns = _read_columns(settings)
-    teacher_rep = settings.need("teacher.rep")
     student_rep = settings.student.rep or f"X_{settings.need('student.encoder')}"
+    arguments = {
+        **_read_columns(settings),
+        "student_rep": student_rep,
+        "teacher_rep": settings.need("teacher.rep"),
+        "recipe": training.recipe,
+        "max_epochs": training.epochs,
+        "pea": training.pea,
+        "rng": training.seed,
+        "model_kwargs": training.model,
+        "plan_kwargs": training.plan,
+    }
+    arguments |= _pass_on(settings, "training.options", arguments)
+    encoding = {"encoder": settings.student.encoder, "key_added": student_rep}
+    encoding |= {**_seed_encoder(settings), **_pass_on(settings, "student.options", encoding)}
     mdata = read_study(settings)
     _check_reps(mdata, settings)
     quiet_trainer()
     encoder: Any = None
-    if settings.student.encoder is not None:
-        options = {**_seed_encoder(settings), **(settings.student.options or {})}
-        samples = get_modality(mdata, str(settings.student.modality))
-        encoder = scl.pp.encode(samples, encoder=settings.student.encoder, key_added=student_rep, **options)
-    model = scl.tl.semiclip(
-        mdata,
-        student_rep=student_rep,
-        teacher_rep=teacher_rep,
-        **columns,
-        recipe=training.recipe or "shared",
-        max_epochs=training.epochs,
-        pea=training.pea,
-        rng=training.seed,
-        model_kwargs=training.model,
-        plan_kwargs=training.plan,
-        **(training.options or {}),
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    if encoder is not None:
-        encoder.save(folder / ENCODER, overwrite=True)
-    model.save(str(folder / MODEL), overwrite=True)
-    tables = {name: table for name, table in settings.tables.items() if name != "evaluation"}
-    versions = {name: version(name) for name in PACKAGES}
-    write_text(folder / RESOLVED, format_toml({**_make_absolute(tables), VERSIONS: versions}))
+    with make_folder(folder):
+        if settings.student.encoder is not None:
+            encoder = scl.pp.encode(get_modality(mdata, str(settings.student.modality)), **encoding)
+        model = scl.tl.semiclip(mdata, **arguments)
+        if encoder is not None:
+            encoder.save(folder / ENCODER, overwrite=True)
+        model.save(str(folder / MODEL), overwrite=True)
+        tables = {name: table for name, table in settings.tables.items() if name != "evaluation"}
+        versions = {name: version(name) for name in PACKAGES}
+        write_text(folder / RESOLVED, format_toml({**_make_absolute(tables), VERSIONS: versions}))
     print(f"written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
 
 
@@ -183,6 +182,15 @@ def _check_reps(mdata: MuData, settings: Settings) -> None:
     for side, part in (("student", settings.student), ("teacher", settings.teacher)):
         if part.rep is not None:
             read_representation(get_modality(mdata, str(part.modality)), part.rep, f"{side}_rep")
+
+
+def _pass_on(settings: Settings, name: str, taken: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a free table, none of which may be a setting of its own."""
+    options = settings.get(name) or {}
+    if doubled := [option for option in options if option in taken]:
+        problem, way_out = f"{doubled[0]!r} is a setting of its own", "semiclip init writes all settings"
+        raise UnexpectedArgument(settings.name_origin(name), doubled, problem, way_out)
+    return options
 
 
 def _seed_encoder(settings: Settings) -> dict[str, Any]:
