@@ -12,7 +12,7 @@ ROOT = Path(semiclip.__file__).parent
 # each room may import those before it, and private modules beside the rooms
 ROOMS = [
     "errors", "correction", "metrics", "objectives", "baselines", "encoders", "augment", "datasets", "io", "model",
-    "pp", "tl", "pl", "_report", "__main__",
+    "pp", "tl", "pl", "_report", "_cli", "__main__",
 ]  # fmt: skip
 MODULES = {
     ".".join(("semiclip", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path

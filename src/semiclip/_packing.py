@@ -44,8 +44,11 @@ def pack(value: Any, tensors: dict[str, torch.Tensor], name: str = "") -> Any:
         return {TYPE: "tensor", VALUE: _keep(tensors, name, value.detach().cpu().contiguous().clone())}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.dtype.isnative:
         # safetensors knows the order of C alone; a loaded matrix must lie as before to multiply to the same bits
-        kind = "transposed" if value.flags.fnc else "array"
-        return {TYPE: kind, VALUE: _keep(tensors, name, torch.tensor(value.T if value.flags.fnc else value))}
+        columns_first = value.ndim == 2 and not value.flags.c_contiguous
+        kind = "transposed" if columns_first else "array"
+        # what was cut out of a larger array, as components are, has gaps in memory
+        whole = np.array(value.T if columns_first else value, order="C")
+        return {TYPE: kind, VALUE: _keep(tensors, name, torch.tensor(whole))}
     if isinstance(value, np.ndarray) and value.ndim == 1:  # names, and what scvi-tools keeps as objects
         kind = "names" if value.dtype.kind == "U" else "objects"
         return {TYPE: kind, VALUE: pack(value.tolist(), tensors, name)}

@@ -13,6 +13,7 @@ from safetensors import numpy as safetensors
 from scipy import sparse
 
 from semiclip import errors
+from semiclip.datasets import simulate
 from semiclip.encoders import MLPEncoder, PCAEncoder, load
 
 GENES = [f"gène{i}" for i in range(15)]
@@ -101,6 +102,16 @@ def test_what_json_cannot_hold_of_training_is_left_out(new_scvi, make, tmp_path)
     loaded = load(tmp_path / "scvi")
     assert loaded.train_kwargs == {}
     assert (loaded.n_latent, loaded.batch_key, loaded.max_epochs, loaded.rng) == (4, "plate", 1, 0)
+
+
+# the solver for many dense genes leaves gaps in memory, the one for sparse values goes backwards
+@pytest.mark.parametrize(("n_genes", "convert"), [(600, np.asarray), (300, sparse.csr_matrix)])
+def test_components_that_lie_in_memory_as_no_file_can_keep_are_saved_to_a_bit(n_genes, convert, tmp_path):
+    adata = simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=n_genes, rng=0).mdata["rna"]
+    adata.X = convert(adata.X)
+    encoder = PCAEncoder().fit(adata)
+    encoder.save(tmp_path / "encoder")
+    np.testing.assert_array_equal(load(tmp_path / "encoder").encode(adata), encoder.encode(adata))
 
 
 @pytest.mark.parametrize(

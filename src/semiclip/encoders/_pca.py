@@ -143,4 +143,7 @@ def fit_pca(values: Any, n_components: int, seed: int) -> PCA:
         way_out = "look at the counts, or name the layer that holds them"
         raise NoVariation(f"the values of {values.shape[0]} samples", way_out=way_out)
     solver = "arpack" if sparse.issparse(values) else "auto"
-    return PCA(n_components, svd_solver=solver, random_state=seed).fit(values)
+    model = PCA(n_components, svd_solver=solver, random_state=seed).fit(values)
+    if model.components_.strides[0] < 0:  # arpack gives them in reverse, an order in memory that no file can keep
+        model.components_ = model.components_.copy()
+    return model

@@ -1,0 +1,50 @@
+"""Where the setting stands that an error of the library is about."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+
+from semiclip import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+USAGE, DATA = 2, 1  # exit statuses
+MISUSE = (
+    errors.BadValue,
+    errors.UnknownChoice,
+    errors.WrongType,
+    errors.UnexpectedArgument,
+    errors.IdleArgument,
+    errors.Conflict,
+)
+# what errors are about that do not name an argument
+ABOUT: dict[type[errors.SemiclipError], str] = {
+    errors.UnknownControl: "control",
+    errors.NothingShared: "pair_on",
+    errors.TooFewControls: "batch_key",
+}
+
+
+class Located(click.ClickException):
+    """An error of the library with the place of the setting that it is about."""
+
+    def __init__(self, origin: str, error: errors.SemiclipError) -> None:
+        super().__init__(f"{origin}: {error}")
+        self.error = error
+
+
+def choose_status(error: BaseException) -> int:
+    """Return the exit status: of a command that cannot be understood, or of data that cannot be used."""
+    return USAGE if isinstance(error, MISUSE) else DATA
+
+
+def find_origin(error: errors.SemiclipError, origins: Mapping[str, str]) -> str:
+    """Return where the argument was given that an error names, by the origins of arguments; "" if none was."""
+    if type(error) in ABOUT:
+        return origins.get(ABOUT[type(error)], "")
+    named = " ".join(str(getattr(error, part, "")) for part in ("name", "taker", "where", "first", "names"))
+    return next((origins[word] for word in re.findall(r"\w+", named) if word in origins), "")

@@ -1,0 +1,213 @@
+"""What the commands do: read the files of a study, call the public functions, and write what they return."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import semiclip as scl
+from semiclip._checks import get_modality, read_column, read_representation
+from semiclip._cli._files import (
+    REPLACE,
+    check_new,
+    check_there,
+    make_folder,
+    read_judged,
+    read_relationships,
+    read_samples,
+    read_study,
+    write_samples,
+    write_text,
+)
+from semiclip._cli._judge import format_tables, judge, show_recall
+from semiclip._cli._toml import VERSIONS, format_toml, read_settings
+from semiclip.errors import Conflict, FileExists, MissingFile, UnexpectedArgument
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mudata import MuData
+
+    from semiclip._cli._settings import Settings
+
+TEMPLATE = Path(__file__).with_name("study.toml")
+MODEL, ENCODER, RESOLVED = "model", "encoder", "settings.toml"  # what a result folder holds
+PACKAGES = ("semiclip", "anndata", "mudata", "numpy", "scvi-tools", "torch")
+DATA = "DATA"  # how the argument of a command is called
+
+
+def write_template(path: Path, *, overwrite: bool) -> None:
+    """Write a commented TOML file to fill in."""
+    check_new(path, "FILE", overwrite=overwrite)
+    write_text(path, TEMPLATE.read_text(encoding="utf-8"))
+    print(f"written to {path}")
+
+
+def check_study(settings: Settings) -> int:
+    """Print what :func:`semiclip.pp.check` and :func:`semiclip.pp.pair` say; 1 if something is wrong."""
+    columns = _read_columns(settings)
+    split = columns.pop("split_key")
+    mdata = read_study(settings)
+    findings = scl.pp.check(mdata, **columns)
+    for finding in findings.itertuples():
+        print(f"{finding.severity}: {finding.modality}: {finding.finding}\n      mend: {finding.mend}")
+    summary = scl.pp.pair(mdata, **columns).attrs["summary"]
+    print("\n".join(f"{name}: {number:,}" for name, number in summary.items()))
+    _check_reps(mdata, settings)
+    if split is not None:
+        read_column(get_modality(mdata, str(settings.student.modality)), split, "split_key")
+    n_errors = int((findings["severity"] == "error").sum())
+    print("nothing stands in the way of training" if not n_errors else f"{n_errors} finding(s) to mend before training")
+    return int(n_errors > 0)
+
+
+def train_study(settings: Settings, *, overwrite: bool) -> None:
+    """Train a model, and write it to the result folder with its encoder and the resolved settings."""
+    folder, training = settings.need("output.folder"), settings.training
+    if folder.exists() and not folder.is_dir() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
+        raise FileExists(f"{folder} ({settings.name_origin('output.folder')})", REPLACE)
+    student_rep = settings.student.rep or f"X_{settings.need('student.encoder')}"
+    arguments = {
+        **_read_columns(settings),
+        "student_rep": student_rep,
+        "teacher_rep": settings.need("teacher.rep"),
+        "recipe": training.recipe,
+        "max_epochs": training.epochs,
+        "pea": training.pea,
+        "rng": training.seed,
+        "model_kwargs": training.model,
+        "plan_kwargs": training.plan,
+    }
+    arguments |= _pass_on(settings, "training.options", arguments)
+    encoding = {"encoder": settings.student.encoder, "key_added": student_rep}
+    encoding |= {**_seed_encoder(settings), **_pass_on(settings, "student.options", encoding)}
+    mdata = read_study(settings)
+    _check_reps(mdata, settings)
+    quiet_trainer()
+    encoder: Any = None
+    with make_folder(folder):
+        if settings.student.encoder is not None:
+            encoder = scl.pp.encode(get_modality(mdata, str(settings.student.modality)), **encoding)
+        model = scl.tl.semiclip(mdata, **arguments)
+        if encoder is not None:
+            encoder.save(folder / ENCODER, overwrite=True)
+        model.save(str(folder / MODEL), overwrite=True)
+        tables = {name: table for name, table in settings.tables.items() if name != "evaluation"}
+        versions = {name: version(name) for name in PACKAGES}
+        write_text(folder / RESOLVED, format_toml({**_make_absolute(tables), VERSIONS: versions}))
+    print(f"written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+
+
+def embed_samples(
+    folder: Path, data: Path, out: Path, *, key_added: str | None, columns: Mapping[str, Any], overwrite: bool
+) -> None:
+    """Embed samples with a trained model, and with its encoder where they lack the embedding that it reads."""
+    check_new(out, "--out", overwrite=overwrite)
+    if not folder.is_dir():
+        raise MissingFile(f"{folder} (MODEL)", "name a result folder of semiclip train, or a saved model")
+    samples = read_samples(data, DATA)
+    if out.suffix != data.suffix:
+        raise Conflict(f"--out {out}", f"{data}", f"the result is an {data.suffix} file too")
+    folder = folder / MODEL if (folder / MODEL).is_dir() else folder
+    model = scl.model.SemiClip.load(folder, adata=False)
+    student, rep = model.design.side(samples, "student"), model.representations["student_rep"]
+    if rep not in student.obsm and _has_encoder(folder.parent):
+        scl.pp.encode(student, encoder=scl.encoders.load(folder.parent / ENCODER), key_added=rep)
+    scl.tl.embed(samples, model, key_added=key_added, **columns)
+    write_samples(samples, out)
+    print(f"written to {out}")
+
+
+def evaluate_samples(settings: Settings, data: Path, out: Path, *, overwrite: bool) -> None:
+    """Write and print recall of representations, after TVN and after centring."""
+    check_new(out, "--out", overwrite=overwrite)
+    reps, arguments = _read_evaluation(settings)
+    adata = read_judged(data, DATA, settings)
+    tables = judge(adata, reps, **arguments)
+    write_text(out, format_tables(tables))
+    show_recall(tables, data.name, {})
+    print(f"written to {out}")
+
+
+def report_samples(settings: Settings, data: Path, out: Path, *, overwrite: bool) -> None:
+    """Write the page of :func:`semiclip.report`."""
+    check_new(out, "--out", overwrite=overwrite)
+    gene_sets = settings.evaluation.gene_sets
+    check_there(gene_sets, settings.name_origin("evaluation.gene_sets"))
+    reps, arguments = _read_evaluation(settings)
+    adata = read_judged(data, DATA, settings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    scl.report(adata, out, use_rep=reps, **arguments, gene_sets=gene_sets, overwrite=overwrite)
+    print(f"written to {out}")
+
+
+def quiet_trainer() -> None:
+    """Leave out what Lightning says about the machine; its progress bar stays."""
+    import lightning.pytorch  # noqa: F401  # sets its logger's level when it is imported
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+def _read_columns(settings: Settings) -> dict[str, Any]:
+    """Return what the columns mean, as the functions for two modalities take it."""
+    columns, student, teacher = settings.columns, settings.student, settings.teacher
+    return {
+        "pair_on": settings.need("columns.pair_on"),
+        "perturbation_key": columns.perturbation,
+        "control": settings.need("columns.control") or None,
+        "batch_key": columns.batch,
+        "split_key": columns.split,
+        "modalities": {"student": student.modality, "teacher": teacher.modality},
+    }
+
+
+def _read_evaluation(settings: Settings) -> tuple[list[str], dict[str, Any]]:
+    """Return the representations to judge, and the other arguments that recall and report share."""
+    arguments = {
+        "perturbation_key": settings.need("columns.perturbation"),
+        "control": settings.need("columns.control") or None,
+        "batch_key": settings.columns.batch,
+        "relationships": read_relationships(settings),
+        "n_permutations": settings.evaluation.permutations,
+        "rng": settings.evaluation.seed,
+    }
+    return list(settings.need("evaluation.rep")), arguments
+
+
+def _check_reps(mdata: MuData, settings: Settings) -> None:
+    """Refuse embeddings that are not there before anything long begins."""
+    for side, part in (("student", settings.student), ("teacher", settings.teacher)):
+        if part.rep is not None:
+            read_representation(get_modality(mdata, str(part.modality)), part.rep, f"{side}_rep")
+
+
+def _pass_on(settings: Settings, name: str, taken: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a free table, none of which may be a setting of its own."""
+    options = settings.get(name) or {}
+    if doubled := [option for option in options if option in taken]:
+        problem, way_out = f"{doubled[0]!r} is a setting of its own", "semiclip init writes all settings"
+        raise UnexpectedArgument(settings.name_origin(name), doubled, problem, way_out)
+    return options
+
+
+def _seed_encoder(settings: Settings) -> dict[str, Any]:
+    """Return the seed for an encoder that takes one."""
+    kind = scl.encoders.ENCODERS.get(str(settings.student.encoder))
+    return {"rng": settings.training.seed} if kind and "rng" in inspect.signature(kind).parameters else {}
+
+
+def _make_absolute(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return tables with paths that mean the same from any folder."""
+    return {
+        name: {key: value.absolute() if isinstance(value, Path) else value for key, value in table.items()}
+        for name, table in tables.items()
+    }
+
+
+def _has_encoder(folder: Path) -> bool:
+    """Return whether the settings beside a model say that it came with the encoder there."""
+    path = folder / RESOLVED
+    return path.is_file() and read_settings(path, {}).student.encoder is not None

@@ -1,0 +1,381 @@
+"""The command line: its numbers are those of the library, and each mistake is one line that names the setting."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from contextlib import nullcontext
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import anndata
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+
+import semiclip as scl
+from semiclip.__main__ import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+STUDY = """
+[data]
+file = "study.h5mu"
+[columns]
+pair_on = ["perturbation", "dose"]
+perturbation = "perturbation"
+control = "control"
+batch = "batch"
+[student]
+encoder = "pca"
+[student.options]
+n_components = 8
+[teacher]
+rep = "X_image"
+[training]
+recipe = "whole"
+epochs = 2
+seed = 3
+[training.options]
+accelerator = "cpu"
+[training.plan]
+lr = {student = 0.05}
+[evaluation]
+rep = ["X_pca", "X_semiclip"]
+relationships = "relationships.csv"
+permutations = 100
+seed = 5
+[output]
+folder = "results"
+"""
+COLUMNS = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+COMMANDS = ["init", "check", "train", "embed", "evaluate", "report", "demo"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, small_study) -> Path:
+    """A folder with the files of a study, a trained model in ``results`` and ``embedded.h5ad``."""
+    folder = tmp_path_factory.mktemp("cli")
+    knockouts = small_study.knockouts["rna"].copy()
+    del knockouts.obsm["X_pca"]
+    knockouts.write_h5ad(folder / "knockouts.h5ad")
+    for name, adata in small_study.mdata.mod.items():
+        adata.write_h5ad(folder / f"{name}.h5ad")
+    with quiet_mudata():
+        small_study.mdata.write(folder / "study.h5mu")
+        small_study.knockouts.write(folder / "knockouts.h5mu")
+    small_study.relationships.to_csv(folder / "relationships.csv", index=False)
+    (folder / "study.toml").write_text(STUDY, encoding="utf-8")
+    assert main(["train", str(folder / "study.toml")]) == 0
+    embed = ["embed", str(folder / "results"), str(folder / "knockouts.h5ad")]
+    assert main([*embed, "--out", str(folder / "embedded.h5ad")]) == 0
+    return folder
+
+
+@pytest.fixture
+def study(folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write the study with some text replaced, to a folder of its own; files stay where they are."""
+
+    def write(*changes: tuple[str, str]) -> Path:
+        text = re.sub(r'"(study.h5mu|relationships.csv)"', rf'"{folder.as_posix()}/\1"', STUDY)
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+        return tmp_path / "mine.toml"
+
+    return write
+
+
+@pytest.fixture
+def fails(capsys) -> Callable[..., str]:
+    """Run a command that must fail with a status; return the one line that it says, without "error: "."""
+
+    def fail(status: int, *arguments: object) -> str:
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == status
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        return lines[0].removeprefix("error: ")
+
+    return fail
+
+
+def quiet_mudata() -> AbstractContextManager[object]:
+    """Write and read without the warnings of mudata 0.3 about the behaviour of 0.4."""
+    return mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
+
+
+def train_by_hand(folder: Path) -> anndata.AnnData:
+    """Return the knockouts as the library embeds them, with the settings of the study."""
+    with quiet_mudata():
+        mdata = mudata.read_h5mu(folder / "study.h5mu")
+    encoder = scl.pp.encode(mdata["rna"], encoder="pca", n_components=8, rng=3)
+    reps = {"student_rep": "X_pca", "teacher_rep": "X_image", "pair_on": ["perturbation", "dose"]}
+    options = {"recipe": "whole", "max_epochs": 2, "rng": 3, "plan_kwargs": {"lr": {"student": 0.05}}}
+    model = scl.tl.semiclip(mdata, **reps, **COLUMNS, **options, accelerator="cpu", enable_progress_bar=False)
+    knockouts = anndata.read_h5ad(folder / "knockouts.h5ad")
+    scl.pp.encode(knockouts, encoder=encoder)
+    scl.tl.embed(knockouts, model)
+    return knockouts
+
+
+def test_training_and_embedding_are_those_of_the_library(folder):
+    knockouts, embedded = train_by_hand(folder), anndata.read_h5ad(folder / "embedded.h5ad")
+    for key in ("X_pca", "X_semiclip"):
+        np.testing.assert_array_equal(embedded.obsm[key], knockouts.obsm[key])
+    assert sorted(path.name for path in (folder / "results").iterdir()) == ["encoder", "model", "settings.toml"]
+
+
+def test_the_result_says_how_it_was_made_and_makes_the_same_again(folder, tmp_path):
+    resolved = tomllib.loads((folder / "results" / "settings.toml").read_text(encoding="utf-8"))
+    versions = resolved.pop("versions")
+    assert versions["semiclip"] == version("semiclip")
+    assert versions["torch"] == version("torch")
+    expected = tomllib.loads(STUDY)
+    del expected["evaluation"]
+    expected["data"]["file"], expected["output"]["folder"] = str(folder / "study.h5mu"), str(folder / "results")
+    expected["columns"]["control"] = ["control"]
+    expected["student"]["modality"], expected["teacher"]["modality"] = "rna", "image"
+    assert resolved == expected
+
+    again = tmp_path / "again"
+    assert main(["train", str(folder / "results" / "settings.toml"), "--out", str(again)]) == 0
+    out = tmp_path / "deep" / "embedded.h5ad"  # the folder is made
+    assert main(["embed", str(again / "model"), str(folder / "knockouts.h5ad"), "--out", str(out)]) == 0
+    embedded = [anndata.read_h5ad(path).obsm["X_semiclip"] for path in (out, folder / "embedded.h5ad")]
+    np.testing.assert_array_equal(*embedded)
+
+
+def test_flags_do_what_the_file_does_and_go_before_it(folder, study, tmp_path):
+    files = ["--rna", folder / "rna.h5ad", "--image", folder / "image.h5ad"]  # two files instead of one
+    columns = ["--pair-on", "perturbation", "--pair-on", "dose", "--perturbation", "perturbation"]
+    columns += ["--control", "control", "--batch", "batch"]
+    training = ["--student-rep", "X_pca", "--teacher-rep", "X_image", "--recipe", "whole", "--epochs", 1, "--seed", 4]
+    flags = map(str, [*files, *columns, *training, "--no-pea", "--out", tmp_path / "flags"])
+    assert main(["train", *flags]) == 0
+    changes = [
+        ("epochs = 2", "epochs = 1\npea = false"),
+        ("seed = 3", "seed = 9"),
+        ("[training.plan]\nlr = {student = 0.05}", ""),
+    ]
+    changes += [
+        ('encoder = "pca"', 'rep = "X_pca"'),
+        ("[student.options]\nn_components = 8", ""),
+        ('"whole"', '"paper"'),
+    ]
+    flags = ["--seed", "4", "--recipe", "whole", "--out", str(tmp_path / "file")]
+    assert main(["train", str(study(*changes)), *flags]) == 0
+    embeddings = []
+    for name in ("flags", "file"):
+        out = tmp_path / f"{name}.h5mu"
+        assert main(["embed", str(tmp_path / name), str(folder / "knockouts.h5mu"), "--out", str(out)]) == 0
+        with quiet_mudata():
+            embeddings.append(mudata.read_h5mu(out)["rna"].obsm["X_semiclip"])
+    np.testing.assert_array_equal(*embeddings)
+    assert not (embeddings[0] == anndata.read_h5ad(folder / "embedded.h5ad").obsm["X_semiclip"]).all()
+
+
+def test_recall_is_that_of_the_library_after_both_corrections(folder, tmp_path, capsys):
+    data, out, other = str(folder / "embedded.h5ad"), tmp_path / "recall.csv", tmp_path / "flags.csv"
+    assert main(["evaluate", data, "--study", str(folder / "study.toml"), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(out)
+    adata, pairs = anndata.read_h5ad(data), pd.read_csv(folder / "relationships.csv")
+    arguments = {**COLUMNS, "relationships": pairs, "n_permutations": 100, "rng": 5}
+    for method in ("tvn", "center"):
+        expected = scl.tl.recall(adata, use_rep=["X_pca", "X_semiclip"], **arguments, method=method)
+        rows = table[table["correction"] == method].drop(columns="correction").reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows, expected, check_dtype=False)
+        assert f"{expected['value'].iloc[-1]:.3f} ± {expected['error'].iloc[-1]:.3f}" in printed
+    flags = ["--perturbation", "perturbation", "--control", "control", "--batch", "batch", "--rep", "X_pca"]
+    flags += ["--rep", "X_semiclip", "--relationships", str(folder / "relationships.csv"), "--seed", "5"]
+    assert main(["evaluate", data, *flags, "--permutations", "100", "--out", str(other)]) == 0
+    assert other.read_bytes() == out.read_bytes()
+    assert main(["evaluate", data, *flags, "--permutations", "0", "--out", str(other), "--overwrite"]) == 0
+    assert "p_value" not in pd.read_csv(other)
+    assert "random" not in capsys.readouterr().out.split("flags.csv")[-2]
+
+
+def test_the_report_is_that_of_the_library(folder, tmp_path):
+    data, out = folder / "embedded.h5ad", tmp_path / "page.html"
+    assert main(["report", str(data), "--study", str(folder / "study.toml"), "--out", str(out)]) == 0
+    pairs = pd.read_csv(folder / "relationships.csv")
+    arguments = {**COLUMNS, "relationships": pairs, "n_permutations": 100, "rng": 5, "progress_bar": False}
+    by_hand = scl.report(anndata.read_h5ad(data), tmp_path / "hand.html", use_rep=["X_pca", "X_semiclip"], **arguments)
+    lines = [path.read_text(encoding="utf-8").splitlines() for path in (out, by_hand)]
+    differ = [pair for pair in zip(*lines, strict=True) if pair[0] != pair[1]]
+    assert len(differ) <= 3  # when it was made
+
+
+def test_check_prints_findings_and_pairs(folder, study, tmp_path, capsys):
+    assert main(["check", str(folder / "study.toml")]) == 0
+    printed = capsys.readouterr().out
+    assert "shared_keys: 72" in printed
+    assert "nothing stands in the way" in printed
+    image = anndata.read_h5ad(folder / "image.h5ad")
+    image.obs["dose"] *= 1000
+    image.write_h5ad(tmp_path / "image.h5ad")
+    flags = ["--rna", str(folder / "rna.h5ad"), "--image", str(tmp_path / "image.h5ad")]
+    assert main(["check", str(study()), *flags]) == 1
+    printed = capsys.readouterr()
+    assert "mdata['image'].obs['dose'] /= 1000" in printed.out
+
+
+def test_the_template_names_every_setting_and_is_never_replaced(tmp_path, fails, monkeypatch):
+    from semiclip._cli._settings import KEYS
+
+    path = tmp_path / "study.toml"
+    assert main(["init", str(path)]) == 0
+    before = path.read_text(encoding="utf-8")
+    document = tomllib.loads(re.sub(r"(?m)^# (?=\w+ = |\[)", "", before))
+    for table in ("options", "model", "plan"):
+        assert all(document.get(name, {}).get(table, True) for name in ("student", "training"))
+    assert {f"{table}.{key}" for table, keys in document.items() for key in keys} | {"training.pea"} == {*KEYS}
+    path.write_text("mine", encoding="utf-8")
+    assert "pass --overwrite" in fails(1, "init", path)
+    assert path.read_text(encoding="utf-8") == "mine"
+    assert main(["init", str(path), "--overwrite"]) == 0
+    assert path.read_text(encoding="utf-8") == before
+    monkeypatch.chdir(tmp_path / "..")
+    assert main(["init", str(tmp_path / "new" / "study.toml")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "change", "says"),
+    [
+        (1, ('batch = "batch"', 'batch = "plate"'), "mine.toml: columns.batch: batch_key='plate' is not a column"),
+        (1, ('perturbation = "p', 'perturbation = "q'), "columns.perturbation: perturbation_key='qerturbation'"),
+        (1, ("study.h5mu", "gone.h5mu"), "gone.h5mu (mine.toml: data.file)"),
+        (2, ("study.h5mu", "study.csv"), "mine.toml: data.file="),
+        (2, ("batch =", "batc ="), "mine.toml: [columns]: got an unexpected keyword argument 'batc'; did you mean"),
+        (2, ("batch =", "seed ="), "it is an argument of [training]"),
+        (2, ("[columns]", "[column]"), "mine.toml: got an unexpected keyword argument 'column'; did you mean"),
+        (2, ("epochs = 2", 'epochs = "ten"'), "mine.toml: training.epochs is of type str; it must be a whole number"),
+        (2, ("epochs = 2", "epochs = 0"), "mine.toml: training.epochs=0 must be a whole number of at least 1"),
+        (2, ("epochs = 2", "epochs = true"), "mine.toml: training.epochs is of type bool"),
+        (2, ('"whole"', '"hole"'), "mine.toml: training.recipe='hole' is not one of shared, whole, paper"),
+        (1, ('control = "control"', 'control = "DMSO"'), "mine.toml: columns.control: control label(s) DMSO match"),
+        (2, ('control = "control"\n', ""), "mine.toml: columns.control=None must be given, in"),
+        (1, ('rep = "X_image"', 'rep = "X_imag"'), "mine.toml: teacher.rep: teacher_rep='X_imag' is not in obsm"),
+        (1, ("[training]", "[training"), "mine.toml cannot be read: "),
+        (2, ("seed = 3", "seed = -1"), "mine.toml: training.seed=-1 must be a whole number of at least 0"),
+        (2, ("seed = 3", "seed = 1.5"), "mine.toml: training.seed is of type float; it must be a whole number"),
+        (2, ('"pca"', '"pac"'), "mine.toml: student.encoder: encoder='pac' is not one of"),
+        (2, ("n_components", "n_component"), "mine.toml: student.encoder: encoder='pca': got an unexpected keyword"),
+        (2, ("[student]\n", '[student]\nrep = "X_pca"\n'), "student.encoder does not go with"),
+        (2, ("accelerator =", "rng = 1 #"), "mine.toml: training.options: 'rng' is a setting of its own"),
+        (2, ("n_components = 8", 'encoder = "scvi"'), "mine.toml: student.options: 'encoder' is a setting of its own"),
+        (2, ("accelerator =", "acelerator ="), "mine.toml: training.options: training: got an unexpected keyword"),
+        (2, ('pair_on = ["perturbation", "dose"]', "pair_on = [1]"), "mine.toml: columns.pair_on is of type list"),
+    ],
+)  # fmt: skip
+def test_each_mistake_in_the_file_is_one_line_that_names_the_setting(study, fails, status, change, says):
+    path = study(change)
+    assert says in fails(status, "train", path)
+    assert not (path.parent / "results").exists()
+
+
+def test_mistakes_elsewhere_are_one_line_too(folder, study, fails, tmp_path):
+    path = study()
+    (tmp_path / "text.h5ad").write_text("no HDF5", encoding="utf-8")
+    image = anndata.read_h5ad(folder / "image.h5ad")
+    image.obs["dose"] += 0.5
+    image.write_h5ad(tmp_path / "image.h5ad")
+    rna, data = ["--rna", folder / "rna.h5ad"], folder / "embedded.h5ad"
+    says = fails(1, "train", path, *rna, "--image", tmp_path / "text.h5ad")
+    assert re.search(r"text.h5ad \(--image\) cannot be read: .*write_h5ad", says)
+    says = fails(1, "train", path, *rna, "--image", tmp_path / "image.h5ad")
+    assert says.startswith("mine.toml: columns.pair_on: no key on perturbation, dose is shared")
+    assert "--out" in fails(1, "train", path, "--out", folder / "results")
+    assert "text.h5ad" in fails(1, "train", path, "--out", tmp_path / "text.h5ad" / "results")  # before it trains
+    assert "must be given, in a TOML file or by --image" in fails(2, "train", path, *rna)
+    assert "'--seed': 'x' is not a valid integer" in fails(2, "train", path, "--seed", "x")
+    assert fails(2, "train", path, "--seed", "-1").startswith("--seed=-1 must be")
+    assert "'whole'" in fails(2, "train", path, "--recipe", "hole")
+    assert "No such option '--sed'" in fails(2, "train", path, "--sed", "1").replace(": --sed", " '--sed'")
+    assert "there is no gone.toml; semiclip init" in fails(1, "train", "gone.toml")
+    assert "No such command 'trian'" in fails(2, "trian")
+    assert "(MODEL)" in fails(1, "embed", tmp_path / "gone", data, "--out", tmp_path / "new.h5ad")
+    assert "(DATA)" in fails(1, "embed", folder / "results", "gone.h5ad", "--out", tmp_path / "new.h5ad")
+    assert "(--out) exists; pass --overwrite" in fails(1, "embed", folder / "results", data, "--out", data)
+    says = fails(1, "embed", folder / "results", data, "--out", tmp_path / "new.h5ad", "--batch", "plate")
+    assert says.startswith("--batch: batch_key='plate' is not a column of obs")
+    evaluate = ["evaluate", data, "--study", path, "--out", tmp_path / "new.csv"]
+    assert fails(1, *evaluate, "--rep", "X_scvi").startswith("--rep: use_rep='X_scvi' is not in obsm")
+    assert "(--relationships)" in fails(1, *evaluate, "--relationships", "gone.csv")
+    says = fails(1, "evaluate", folder / "knockouts.h5mu", *evaluate[2:], "--modality", "protein")
+    assert says.startswith("--modality='protein' is not in the MuData, which has rna, image")
+    assert fails(1, "train", study(("[teacher]", '[teacher]\nmodality = "img"'))).startswith(
+        "mine.toml: teacher.modality="
+    )
+    says = fails(2, "embed", folder / "results", folder / "knockouts.h5mu", "--out", tmp_path / "new.h5ad")
+    assert "the result is an .h5mu file too" in says
+    report = ["report", data, "--study", path, "--out", tmp_path / "new.html"]
+    assert fails(2, *report, "--permutations", "9").startswith("--permutations: n_permutations=9 must be")
+    assert "--gene-sets" in fails(1, *report, "--gene-sets", "gone.gmt")
+    assert not [*tmp_path.glob("new.*")]
+
+
+def test_data_without_controls_or_usual_names(folder, tmp_path):
+    with quiet_mudata():
+        mdata = mudata.MuData(
+            {"cells": anndata.read_h5ad(folder / "rna.h5ad"), "photos": anndata.read_h5ad(folder / "image.h5ad")}
+        )
+        mdata.write(tmp_path / "study.h5mu")
+    text = """
+    data.file = "study.h5mu"
+    columns = {pair_on = "perturbation", control = []}
+    student = {rep = "X_pca", modality = "cells"}
+    teacher = {rep = "X_image", modality = "photos"}
+    training = {epochs = 1, recipe = "whole", pea = false, model = {n_hidden = [8], student_correction = "center"}}
+    output.folder = "made"
+    """
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    assert main(["train", str(tmp_path / "study.toml")]) == 0
+    resolved = tomllib.loads((tmp_path / "made" / "settings.toml").read_text(encoding="utf-8"))
+    assert resolved["columns"] == {"pair_on": ["perturbation"], "control": []}
+    assert resolved["training"]["model"] == {"n_hidden": [8], "student_correction": "center"}
+    model = scl.model.SemiClip.load(tmp_path / "made" / "model", adata=False)
+    assert model.design.control is None
+    assert (model.design.student, model.design.teacher) == ("cells", "photos")
+
+
+def test_overwriting_replaces_a_result_and_nothing_else(folder, study, tmp_path, fails):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "notes.txt").write_text("mine", encoding="utf-8")
+    path = study(("epochs = 2", "epochs = 1"))
+    assert "mine.toml: output.folder" in fails(1, "train", path)
+    assert main(["train", str(path), "--overwrite"]) == 0
+    assert main(["train", str(path), "--overwrite", "--student-rep", "X_pca", "--seed", "1"]) == 0
+    assert (tmp_path / "results" / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert tomllib.loads((tmp_path / "results" / "settings.toml").read_text(encoding="utf-8"))["training"]["seed"] == 1
+    # the encoder of the first training does not belong to the second model
+    embed = ["embed", tmp_path / "results", folder / "knockouts.h5ad", "--out", tmp_path / "new.h5ad"]
+    assert "student_rep='X_pca' is not in obsm" in fails(1, *embed)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    assert main([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"Usage: semiclip {command} [OPTIONS]")
+    assert "Show this message" in printed
+
+
+def test_the_module_is_the_command(capsys):
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n  {command} " in listed for command in COMMANDS)
+    ran = subprocess.run([sys.executable, "-m", "semiclip", "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == version("semiclip")
+    failed = subprocess.run([sys.executable, "-m", "semiclip", "check", "gone.toml"], capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1] == "error: there is no gone.toml; semiclip init writes a template"
+    assert "Traceback" not in failed.stderr
