@@ -33,18 +33,21 @@ def fit_naively(student, teacher, shrinkage):
 
 
 def hold_out_naively(student, teacher, groups, shrinkage, n_folds, seed):
-    """Return the correlations of all held-out keys in the directions of the others, and how many groups there are."""
+    """Return the correlations of all held-out keys in the directions of the others, and errors from sums of groups."""
     names = np.unique(groups)
     order = np.random.default_rng(seed).permutation(len(names))
     fold = {name: place % n_folds for name, place in zip(names, order, strict=True)}
     sums = np.zeros((3, min(student.shape[1], teacher.shape[1])))
+    by_group = {name: 0.0 for name in names}
     for left_out in range(n_folds):
         held = np.array([fold[name] == left_out for name in groups])
         means, directions, _ = fit_naively(student[~held], teacher[~held], shrinkage)
-        for x, y in zip(student[held], teacher[held], strict=True):
+        for x, y, name in zip(student[held], teacher[held], np.asarray(groups)[held], strict=True):
             a, b = (x - means[0]) @ directions[0], (y - means[1]) @ directions[1]
             sums += [a * b, a * a, b * b]
-    return sums[0] / np.sqrt(sums[1] * sums[2]), len(names)
+            by_group[name] = by_group[name] + a * b
+    size = np.sqrt(sums[1] * sums[2])
+    return sums[0] / size, np.std([*by_group.values()], axis=0) * np.sqrt(len(names)) / size
 
 
 @pytest.mark.parametrize("widths", [(6, 9), (9, 6)])
@@ -118,10 +121,11 @@ def test_held_out_correlations_equal_a_naive_loop(shrinkage, n_groups):
         groups = np.array([f"compound {i % n_groups}" for i in range(120)])  # of unequal size
     found = shared_directions(student, teacher, groups=groups, shrinkage=shrinkage, n_folds=4, rng=6)
     naive = np.arange(120) if groups is None else groups
-    expected, n = hold_out_naively(student, teacher, naive, shrinkage, 4, 6)
+    expected, error = hold_out_naively(student, teacher, naive, shrinkage, 4, 6)
     np.testing.assert_allclose(found.held_out, expected, rtol=1e-6, atol=1e-9)
-    sums = [(expected[: k + 1] - 2 / np.sqrt(n)).sum() for k in range(5)]
-    assert found.n == 1 + np.argmax(sums)
+    sums = [(expected[: k + 1] - 2 * error[: k + 1]).sum() for k in range(5)]
+    best = int(np.argmax(sums))
+    assert found.n == (1 + best if sums[best] > 2 * error[best] else 0)
     # directions are fitted on all keys
     means, directions, correlations = fit_naively(student, teacher, shrinkage)
     np.testing.assert_allclose(found.correlations, correlations, rtol=1e-6)

@@ -54,7 +54,8 @@ REGIMES: dict[str, dict[str, Any]] = {
     "strong_batches": {"n_pathways": 24, "batch_effect": 3.0},
     "keys_100": {"n_pathways": 24, "n_compounds": 50, "doses": (1.0, 10.0)},
     "keys_10000": {"n_pathways": 24, "n_compounds": 2500, "doses": (0.1, 1.0, 10.0, 100.0)},
-    "nothing_shared": {"n_pathways": 24, "image_response": "none", "image_private": 2.0},
+    # at such doses all responses are whole: how potent a compound is would be shared
+    "nothing_shared": {"n_pathways": 24, "image_response": "none", "image_private": 2.0, "doses": (1e6, 2e6, 4e6)},
 }
 """Arguments of :func:`simulate` for studies that differ in what makes distillation hard.
 

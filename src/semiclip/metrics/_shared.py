@@ -9,7 +9,7 @@ from semiclip._numerics import inverse_root
 from semiclip.errors import NoVariation, TooFew, WrongShape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 N_ERRORS = 2.0  # standard errors by which held-out correlations must be above 0
 
@@ -46,8 +46,8 @@ def shared_directions(
     They are the canonical directions of both sides, with covariances that are shrunk towards a multiple of the
     identity. Directions that are fitted on a part of the keys are judged on the others: those that are shared correlate
     there, while the others correlate in the keys of the fit alone. The ``n`` leading directions are kept for which the
-    sum of the held-out correlations, less two standard errors of a correlation each, is largest. If that sum is below
-    one standard error, the two sides have nothing to tell each other, and ``n`` is 0.
+    sum of the held-out correlations, each less two of its standard errors, is largest. If that sum is below two standard
+    errors of the last of them, the two sides have nothing to tell each other, and ``n`` is 0.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def shared_directions(
         A row for each key, such as the mean of its samples, shapes (K, d) and (K, D).
     groups
         Which keys belong together, such as the doses of a compound, shape (K,): a group is never split, and the
-        standard error is that of so many groups. By default each key is a group.
+        standard errors are those of independent groups. By default each key is a group.
     shrinkage
         Share of the identity in both covariances, from 0 to 1; ``None`` estimates it for each side after Ledoit and
         Wolf. With 0 the correlations are those of classical canonical correlation analysis.
@@ -95,16 +95,10 @@ def shared_directions(
     correlations, *directions = _fit(student, teacher, shrinkage)
     n, held_out = len(correlations), np.full(len(correlations), np.nan)
     if n_folds:
-        products = np.zeros((3, n))
-        for fold in cross_fits(student, teacher, groups, shrinkage, n_folds, np.random.default_rng(rng)):
-            one = (student[fold.held] - fold.student_mean) @ fold.student[:, :n]
-            other = (teacher[fold.held] - fold.teacher_mean) @ fold.teacher[:, :n]
-            for i, (a, b) in enumerate(((one, other), (one, one), (other, other))):
-                products[i, : a.shape[1]] += (a * b).sum(axis=0)
-        held_out = products[0] / np.sqrt(np.maximum(products[1] * products[2], np.finfo(np.float64).tiny))
-        error = 1 / np.sqrt(fold.n_groups)
+        folds = cross_fits(student, teacher, groups, shrinkage, n_folds, np.random.default_rng(rng))
+        held_out, error = _judge(student, teacher, folds, n)
         excess = np.cumsum(held_out - N_ERRORS * error)
-        n = int(excess.argmax()) + 1 if excess.max() > error else 0
+        n = int(excess.argmax()) + 1 if excess.max() > N_ERRORS * error[excess.argmax()] else 0
     return SharedDirections(n, correlations, held_out, *directions)
 
 
@@ -140,6 +134,29 @@ def cross_fits(
     for left_out in range(n_folds):
         fitted, held = np.flatnonzero(fold != left_out), np.flatnonzero(fold == left_out)
         yield CrossFit(fitted, held, codes[held], n_groups, *_fit(student[fitted], teacher[fitted], shrinkage))
+
+
+def _judge(
+    student: np.ndarray, teacher: np.ndarray, folds: Iterable[CrossFit], n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the held-out correlations of the ``n`` leading directions and their standard errors.
+
+    Groups, not keys, are independent, and some have larger effects than others on both sides: errors are those of the
+    sums of groups.
+    """
+    squares, sums = np.zeros((2, n)), []
+    for fold in folds:
+        one = (student[fold.held] - fold.student_mean) @ fold.student[:, :n]
+        other = (teacher[fold.held] - fold.teacher_mean) @ fold.teacher[:, :n]
+        of_group = np.unique(fold.group, return_inverse=True)[1]
+        totals = np.zeros((of_group.max() + 1, n))
+        np.add.at(totals[:, : one.shape[1]], of_group, one * other)
+        sums.append(totals)
+        for square, scores in zip(squares, (one, other), strict=True):
+            square[: one.shape[1]] += (scores**2).sum(axis=0)
+    by_group = np.concatenate(sums)
+    size = np.sqrt(np.maximum(squares.prod(axis=0), np.finfo(np.float64).tiny))
+    return by_group.sum(axis=0) / size, by_group.std(axis=0) * np.sqrt(len(by_group)) / size
 
 
 def _fit(student: np.ndarray, teacher: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, ...]:
