@@ -38,7 +38,7 @@ def hold_out_naively(student, teacher, groups, shrinkage, n_folds, seed):
     order = np.random.default_rng(seed).permutation(len(names))
     fold = {name: place % n_folds for name, place in zip(names, order, strict=True)}
     sums = np.zeros((3, min(student.shape[1], teacher.shape[1])))
-    by_group = {name: 0.0 for name in names}
+    by_group = dict.fromkeys(names, 0.0)
     for left_out in range(n_folds):
         held = np.array([fold[name] == left_out for name in groups])
         means, directions, _ = fit_naively(student[~held], teacher[~held], shrinkage)
