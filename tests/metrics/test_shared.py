@@ -47,7 +47,8 @@ def hold_out_naively(student, teacher, groups, shrinkage, n_folds, seed):
             sums += [a * b, a * a, b * b]
             by_group[name] = by_group[name] + a * b
     size = np.sqrt(sums[1] * sums[2])
-    return sums[0] / size, np.std([*by_group.values()], axis=0) * np.sqrt(len(names)) / size
+    error = np.std([*by_group.values()], axis=0) * np.sqrt(len(names)) / size
+    return sums[0] / size, np.maximum(error, 1 / np.sqrt(len(names)))
 
 
 @pytest.mark.parametrize("widths", [(6, 9), (9, 6)])

@@ -142,7 +142,7 @@ def _judge(
     """Return the held-out correlations of the ``n`` leading directions and their standard errors.
 
     Groups, not keys, are independent, and some have larger effects than others on both sides: errors are those of the
-    sums of groups.
+    sums of groups, and at least those of so many groups of equal effects.
     """
     squares, sums = np.zeros((2, n)), []
     for fold in folds:
@@ -156,7 +156,8 @@ def _judge(
             square[: one.shape[1]] += (scores**2).sum(axis=0)
     by_group = np.concatenate(sums)
     size = np.sqrt(np.maximum(squares.prod(axis=0), np.finfo(np.float64).tiny))
-    return by_group.sum(axis=0) / size, by_group.std(axis=0) * np.sqrt(len(by_group)) / size
+    error = by_group.std(axis=0) * np.sqrt(len(by_group)) / size
+    return by_group.sum(axis=0) / size, np.maximum(error, 1 / np.sqrt(len(by_group)))
 
 
 def _fit(student: np.ndarray, teacher: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, ...]:
