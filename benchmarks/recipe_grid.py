@@ -112,8 +112,10 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    studies = runs.assign(study=runs["regime"] + " " + runs["seed"].astype(str), recall=runs["best"])
-    whole = studies[~studies.groupby("study")["best"].transform(lambda values: values.isna().any())]
+    studies = runs.assign(study=runs["regime"] + " " + runs["seed"].astype(str), recall=runs["best"]).dropna(
+        subset="best"
+    )
+    whole = studies[studies.groupby("study")["arm"].transform("nunique") == studies["arm"].nunique()]
     ordered = whole.set_index("arm").loc[[arm for arm in ORDER if arm in set(whole["arm"])]].reset_index()
     ax = scl.pl.ablation(ordered, rung="arm", seed="study", base="unimodal", chance=0.1)
     ax.figure.savefig(path, dpi=200)
