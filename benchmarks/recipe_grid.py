@@ -112,9 +112,8 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("agg")
-    studies = runs.assign(study=runs["regime"] + " " + runs["seed"].astype(str), recall=runs["best"]).dropna(
-        subset="best"
-    )
+    studies = runs.assign(study=runs["regime"] + " " + runs["seed"].astype(str), recall=runs["best"])
+    studies = studies.dropna(subset="best")
     whole = studies[studies.groupby("study")["arm"].transform("nunique") == studies["arm"].nunique()]
     ordered = whole.set_index("arm").loc[[arm for arm in ORDER if arm in set(whole["arm"])]].reset_index()
     ax = scl.pl.ablation(ordered, rung="arm", seed="study", base="unimodal", chance=0.1)
