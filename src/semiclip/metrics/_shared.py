@@ -46,8 +46,8 @@ def shared_directions(
     They are the canonical directions of both sides, with covariances that are shrunk towards a multiple of the
     identity. Directions that are fitted on a part of the keys are judged on the others: those that are shared correlate
     there, while the others correlate in the keys of the fit alone. The ``n`` leading directions are kept for which the
-    sum of the held-out correlations, each less two of its standard errors, is largest. If that sum is below two errors of
-    the last of them, the two sides have nothing to tell each other, and ``n`` is 0.
+    sum of the held-out correlations, each less two of its standard errors, is largest. If that sum is below two errors
+    of the last of them, the two sides have nothing to tell each other, and ``n`` is 0.
 
     Parameters
     ----------
