@@ -29,7 +29,11 @@ class DemoByDefault(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=DemoByDefault, commands=COMMANDS, context_settings={"max_content_width": 100})
+@click.group(
+    cls=DemoByDefault,
+    commands=COMMANDS,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="semiclip", message="%(version)s")
 def semiclip() -> None:
     """Distil microscopy into transcriptomic embeddings from weakly paired data.

@@ -88,7 +88,11 @@ def format_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _quote(key: str) -> str:
-    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+    return (
+        key
+        if key.replace("_", "").replace("-", "").isalnum() and key.isascii()
+        else json.dumps(key, ensure_ascii=False)
+    )
 
 
 def _format(value: Any) -> str:
@@ -101,5 +105,5 @@ def _format(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str | Path):  # a string of JSON is one of TOML, but for the character that it leaves alone
-        return json.dumps(str(value)).replace("\x7f", "\\u007f")
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)  # dates and times

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from semiclip._arguments import check_whole
-from semiclip.errors import TooFew
-from semiclip.metrics._shared import cross_fits, whiten
+from semiclip._arguments import check_number, check_whole
+from semiclip.errors import Empty, TooFew
+from semiclip.metrics._shared import check_sides, cross_fits, whiten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,8 +67,15 @@ def choose_weight(
     >>> float(choose_weight(student, teacher, 3, rng=0).weight)
     1.0
     """
+    check_sides(student, teacher, groups, shrinkage)
     check_whole("n_folds", n_folds, 2)
     check_whole("n_shared", n_shared)
+    if not len(weights):
+        raise Empty("weights", "name one share or more")
+    for weight in weights:
+        check_number("weights", weight, least=0, most=1)
+    n_groups = len(np.unique(np.arange(len(student)) if groups is None else groups))
+    n_folds = max(2, min(n_folds, n_groups // 2))  # a fold of one group has no pairs
     shares, agreement, generator = np.asarray(weights, dtype=np.float64), [], np.random.default_rng(rng)
     for fold in cross_fits(student, teacher, groups, shrinkage, n_folds, generator):
         some = generator.permutation(len(fold.held))[:MOST_KEYS] if len(fold.held) > MOST_KEYS else slice(None)

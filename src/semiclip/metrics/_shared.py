@@ -6,7 +6,7 @@ import numpy as np
 
 from semiclip._arguments import check_number, check_whole
 from semiclip._numerics import inverse_root
-from semiclip.errors import NoVariation, TooFew, WrongShape
+from semiclip.errors import BadValue, NoVariation, TooFew, WrongShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -83,15 +83,10 @@ def shared_directions(
     >>> shared_directions(student, teacher, rng=0).n
     3
     """
-    if np.ndim(student) != 2 or np.ndim(teacher) != 2 or len(student) != len(teacher):
-        raise WrongShape("the embeddings", (np.shape(student), np.shape(teacher)), "(K, d) and (K, D), a row a key")
-    if groups is not None and np.shape(groups) != (len(student),):
-        raise WrongShape("groups", np.shape(groups), f"({len(student)},), one of each key")
-    if len(student) < 2:
-        raise TooFew("keys that both sides have", len(student), 2)
-    if shrinkage is not None:
-        check_number("shrinkage", shrinkage, least=0, most=1)
+    check_sides(student, teacher, groups, shrinkage)
     check_whole("n_folds", n_folds, 0)
+    if n_folds == 1:
+        raise BadValue("n_folds", n_folds, "0 or at least 2")
     correlations, *directions = _fit(student, teacher, shrinkage)
     n, held_out = len(correlations), np.full(len(correlations), np.nan)
     if n_folds:
@@ -100,6 +95,18 @@ def shared_directions(
         excess = np.cumsum(held_out - N_ERRORS * error)
         n = int(excess.argmax()) + 1 if excess.max() > N_ERRORS * error[excess.argmax()] else 0
     return SharedDirections(n, correlations, held_out, *directions)
+
+
+def check_sides(student: np.ndarray, teacher: np.ndarray, groups: np.ndarray | None, shrinkage: float | None) -> None:
+    """Refuse sides that are not of the same keys."""
+    if np.ndim(student) != 2 or np.ndim(teacher) != 2 or len(student) != len(teacher):
+        raise WrongShape("the embeddings", (np.shape(student), np.shape(teacher)), "(K, d) and (K, D), a row a key")
+    if groups is not None and np.shape(groups) != (len(student),):
+        raise WrongShape("groups", np.shape(groups), f"({len(student)},), one of each key")
+    if len(student) < 2:
+        raise TooFew("keys that both sides have", len(student), 2)
+    if shrinkage is not None:
+        check_number("shrinkage", shrinkage, least=0, most=1)
 
 
 class CrossFit(NamedTuple):

@@ -224,8 +224,8 @@ class PairedModel(SafeModel):
 
         Returns
         -------
-        Embedding, float32 of shape (n_obs or len(indices), D). D is the width of the teacher, or ``n_components`` with
-        the objective ``"dcca"``.
+        Embedding, float32 of shape (n_obs or len(indices), D). D is the width of the teacher, ``n_shared``, or
+        ``n_components`` with the objective ``"dcca"``; where the student stands beside this part, its width is added.
 
         Raises
         ------

@@ -34,7 +34,7 @@ TRAIN_SIZE = 0.9  # of the groups
 ORDER, PARTNER = 0, 1  # what a random number is for
 # arguments of the data module that training fills in
 FILLED_DATA = {"tensors", "groups", "labels", "infer", "augmentation", "seed", "train_size", "validation_size"}
-FILLED_DATA |= {"batch_size", "split_seed"}
+FILLED_DATA |= {"batch_size", "split_seed", "key_means"}
 RETRIEVAL = ("validation_mean_rank_percentile", "validation_recall_at_")
 RESIDENT = 0.6  # share of a GPU's free memory that the data may take; the rest is for weights, activations and PEA
 
@@ -171,9 +171,10 @@ class PairedDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the split and the draws of a checkpoint."""
-        if state_dict["n_student"] != len(self.host.key):
-            n_student = state_dict["n_student"]
+        if (n_student := state_dict["n_student"]) != len(self.host.key):
             raise Mismatch("the number of student samples", len(self.host.key), n_student, "resume with the same data")
+        if self.key_means is not None and not np.array_equal(state_dict["train_idx"], self.train_idx):
+            raise Mismatch("the training samples", "others", "those of the checkpoint", "resume with the same seed")
         self._set(state_dict)
         self._arrange()
 

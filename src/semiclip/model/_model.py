@@ -102,7 +102,7 @@ class SemiClip(PairedModel):
         dimensions. Where nothing is shared, or with 0, embeddings are the student's own, with a warning.
     distilled_weight
         Share of the distilled part in an embedding, beside the corrected student: 1 for this part alone, 0 for the
-        student alone. ``"auto"`` is 1 where the setup names controls, and elsewhere what
+        student alone. ``"auto"`` is 1 where the setup names controls or ``n_shared`` is ``None``, and elsewhere what
         :func:`semiclip.metrics.choose_weight` chooses. TVN of an embedding undoes such weights, centring does not.
     encoder
         ``None`` where ``student_rep`` is an embedding. Otherwise an encoder that can be trained (see
@@ -347,7 +347,7 @@ class SemiClip(PairedModel):
             if pretraining is not None and make_heads(self, data) and "ckpt_path" not in trainer_kwargs:
                 pretrained = pretrain(self, pretraining, data, where, trainer_kwargs)
             arguments = choose_progress({"callbacks": callbacks, **defaults, **trainer_kwargs})
-            n_epochs = max_epochs if start_adapter(self, data) else 0
+            n_epochs = max_epochs if start_adapter(self, data, callbacks) else 0
             runner = self._train_runner_cls(self, plan, data, n_epochs, **where, **arguments)
             runner.trainer.callbacks += checkpoints
             self.module.train()  # a loaded model is in evaluation mode
@@ -378,7 +378,7 @@ class SemiClip(PairedModel):
             split = split_rows(pairing.student, groups, self.split_seed_, **splitting)
             seen = as_inferred(student.values, student.batch, split[0])
             means = average_keys(self, seen, pairing.student, taught, pairing.teacher[order], split[0])
-            taught = project(taught, fit_projection(means, max(1, n_shared)))
+            taught = project(taught, self.projection_ or fit_projection(means, max(1, n_shared)))
             splitting |= {"external_indexing": split, "key_means": means}
         elif self.module.teacher_adapter is None:
             taught = reduce_components(taught, self.module.n_output)

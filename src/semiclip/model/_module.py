@@ -169,7 +169,7 @@ class SemiClipModule(nn.Module):
     @single_precision()
     @torch.inference_mode()
     def embed_distilled(self, seen: np.ndarray) -> np.ndarray:
-        """Embed rows (n, n_input) in evaluation mode as the teacher does, (n, n_output)."""
+        """Embed rows (n, n_input) in evaluation mode by what was distilled alone, (n, n_output)."""
         self.eval()
         return self(torch.as_tensor(seen, device=self.device)).cpu().numpy()
 

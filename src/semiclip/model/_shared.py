@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from scvi.train import SaveCheckpoint
 
 from semiclip._arguments import check_number, check_whole
 from semiclip._design import STUDENT, TEACHER
@@ -17,7 +18,7 @@ from semiclip.errors import BadValue, Conflict, Refused, TooMany
 from semiclip.metrics import choose_weight, group_mean, shared_directions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
     from mudata import MuData
@@ -66,7 +67,10 @@ def check_weight(distilled_weight: Any, encoder: Any) -> None:
 
 
 def count_shared(model: SemiClip, n_shared: Any, encoder: Any = None) -> int:
-    """Return on how many directions the teacher is projected: those that all keys show to be shared, unless told."""
+    """Return on how many directions the teacher is projected: those that all keys show to be shared, unless told.
+
+    It is one number, whatever the seed of the model.
+    """
     if encoder is not None:
         raise Conflict("n_shared", "an encoder that is trained", "pass n_shared=None, or recipe='whole' to tl.semiclip")
     if n_shared != "auto":
@@ -78,7 +82,7 @@ def count_shared(model: SemiClip, n_shared: Any, encoder: Any = None) -> int:
     pairing = pair_sides(model.adata, model.design)
     rows = np.arange(len(pairing.student))
     means = average_keys(model, sides[STUDENT], pairing.student, sides[TEACHER], pairing.teacher, rows)
-    shared = shared_directions(means.student, means.teacher, groups=means.group, rng=0)  # of any seed, one number
+    shared = shared_directions(means.student, means.teacher, groups=means.group, rng=0)
     logger.info("%d directions are shared beyond chance, by %d keys", shared.n, len(means.group))
     return shared.n
 
@@ -108,14 +112,16 @@ def project(taught: np.ndarray, projection: Mapping[str, np.ndarray]) -> np.ndar
 def embed_teacher(model: SemiClip, data: AnnData | MuData) -> np.ndarray:
     """Return the rows of the teacher as the student's are compared with them, (rows, n_output)."""
     model._check_if_trained(warn=False)
+    if not model.module.objective.spec.same_space:
+        raise Refused(
+            f"{model.module.objective_name!r} does not embed in the teacher's space", way_out="use 'semiclip'"
+        )
     taught = model._read(data, TEACHER).correct(model._specs[TEACHER])
     if model.projection_ is not None:
         taught = project(taught, model.projection_)
     module, n = model.module, model.module.n_output
     if model.init_params_["non_kwargs"]["n_shared"] == 0:
         raise Refused("student and teacher share nothing", way_out="train with n_shared=None")
-    if module.teacher_adapter is None and taught.shape[1] != n:
-        raise Refused(f"{module.objective_name!r} does not embed in the teacher's space", way_out="use 'semiclip'")
     module.eval()
     out = np.empty((len(taught), n), dtype=np.float32)
     with torch.inference_mode():
@@ -125,19 +131,28 @@ def embed_teacher(model: SemiClip, data: AnnData | MuData) -> np.ndarray:
     return out
 
 
-def start_adapter(model: SemiClip, data: PairedDataModule) -> bool:
+def start_adapter(model: SemiClip, data: PairedDataModule, callbacks: Sequence[Any]) -> bool:
     """Start a linear adapter that was never trained from the teacher's projection as regression predicts it.
 
     Say whether there is anything to learn, which is not so where nothing is shared.
     """
-    if model.init_params_["non_kwargs"]["n_shared"] == 0:
+    settings = model.init_params_["non_kwargs"]
+    blends = settings["distilled_weight"] not in (1, "auto") or (
+        settings["distilled_weight"] == "auto" and data.key_means is not None and model.design.control is None
+    )
+    if blends and any(isinstance(callback, SaveCheckpoint) for callback in callbacks):
+        raise Conflict("SaveCheckpoint", "parts that are weighed after training", "pass distilled_weight=1")
+    if data.key_means is not None and model.projection_ is None:  # training goes on with what the adapter has learned
+        model.projection_ = fit_projection(data.key_means, data.host.teacher.shape[1])
+    if settings["n_shared"] == 0:
         return False
     layer: Any = model.module.adapter[0]
     n, is_linear = model.module.n_output, len(model.module.adapter) == 1
     if data.key_means is None or model.is_trained_ or not is_linear or n != data.host.teacher.shape[1]:
         return True
     shared = fit_shared(data.key_means, n)
-    if model._specs[STUDENT].method in (None, "center"):  # others leave rows that are about as large as controls, 1
+    # the other corrections leave rows at about the scale of the controls, which is 1
+    if model._specs[STUDENT].method in (None, "center"):
         model.input_scale_ = model.module.input_scale = 1 / float(data.key_means.student.std())
     weight = (shared.student[:, :n] * (shared.correlations[:n] * _weigh_directions(shared, n))).T
     with torch.no_grad():
@@ -165,8 +180,6 @@ def weigh_parts(model: SemiClip, data: PairedDataModule) -> float:
         if (means := data.key_means) is not None and model.design.control is None:
             n = model.module.n_output
             weight = choose_weight(means.student, means.teacher, n, groups=means.group, rng=data.seed).weight
-    if data.key_means is not None:
-        model.projection_ = fit_projection(data.key_means, model.module.n_output)
     if n_shared is not None or weight < 1:
         read = data.infer or (lambda rows: data.host.student[rows].numpy())
         model.part_scales_ = scale_parts(model.module, read, data.train_idx, weight)
@@ -183,7 +196,7 @@ def scale_parts(
     """
     squares = np.zeros(2)
     for block in row_blocks(len(rows), module.block_rows):
-        seen = read(rows[block])
+        seen = np.require(read(rows[block]), np.float32, ["C", "W"])
         distilled = module.embed_distilled(seen)
         squares += [np.square(part, dtype=np.float64).sum() / len(rows) for part in (distilled, seen)]
     shares = np.array([weight, 1 - weight])

@@ -11,7 +11,7 @@ from semiclip._design import STUDENT, TEACHER, Design
 from semiclip._docs import document
 from semiclip._provenance import record
 from semiclip._seed import seeded
-from semiclip.errors import UnexpectedArgument
+from semiclip.errors import UnexpectedArgument, WrongType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,7 +106,8 @@ def semiclip(
     if recipe == "shared" and control is None:  # whitening on all rows takes off what makes them differ
         of_model = {"student_correction": "center", "teacher_correction": "center", **of_model}
     model_kwargs = {**of_model, **(model_kwargs or {})}
-    plan_kwargs = {**of_training.get("plan_kwargs", {}), **(train_kwargs.pop("plan_kwargs", None) or {})}
+    of_plan = {} if "preset" in train_kwargs else of_training.get("plan_kwargs", {})
+    plan_kwargs = {**of_plan, **(train_kwargs.pop("plan_kwargs", None) or {})}
     train_kwargs = {**of_training, **train_kwargs, "plan_kwargs": plan_kwargs, "pea": pea}
     train_kwargs |= {"student_rep": student_rep, "teacher_rep": teacher_rep}
     if max_epochs is not None:
@@ -255,7 +256,9 @@ def embed_teacher(
     """
     from semiclip.model._shared import embed_teacher as embed_side
 
-    reads = [model.representations["teacher_rep"]]
+    if not hasattr(model, "projection_"):
+        raise WrongType("model", type(model), "a semiclip.model.SemiClip, which compares the student with a teacher")
+    reads = list(model.representations.values())
     check_writable(model.design.side(adata, TEACHER), key_added, copy=copy, reads=reads)
     embedding = embed_side(model, adata)
     result = adata.copy() if copy else adata
