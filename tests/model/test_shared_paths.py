@@ -46,6 +46,7 @@ def test_training_goes_on_with_the_same_projection(make, quiet, spy):
         np.testing.assert_array_equal(model.projection_[name], values)
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_checkpoint_of_another_split_is_refused(make, quiet, tmp_path, refuses):
     from lightning.pytorch.callbacks import ModelCheckpoint
 
