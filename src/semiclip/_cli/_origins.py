@@ -33,7 +33,8 @@ class Located(click.ClickException):
     """An error of the library with the place of the setting that it is about."""
 
     def __init__(self, origin: str, error: errors.SemiclipError) -> None:
-        super().__init__(f"{origin}: {error}")
+        text = str(error)  # which may name the place itself
+        super().__init__(text if text.startswith(f"{origin}:") else f"{origin}: {text}")
         self.error = error
 
 
