@@ -50,6 +50,10 @@ RUNS = {
     "a teacher that gives way": ({"objective": "clip"}, {**STEPS, "pea": False}),
     "labels": ({"objective": "c2kd"}, {**STEPS, "pretrain_epochs": 2, "plan_kwargs": {"lr": 0.02}}),
     "shared directions": ({"n_shared": 3, "n_hidden": []}, {**STEPS, "plan_kwargs": {"lr": 0.3}}),
+    "shared directions, centred": (
+        {"n_shared": 3, "n_hidden": [], "student_correction": "center"},
+        {**STEPS, "pea": False, "plan_kwargs": {"lr": 0.3}},
+    ),
     "one step of gradient": ({"duplicates": "mask"}, ONE),
 }
 

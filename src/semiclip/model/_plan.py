@@ -222,6 +222,10 @@ class DistillationPlan(LightningModule):
         if heads:
             self._set_classes(len(heads[0]))
 
+    def on_fit_start(self) -> None:
+        """Read rows in the scale of the first process, whose weights all have."""
+        self.module.input_scale = self.trainer.strategy.broadcast(self.module.input_scale)
+
     def on_train_epoch_end(self) -> None:
         """Stop when the loss is no longer finite."""
         if (loss := self.trainer.callback_metrics.get(self.curve)) is not None:  # none if resumed after its last step

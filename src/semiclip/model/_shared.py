@@ -153,10 +153,10 @@ def start_adapter(model: SemiClip, data: PairedDataModule, callbacks: Sequence[A
     shared = fit_shared(data.key_means, n)
     # the other corrections leave rows at about the scale of the controls, which is 1
     if model._specs[STUDENT].method in (None, "center"):
-        model.input_scale_ = model.module.input_scale = 1 / float(data.key_means.student.std())
+        model.module.input_scale = 1 / float(data.key_means.student.std())
     weight = (shared.student[:, :n] * (shared.correlations[:n] * _weigh_directions(shared, n))).T
     with torch.no_grad():
-        layer.weight.copy_(torch.as_tensor(weight / model.input_scale_))
+        layer.weight.copy_(torch.as_tensor(weight / model.module.input_scale))
         layer.bias.copy_(torch.as_tensor(-weight @ shared.student_mean))
     return True
 
@@ -171,6 +171,7 @@ def weigh_parts(model: SemiClip, data: PairedDataModule) -> float:
     """Set the parts of a trained model's embeddings and return the share of the distilled one, from 0 to 1."""
     settings = model.init_params_["non_kwargs"]
     n_shared, weight = settings["n_shared"], settings["distilled_weight"]
+    model.input_scale_ = model.module.input_scale
     if n_shared == 0:
         way_out = "pair more keys, or pass n_shared=None to distil the whole teacher"
         warn(f"student and teacher share no direction beyond chance: embeddings are the student's own; {way_out}")
