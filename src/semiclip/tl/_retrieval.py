@@ -211,7 +211,8 @@ def cross_modal_retrieval(
     expected = read_representation(teacher, teacher_rep, "teacher_rep").shape[1]
     for name in names:
         if (width := read_representation(student, name, "student_rep").shape[1]) != expected:
-            way_out = "write what the model compares by scl.tl.embed_teacher(mdata, model) and name that as teacher_rep"
+            way_out = "write what the model compares by scl.tl.embed_teacher(mdata, model, key_added='X_taught')"
+            way_out += " and pass teacher_rep='X_taught', teacher_correction=None"
             raise Mismatch(f"the width of student_rep={name!r}", width, expected, way_out)
     pairing = pair_rows(student, teacher, design)
     n_keys = pairing.n_keys
