@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
-from semiclip._arguments import check_whole
+from semiclip._arguments import check_choice, check_whole
 from semiclip._cli._origins import Located, find_origin
 from semiclip._cli._settings import KEYS, Settings, list_kinds
 from semiclip._cli._toml import read_settings
@@ -198,4 +199,27 @@ def demo(out: Path, encoder: str, seed: int, recipe: Recipe, epochs: int | None,
     demonstrate(Arguments(out, encoder, seed, recipe, epochs, real))
 
 
-COMMANDS: list[click.Command] = [init, check, train, embed, evaluate, report, demo]
+@click.command(short_help="Make the tables and figures of the paper.")
+@take_settings("paper.seeds", "output", positional=True)
+@click.argument("more", nargs=-1, metavar="")
+@click.option("--only", multiple=True, metavar="PART …", help="Tables and figures to make, such as table1 figure4.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes of one thread each (as many as there are cores).")
+@click.option("--quick", is_flag=True, help="Few seeds and epochs, for a look at the pages.")
+@overwrite_flag
+def paper(
+    settings: Settings, more: tuple[str, ...], only: tuple[str, ...], jobs: int | None, *, quick: bool, overwrite: bool
+) -> None:
+    """Make Tables 1 to 3 and Figures 1 to 7 of the paper from the data of a study, and a page that shows them.
+
+    What was interrupted goes on where it was, and a study that was changed makes only what is new.
+    """
+    from semiclip._cli._paper._command import make_paper
+    from semiclip._cli._paper._parts import PARTS
+
+    names = list(dict.fromkeys((*only, *more)))
+    for name in names:
+        check_choice("--only", name, PARTS)
+    make_paper(settings, names, jobs or os.cpu_count() or 1, quick=quick, overwrite=overwrite)
+
+
+COMMANDS: list[click.Command] = [init, check, train, embed, evaluate, report, paper, demo]

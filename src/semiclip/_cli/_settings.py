@@ -20,6 +20,9 @@ NEEDED = {
     Literal: "a text in quotes",
 }
 FROM_FLAGS = "the command line"
+Dataset = Literal["simulation", "u2os", "rpe1_periscope"]
+TABLE_METHODS = ("kd", "shake", "vicreg", "semiclip")  # of Table 1; Figure 2a has all
+MORE_METHODS = ("clip", "siglip", "dcca", "c2kd")
 
 
 def _setting(
@@ -39,6 +42,8 @@ class Data:
     file: Path | None = _setting("--data", "", "MuData (.h5mu) of both modalities")
     rna: Path | None = _setting("--rna", "", "or AnnData (.h5ad) of the expression, with --image")
     image: Path | None = _setting("--image", "", "or AnnData (.h5ad) of the images, with --rna")
+    dataset: Dataset | None = _setting("", "", "or a data set of the package: simulation, u2os or rpe1_periscope")
+    options: dict[str, Any] | None = _setting("", "", "arguments of the data set")
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class Evaluation:
     relationships: Path | None = _setting(
         "--relationships", "relationships", "table of database, gene_a, gene_b; the public databases if not given"
     )
+    databases: tuple[str, ...] | None = _setting("", "", "databases of the relationships to use; all if not given")
     gene_sets: Literal["hallmark", "reactome"] | Path | None = _setting(
         "--gene-sets", "gene_sets", "hallmark, reactome or a GMT file, for the report"
     )
@@ -103,6 +109,36 @@ class Evaluation:
         "--permutations", "n_permutations", "exchanges of the labels that measure chance", least=0, default=1000
     )
     seed: int | None = _setting("--seed", "rng", "of the exchanges", least=0, default=0)
+    preservation: dict[str, Any] | None = _setting("", "", "arguments of scl.tl.preservation, for the paper")
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What the tables and figures of the paper are made of."""
+
+    methods: tuple[str, ...] | None = _setting("", "", "methods of the tables", default=TABLE_METHODS)
+    compared: tuple[str, ...] | None = _setting("", "", "further methods of Figure 2a", default=MORE_METHODS)
+    recipe: Literal["paper", "whole"] | None = _setting("", "", "settings that methods start from", default="paper")
+    seeds: int | None = _setting("--seeds", "", "seeds of each method", least=1, default=15)
+    choices: tuple[str, ...] | None = _setting("", "", "encoders of Figure 1, such as 'scvi fine-tuned'")
+    augmentations: tuple[str, ...] | None = _setting("", "", "rivals of PEA in Figure 2b")
+    main: str | None = _setting("", "", "unseen set of the tables and figures that have one; the first")
+    null: str | None = _setting("", "", "unseen set of Figure 6; the second, if there is one")
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A data set that no model has seen."""
+
+    file: Path | None = _setting("", "", "AnnData (.h5ad) of expression, or MuData (.h5mu) with images beside it")
+    image: Path | None = _setting("", "", "AnnData (.h5ad) of images of the same perturbations, in other wells")
+    image_rep: str | None = _setting("", "references", "embedding in obsm of these images")
+    perturbation: str | None = _setting("", "perturbation_key", "column of the perturbations")
+    control: tuple[str, ...] | None = _setting("", "control", "label or labels of the controls")
+    batch: str | None = _setting("", "batch_key", "column of the batches")
+    zscores: bool | None = _setting("", "zscores", "whether X holds z-scores, not counts")
+    normalize: bool | None = _setting("", "normalize", "whether preservation normalises X, as counts need it")
+    paper: str | None = _setting("", "", "data set of the paper to show the numbers of beside these")
 
 
 @dataclass(frozen=True)
@@ -123,17 +159,30 @@ class Settings:
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     output: Output = Output()
+    paper: Paper = Paper()
+    unseen: Mapping[str, Unseen] = field(default_factory=dict)
+    methods: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    encoders: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    augmentations: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    choices: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    sweep: Mapping[str, list[Any]] = field(default_factory=dict)
     source: str = FROM_FLAGS
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse settings that exclude each other."""
-        for one, others in (("data.file", ("data.rna", "data.image")), ("student.encoder", ("student.rep",))):
+        files = ("data.rna", "data.image")
+        exclusive = {"data.file": files, "data.dataset": ("data.file", *files), "student.encoder": ("student.rep",)}
+        for one, others in exclusive.items():
             for other in others:
                 if self.get(one) is not None and self.get(other) is not None:
                     raise Conflict(self.origins[one], self.origins[other], "give one of them")
-        if self.student.options is not None and self.student.encoder is None:
-            raise IdleArgument([self.origins["student.options"]], "without student.encoder")
+        for options, needed in (("student.options", "student.encoder"), ("data.options", "data.dataset")):
+            if self.get(options) is not None and self.get(needed) is None:
+                raise IdleArgument([self.origins[options]], f"without {needed}")
+
+    def __hash__(self) -> int:
+        return hash(repr(self.tables))  # of dicts, which have none of their own
 
     def get(self, name: str) -> Any:
         """Return a setting by its name, such as ``columns.batch``."""
@@ -154,7 +203,7 @@ class Settings:
     @property
     def arguments(self) -> dict[str, str]:
         """Where the settings that were given come from, by the arguments of the library that they are."""
-        return {KEYS[name].argument: origin for name, origin in self.origins.items() if KEYS[name].argument}
+        return {KEYS[name].argument: origin for name, origin in self.origins.items() if name in KEYS and KEYS[name].argument}
 
     @property
     def tables(self) -> dict[str, dict[str, Any]]:
@@ -164,7 +213,12 @@ class Settings:
             if (value := self.get(name)) is not None:
                 table, key = name.split(".")
                 tables.setdefault(table, {})[key] = value
-        return tables
+        unseen = {
+            name: {key: value for key, value in vars(one).items() if value is not None}
+            for name, one in self.unseen.items()
+        }
+        free = {name: dict(getattr(self, name)) for name in (*FREE, "sweep")}
+        return tables | {name: table for name, table in {"unseen": unseen, **free}.items() if table}
 
 
 class Key(NamedTuple):
@@ -187,11 +241,16 @@ TABLES: dict[str, type] = {
     "training": Training,
     "evaluation": Evaluation,
     "output": Output,
+    "paper": Paper,
 }
+FREE = ("methods", "encoders", "augmentations", "choices")  # tables of tables that are passed on
 KEYS: dict[str, Key] = {
     f"{table}.{part.name}": Key(get_type_hints(kind)[part.name], **part.metadata, default=part.default)
     for table, kind in TABLES.items()
     for part in fields(kind)
+}
+UNSEEN: dict[str, Key] = {
+    part.name: Key(get_type_hints(Unseen)[part.name], **part.metadata, default=part.default) for part in fields(Unseen)
 }
 
 
@@ -201,9 +260,8 @@ def list_kinds(kind: Any) -> list[Any]:
     return [part if get_origin(part) in (None, Literal) else get_origin(part) for part in kinds if part is not NoneType]
 
 
-def read_value(name: str, value: Any, folder: Path, origin: str) -> Any:
+def read_value(key: Key, value: Any, folder: Path, origin: str) -> Any:
     """Return a value of the type that the setting has, or say what is wrong; paths are relative to ``folder``."""
-    key = KEYS[name]
     kinds = list_kinds(key.kind)
     for kind in kinds:
         if get_origin(kind) is Literal and isinstance(value, str) and (value in get_args(kind) or len(kinds) == 1):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiclip._arguments import check_arguments
-from semiclip._cli._settings import FROM_FLAGS, KEYS, TABLES, Settings, read_value
+from semiclip._cli._settings import FROM_FLAGS, KEYS, TABLES, UNSEEN, Settings, Unseen, read_value
 from semiclip._damage import say_reason
 from semiclip.errors import DamagedFile, MissingFile, WrongType
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 VERSIONS = "versions"  # a table that results have and that says nothing when it is read again
 # what of the file a flag stands for, beside the setting of its own name
 REPLACES = {
-    "data.file": ("data.rna", "data.image"),
-    "data.rna": ("data.file",),
-    "data.image": ("data.file",),
+    "data.file": ("data.rna", "data.image", "data.dataset", "data.options"),
+    "data.rna": ("data.file", "data.dataset", "data.options"),
+    "data.image": ("data.file", "data.dataset", "data.options"),
     "student.rep": ("student.encoder", "student.options"),
     "student.encoder": ("student.rep",),
 }
@@ -37,17 +37,22 @@ def read_settings(path: Path | None, flags: Mapping[str, Any]) -> Settings:
     check_arguments(Settings, document, source, filled=("source", "origins"), homes=homes)
     values: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
     origins = {}
+    named: dict[str, Any] = {}
+    folder = path.absolute().parent if path else Path()
     for table, given in document.items():
         where = f"{source}: [{table}]"
         if not isinstance(given, dict):
             raise WrongType(where, type(given), "a table")
+        if table not in TABLES:
+            named[table] = _read_named(table, given, folder, source, origins)
+            continue
         check_arguments(
             TABLES[table], given, where, homes={home: homes[home] for home in homes if home != f"[{table}]"}
         )
         for key, value in given.items():
             name = f"{table}.{key}"
             origins[name] = f"{source}: {name}"
-            values[table][key] = read_value(name, value, path.absolute().parent if path else Path(), origins[name])
+            values[table][key] = read_value(KEYS[name], value, folder, origins[name])
     for replaced in {part for name in flags for part in REPLACES.get(name, ())}:
         table, key = replaced.split(".")
         values[table].pop(key, None)
@@ -55,9 +60,26 @@ def read_settings(path: Path | None, flags: Mapping[str, Any]) -> Settings:
     for name, value in flags.items():
         table, key = name.split(".")
         origins[name] = KEYS[name].flag
-        values[table][key] = read_value(name, value, Path.cwd(), origins[name])
+        values[table][key] = read_value(KEYS[name], value, Path.cwd(), origins[name])
     made = {table: kind(**values[table]) for table, kind in TABLES.items()}
-    return Settings(**made, source=source, origins=origins)
+    return Settings(**made, **named, source=source, origins=origins)
+
+
+def _read_named(table: str, given: Mapping[str, Any], folder: Path, source: str, origins: dict[str, str]) -> Any:
+    """Return a table of tables: data sets by name, arguments by what they are for, or lists of settings."""
+    result: dict[str, Any] = {}
+    for name, part in given.items():
+        origin = origins[f"{table}.{name}"] = f"{source}: {table}.{name}"
+        kind, needed = (list, "a list of settings") if table == "sweep" else (dict, "a table")
+        if not isinstance(part, kind):
+            raise WrongType(origin, type(part), needed)
+        result[name] = part
+        if table == "unseen":
+            check_arguments(Unseen, part, f"{source}: [{table}.{name}]")
+            places = {key: f"{origin}.{key}" for key in part}
+            origins |= {f"{table}.{name}.{key}": place for key, place in places.items()}
+            result[name] = Unseen(**{key: read_value(UNSEEN[key], part[key], folder, places[key]) for key in part})
+    return result
 
 
 def _read_document(path: Path) -> dict[str, Any]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_name("study.toml")
 MODEL, ENCODER, RESOLVED = "model", "encoder", "settings.toml"  # what a result folder holds
 PACKAGES = ("semiclip", "anndata", "mudata", "numpy", "scvi-tools", "torch")
+TRAINED_BY = ("data", "columns", "student", "teacher", "training", "output")  # the settings that training reads
 DATA = "DATA"  # how the argument of a command is called
 
 
@@ -95,7 +96,7 @@ def train_study(settings: Settings, *, overwrite: bool) -> None:
         if encoder is not None:
             encoder.save(folder / ENCODER, overwrite=True)
         model.save(str(folder / MODEL), overwrite=True)
-        tables = {name: table for name, table in settings.tables.items() if name != "evaluation"}
+        tables = {name: table for name, table in settings.tables.items() if name in TRAINED_BY}
         versions = {name: version(name) for name in PACKAGES}
         write_text(folder / RESOLVED, format_toml({**_make_absolute(tables), VERSIONS: versions}))
     print(f"written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -1,0 +1,83 @@
+"""``semiclip paper``: runs what is missing, and writes tables, figures and a page."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from semiclip._cli._files import check_there, write_text
+from semiclip._cli._paper._checks import check_material
+from semiclip._cli._paper._material import read_material
+from semiclip._cli._paper._page import render
+from semiclip._cli._paper._parts import PARTS
+from semiclip._cli._paper._perform import quiet
+from semiclip._cli._paper._plan import read_plan
+from semiclip._cli._paper._store import RUNS, collect, run_all
+from semiclip._cli._toml import VERSIONS, format_toml
+from semiclip._csv import format_csv
+from semiclip._storage import write_file
+from semiclip.errors import FileExists
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from semiclip._cli._paper._section import Section
+    from semiclip._cli._settings import Settings
+
+PACKAGES = ("semiclip", "anndata", "mudata", "numpy", "pandas", "scikit-learn", "scipy", "scvi-tools", "torch")
+PAGE, SETTINGS, SCORES = "paper.html", "settings.toml", "runs.csv"
+
+
+def make_paper(settings: Settings, only: Sequence[str], n_jobs: int, *, quick: bool, overwrite: bool) -> None:
+    """Make the tables and figures that are asked for; results that are there are not made again."""
+    folder = settings.need("output.folder")
+    gene_sets = settings.evaluation.gene_sets
+    check_there(gene_sets, settings.name_origin("evaluation.gene_sets"))
+    plan = read_plan(settings, quick=quick)
+    if folder.exists() and not (folder / RUNS).is_dir() and not overwrite:
+        if not folder.is_dir() or any(folder.iterdir()):
+            way_out = "pass --overwrite to write there all the same, or choose another folder"
+            raise FileExists(f"{folder} ({settings.name_origin('output.folder')})", way_out)
+    with quiet():
+        check_material(plan, read_material(settings, plan.seeds[0]))
+    names = list(only) or list(PARTS)
+    wanted: dict = {}
+    for name in names:
+        for run, measures in PARTS[name].list_runs(plan).items():
+            wanted[run] = wanted.get(run, set()) | measures
+    wanted = {
+        run: [measure for measure in ("recall", "preservation", "sets", "null") if measure in measures]
+        for run, measures in wanted.items()
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {name: version(name) for name in PACKAGES}
+    absolute = _make_absolute(settings)
+    write_text(folder / SETTINGS, format_toml({**absolute, VERSIONS: versions}))
+    results = run_all(plan, wanted, folder, n_jobs)
+    write_text(folder / SCORES, format_csv(collect(results)))
+    with quiet():
+        sections = [PARTS[name].make(plan, results) for name in names]
+        for section in sections:
+            _write_section(section, folder)
+        write_text(folder / PAGE, render(plan, sections, versions, n_runs=len(wanted)))
+    print(f"written to {folder}: {PAGE}, {SCORES}, {', '.join(names)}")
+
+
+def _write_section(section: Section, folder: Path) -> None:
+    """Write the data of a table or figure as CSV, and what is printed or drawn of it."""
+    if len(section.data.columns):
+        write_text(folder / f"{section.name}.csv", format_csv(section.data))
+    if section.grid is not None:
+        write_text(folder / f"{section.name}.md", section.grid.markdown)
+        write_text(folder / f"{section.name}.tex", section.grid.latex)
+    if section.draw is not None:
+        write_file(folder / f"{section.name}.png", section.paint())
+
+
+def _make_absolute(settings: Settings) -> dict:
+    from semiclip._cli._work import _make_absolute as make_absolute
+
+    tables = settings.tables
+    tables["unseen"] = make_absolute(tables["unseen"])
+    return make_absolute(tables)

@@ -1,0 +1,146 @@
+"""The data of a study as a run needs them: read, or made by the package, and encoded."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from inspect import signature
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import semiclip as scl
+from semiclip._checks import get_modality
+from semiclip._cli._datasets import make_dataset
+from semiclip._cli._files import check_there, read_relationships, read_samples, read_study
+from semiclip.datasets import relationships as read_public
+from semiclip.errors import MissingEntry
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from mudata import MuData
+
+    from semiclip._cli._paper._plan import Plan
+    from semiclip._cli._settings import Settings, Unseen
+
+
+class UnseenSet(NamedTuple):
+    """A data set to judge on."""
+
+    rna: AnnData
+    image: AnnData | None
+    columns: dict[str, Any]
+    """What the columns mean, as the functions of tl take it."""
+    origins: dict[str, str]
+    """Where that was said, by the names of these arguments."""
+    settings: Unseen
+
+    @property
+    def has_controls(self) -> bool:
+        """Whether expression was measured in batches with controls."""
+        return self.columns["control"] is not None and self.columns["batch_key"] is not None
+
+
+class Material(NamedTuple):
+    """What is distilled from, and what is judged."""
+
+    mdata: MuData
+    unseen: dict[str, UnseenSet]
+    relationships: pd.DataFrame
+    encoders: dict[str, Any]
+    """Those that were fitted before."""
+
+
+@lru_cache(maxsize=1)  # runs come seed by seed
+def read_material(settings: Settings, seed: int) -> Material:
+    """Read or make the data; a seed is a data set of its own where the package makes it."""
+    made = None
+    if settings.data.dataset is not None:
+        origin = settings.name_origin("data.options")
+        made = make_dataset(settings.data.dataset, settings.data.options or {}, seed, origin)
+    mdata = read_study(settings) if made is None else made.mdata
+    unseen = {}
+    for name, one in settings.unseen.items():
+        columns, origins = _read_columns(settings, name, one)
+        parts = _read_unseen(settings, name, one) if made is None or one.file is not None else made.unseen.get(name)
+        if parts is None:
+            raise MissingEntry(
+                name, made.unseen, f"data set {settings.data.dataset!r}", name=f"{settings.source}: unseen"
+            )
+        unseen[name] = UnseenSet(*parts, columns, origins, one)
+    relationships = read_relationships(settings)
+    if relationships is None:
+        relationships = read_public() if made is None or made.relationships is None else made.relationships
+    if (databases := settings.evaluation.databases) is not None:
+        known = list(relationships["database"].unique())
+        if unknown := [name for name in databases if name not in known]:
+            raise MissingEntry(unknown, known, "the relationships", name=settings.name_origin("evaluation.databases"))
+        relationships = relationships[relationships["database"].isin(databases)].reset_index(drop=True)
+    return Material(mdata, unseen, relationships, {})
+
+
+def encode(plan: Plan, material: Material, encoder: str | None, seed: int) -> str:
+    """Encode all expression by an encoder fitted on the training data, and return the key of the embedding."""
+    settings = plan.settings
+    if encoder is None and settings.student.rep is not None:
+        return str(settings.student.rep)
+    name = str(settings.student.encoder if encoder is None else encoder)
+    rep = f"X_{name}"
+    if rep not in material.encoders:
+        rna = get_modality(material.mdata, str(settings.student.modality))
+        fitted = scl.pp.encode(rna, encoder=name, key_added=rep, **choose_options(plan, name, seed))
+        for one in material.unseen.values():
+            more = {"zscores": True} if one.settings.zscores else {}
+            scl.pp.encode(one.rna, encoder=fitted, key_added=rep, **more)
+        material.encoders[rep] = fitted
+    return rep
+
+
+def choose_options(plan: Plan, encoder: str, seed: int) -> dict[str, Any]:
+    """Return the arguments of an encoder, with the seed if it takes one."""
+    settings = plan.settings
+    kind: Any = {**scl.encoders.ENCODERS, "mlp": scl.encoders.MLPEncoder}[encoder]
+    taken = signature(kind).parameters
+    options = {"rng": seed} if "rng" in taken else {}
+    options |= settings.encoders.get(encoder, {})
+    if encoder == settings.student.encoder:
+        options |= settings.student.options or {}
+    if plan.quick and "max_epochs" in taken:
+        options["max_epochs"] = min(options.get("max_epochs") or 10, 10)
+    if encoder == "scvi":
+        options["train_kwargs"] = {"enable_progress_bar": False, **(options.get("train_kwargs") or {})}
+    return options
+
+
+def _read_unseen(settings: Settings, name: str, one: Unseen) -> tuple[AnnData, AnnData | None]:
+    """Return expression, and images if there are some."""
+    origin = settings.name_origin(f"unseen.{name}.file")
+    if one.file is None:
+        raise MissingEntry(
+            "file",
+            [key for key, value in vars(one).items() if value is not None],
+            settings.name_origin(f"unseen.{name}"),
+        )
+    samples: Any = read_samples(one.file, origin)
+    image: Any = None
+    if hasattr(samples, "mod"):
+        for side in (settings.student.modality, settings.teacher.modality):
+            if side == settings.student.modality and side not in samples.mod:
+                raise MissingEntry(side, samples.mod, "the MuData", name=origin)
+        image = samples.mod.get(settings.teacher.modality)
+        samples = samples[settings.student.modality]
+    if one.image is not None:
+        place = settings.name_origin(f"unseen.{name}.image")
+        check_there(one.image, place)
+        image = read_samples(one.image, place, suffixes=(".h5ad",))
+    return samples, image
+
+
+def _read_columns(settings: Settings, name: str, one: Unseen) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what the columns of an unseen set mean, which are those of training where it does not say."""
+    columns, origins = {}, {}
+    for key, argument in (("perturbation", "perturbation_key"), ("control", "control"), ("batch", "batch_key")):
+        value, place = getattr(one, key), f"unseen.{name}.{key}"
+        if value is None:
+            value, place = getattr(settings.columns, key), f"columns.{key}"
+        columns[argument] = value or None
+        origins[argument] = settings.name_origin(place)
+    return columns, origins

@@ -1,0 +1,87 @@
+"""Scores of runs as one table: recall and preservation in percent, a row for each method, arm, unseen set and seed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from semiclip._cli._paper._perform import PRESERVATION, RECALL, UNSEEN
+from semiclip._cli._paper._plan import BASE, PEA, RANDOM, UNIMODAL, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from semiclip._cli._paper._plan import Plan
+    from semiclip._cli._paper._store import Results
+
+METRICS = (PRESERVATION, RECALL)
+TITLES = {PRESERVATION: "Tx preservation", RECALL: "Known relationships"}
+SCORES = ["name", "dataset", "metric", "seed", "value", "failure"]
+
+
+def list_runs(plan: Plan, **fields: Any) -> list[Run]:
+    """Return a run for each seed."""
+    return [Run(seed=seed, **fields) for seed in plan.seeds]
+
+
+def name_arm(plan: Plan, run: Run) -> str:
+    """Return how a table calls a run: its method, and PEA if it has it."""
+    label = plan.methods[run.method].label
+    return f"{label} + PEA" if run.rung == PEA else label
+
+
+def read_scores(results: Results, named: Iterable[tuple[str, Run]], *, correction: str = "tvn") -> pd.DataFrame:
+    """Return the scores of runs under these names, with a row for each name, unseen set, metric and seed."""
+    rows = []
+    for name, run in named:
+        result = results[run]
+        tables = result.tables
+        if result.failure:
+            rows.append((name, None, None, run.seed, np.nan, result.failure))
+        if RECALL in tables:
+            table = tables[RECALL]
+            mean = table[(table["key"] == "mean") & (table["correction"] == correction)]
+            rows += [
+                (name, dataset, RECALL, run.seed, 100 * value, "")
+                for dataset, value in zip(mean["dataset"], mean["value"], strict=True)
+            ]
+        if PRESERVATION in tables:
+            table = tables[PRESERVATION]
+            score = table[(table["metric"] == "preservation") & (table["key"] == UNSEEN)]
+            rows += [
+                (name, dataset, PRESERVATION, run.seed, value, "")
+                for dataset, value in zip(score["dataset"], score["value"], strict=True)
+            ]
+    return pd.DataFrame(rows, columns=SCORES)
+
+
+def summarise(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and standard deviation over the seeds of each name, unseen set and metric, in order of appearance."""
+    held = scores.dropna(subset="dataset")
+    groups = held.groupby(["name", "dataset", "metric"], sort=False)["value"]
+    return groups.agg(mean="mean", sd=lambda values: values.std(ddof=1), n_seeds="count").reset_index()
+
+
+def name_failures(scores: pd.DataFrame) -> str:
+    """Say which runs have no figures."""
+    failed = scores[scores["failure"] != ""]
+    counts = failed.groupby(["name", "failure"], sort=False)["seed"].nunique()
+    return "; ".join(f"{name}: {n} of its seeds {failure}" for (name, failure), n in counts.items())
+
+
+def baselines(plan: Plan) -> list[tuple[str, Run]]:
+    """Return the runs of the baselines, named."""
+    return [(plan.methods[name].label, run) for name in (RANDOM, UNIMODAL) for run in list_runs(plan, method=name)]
+
+
+def arms(plan: Plan, names: Iterable[str], rungs: Iterable[str] = (BASE,)) -> list[tuple[str, Run]]:
+    """Return the runs of methods in these arms, named."""
+    rungs = list(rungs)
+    return [
+        (name_arm(plan, run), run)
+        for name in names
+        for rung in rungs
+        for run in list_runs(plan, method=name, rung=rung)
+    ]

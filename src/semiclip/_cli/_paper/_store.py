@@ -1,0 +1,97 @@
+"""The results of runs, a file for each: the next call goes on from those that are there."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from semiclip._cli._paper._perform import Result, make_views, name_views, perform
+from semiclip._damage import say_reason
+from semiclip._storage import write_file
+from semiclip.errors import DamagedFile
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from semiclip._cli._paper._plan import Plan, Run
+
+Results = dict["Run", Result]
+RUNS, VIEWS = "runs", "views"
+
+
+def run_all(plan: Plan, wanted: Mapping[Run, Collection[str]], folder: Path, n_jobs: int) -> Results:
+    """Make what is missing, and return all results; whoever is interrupted loses the runs of that moment."""
+    for name in (RUNS, VIEWS):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    views = list(dict.fromkeys((run.seed, kind) for run in wanted for kind in run.views))
+    jobs = [(plan, seed, kind, folder / VIEWS / name_views(plan, seed, kind)) for seed, kind in views]
+    _in_parallel(make_views, [job for job in jobs if not job[3].exists()], n_jobs, "views")
+    results, missing = {}, []
+    for run, measures in wanted.items():
+        result = _read(_locate(plan, run, folder))
+        if result is None or not (result.failure or {*measures} <= {*result.tables}):
+            missing.append((plan, run, tuple(measures), folder))
+        else:
+            results[run] = result
+    missing.sort(key=lambda job: job[1].seed)  # the data of a seed are read once by each process
+    _in_parallel(_perform_and_keep, missing, n_jobs, "runs")
+    for _, run, _, _ in missing:
+        results[run] = _read(_locate(plan, run, folder))  # type: ignore[assignment]  # it was written just now
+    return {run: results[run] for run in wanted}
+
+
+def collect(results: Results) -> pd.DataFrame:
+    """Return the recall and preservation of all runs, a row for each figure."""
+    rows = []
+    for run, result in results.items():
+        what: dict[str, Any] = {"run": run.title, "method": run.method, "seed": run.seed, "failure": result.failure}
+        tables = [table for measure, table in result.tables.items() if measure in ("recall", "preservation")]
+        rows += [table.assign(**what) for table in tables] or [pd.DataFrame([what])]
+    return pd.concat(rows, ignore_index=True)
+
+
+def _perform_and_keep(plan: Plan, run: Run, measures: tuple[str, ...], folder: Path) -> None:
+    path = _locate(plan, run, folder)
+    before = _read(path)
+    wanted = dict.fromkeys([*(before.tables if before else ()), *measures])
+    result = perform(plan, run, list(wanted), folder / VIEWS)
+    tables = {
+        name: json.loads(table.to_json(orient="split", double_precision=15)) for name, table in result.tables.items()
+    }
+    contents = {"run": run.title, "settings": result.settings, "failure": result.failure, "tables": tables}
+    write_file(path, json.dumps(contents, indent=1).encode())
+
+
+def _locate(plan: Plan, run: Run, folder: Path) -> Path:
+    title = re.sub(r"[^\w.+-]+", "_", run.title)
+    return folder / RUNS / f"{title}-{plan.digest(run)}.json"
+
+
+def _read(path: Path) -> Result | None:
+    """Return a result that was kept, if there is one."""
+    if not path.exists():
+        return None
+    try:
+        contents = json.loads(path.read_bytes())
+        tables = {
+            name: pd.DataFrame(table["data"], columns=table["columns"]) for name, table in contents["tables"].items()
+        }
+        return Result(tables, contents["settings"], contents["failure"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedFile(path, say_reason(error), "delete it, and the run is made again") from error
+
+
+def _in_parallel(work: Any, jobs: list[tuple[Any, ...]], n_jobs: int, what: str) -> None:
+    """Do the jobs, and show how far it is."""
+    from joblib import Parallel, delayed
+    from tqdm.auto import tqdm
+
+    if not jobs:
+        return
+    done = Parallel(n_jobs=min(n_jobs, len(jobs)), return_as="generator_unordered")(delayed(work)(*job) for job in jobs)
+    for _ in tqdm(done, what, total=len(jobs)):
+        pass

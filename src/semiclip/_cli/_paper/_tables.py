@@ -1,0 +1,232 @@
+"""Tables 1 to 3."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+import semiclip as scl
+from semiclip._cli._paper import _published as published
+from semiclip._cli._paper._grid import NONE, Cell, Grid, place, write_mean
+from semiclip._cli._paper._perform import IMG, PRESERVATION, RECALL, SETS, TX
+from semiclip._cli._paper._plan import Run
+from semiclip._cli._paper._scores import (
+    METRICS,
+    TITLES,
+    arms,
+    baselines,
+    list_runs,
+    name_failures,
+    read_scores,
+    summarise,
+)
+from semiclip._cli._paper._section import Section
+from semiclip.correction import LADDER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from semiclip._cli._paper._plan import Plan
+    from semiclip._cli._paper._store import Results
+
+Wanted = dict[Run, set[str]]
+N_GENE_SETS = 20
+LEVEL = 0.05
+
+
+def list_table1(plan: Plan) -> Wanted:
+    """Return the runs of Table 1."""
+    return {run: {RECALL, PRESERVATION} for _, run in [*baselines(plan), *arms(plan, plan.in_tables, plan.rungs)]}
+
+
+def make_table1(plan: Plan, results: Results) -> Section:
+    """Return what each method preserves and recalls with and without PEA, on every unseen set."""
+    scores = read_scores(results, [*baselines(plan), *arms(plan, plan.in_tables, plan.rungs)])
+    summary = _compare_arms(scores, summarise(scores))
+    columns = [(name, metric) for name in plan.sets for metric in METRICS if _holds(summary, name, metric)]
+    names = list(dict.fromkeys(scores["name"]))
+    held = summary.set_index(["name", "dataset", "metric"])
+    means = {column: [_get(held, name, column, "mean") for name in names] for column in columns}
+    places = {column: place(values) for column, values in means.items()}
+    rows = []
+    for i, name in enumerate(names):
+        cells = []
+        for column in columns:
+            difference = _get(held, name, column, "difference")
+            arrow = "" if np.isnan(difference) or difference == 0 else "up" if difference > 0 else "down"
+            text = write_mean(means[column][i], _get(held, name, column, "sd"))
+            cells.append(Cell(text, places[column][i], arrow))
+        rows.append((name, cells))
+    groups = [(name, sum(column[0] == name for column in columns)) for name in plan.sets]
+    caption = (
+        f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Arrows: change by PEA. "
+        "Best in bold, second underlined."
+    )
+    grid = Grid(caption, groups, [TITLES[metric] for _, metric in columns], rows, "Method")
+    return Section(
+        "table1", "Table 1", "What each method preserves and recalls, with and without PEA", summary, grid,
+        published=_quote_table1(plan), note=name_failures(scores),
+    )  # fmt: skip
+
+
+def _compare_arms(scores: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """Add to each arm with PEA how it differs from that without, over the seeds that have both."""
+    parts = []
+    for (name, dataset, metric), row in summary.groupby(["name", "dataset", "metric"], sort=False):
+        base = str(name).removesuffix(" + PEA")
+        added: dict[str, Any] = {"base": None, "difference": np.nan, "p_value": np.nan, "p_min": np.nan}
+        both = scores[scores["name"].isin([name, base]) & (scores["dataset"] == dataset) & (scores["metric"] == metric)]
+        both = both[both.groupby("seed")["name"].transform("nunique") == 2]
+        if base != name and not both.empty:
+            compared = scl.tl.compare(both, base=base, by="name", within=["dataset", "metric"]).set_index("name")
+            added = {"base": base, **compared.loc[name, ["difference", "p_value", "p_min"]]}
+        parts.append(row.assign(**added))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _holds(summary: pd.DataFrame, dataset: str, metric: str) -> bool:
+    return bool(((summary["dataset"] == dataset) & (summary["metric"] == metric)).any())
+
+
+def _get(table: pd.DataFrame, name: str, column: tuple[str, str], value: str) -> float:
+    return float(table.loc[(name, *column), value]) if (name, *column) in table.index else np.nan
+
+
+def _quote_table1(plan: Plan) -> Grid | None:
+    """Return Table 1 of the paper for the sets that this study names."""
+    quoted = {name: one.paper for name, one in plan.settings.unseen.items() if one.paper in published.SETS}
+    if not quoted:
+        return None
+    places = [published.SETS.index(str(paper)) for paper in quoted.values()]
+    rows = [
+        (name, [Cell(write_mean(*values[2 * i + j])) for i in places for j in range(len(METRICS))])
+        for name, values in published.TABLE1.items()
+    ]
+    groups = [(str(paper), len(METRICS)) for paper in quoted.values()]
+    caption = f"Table 1 of the paper, on its own data: {published.SOURCE}."
+    return Grid(caption, groups, [TITLES[metric] for _ in places for metric in METRICS], rows, "Method")
+
+
+def list_table2(plan: Plan) -> Wanted:
+    """Return the runs of Table 2."""
+    rungs = LADDER if plan.has_controls else ()
+    return {
+        run: {RECALL} for name in plan.in_tables for rung in rungs for run in list_runs(plan, method=name, rung=rung)
+    }
+
+
+def make_table2(plan: Plan, results: Results) -> Section:
+    """Return what each part of PEA adds to the recall of each method, on the main unseen set."""
+    title = f"Recall of known relationships on {plan.main}, as parts of PEA are added"
+    if not plan.has_controls:
+        return Section(
+            "table2", "Table 2", title, missing="The training data have no controls: nothing can be augmented."
+        )
+    parts = []
+    for name in plan.in_tables:
+        named = [(rung, run) for rung in LADDER for run in list_runs(plan, method=name, rung=rung)]
+        scores = read_scores(results, named)
+        parts.append(scores.assign(method=plan.methods[name].label))
+    scores = pd.concat(parts, ignore_index=True).rename(columns={"name": "rung"})
+    scores = scores[(scores["dataset"] == plan.main) | scores["dataset"].isna()]
+    summary = scores.groupby(["method", "rung"], sort=False)["value"].agg(
+        mean="mean", sd=lambda values: values.std(ddof=1), n_seeds="count"
+    )
+    labels = [plan.methods[name].label for name in plan.in_tables]
+    best = {label: place([float(summary.loc[(label, rung), "mean"]) for rung in LADDER]) for label in labels}
+    rows = [
+        (
+            rung,
+            [
+                Cell(
+                    write_mean(*summary.loc[(label, rung), ["mean", "sd"]]),
+                    min(best[label][i], 1) if best[label][i] == 1 else 0,
+                )
+                for label in labels
+            ],
+        )
+        for i, rung in enumerate(LADDER)
+    ]
+    caption = f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Best of each method in bold."
+    quoted = None
+    if plan.settings.unseen[plan.main].paper in published.SETS:
+        quoted_rows = [
+            (rung, [Cell(f"{values[i]:.2f}") for values in published.TABLE2.values()]) for i, rung in enumerate(LADDER)
+        ]
+        quoted = Grid(
+            f"Table 2 of the paper, on HUVEC-KO: {published.SOURCE}.", [], list(published.TABLE2), quoted_rows, "Part"
+        )
+    note = name_failures(scores.rename(columns={"method": "name"}))
+    return Section(
+        "table2",
+        "Table 2",
+        title,
+        summary.reset_index(),
+        Grid(caption, [], labels, rows, "Part"),
+        published=quoted,
+        note=note,
+    )
+
+
+def list_sets(plan: Plan) -> Wanted:
+    """Return the runs of Table 3 and of Figures 4 and 5: one seed of each method, with PEA if it can be."""
+    return {Run(plan.seeds[0], name, plan.rungs[-1]): {SETS} for name in plan.in_tables}
+
+
+def make_table3(plan: Plan, results: Results) -> Section:
+    """Return the gene sets of what each method alone recalls, and of what it shares with images alone."""
+    title = f"Gene sets of relationships that only distillation recalls, on {plan.main}"
+    gene_sets = plan.settings.evaluation.gene_sets
+    if gene_sets is None:
+        return Section("table3", "Table 3", title, missing="The study names no gene sets (evaluation.gene_sets).")
+    tables = []
+    for run in list_sets(plan):
+        if results[run].failure:
+            continue
+        sets, label = results[run].tables[SETS], plan.methods[run.method].label
+        for region, inside, outside in _list_regions(label, has_images=IMG in sets):
+            try:
+                table = scl.tl.enrich(sets, inside=inside, outside=outside, gene_sets=gene_sets, background=label)
+            except scl.errors.TooFew:  # no gene set is that large in what the method recalls
+                continue
+            tables.append(table.assign(method=label, region=region))
+    data = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["method", "region", "p_value"])
+    shown = data[data["p_value"] < LEVEL].groupby(["method", "region"], sort=False).head(N_GENE_SETS)
+    rows = [
+        (
+            str(row.gene_set),
+            [
+                Cell(str(row.region)),
+                Cell(f"{row.n_overlap} of {row.n_set}"),
+                Cell(f"{row.p_value:.4f}"),
+                Cell(f"{row.p_adjusted:.4f}"),
+            ],
+        )
+        for row in shown.itertuples()
+    ] or [(f"none with p < {LEVEL}", [Cell(NONE)] * 4)]
+    caption = (
+        f"Over-representation of genes (hypergeometric) against all that the method recalls; p < {LEVEL}, at most "
+        f"{N_GENE_SETS} for each region; seed {plan.seeds[0]}. Adjusted: Benjamini and Hochberg."
+    )
+    note = "The genes of an annotated pair mostly share gene sets: raw p-values of genes overstate what is found."
+    quoted = None
+    if plan.settings.unseen[plan.main].paper in published.SETS:
+        n_shared, smallest = published.TABLE3["n_with_images"], published.TABLE3["smallest_p"]
+        name, p = published.TABLE3["only"]
+        quoted_rows = [
+            (f"Semi-Clipped ∖ (Tx ∪ Img): {str(name).capitalize()}", [Cell("1"), Cell(f"{p:.4f}")]),
+            ("(Semi-Clipped ∩ Img) ∖ Tx", [Cell(f"{n_shared}"), Cell(f"{smallest:.4f}")]),
+        ]
+        caption_of_paper = f"Table 3 of the paper, in short: {published.SOURCE}."
+        quoted = Grid(caption_of_paper, [], ["Pathways", "Smallest p"], quoted_rows, "Source set")
+    grid = Grid(caption, [], ["Source set", "Genes", "p", "Adjusted p"], rows, "Gene set")
+    return Section("table3", "Table 3", title, data, grid, published=quoted, note=note)
+
+
+def _list_regions(label: str, *, has_images: bool) -> Iterable[tuple[str, list[str], list[str]]]:
+    """Return names of regions, what lies inside them and what outside."""
+    if not has_images:
+        return [(f"{label} ∖ Tx", [label], [TX])]
+    return [(f"{label} ∖ (Tx ∪ Img)", [label], [TX, IMG]), (f"({label} ∩ Img) ∖ Tx", [label, IMG], [TX])]
