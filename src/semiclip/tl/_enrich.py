@@ -44,9 +44,11 @@ def enrich(
         ``"hallmark"``, ``"reactome"`` or the path of a GMT file, see :func:`semiclip.datasets.gene_sets`, or a mapping
         of names to genes, labelled as in ``sets``.
     background
-        What the region is drawn from: ``"recalled"``, the pairs that any representation in ``sets`` recalls; ``"map"``,
-        all pairs in ``sets``; the name of a representation, the pairs that it recalls; or a list of genes. Parts of the
-        region outside the background are left out, which is logged.
+        What the region is drawn from: ``"recalled"``, the pairs that any representation in ``sets`` recalls;
+        ``"inside"``, those that all of ``inside`` recall; the name of a representation, those that it recalls;
+        ``"map"``, all pairs in ``sets``; or a list of genes. Parts of the region outside the background are left out,
+        which is logged. The paper compares a region with the other pairs that the same method retrieves: name its
+        representation, or say ``"inside"`` if it stands alone there.
     min_size
         Items in the background that a gene set must have to be tested, and to count in the adjustment.
     level
@@ -80,7 +82,7 @@ def enrich(
     read = read_sets(sets)
     in_region = read.mark_region(inside, outside)
     members = _read_gene_sets(gene_sets)
-    genes, gene_in, pair_in = _read_background(read, background)
+    genes, gene_in, pair_in = _read_background(read, background, inside)
     if not in_region.any():
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in ENRICHED.items()})
 
@@ -137,10 +139,13 @@ def _read_gene_sets(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[st
     return {name: list(dict.fromkeys(genes)) for name, genes in gene_sets.items()}
 
 
-def _read_background(read: Sets, background: str | Iterable[str]) -> tuple[pd.Index, np.ndarray, np.ndarray]:
+def _read_background(
+    read: Sets, background: str | Iterable[str], inside: str | Sequence[str]
+) -> tuple[pd.Index, np.ndarray, np.ndarray]:
     """Return the genes of ``read`` and of the background, and which of them and which pairs are the background."""
     if isinstance(background, str):
         words = {"recalled": read.recalled.any(axis=1), "map": read.recalled.notna().all(axis=1)}
+        words["inside"] = pd.Series(read.mark_region(inside, ()))
         if background in words and background in read.recalled:
             raise errors.NameTaken(background, "a representation in sets", "rename that column")
         choices = words | dict(read.recalled.items())
