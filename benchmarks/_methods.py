@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from semiclip.baselines import BASELINES
-from semiclip.objectives import OBJECTIVES
+from semiclip.objectives import OBJECTIVES, PAPER
 
 RAW = "raw"  # the student as it comes from the encoder, which is the paper's unimodal baseline
 METHODS = (*OBJECTIVES, RAW, *BASELINES)
@@ -14,11 +14,6 @@ METHODS = (*OBJECTIVES, RAW, *BASELINES)
 # the package's, or by PEA
 ARMS = ("raw", "tvn", "pea")
 EPOCHS = 60  # of the grids, and as many of pretraining before them where a method has labels
-# epochs and rows of a mini-batch as in the paper, or in its released code where it says none
-PAPER: dict[str, tuple[int, int]] = {
-    "semiclip": (150, 1024), "clip": (150, 1024), "siglip": (10, 1024), "vicreg": (10, 1024), "dcca": (50, 2048),
-    "kd": (10, 1024), "shake": (10, 1024), "c2kd": (30, 1024),
-}  # fmt: skip
 # all rows train, since what is judged is another study; bfloat16 where the CPU has it
 SHARED: dict[str, Any] = {"train_size": 1.0, "matmul_precision": "medium"}
 
@@ -79,11 +74,10 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
 
 
 def as_in_the_paper(method: str, arm: str) -> dict[str, Any]:
-    """Return the training arguments of the paper."""
-    if method in PAPER:
-        epochs, batch_size = PAPER[method]
-        return corrected({**SHARED, "max_epochs": epochs, "batch_size": batch_size, "preset": "paper"}, arm)
-    return corrected({**SHARED}, arm)
+    """Return the arguments of the paper, with epochs and rows of a mini-batch for results to show."""
+    if method not in PAPER:
+        return corrected({**SHARED}, arm)
+    return corrected({**SHARED, "recipe": "paper", **PAPER[method].training}, arm)
 
 
 def grid(method: str, arm: str) -> list[dict[str, Any]]:

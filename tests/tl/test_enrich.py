@@ -13,6 +13,7 @@ from semiclip.tl import enrich, region
 GENES = [f"G{i:02}" for i in range(40)]
 COLUMNS = ["gene_set", "n_overlap", "n_region", "n_set", "n_background"]
 COLUMNS += ["expected", "fold", "p_value", "p_adjusted", "genes"]
+WORDS = ["recalled", "map", "inside"]
 REGION = {"inside": "distilled", "outside": ["tx", "image"]}
 
 
@@ -40,8 +41,13 @@ def naive(sets, gene_sets, background, level, min_size=3):
     listed = sets[["gene_a", "gene_b"]].apply(frozenset, axis=1)
     in_region = sets["distilled"] & ~sets["tx"] & ~sets["image"]
     if isinstance(background, str):
-        inside = sets[["tx", "image", "distilled"]].any(axis=1) if background == "recalled" else sets["tx"].notna()
-        pairs = set(listed[inside])
+        inside = {
+            "recalled": sets[["tx", "image", "distilled"]].any(axis=1),
+            "map": sets["tx"].notna(),
+            "inside": sets["distilled"],
+            "distilled": sets["distilled"],
+        }
+        pairs = set(listed[inside[background]])
         genes = set().union(*pairs)
     else:
         genes = set(background)
@@ -67,7 +73,9 @@ def naive(sets, gene_sets, background, level, min_size=3):
 
 
 @pytest.mark.parametrize("level", ["gene", "pair"])
-@pytest.mark.parametrize("background", ["recalled", "map", [*GENES[:30], "G01", "G02", "elsewhere", "nowhere"]])
+@pytest.mark.parametrize(
+    "background", ["recalled", "map", "inside", "distilled", [*GENES[:30], "G01", "G02", "elsewhere", "nowhere"]]
+)
 def test_equals_fishers_test_and_statsmodels(sets, gene_sets, background, level):
     before, sets_before = sets.copy(), {name: list(genes) for name, genes in gene_sets.items()}
     table = enrich(sets, **REGION, gene_sets=gene_sets, background=background, level=level)
@@ -129,6 +137,23 @@ def test_the_background_may_be_what_representations_recall(sets, gene_sets, back
     pd.testing.assert_frame_equal(table, enrich(recalled, background="map", **options))
     genes = {*recalled["gene_a"], *recalled["gene_b"]}
     assert (table["n_background"] == (len(genes) if level == "gene" else len(recalled))).all()
+
+
+@pytest.mark.parametrize("level", ["gene", "pair"])
+def test_a_region_of_several_is_drawn_from_what_all_of_them_recall(sets, gene_sets, level):
+    """The region (distilled and image, not tx) among the pairs of both, or of the one that was distilled (Table 3)."""
+    options = {"gene_sets": gene_sets, "level": level, "min_size": 1, "inside": ["distilled", "image"], "outside": "tx"}
+    wide = sets.assign(image=sets["image"] | (sets.index % 9 == 0), distilled=sets["distilled"] | (sets.index % 3 == 0))
+    table = enrich(wide, background="inside", **options)
+    both = wide[wide["distilled"] & wide["image"]]
+    pd.testing.assert_frame_equal(table, enrich(both, background="map", **options))
+    of_one = enrich(wide, background="distilled", **options)
+    pd.testing.assert_frame_equal(of_one, enrich(wide[wide["distilled"]], background="map", **options))
+    assert (of_one["n_region"] == table["n_region"][0]).all()
+    for counted, pairs in ((table, both), (of_one, wide[wide["distilled"]])):
+        n = len({*pairs["gene_a"], *pairs["gene_b"]}) if level == "gene" else len(pairs)
+        assert (counted["n_background"] == n).all()
+    assert of_one["n_background"][0] > table["n_background"][0] > table["n_region"][0]
 
 
 @pytest.mark.parametrize("level", ["gene", "pair"])
@@ -197,7 +222,11 @@ def test_gene_sets_by_name_and_by_path(data_dir):
     [
         ({"level": "guide"}, errors.UnknownChoice, {"name": "level", "choices": ["gene", "pair"]}),
         ({"min_size": 0}, errors.BadValue, {"name": "min_size", "value": 0}),
-        ({"background": "all"}, errors.UnknownChoice, {"choices": ["recalled", "map", "tx", "image", "distilled"]}),
+        (
+            {"background": "all"},
+            errors.UnknownChoice,
+            {"choices": [*WORDS, "tx", "image", "distilled"]},
+        ),
         ({"background": ["ENSG1", "ENSG2"]}, errors.NothingShared, {"what": "gene", "other": ["ENSG1", "ENSG2"]}),
         ({"background": [], "level": "pair"}, errors.NothingShared, {"what": "pair", "other": []}),
         ({"background": "tx", "level": "pair"}, errors.NothingShared, {"what": "pair"}),

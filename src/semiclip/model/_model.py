@@ -258,8 +258,8 @@ class SemiClip(PairedModel):
             sample is seen as one of these kinds of view or as it was measured, all equally likely, and as a random view
             of that kind. PEA comes on top.
         preset
-            Where the optimiser and its schedule start from: ``"default"`` was chosen on simulations, ``"paper"`` has
-            the paper's learning rates. Both depend on the objective, see :data:`semiclip.objectives.PRESETS`.
+            Where the optimiser and its schedule start from, by :data:`semiclip.objectives.PRESETS`: ``"default"`` was
+            chosen on simulations, ``"paper"`` is the paper's. :func:`semiclip.tl.distill` has its other settings too.
         %(param_accelerator)s
         %(param_devices)s
         train_size, validation_size
@@ -309,7 +309,7 @@ class SemiClip(PairedModel):
         check_arguments(self._training_plan_cls, plan_kwargs or {}, "plan_kwargs", filled=("module", "max_epochs"))
         check_arguments(self._data_splitter_cls, datasplitter_kwargs or {}, "datasplitter_kwargs", filled=FILLED_DATA)
         check_choice("select", select, Select)
-        check_choice("preset", preset, Preset)
+        check_choice("preset", preset, PRESETS[self.module.objective_name])
         check_choice("matmul_precision", matmul_precision, Precision)
         max_epochs = read_whole("max_epochs", max_epochs, default=150)
         batch_size = read_whole("batch_size", batch_size, 2, default=1024)

@@ -16,6 +16,7 @@ from semiclip.correction import PEA
 from semiclip.encoders._network import build
 from semiclip.errors import BadValue, Conflict, Mismatch, UnexpectedArgument, WrongType, some
 from semiclip.objectives import OBJECTIVES, LabelObjective
+from semiclip.objectives._paper import STUDENT_HIDDEN, TEACHER_HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 DISTILLED_ALONE = (1.0, 0.0)
 BLOCK = 1 << 14  # rows embedded at a time
 FEW_KEYS = 500  # with fewer pairing keys a small adapter generalises better: see n_hidden of SemiClip
-SMALL, LARGE, LARGE_TEACHER = (64,), (512, 1024), (1024, 1024)
+SMALL = (64,)
 
 
 def make_adapter(widths: Sequence[int]) -> nn.Sequential:
@@ -213,9 +214,9 @@ def choose_widths(
         n_hidden = []
     few = (isinstance(n_hidden, str) or teacher_adapter is True) and count_keys() < FEW_KEYS
     if isinstance(n_hidden, str):
-        n_hidden = SMALL if few else LARGE
+        n_hidden = SMALL if few else STUDENT_HIDDEN
     if isinstance(teacher_adapter, bool):
-        widths = SMALL if few else LARGE_TEACHER
+        widths = SMALL if few else TEACHER_HIDDEN
         return list(n_hidden), list(widths) if teacher_adapter else False
     return list(n_hidden), list(teacher_adapter)
 

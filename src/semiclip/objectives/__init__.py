@@ -6,6 +6,7 @@ from semiclip.objectives._contrastive import Clip, SemiClipped, SigLip
 from semiclip.objectives._distillation import C2kd, Kd, Shake
 from semiclip.objectives._logits import kendall, non_target_divergence, soft_divergence
 from semiclip.objectives._moments import Dcca, Vicreg
+from semiclip.objectives._paper import PAPER, PaperSettings
 from semiclip.objectives._presets import PRESETS, PRETRAINING
 from semiclip.objectives._protocol import LabelObjective, Objective, Spec
 
@@ -22,6 +23,7 @@ OBJECTIVES: dict[str, type[Any]] = {
 
 __all__ = [
     "OBJECTIVES",
+    "PAPER",
     "PRESETS",
     "PRETRAINING",
     "C2kd",
@@ -30,6 +32,7 @@ __all__ = [
     "Kd",
     "LabelObjective",
     "Objective",
+    "PaperSettings",
     "SemiClipped",
     "Shake",
     "SigLip",

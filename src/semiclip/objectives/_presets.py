@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from semiclip._arguments import check_choice
 from semiclip.errors import BadValue
+from semiclip.objectives._paper import PAPER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -13,33 +14,29 @@ if TYPE_CHECKING:
 Rate = float | dict[str, float]  # of all parts, or by part
 STUDENT = "student"
 
-# "default": chosen on simulations, see the page on numbers; the paper's rates need many more steps than small data
-# give. "paper": Bendidi et al. 2025, Appendix A.2, or the README of the released code where A.2 is silent or garbled,
-# as it is of c2kd. The README leaves out the teacher's adapter of dcca. No rate of clip is published: it has
-# Semi-Clipped's on both sides. Heads without a rate of their own follow the student.
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "semiclip": {"default": {"lr": 0.1}, "paper": {"lr": 1e-3}},
-    "clip": {"default": {"lr": {"student": 0.1, "teacher": 1e-4}}, "paper": {"lr": {"student": 1e-3, "teacher": 1e-3}}},
-    "siglip": {"default": {"lr": 0.01}, "paper": {"lr": 0.1, "min_lr": 1e-10}},
-    "vicreg": {"default": {"lr": 0.003}, "paper": {"lr": 0.1, "min_lr": 1e-10}},
-    "dcca": {"default": {"lr": 0.1}, "paper": {"lr": 1e-6, "min_lr": 1e-10}},
-    "kd": {"default": {"lr": 0.001}, "paper": {"lr": {"student": 0.1, "student_head": 1e-4}, "min_lr": 1e-10}},
-    "shake": {
-        "default": {"lr": {"student": 0.001, "shadow": 0.1}},  # a fresh shadow has the teacher's head to catch up with
-        "paper": {"lr": {"student": 0.1, "student_head": 1e-4, "shadow": 1e-7}, "min_lr": 1e-10},
-    },
-    "c2kd": {
-        "default": {"lr": {"student": 0.003, "teacher": 3e-4}},
-        "paper": {
-            "lr": {"student": 0.1, "teacher": 1e-6}
-            | {"student_head": 1e-5, "teacher_head": 1e-3, "student_proxy": 1e-5, "teacher_proxy": 1e-3},
-            "min_lr": 1e-7,
-        },
-    },
+# Chosen on simulations, see the page on numbers: the paper's rates need many more steps than small data give. Heads
+# without a rate of their own follow the student.
+DEFAULT: dict[str, dict[str, Any]] = {
+    "semiclip": {"lr": 0.1},
+    "clip": {"lr": {"student": 0.1, "teacher": 1e-4}},
+    "siglip": {"lr": 0.01},
+    "vicreg": {"lr": 0.003},
+    "dcca": {"lr": 0.1},
+    "kd": {"lr": 0.001},
+    "shake": {"lr": {"student": 0.001, "shadow": 0.1}},  # a fresh shadow has the teacher's head to catch up with
+    "c2kd": {"lr": {"student": 0.003, "teacher": 3e-4}},
 }
-
-# Arguments of the training plan of pretraining, for objectives that learn from labels. No rate is published.
-PRETRAINING: dict[str, dict[str, Any]] = {"kd": {"lr": 0.1}, "shake": {"lr": 0.1}, "c2kd": {"lr": 0.1}}
+# by objective and by the preset of training; one that the paper does not have has no preset of that name
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    name: {"default": start, **({"paper": PAPER[name].plan} if name in PAPER else {})}
+    for name, start in DEFAULT.items()
+}
+# Arguments of the training plan of pretraining, for objectives that learn from labels, whatever the preset.
+PRETRAINING: dict[str, dict[str, Any]] = {
+    name: settings.training["pretrain_kwargs"]
+    for name, settings in PAPER.items()
+    if "pretrain_kwargs" in settings.training
+}
 
 
 def merge_rates(start: Mapping[str, Any], changes: Mapping[str, Any], parts: Iterable[str]) -> dict[str, Any]:

@@ -38,8 +38,8 @@ class Spec:
 class Objective(nn.Module):
     """A loss of paired rows: a scalar from student rows (B, d), teacher rows (B, D) and, if needed, their keys (B,).
 
-    To add one, write its ``forward``, and name it in ``OBJECTIVES`` and ``PRESETS``. Its parameters are learned with
-    the adapter; only heads have weight decay. An objective that needs labels is a :class:`LabelObjective`.
+    To add one, write its ``forward``, name it in ``OBJECTIVES`` and its rates in ``_presets.py``. Its parameters are
+    learned with the adapter; only heads have weight decay. An objective that needs labels is a :class:`LabelObjective`.
     """
 
     spec: ClassVar[Spec] = Spec()

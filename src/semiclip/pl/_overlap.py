@@ -119,7 +119,7 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.
     Parameters
     ----------
     table
-        What :func:`semiclip.tl.gains_losses` returns, with one base.
+        What :func:`semiclip.tl.gains_losses` returns, with one base, at one pair of thresholds.
     {drawing}
 
     {drawn}
@@ -133,7 +133,10 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.
     >>> [text.get_text() for text in ax.texts]
     ['52 + 29 = 81', '9']
     """
+    from semiclip.tl._sets import check_single_level
+
     check_table(table, ["representation", "base"], "scl.tl.gains_losses", numbers=list(PARTS))
+    check_single_level(table, "table")
     base = read_single(table, "base")
     check_once(table, ["representation", "base"])
     palette = style.pick_colours(list(PARTS), PARTS if palette is None else palette)
@@ -199,8 +202,8 @@ def venn(
     Parameters
     ----------
     sets
-        What :func:`semiclip.tl.relationship_sets` returns, with a boolean column per set, or a mapping of names to
-        sets.
+        What :func:`semiclip.tl.relationship_sets` returns at one pair of thresholds, with a boolean column per set, or
+        a mapping of names to sets.
     ax
         Where to draw; by default a new figure.
     labels
@@ -245,7 +248,10 @@ def venn(
 def _read_members(sets: pd.DataFrame | Mapping[str, Iterable[Hashable]]) -> dict[str, set[Hashable]]:
     if not isinstance(sets, pd.DataFrame):
         return {name: set(items) for name, items in sets.items()}
-    columns = sets.drop(columns=["gene_a", "gene_b", "databases"], errors="ignore")
+    from semiclip.tl._sets import NOT_SETS, check_single_level
+
+    check_single_level(sets, "sets")
+    columns = sets.drop(columns=NOT_SETS, errors="ignore")
     if wrong := [name for name in columns if not pd.api.types.is_bool_dtype(columns[name].convert_dtypes())]:
         raise Refused("columns are not true or false", wrong, "draw what scl.tl.relationship_sets returns")
     return {str(name): set(np.flatnonzero(columns[name].to_numpy(bool))) for name in columns}

@@ -3,10 +3,12 @@
 from semiclip.tl._compare import compare, zscores
 from semiclip.tl._distill import distill, embed, embed_teacher, semiclip
 from semiclip.tl._effects import consistency, magnitude, significant
+from semiclip.tl._enrich import enrich
 from semiclip.tl._preservation import preservation
-from semiclip.tl._recall import null_overlap, recall, relationship_sets, similarity
+from semiclip.tl._recall import null_overlap, recall, similarity
+from semiclip.tl._relationship_sets import relationship_sets
 from semiclip.tl._retrieval import cross_modal_retrieval, knn_accuracy, replicate_retrieval
-from semiclip.tl._sets import enrich, gains_losses, overlap, region
+from semiclip.tl._sets import gains_losses, overlap, region
 
 __all__ = [
     "compare", "consistency", "cross_modal_retrieval", "distill", "embed", "embed_teacher", "enrich", "gains_losses",

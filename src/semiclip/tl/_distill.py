@@ -11,7 +11,7 @@ from semiclip._design import STUDENT, TEACHER, Design
 from semiclip._docs import document
 from semiclip._provenance import record
 from semiclip._seed import seeded
-from semiclip.errors import UnexpectedArgument, WrongType
+from semiclip.errors import Conflict, UnexpectedArgument, WrongType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from semiclip.correction import PEA, Fallback
     from semiclip.model import Baseline, SemiClip
 
-Recipe = Literal["shared", "whole", "paper"]
-# of the model, and of its training; what a caller names goes before
-RECIPES: dict[Recipe, tuple[dict[str, Any], dict[str, Any]]] = {
-    "shared": ({"n_shared": "auto", "distilled_weight": "auto"}, {"max_epochs": 10, "plan_kwargs": {"lr": 0.01}}),
-    "whole": ({}, {"max_epochs": 150}),
-    "paper": ({"n_hidden": (512, 1024)}, {"max_epochs": 150, "batch_size": 1024, "preset": "paper"}),
-}
+Recipe = Literal["shared", "whole", "paper"]  # of tl.semiclip
+WholeRecipe = Literal["whole", "paper"]  # of any objective, which the whole teacher teaches
+# of the model, of its training and of the training plan; what a caller names goes before
+SHARED: tuple[dict[str, Any], ...] = (
+    {"n_shared": "auto", "distilled_weight": "auto"},
+    {"max_epochs": 10},
+    {"lr": 0.01},
+)
 
 
 @document
@@ -54,7 +55,7 @@ def semiclip(
 ) -> SemiClip:
     """Distil the teacher modality into the student modality with the CLIP loss: set up, train, embed in one call.
 
-    :func:`distill` does the same with other objectives.
+    :func:`distill` does the same with other objectives, of which it teaches the whole teacher.
 
     Parameters
     ----------
@@ -71,7 +72,8 @@ def semiclip(
           itself is kept beside what it learned as far as held-out teacher rows allow (``distilled_weight="auto"``).
         * ``"whole"``: the whole teacher, as in the paper, with a rate chosen on simulations, for 150 epochs; for
           encoders that are trained, too.
-        * ``"paper"``: the paper's settings alone, which need far more data than 1,000 keys.
+        * ``"paper"``: the paper's settings alone, which need far more data than 1,000 keys
+          (:data:`semiclip.objectives.PAPER`).
 
         In the benchmark of recipes ``"shared"`` recalls at least as much as the student alone in every regime, and far
         more than ``"whole"`` on average, see the page on methods.
@@ -102,18 +104,24 @@ def semiclip(
         raise UnexpectedArgument("scl.tl.semiclip", refused, "the objective is 'semiclip'", way_out)
     columns: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
     columns |= {"pair_on": pair_on, "split_key": split_key, "modalities": modalities, "key_added": key_added}
-    of_model, of_training = RECIPES[recipe]
-    if recipe == "shared" and control is None:  # whitening on all rows takes off what makes them differ
-        of_model = {"student_correction": "center", "teacher_correction": "center", **of_model}
-    model_kwargs = {**of_model, **(model_kwargs or {})}
-    of_plan = {} if "preset" in train_kwargs else of_training.get("plan_kwargs", {})
-    plan_kwargs = {**of_plan, **(train_kwargs.pop("plan_kwargs", None) or {})}
-    train_kwargs = {**of_training, **train_kwargs, "plan_kwargs": plan_kwargs, "pea": pea}
-    train_kwargs |= {"student_rep": student_rep, "teacher_rep": teacher_rep}
-    if max_epochs is not None:
-        train_kwargs["max_epochs"] = max_epochs
-    model: Any = distill(mdata, objective="semiclip", **columns, rng=rng, model_kwargs=model_kwargs, **train_kwargs)
+    train_kwargs |= {"student_rep": student_rep, "teacher_rep": teacher_rep, "max_epochs": max_epochs, "pea": pea}
+    of_distill: WholeRecipe = "paper" if recipe == "paper" else "whole"
+    if recipe == "shared":
+        of_model, of_training, of_plan = SHARED
+        if control is None:  # whitening on all rows takes off what makes them differ
+            of_model = {"student_correction": "center", "teacher_correction": "center", **of_model}
+        model_kwargs = {**of_model, **(model_kwargs or {})}
+        of_plan = {} if "preset" in train_kwargs else of_plan
+        train_kwargs = _over(of_training, train_kwargs)
+        train_kwargs["plan_kwargs"] = {**of_plan, **(train_kwargs.get("plan_kwargs") or {})}
+    columns |= {"recipe": of_distill, "rng": rng, "model_kwargs": model_kwargs}
+    model: Any = distill(mdata, objective="semiclip", **columns, **train_kwargs)
     return model
+
+
+def _over(start: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments over those of a recipe, which stand where an argument is ``None``."""
+    return {**start, **{name: value for name, value in named.items() if value is not None or name not in start}}
 
 
 @document
@@ -130,8 +138,9 @@ def distill(
     split_key: str | None = None,
     label_key: str | None = None,
     modalities: Mapping[str, str] | None = None,
+    recipe: WholeRecipe = "whole",
     key_added: str | None = None,
-    max_epochs: int | None = 150,
+    max_epochs: int | None = None,
     pea: bool | PEA | Mapping[str, Any] | None = None,
     rng: int | np.random.Generator | None = None,
     model_kwargs: dict[str, Any] | None = None,
@@ -151,11 +160,19 @@ def distill(
     {pairing}
     {label_key}
     {modalities}
+    recipe
+        How an objective is trained on the whole teacher; arguments in ``model_kwargs`` and of training go before.
+
+        * ``"whole"``: at rates that were chosen on simulations, for 150 epochs.
+        * ``"paper"``: with the paper's settings of this objective alone, however few the data are: widths of both
+          adapters, options of the loss, epochs, rows of a mini-batch, optimiser and rates
+          (:data:`semiclip.objectives.PAPER`). A mini-batch is all training rows where there are fewer. Not all of them
+          learn something from few data, see the page on the paper's presets. Baselines have no such settings.
     key_added
         Key of ``obsm`` of the student modality for the distilled embedding; ``None`` is ``"X_"`` and the name of the
         objective.
     max_epochs
-        Training epochs, passes over the paired student samples; ``None`` is 150. Baselines have none.
+        Training epochs, passes over the paired student samples; ``None`` is what the recipe says. Baselines have none.
     {pea}
     {training}
 
@@ -175,7 +192,7 @@ def distill(
     from semiclip.baselines import BASELINES
     from semiclip.model import Baseline, SemiClip
     from semiclip.model._base import check_training_arguments, list_read_keys
-    from semiclip.objectives import OBJECTIVES
+    from semiclip.objectives import OBJECTIVES, PAPER
 
     samples: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
     design = Design.of(**samples, pair_on=pair_on, split_key=split_key, label_key=label_key, modalities=modalities)
@@ -186,6 +203,14 @@ def distill(
         way_out = "pass objective= to scl.tl.distill instead"
         raise UnexpectedArgument("model_kwargs", doubled, f"{doubled[0]} is the objective", way_out)
     check_choice("objective", objective, [*OBJECTIVES, *BASELINES])
+    check_choice("recipe", recipe, get_args(WholeRecipe))
+    if recipe == "paper":
+        if objective not in PAPER:
+            without = f"objective={objective!r}, for which the paper has no settings"
+            raise Conflict("recipe='paper'", without, "leave out recipe")
+        settings = PAPER[objective]
+        model_kwargs = {**settings.model, **model_kwargs}
+        train_kwargs = _over({**settings.training, "preset": "paper"}, train_kwargs)
     model_cls: Any = SemiClip if objective in OBJECTIVES else Baseline
     name = "objective" if model_cls is SemiClip else "method"
     check_training_arguments(SemiClip.train, model_cls, objective, train_kwargs, caller=distill)

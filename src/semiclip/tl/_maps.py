@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,8 @@ from semiclip._design import Design
 from semiclip.correction import CorrectionSpec
 from semiclip.errors import BadValue, Empty
 from semiclip.metrics import group_mean
+
+RecallBaseline = Literal["permuted", "normal", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +90,20 @@ def read_corrected(
             yield Corrected(name, x, codes, labels, x.shape[1] if rank is None else rank)
 
     return correct()
+
+
+def add_baselines(
+    representations: Iterator[Corrected], baselines: Sequence[RecallBaseline], rng: int | np.random.Generator | None
+) -> Iterator[Corrected]:
+    """Yield representations, each followed by its exchange if there is one, and then the random ones."""
+    first = None
+    for corrected in representations:
+        first = first or corrected
+        yield corrected
+        if "permuted" in baselines:
+            yield corrected.exchange(np.random.default_rng(rng))
+    for kind in dict.fromkeys(baselines):
+        if kind != "permuted" and first is not None:
+            generator, shape = np.random.default_rng(rng), first.x.shape
+            x = generator.standard_normal(shape) if kind == "normal" else generator.random(shape)
+            yield replace(first, name=f"random ({kind})", x=x, rank=shape[1])

@@ -1,6 +1,4 @@
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,15 +9,12 @@ from semiclip._arguments import check_choice, check_whole
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
-from semiclip.errors import NameTaken, WrongType
+from semiclip.errors import WrongType
 from semiclip.metrics import _map
 from semiclip.metrics._cosines import Cosines
-from semiclip.tl._maps import Corrected, list_names, read_corrected
-from semiclip.tl._sets import GENES, NOT_SETS
+from semiclip.tl._maps import RecallBaseline, add_baselines, list_names, read_corrected
 
 NULL_THRESHOLDS = ((0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75))  # of null_overlap
-
-RecallBaseline = Literal["permuted", "normal", "uniform"]
 
 
 @document
@@ -87,84 +82,13 @@ def recall(
     representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
     tables = []
-    for corrected in _add_baselines(representations, baselines, rng):
+    for corrected in add_baselines(representations, baselines, rng):
         table = metrics.relationship_recall(
             *corrected.average(), annotated, thresholds=levels, n_permutations=n_permutations, rng=rng
         )
         table.insert(1, "representation", corrected.name)
         tables.append(table.assign(rank=corrected.rank))
     return pd.concat(tables, ignore_index=True)
-
-
-def _add_baselines(
-    representations: Iterator[Corrected], baselines: Sequence[RecallBaseline], rng: int | np.random.Generator | None
-) -> Iterator[Corrected]:
-    first = None
-    for corrected in representations:
-        first = first or corrected
-        yield corrected
-        if "permuted" in baselines:
-            yield corrected.exchange(np.random.default_rng(rng))
-    for kind in dict.fromkeys(baselines):
-        if kind != "permuted" and first is not None:
-            generator, shape = np.random.default_rng(rng), first.x.shape
-            x = generator.standard_normal(shape) if kind == "normal" else generator.random(shape)
-            yield replace(first, name=f"random ({kind})", x=x, rank=shape[1])
-
-
-@document
-def relationship_sets(
-    adata: AnnData,
-    *,
-    use_rep: str | Sequence[str],
-    perturbation_key: str,
-    control: str | Sequence[str] | None,
-    batch_key: str | None = None,
-    relationships: pd.DataFrame | None = None,
-    method: Method | None = "tvn",
-    profile: Profile = "clean",
-    ridge: float | None = None,
-    fallback: Fallback = "raise",
-    thresholds: tuple[float, float] = (0.05, 0.95),
-) -> pd.DataFrame:
-    """Return which representations recall each annotated gene pair, over all databases together (paper Figure 4).
-
-    Parameters
-    ----------
-    {map}
-
-    Returns
-    -------
-    One row per annotated pair with both genes among the perturbations: ``gene_a``, ``gene_b`` (in alphabetical
-    order), ``databases`` (joined by ``";"``) and a boolean column per representation, true where it recalls the pair.
-
-    {paper}
-
-    Examples
-    --------
-    >>> import semiclip as scl
-    >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=24, n_pathways=6, n_genes=30, rng=0)
-    >>> columns = {"perturbation_key": "perturbation", "control": "control", "relationships": study.relationships}
-    >>> scl.tl.relationship_sets(study.knockouts["image"], use_rep="X_image", **columns).head(2)
-        gene_a   gene_b databases  X_image
-    0  gene_00  gene_06  pathways    False
-    1  gene_00  gene_12  pathways     True
-    """
-    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    names = list_names(use_rep)
-    if taken := [name for name in names if name in NOT_SETS]:
-        raise NameTaken(taken, "a column of the result", "copy the representation to another key of obsm")
-    (level,) = _map.read_thresholds(thresholds, single=True)
-    representations = read_corrected(adata, names, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
-    annotated = datasets.relationships() if relationships is None else relationships
-    recalled = {}
-    for corrected in representations:
-        pairs = metrics.recalled_pairs(*corrected.average(), annotated, thresholds=level)
-        recalled[corrected.name] = pairs.groupby(GENES)["recalled"].first()
-    # the sum of strings joins them, many times faster than a join per pair
-    parts = pairs["database"].astype(object) + ";"
-    databases = parts.groupby([pairs[gene] for gene in GENES]).sum().str.removesuffix(";")
-    return pd.DataFrame({"databases": databases, **recalled}).reset_index()
 
 
 @document

@@ -1,27 +1,19 @@
-"""Reads the table of :func:`semiclip.tl.relationship_sets`, counts what its sets share, and tests it."""
+"""Reads the table of :func:`semiclip.tl.relationship_sets`, and counts what its sets share."""
 
-import logging
-import os
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
-from semiclip import datasets, errors, metrics
-from semiclip._arguments import check_choice, check_whole
+from semiclip import errors
 from semiclip._docs import document
 from semiclip.tl._maps import list_names
 
-Level = Literal["gene", "pair"]
-logger = logging.getLogger(__name__)
-
 GENES = ["gene_a", "gene_b"]
-NOT_SETS = [*GENES, "databases"]
+THRESHOLDS = ["threshold_low", "threshold_high"]
+NOT_SETS = [*GENES, "databases", *THRESHOLDS]
 COUNTS = ["n_pairs", "n_genes"]
-ENRICHED = {"gene_set": object, **dict.fromkeys(["n_overlap", "n_region", "n_set", "n_background"], np.intp)}
-ENRICHED |= {**dict.fromkeys(["expected", "fold", "p_value", "p_adjusted"], float), "genes": object}
 MOST = 16  # representations, beyond which the regions outnumber any set of pairs
 SOURCE = "pass what scl.tl.relationship_sets returns"
 
@@ -53,6 +45,7 @@ class Sets(NamedTuple):
 
 def read_sets(sets: pd.DataFrame, representations: str | Sequence[str] | None = None) -> Sets:
     """Check the table and return the chosen representations, by default all, in the order of the argument."""
+    check_single_level(sets, "sets")
     if absent := [name for name in GENES if name not in sets]:
         raise errors.MissingColumn(absent, sets.columns, "sets", way_out=SOURCE)
     names = all_names = [name for name in sets.columns if name not in NOT_SETS]
@@ -78,6 +71,29 @@ def read_sets(sets: pd.DataFrame, representations: str | Sequence[str] | None = 
     return Sets(sets[names].astype(bool).reset_index(drop=True), pd.Index(genes), first, second)
 
 
+def check_single_level(table: pd.DataFrame, name: str) -> None:
+    """Refuse a table with rows of several pairs of thresholds, each of which would be counted."""
+    if not set(THRESHOLDS) <= set(table.columns) or len(levels := table[THRESHOLDS].drop_duplicates()) < 2:
+        return
+    chosen = " & ".join(f"({name}[{end!r}] == {levels[end].iloc[0]:g})" for end in THRESHOLDS)
+    raise errors.TooMany(f"pairs of thresholds in {name}", len(levels), 1, f"choose one, such as {name}[{chosen}]")
+
+
+def _count_by_level(sets: pd.DataFrame, count: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    """Return what ``count`` makes of the table or, where it has thresholds, of the rows at each pair of them."""
+    if not len(sets) or not set(THRESHOLDS) <= set(sets.columns):
+        return count(sets)
+    if (missing := sets[THRESHOLDS].isna().any(axis=1)).any():  # which a grouping would leave out
+        raise errors.MissingValues("thresholds in sets", sets.index[missing].tolist())
+    tables = []
+    for level, rows in sets.groupby(THRESHOLDS, sort=False):
+        table = count(rows)
+        for place, (name, threshold) in enumerate(zip(THRESHOLDS, level, strict=True)):
+            table.insert(place, name, [threshold] * len(table))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
 @document
 def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None = None) -> pd.DataFrame:
     """Return the number of recalled pairs in every region of the Venn diagram of representations (paper Figure 4).
@@ -91,7 +107,8 @@ def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None =
     -------
     One row for each of the 2^k − 1 regions, also empty ones: first the regions of one representation, then of two.
     A boolean column per representation is true where the region lies inside its set; ``n_pairs`` and ``n_genes`` count
-    the pairs that just these representations recall, and their genes.
+    the pairs that just these representations recall, and their genes. If ``sets`` has several pairs of thresholds, the
+    regions of each follow one another, after columns ``threshold_low`` and ``threshold_high``.
 
     {paper}
 
@@ -106,7 +123,10 @@ def overlap(sets: pd.DataFrame, *, representations: str | Sequence[str] | None =
     1  False        True        1        2
     2   True        True        2        3
     """
-    read = read_sets(sets, representations)
+    return _count_by_level(sets, lambda rows: _count_regions(read_sets(rows, representations)))
+
+
+def _count_regions(read: Sets) -> pd.DataFrame:
     names, n_genes = list(read.recalled), len(read.genes)
     if taken := [name for name in COUNTS if name in names]:
         raise errors.NameTaken(taken, "a column of the result", "rename the column of sets")
@@ -141,7 +161,8 @@ def gains_losses(sets: pd.DataFrame, *, base: str, representations: str | Sequen
     -------
     One row per representation: ``representation``, ``base``, ``preserved`` (pairs that both recall), ``gains`` (only
     the representation), ``losses`` (only the base), ``total`` (= gains + preserved, all that the representation
-    recalls) and ``base_total`` (= losses + preserved, the same in every row).
+    recalls) and ``base_total`` (= losses + preserved, the same in every row). If ``sets`` has several pairs of
+    thresholds, there is such a row for each, after columns ``threshold_low`` and ``threshold_high``.
 
     {paper}
 
@@ -157,7 +178,10 @@ def gains_losses(sets: pd.DataFrame, *, base: str, representations: str | Sequen
     """
     if representations is not None:
         representations = [base, *list_names(representations, "representations")]
-    read = read_sets(sets, representations)
+    return _count_by_level(sets, lambda rows: _compare(read_sets(rows, representations), base))
+
+
+def _compare(read: Sets, base: str) -> pd.DataFrame:
     in_base, others = read.columns([base]), [name for name in read.recalled if name != base]
     if not others:
         raise errors.TooFew("representations beside the base", 0, 1)
@@ -174,7 +198,7 @@ def region(sets: pd.DataFrame, *, inside: str | Sequence[str], outside: str | Se
     Parameters
     ----------
     sets
-        What :func:`relationship_sets` returns.
+        What :func:`relationship_sets` returns, at one pair of thresholds.
     inside, outside
         Representations that must all recall a pair, and representations of which none may recall it. Those in neither
         list do not matter.
@@ -196,138 +220,3 @@ def region(sets: pd.DataFrame, *, inside: str | Sequence[str], outside: str | Se
     0      B      C  False        True
     """
     return sets[read_sets(sets).mark_region(inside, outside)].reset_index(drop=True)
-
-
-@document
-def enrich(
-    sets: pd.DataFrame,
-    *,
-    inside: str | Sequence[str],
-    outside: str | Sequence[str] = (),
-    gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]],
-    background: str | Iterable[str] = "recalled",
-    min_size: int = 3,
-    level: Level = "gene",
-) -> pd.DataFrame:
-    """Return how over-represented gene sets are among the pairs of a region (paper Table 3).
-
-    The test is :func:`semiclip.metrics.over_representation`.
-
-    Parameters
-    ----------
-    sets, inside, outside
-        What :func:`relationship_sets` returns, and the region, as in :func:`region`.
-    gene_sets
-        ``"hallmark"``, ``"reactome"`` or the path of a GMT file, see :func:`semiclip.datasets.gene_sets`, or a mapping
-        of names to genes, labelled as in ``sets``.
-    background
-        What the region is drawn from: ``"recalled"``, the pairs that any representation in ``sets`` recalls; ``"map"``,
-        all pairs in ``sets``; the name of a representation, the pairs that it recalls; or a list of genes. Parts of the
-        region outside the background are left out, which is logged.
-    min_size
-        Items in the background that a gene set must have to be tested, and to count in the adjustment.
-    level
-        What is counted. ``"gene"``: the distinct genes of the pairs. ``"pair"``: the pairs, which belong to a gene set
-        if both of their genes do, and to a list of genes as background likewise. The two genes of an annotated pair
-        mostly share gene sets, so that at the level of genes even a region of random pairs looks enriched. To claim
-        that a region has a theme, test at the level of pairs too.
-
-    Returns
-    -------
-    One row per gene set, sorted by p-value: ``gene_set``, ``n_overlap`` (items of the region in the gene set),
-    ``n_region`` (in the region), ``n_set`` (of the background in the gene set), ``n_background``, ``expected`` (overlap
-    at random), ``fold`` (overlap / expected), ``p_value``, ``p_adjusted`` (Benjamini and Hochberg, over all rows) and
-    ``genes`` (of the overlap, joined by ``";"``). An empty region gives an empty table.
-
-    {paper}
-    Benjamini and Hochberg 1995, DOI 10.1111/j.2517-6161.1995.tb02031.x.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> import semiclip as scl
-    >>> sets = pd.DataFrame({"gene_a": ["A", "A", "B", "D", "E"], "gene_b": ["B", "C", "C", "E", "F"]})
-    >>> sets = sets.assign(X_pca=[False, False, False, True, True], X_semiclip=[True, True, True, False, True])
-    >>> table = scl.tl.enrich(sets, inside="X_semiclip", outside="X_pca", gene_sets={"complex": ["A", "B", "C"]})
-    >>> table[["gene_set", "n_overlap", "n_set", "n_background", "p_value", "genes"]].round(2).to_numpy().tolist()
-    [['complex', 3, 3, 6, 0.05, 'A;B;C']]
-    """
-    check_choice("level", level, Level)
-    check_whole("min_size", min_size)
-    read = read_sets(sets)
-    in_region = read.mark_region(inside, outside)
-    members = _read_gene_sets(gene_sets)
-    genes, gene_in, pair_in = _read_background(read, background)
-    if not in_region.any():
-        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in ENRICHED.items()})
-
-    # an item is a pair of genes, or a gene as a pair with itself
-    of_region = np.union1d(read.first[in_region], read.second[in_region])
-    if level == "pair":
-        first, second, drawn = read.first[pair_in], read.second[pair_in], in_region[pair_in]
-        n_region = in_region.sum()
-    else:
-        first = second = np.flatnonzero(gene_in)
-        drawn, n_region = np.isin(first, of_region), of_region.size
-    if not drawn.any():
-        sides, way_out = ("the region", "the background"), "use one kind of gene label, or another background"
-        raise errors.NothingShared(level, genes[of_region], genes[gene_in], sides, way_out)
-    if n_left := n_region - drawn.sum():
-        logger.info("%d of %d %ss of the region are not in the background and are left out", n_left, n_region, level)
-    # which gene set (row) has which gene, and which item (column)
-    column = genes.get_indexer(pd.Index([gene for in_set in members.values() for gene in in_set], dtype=object))
-    row = np.repeat(np.arange(len(members)), [len(in_set) for in_set in members.values()])[column >= 0]
-    ones, shape = np.ones(len(row), dtype=np.int64), (len(members), len(genes))
-    is_member = sparse.csc_array((ones, (row, column[column >= 0])), shape=shape)
-    items = is_member[:, first] * is_member[:, second]
-    n_set = np.asarray(items.sum(axis=1))
-    tested = n_set >= min_size
-    if not tested.any():
-        way_out = f"lower min_size, or label genes as in sets, which has {errors.some(read.genes)}"
-        what = f"{level}s of the largest gene set in the background"
-        raise errors.TooFew(what, max(n_set, default=0), min_size, way_out)
-    overlap, n_set = items[tested][:, drawn].tocsr(), n_set[tested]
-    n_overlap, n_drawn, n_background = np.diff(overlap.indptr), drawn.sum(), len(first)
-    expected = n_drawn * n_set / n_background
-    p_value = metrics.over_representation(n_overlap, n_drawn, n_set, n_background)
-
-    from scipy.stats import false_discovery_control
-
-    columns = np.split(overlap.indices, overlap.indptr[1:-1])
-    shared = [np.union1d(first[drawn][column], second[drawn][column]) for column in columns]
-    table = pd.DataFrame({"gene_set": np.array(list(members), dtype=object)[tested], "n_overlap": n_overlap})
-    table = table.assign(n_region=n_drawn, n_set=n_set, n_background=n_background, expected=expected)
-    table = table.assign(fold=n_overlap / expected, p_value=p_value, p_adjusted=false_discovery_control(p_value))
-    table["genes"] = [";".join(genes[which]) for which in shared]
-    return table.astype(ENRICHED).sort_values("p_value", kind="stable", ignore_index=True)
-
-
-def _read_gene_sets(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Return the genes of each set, each once."""
-    if isinstance(gene_sets, str | os.PathLike):
-        return datasets.gene_sets(gene_sets)
-    if not isinstance(gene_sets, Mapping):
-        raise errors.WrongType("gene_sets", type(gene_sets), "a name, the path of a GMT file or a mapping")
-    for name, genes in gene_sets.items():
-        if isinstance(genes, str) or not isinstance(genes, Iterable):
-            raise errors.WrongType(f"gene_sets[{name!r}]", type(genes), "a list of genes")
-    return {name: list(dict.fromkeys(genes)) for name, genes in gene_sets.items()}
-
-
-def _read_background(read: Sets, background: str | Iterable[str]) -> tuple[pd.Index, np.ndarray, np.ndarray]:
-    """Return the genes of ``read`` and of the background, and which of them and which pairs are the background."""
-    if isinstance(background, str):
-        words = {"recalled": read.recalled.any(axis=1), "map": read.recalled.notna().all(axis=1)}
-        if background in words and background in read.recalled:
-            raise errors.NameTaken(background, "a representation in sets", "rename that column")
-        choices = words | dict(read.recalled.items())
-        if background not in choices:
-            raise errors.UnknownChoice("background", background, choices, "or pass a list of genes")
-        pair_in = choices[background].to_numpy()
-        gene_in = np.zeros(len(read.genes), dtype=bool)
-        gene_in[read.first[pair_in]] = gene_in[read.second[pair_in]] = True
-        return read.genes, gene_in, pair_in
-    listed = pd.Index(list(background), dtype=object).unique()
-    genes = read.genes.append(listed[~listed.isin(read.genes)])
-    gene_in = np.asarray(genes.isin(listed))
-    return genes, gene_in, np.logical_and(gene_in[read.first], gene_in[read.second])
