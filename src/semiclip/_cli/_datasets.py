@@ -24,7 +24,7 @@ class Made(NamedTuple):
     """What is distilled from, unseen expression with or without images, and what is known of genes."""
 
     mdata: MuData
-    unseen: dict[str, tuple[AnnData, AnnData | None]]
+    unseen: dict[str, Callable[[], tuple[AnnData, AnnData | None]]]
     relationships: pd.DataFrame | None
 
 
@@ -38,9 +38,12 @@ def _simulate(options: dict[str, Any], seed: int, origin: str) -> Made:
     check_arguments(scl.datasets.simulate, options, origin)
     study = scl.datasets.simulate(**{"rng": seed, **options})
     rna, image = study.knockouts["rna"], study.knockouts["image"]
-    shifted = {assay: scl.datasets.shift_assay(rna, assay=assay, rng=seed) for assay in ("l1000", "single_cell")}
-    unseen = {"knockouts": rna, **shifted}
-    return Made(study.mdata, {set_name: (adata, image) for set_name, adata in unseen.items()}, study.relationships)
+    unseen = {
+        "knockouts": lambda: (rna, image),
+        "l1000": lambda: (scl.datasets.shift_assay(rna, assay="l1000", rng=seed), image),
+        "single_cell": lambda: (scl.datasets.shift_assay(rna, assay="single_cell", rng=seed), image),
+    }
+    return Made(study.mdata, unseen, study.relationships)
 
 
 def _read_u2os(options: dict[str, Any], seed: int, origin: str) -> Made:
@@ -48,7 +51,8 @@ def _read_u2os(options: dict[str, Any], seed: int, origin: str) -> Made:
     check_arguments(lambda: None, options, origin)
     orfs = scl.datasets.u2os_orfs(rng=0)
     kept = orfs[orfs.obs["reproducible"] | (orfs.obs["perturbation"] == "control")].copy()
-    return Made(scl.datasets.u2os_compounds(), {"overexpressed": (orfs, None), "reproducible": (kept, None)}, None)
+    unseen = {"overexpressed": lambda: (orfs, None), "reproducible": lambda: (kept, None)}
+    return Made(scl.datasets.u2os_compounds(), unseen, None)
 
 
 def _read_rpe1(options: dict[str, Any], seed: int, origin: str) -> Made:
@@ -61,16 +65,11 @@ def _read_rpe1(options: dict[str, Any], seed: int, origin: str) -> Made:
     is_unseen = ~rna.obs_names.isin(image.obs_names)
     is_unseen[held_out] = True
     seen = make_mudata(rna=rna[~is_unseen].copy(), image=image[~image.obs_names.isin(rna.obs_names[held_out])].copy())
-    return Made(seen, {"never_imaged": (rna[is_unseen].copy(), None)}, None)
+    return Made(seen, {"never_imaged": lambda: (rna[is_unseen].copy(), None)}, None)
 
 
 DATASETS: dict[str, Callable[[dict[str, Any], int, str], Made]] = {
     "simulation": _simulate,
     "u2os": _read_u2os,
     "rpe1_periscope": _read_rpe1,
-}
-UNSEEN_SETS = {
-    "simulation": ("knockouts", "l1000", "single_cell"),
-    "u2os": ("overexpressed", "reproducible"),
-    "rpe1_periscope": ("never_imaged",),
 }

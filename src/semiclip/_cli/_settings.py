@@ -203,7 +203,9 @@ class Settings:
     @property
     def arguments(self) -> dict[str, str]:
         """Where the settings that were given come from, by the arguments of the library that they are."""
-        return {KEYS[name].argument: origin for name, origin in self.origins.items() if name in KEYS and KEYS[name].argument}
+        return {
+            KEYS[name].argument: origin for name, origin in self.origins.items() if name in KEYS and KEYS[name].argument
+        }
 
     @property
     def tables(self) -> dict[str, dict[str, Any]]:

@@ -36,7 +36,7 @@ def read_settings(path: Path | None, flags: Mapping[str, Any]) -> Settings:
     homes = {f"[{table}]": [name.split(".")[1] for name in KEYS if name.startswith(f"{table}.")] for table in TABLES}
     check_arguments(Settings, document, source, filled=("source", "origins"), homes=homes)
     values: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
-    origins = {}
+    origins: dict[str, str] = {}
     named: dict[str, Any] = {}
     folder = path.absolute().parent if path else Path()
     for table, given in document.items():
@@ -68,18 +68,21 @@ def read_settings(path: Path | None, flags: Mapping[str, Any]) -> Settings:
 def _read_named(table: str, given: Mapping[str, Any], folder: Path, source: str, origins: dict[str, str]) -> Any:
     """Return a table of tables: data sets by name, arguments by what they are for, or lists of settings."""
     result: dict[str, Any] = {}
+    kind, needed = (list, "a list of settings") if table == "sweep" else (dict, "a table")
     for name, part in given.items():
         origin = origins[f"{table}.{name}"] = f"{source}: {table}.{name}"
-        kind, needed = (list, "a list of settings") if table == "sweep" else (dict, "a table")
         if not isinstance(part, kind):
             raise WrongType(origin, type(part), needed)
-        result[name] = part
+        result[name] = _read_unseen(part, folder, origin) if table == "unseen" else part
         if table == "unseen":
-            check_arguments(Unseen, part, f"{source}: [{table}.{name}]")
-            places = {key: f"{origin}.{key}" for key in part}
-            origins |= {f"{table}.{name}.{key}": place for key, place in places.items()}
-            result[name] = Unseen(**{key: read_value(UNSEEN[key], part[key], folder, places[key]) for key in part})
+            origins |= {f"{table}.{name}.{key}": f"{origin}.{key}" for key in part}
     return result
+
+
+def _read_unseen(part: Any, folder: Path, origin: str) -> Unseen:
+    """Return an unseen data set."""
+    check_arguments(Unseen, part, origin)
+    return Unseen(**{key: read_value(UNSEEN[key], part[key], folder, f"{origin}.{key}") for key in part})
 
 
 def _read_document(path: Path) -> dict[str, Any]:

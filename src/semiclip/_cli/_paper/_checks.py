@@ -44,8 +44,8 @@ def locate(origins: Mapping[str, str], otherwise: str = "") -> Iterator[None]:
 def check_method(method: Method, settings: Settings) -> None:
     """Refuse arguments that no training takes."""
     origin = settings.name_origin(f"methods.{method.name}")
-    if filled := [name for name in method.arguments if name in FILLED]:
-        raise UnexpectedArgument(origin, filled, f"{filled[0]!r} is not for a study to say")
+    if refused := [name for name in method.arguments if name in FILLED]:
+        raise UnexpectedArgument(origin, refused, f"{refused[0]!r} is not for a study to say")
     is_objective = method.objective in OBJECTIVES
     model_cls: Any = SemiClip if is_objective else Baseline
     with locate({}, origin):
@@ -59,7 +59,7 @@ def check_method(method: Method, settings: Settings) -> None:
 def check_material(plan: Plan, material: Material) -> None:
     """Refuse columns, labels and embeddings that the data do not have."""
     settings, columns = plan.settings, plan.settings.columns
-    modalities = {"student": settings.student.modality, "teacher": settings.teacher.modality}
+    modalities = {"student": str(settings.student.modality), "teacher": str(settings.teacher.modality)}
     with locate(settings.arguments):
         design = Design.of(
             perturbation_key=columns.perturbation, control=columns.control or None, batch_key=columns.batch,
@@ -67,7 +67,7 @@ def check_material(plan: Plan, material: Material) -> None:
         )  # fmt: skip
         for side in ("student", "teacher"):
             get_modality(material.mdata, getattr(design, side))
-            check_columns(material.mdata, design, side)  # type: ignore[arg-type]  # a loop over literals is of str
+            check_columns(material.mdata, design, side)
         pair_sides(material.mdata, design)
         for side, rep in (("student", settings.student.rep), ("teacher", settings.teacher.rep)):
             if rep is not None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from semiclip._cli._paper._plan import Run
     from semiclip._cli._paper._section import Section
     from semiclip._cli._settings import Settings
 
@@ -42,19 +43,15 @@ def make_paper(settings: Settings, only: Sequence[str], n_jobs: int, *, quick: b
     with quiet():
         check_material(plan, read_material(settings, plan.seeds[0]))
     names = list(only) or list(PARTS)
-    wanted: dict = {}
+    wanted: dict[Run, set[str]] = {}
     for name in names:
         for run, measures in PARTS[name].list_runs(plan).items():
             wanted[run] = wanted.get(run, set()) | measures
-    wanted = {
-        run: [measure for measure in ("recall", "preservation", "sets", "null") if measure in measures]
-        for run, measures in wanted.items()
-    }
     folder.mkdir(parents=True, exist_ok=True)
     versions = {name: version(name) for name in PACKAGES}
     absolute = _make_absolute(settings)
     write_text(folder / SETTINGS, format_toml({**absolute, VERSIONS: versions}))
-    results = run_all(plan, wanted, folder, n_jobs)
+    results = run_all(plan, {run: sorted(measures) for run, measures in wanted.items()}, folder, n_jobs)
     write_text(folder / SCORES, format_csv(collect(results)))
     with quiet():
         sections = [PARTS[name].make(plan, results) for name in names]

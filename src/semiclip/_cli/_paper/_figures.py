@@ -49,11 +49,11 @@ def make_figure1(plan: Plan, results: Results) -> Section:
         return Section(
             "figure1", "Figure 1", title, missing="The student's embedding is given, so no encoder is trained."
         )
-    scores = read_scores(results, _list_choices(plan))
+    scores = read_scores(results, _list_choices(plan), [RECALL])
     note = name_failures(scores)
     scores = scores[scores["dataset"] == plan.main]
     parts = scores["name"].str.split("|", expand=True)
-    data = summarise(scores)
+    data = summarise(scores, ["name"])
     whole = _keep_whole(scores.assign(rung=parts[0], adapters=parts[1]), ["rung"], 2 * len(plan.seeds))
 
     def draw(figure: Figure) -> None:
@@ -84,7 +84,7 @@ def make_figure2a(plan: Plan, results: Results) -> Section:
             "figure2a",
             "Figure 2a",
             title,
-            summarise(scores),
+            summarise(scores, ["name", "dataset", "metric"]),
             note=note,
             missing="Fewer than two methods have all figures.",
         )
@@ -153,7 +153,7 @@ def make_figure2b(plan: Plan, results: Results) -> Section:
     size = (5.4 * n_columns, 3.6 * max(1, len({metric for metric, _ in panels})))
     can_draw = bool(panels) and whole["name"].nunique() > 1 and (whole["name"] == "none").any()
     return Section(
-        "figure2b", "Figure 2b", title, summarise(scores), draw=draw if can_draw else None, size=size,
+        "figure2b", "Figure 2b", title, summarise(scores, ["name", "dataset", "metric"]), draw=draw if can_draw else None, size=size,
         published=quoted, note=note,
     )  # fmt: skip
 
@@ -188,15 +188,13 @@ def make_figure3(plan: Plan, results: Results) -> Section:
     title = f"Settings of Semi-Clipped: recall of known relationships on {plan.main}"
     parts = []
     for name, value, run in _list_swept(plan):
-        scores = read_scores(results, [(f"{name} {value:g}", run)])
+        scores = read_scores(results, [(f"{name} {value:g}", run)], [RECALL])
         parts.append(scores.assign(parameter=name, setting=value))
     scores = pd.concat(parts, ignore_index=True)
     note = name_failures(scores)
     scores = scores[scores["dataset"] == plan.main]
     whole = _keep_whole(scores, ["parameter", "setting"], len(plan.seeds))
-    data = whole.groupby(["parameter", "setting"], sort=False)["value"].agg(
-        mean="mean", sd=lambda values: values.std(ddof=1), n_seeds="count"
-    )
+    data = summarise(scores, ["parameter", "setting"])
     n_panels = whole["parameter"].nunique()
 
     def draw(figure: Figure) -> None:
@@ -208,7 +206,7 @@ def make_figure3(plan: Plan, results: Results) -> Section:
 
     size = (7.2, 2.9 * -(-n_panels // 2) if n_panels else 3)
     return Section(
-        "figure3", "Figure 3", title, data.reset_index(), draw=draw if n_panels else None, size=size, note=note
+        "figure3", "Figure 3", title, data, draw=draw if n_panels else None, size=size, note=note
     )
 
 

@@ -60,11 +60,13 @@ def read_material(settings: Settings, seed: int) -> Material:
     unseen = {}
     for name, one in settings.unseen.items():
         columns, origins = _read_columns(settings, name, one)
-        parts = _read_unseen(settings, name, one) if made is None or one.file is not None else made.unseen.get(name)
-        if parts is None:
-            raise MissingEntry(
-                name, made.unseen, f"data set {settings.data.dataset!r}", name=f"{settings.source}: unseen"
-            )
+        if made is None or one.file is not None:
+            parts = _read_unseen(settings, name, one)
+        elif name in made.unseen:
+            parts = made.unseen[name]()
+        else:
+            where = f"the data set {settings.data.dataset!r}"
+            raise MissingEntry(name, made.unseen, where, name=f"{settings.source}: unseen")
         unseen[name] = UnseenSet(*parts, columns, origins, one)
     relationships = read_relationships(settings)
     if relationships is None:
@@ -99,7 +101,7 @@ def choose_options(plan: Plan, encoder: str, seed: int) -> dict[str, Any]:
     settings = plan.settings
     kind: Any = {**scl.encoders.ENCODERS, "mlp": scl.encoders.MLPEncoder}[encoder]
     taken = signature(kind).parameters
-    options = {"rng": seed} if "rng" in taken else {}
+    options: dict[str, Any] = {"rng": seed} if "rng" in taken else {}
     options |= settings.encoders.get(encoder, {})
     if encoder == settings.student.encoder:
         options |= settings.student.options or {}

@@ -9,7 +9,7 @@ import pandas as pd
 import semiclip as scl
 from semiclip._cli._paper import _published as published
 from semiclip._cli._paper._grid import Cell, Grid
-from semiclip._cli._paper._perform import IMG, NULL, SETS, TX
+from semiclip._cli._paper._perform import IMG, NULL, NULL_SETS, SETS, TX
 from semiclip._cli._paper._plan import BASE, OURS, Run
 from semiclip._cli._paper._section import Section
 from semiclip._cli._paper._tables import list_sets
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from semiclip._cli._paper._tables import Wanted
 
 THRESHOLDS = ("threshold_low", "threshold_high")
+COLOURS, METHOD, PERMUTED = {TX: "#0072B2", IMG: "#009E73"}, "#E69F00", "#999999"
 N_COLUMNS = 3  # thresholds that Figure 7 draws; all are in its file
 
 
@@ -69,7 +70,8 @@ def _draw_venn(ax: object, table: pd.DataFrame, names: list[str]) -> None:
         ax.set_axis_off()  # type: ignore[attr-defined]  # axes of matplotlib
         ax.text(0.5, 0.5, "nothing is recalled", ha="center")  # type: ignore[attr-defined]
         return
-    scl.pl.venn(table[["gene_a", "gene_b", "databases", *held]], ax=ax)  # type: ignore[arg-type]
+    colours = {name: COLOURS.get(name, PERMUTED if name.endswith("(permuted)") else METHOD) for name in held}
+    scl.pl.venn(table[["gene_a", "gene_b", "databases", *held]], ax=ax, palette=colours)  # type: ignore[arg-type]
 
 
 def make_figure5(plan: Plan, results: Results) -> Section:
@@ -108,7 +110,7 @@ def make_figure5(plan: Plan, results: Results) -> Section:
 
 def list_null(plan: Plan) -> Wanted:
     """Return the run of Figures 6 and 7: Semi-Clipped without augmentation."""
-    return {Run(plan.seeds[0], OURS, BASE): {NULL}}
+    return {Run(plan.seeds[0], OURS, BASE): {NULL_SETS, NULL}}
 
 
 def _read_null(plan: Plan, results: Results, dataset: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
@@ -116,12 +118,16 @@ def _read_null(plan: Plan, results: Results, dataset: str) -> tuple[pd.DataFrame
     ((run, _),) = list_null(plan).items()
     if results[run].failure:
         return None
-    table = results[run].tables[NULL]
-    table = table[table["dataset"] == dataset]
-    sets, overlap = (table[table["table"] == name].dropna(axis=1, how="all") for name in ("sets", "overlap"))
-    flags = [name for name in sets if name not in ("gene_a", "gene_b", "databases", *THRESHOLDS, "dataset", "table")]
-    sets = sets.astype(dict.fromkeys(flags, bool))
-    return sets.drop(columns=["dataset", "table"]), overlap.drop(columns=["dataset", "table"])
+    sets, overlap = (results[run].tables[measure] for measure in (NULL_SETS, NULL))
+    sets, overlap = (table[table["dataset"] == dataset].drop(columns="dataset") for table in (sets, overlap))
+    sets = sets.dropna(axis=1, how="all")  # another set may have images
+    return sets.astype(dict.fromkeys(_list_members(sets, TX, IMG, *_name_ours(plan)), bool)), overlap
+
+
+def _name_ours(plan: Plan) -> tuple[str, str]:
+    """Return how Semi-Clipped is called, and after an exchange of labels."""
+    label = plan.methods[OURS].label
+    return label, f"{label} (permuted)"
 
 
 def _make_null(plan: Plan, results: Results, name: str, dataset: str, n_columns: int) -> Section:
@@ -132,10 +138,10 @@ def _make_null(plan: Plan, results: Results, name: str, dataset: str, n_columns:
     if read is None:
         return Section(name, number, title, missing="Semi-Clipped has no result.")
     sets, overlap = read
-    ours = plan.methods[OURS].label
+    ours, permuted = _name_ours(plan)
     by_threshold = [(low, high, part) for (low, high), part in sets.groupby(list(THRESHOLDS), sort=False)][:n_columns]
     modalities = _list_members(sets, TX, IMG)
-    rows = [[*modalities, ours], *([one, ours, f"{ours} (permuted)"] for one in modalities)]
+    rows = [[*modalities, ours], *([one, ours, permuted] for one in modalities)]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(len(rows), len(by_threshold), squeeze=False)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from semiclip._cli._paper._material import Material, UnseenSet
     from semiclip._cli._paper._plan import Plan, Run
 
-RECALL, PRESERVATION, SETS, NULL = MEASURES = ("recall", "preservation", "sets", "null")
+RECALL, PRESERVATION, SETS, NULL_SETS, NULL = "recall", "preservation", "sets", "null_sets", "null"
 EMBEDDING = "X_embedded"
 TX, IMG = "transcriptomics", "microscopy"  # sets of recalled pairs, beside that of the method
 # training left the finite numbers, or everything is embedded alike; any other error is a fault
@@ -105,7 +105,7 @@ def _train(plan: Plan, run: Run, material: Material, rep: str, views: Path) -> A
         name, value = run.change
         table = "plan_kwargs" if name in PLAN else "" if name in TRAINING else "model_kwargs"
         arguments = _merge(arguments, {table: {name: value}} if table else {name: value})
-    reps = {"student_rep": rep, "teacher_rep": settings.teacher.rep}
+    reps: dict[str, Any] = {"student_rep": rep, "teacher_rep": settings.teacher.rep}
     if not method.is_trained:
         return scl.tl.distill(
             mdata, objective=method.objective, **reps, **_read_pairing(plan), rng=run.seed, key_added=EMBEDDING,
@@ -170,7 +170,7 @@ def _measure_preservation(plan: Plan, run: Run, material: Material, rep: str) ->
     for name, one in material.unseen.items():
         if not one.has_controls:
             continue
-        options = {"baselines": (), "normalize": not one.settings.zscores, "progress_bar": False, "device": "auto"}
+        options: dict[str, Any] = {"baselines": (), "normalize": not one.settings.zscores, "progress_bar": False, "device": "auto"}
         options |= plan.settings.evaluation.preservation or {}
         if one.settings.normalize is not None:
             options["normalize"] = one.settings.normalize
@@ -203,29 +203,43 @@ def _measure_sets(plan: Plan, run: Run, material: Material, rep: str) -> pd.Data
     return table.rename(columns=_name_sets(plan, run, one, rep))
 
 
-def _measure_null(plan: Plan, run: Run, material: Material, rep: str) -> pd.DataFrame:
-    """Return sets over thresholds with those after an exchange of labels, and how large overlaps are by chance."""
+def _measure_null_sets(plan: Plan, run: Run, material: Material, rep: str) -> pd.DataFrame:
+    """Return sets over thresholds, also those of the method after an exchange of labels (Figures 6, 7)."""
     tables = []
     for name in dict.fromkeys([plan.main, plan.null]):
         one = material.unseen[name]
-        arguments = _list_sets(plan, one, rep, material)
         sets = scl.tl.relationship_sets(
-            one.rna, **arguments, thresholds=NULL_THRESHOLDS, baselines=["permuted"], rng=run.seed
-        )
-        sets = sets.drop(columns=f"{rep} (permuted)", errors="ignore").rename(columns=_name_sets(plan, run, one, rep))
-        tables.append(sets.assign(dataset=name, table="sets"))
-        images = arguments.pop("references", {})
-        for key, adata in {rep: one.rna, **images}.items():
-            overlap = scl.tl.null_overlap(
-                one.rna, **{**arguments, "use_rep": EMBEDDING}, references={key: adata}, rng=run.seed,
-                n_permutations=max(1, plan.n_permutations), progress_bar=False,
-            )  # fmt: skip
-            overlap = overlap.replace({"reference": _name_sets(plan, run, one, rep)})
-            tables.append(overlap.assign(dataset=name, table="overlap"))
+            one.rna, **_list_sets(plan, one, rep, material), thresholds=NULL_THRESHOLDS, baselines=["permuted"],
+            rng=run.seed,
+        )  # fmt: skip
+        sets = sets.drop(columns=f"{rep} (permuted)").rename(columns=_name_sets(plan, run, one, rep))
+        tables.append(sets.assign(dataset=name))
     return pd.concat(tables, ignore_index=True)
 
 
-MEASURE = {RECALL: _measure_recall, PRESERVATION: _measure_preservation, SETS: _measure_sets, NULL: _measure_null}
+def _measure_null(plan: Plan, run: Run, material: Material, rep: str) -> pd.DataFrame:
+    """Return how many pairs the method shares with either modality, and how many by chance (Figures 6, 7)."""
+    tables = []
+    for name in dict.fromkeys([plan.main, plan.null]):
+        one = material.unseen[name]
+        arguments = _list_sets(plan, one, rep, material) | {"use_rep": EMBEDDING}
+        images = arguments.pop("references", {})
+        table = scl.tl.null_overlap(
+            one.rna, **arguments, references={rep: one.rna, **images}, rng=run.seed,
+            n_permutations=max(1, plan.n_permutations), progress_bar=False,
+        )  # fmt: skip
+        names = _name_sets(plan, run, one, rep)
+        tables.append(table.replace({"reference": names, "representation": names}).assign(dataset=name))
+    return pd.concat(tables, ignore_index=True)
+
+
+MEASURE = {
+    RECALL: _measure_recall,
+    PRESERVATION: _measure_preservation,
+    SETS: _measure_sets,
+    NULL_SETS: _measure_null_sets,
+    NULL: _measure_null,
+}
 
 
 def name_views(plan: Plan, seed: int, kind: str) -> str:
@@ -245,11 +259,7 @@ def _read_pairing(plan: Plan) -> dict[str, Any]:
         "control": list(columns.control) if columns.control else None,
         "batch_key": columns.batch,
         "split_key": columns.split,
-        **(
-            {}
-            if settings.student.modality == "rna" and settings.teacher.modality == "image"
-            else {"modalities": {"student": settings.student.modality, "teacher": settings.teacher.modality}}
-        ),
+        "modalities": {"student": settings.student.modality, "teacher": settings.teacher.modality},
     }
 
 

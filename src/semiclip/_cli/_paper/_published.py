@@ -32,6 +32,6 @@ FIGURE5: dict[str, tuple[int, ...]] = {
     "Semi-Clipped": (56, 36, 5, 92),
 }
 # Table 3, HUVEC-KO: gene sets of what Semi-Clipped alone recalls, and of what it shares with images alone
-TABLE3 = {"only": ("REACTOME CELL CYCLE CHECKPOINTS", 0.0323), "n_with_images": 29, "smallest_p": 0.0002}
+TABLE3_ONLY, TABLE3_SHARED = ("REACTOME CELL CYCLE CHECKPOINTS", 0.0323), (29, 0.0002)  # and a number with smallest p
 # relative gain of recall by PEA, and by all augmentations with PEA (Figure 2b and its text, 5 seeds)
 FIGURE2B = {"HUVEC-KO": (0.17, 0.25), "LINCS": (0.55, 0.69), "SC-RPE1": (0.20, 0.26)}

@@ -11,7 +11,7 @@ from semiclip._cli._paper._perform import PRESERVATION, RECALL, UNSEEN
 from semiclip._cli._paper._plan import BASE, PEA, RANDOM, UNIMODAL, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from semiclip._cli._paper._plan import Plan
     from semiclip._cli._paper._store import Results
@@ -32,22 +32,22 @@ def name_arm(plan: Plan, run: Run) -> str:
     return f"{label} + PEA" if run.rung == PEA else label
 
 
-def read_scores(results: Results, named: Iterable[tuple[str, Run]], *, correction: str = "tvn") -> pd.DataFrame:
+def read_scores(results: Results, named: Iterable[tuple[str, Run]], metrics: Sequence[str] = METRICS) -> pd.DataFrame:
     """Return the scores of runs under these names, with a row for each name, unseen set, metric and seed."""
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for name, run in named:
         result = results[run]
         tables = result.tables
         if result.failure:
             rows.append((name, None, None, run.seed, np.nan, result.failure))
-        if RECALL in tables:
+        if RECALL in tables and RECALL in metrics:
             table = tables[RECALL]
-            mean = table[(table["key"] == "mean") & (table["correction"] == correction)]
+            mean = table[(table["key"] == "mean") & (table["correction"] == "tvn")]
             rows += [
                 (name, dataset, RECALL, run.seed, 100 * value, "")
                 for dataset, value in zip(mean["dataset"], mean["value"], strict=True)
             ]
-        if PRESERVATION in tables:
+        if PRESERVATION in tables and PRESERVATION in metrics:
             table = tables[PRESERVATION]
             score = table[(table["metric"] == "preservation") & (table["key"] == UNSEEN)]
             rows += [
@@ -57,18 +57,17 @@ def read_scores(results: Results, named: Iterable[tuple[str, Run]], *, correctio
     return pd.DataFrame(rows, columns=SCORES)
 
 
-def summarise(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and standard deviation over the seeds of each name, unseen set and metric, in order of appearance."""
-    held = scores.dropna(subset="dataset")
-    groups = held.groupby(["name", "dataset", "metric"], sort=False)["value"]
-    return groups.agg(mean="mean", sd=lambda values: values.std(ddof=1), n_seeds="count").reset_index()
+def summarise(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return mean and standard deviation over the seeds of each group, in order of appearance."""
+    groups = scores.dropna(subset="value").groupby(list(by), sort=False)["value"]
+    return groups.agg(mean="mean", sd="std", n_seeds="count").reset_index()
 
 
 def name_failures(scores: pd.DataFrame) -> str:
     """Say which runs have no figures."""
     failed = scores[scores["failure"] != ""]
-    counts = failed.groupby(["name", "failure"], sort=False)["seed"].nunique()
-    return "; ".join(f"{name}: {n} of its seeds {failure}" for (name, failure), n in counts.items())
+    counts = failed.groupby(["name", "failure"], sort=False)["seed"].nunique().reset_index()
+    return "; ".join(f"{row.name}: {row.seed} seed(s) {row.failure}" for row in counts.itertuples(index=False))
 
 
 def baselines(plan: Plan) -> list[tuple[str, Run]]:

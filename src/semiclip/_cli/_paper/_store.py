@@ -57,10 +57,11 @@ def collect(results: Results) -> pd.DataFrame:
 def _perform_and_keep(plan: Plan, run: Run, measures: tuple[str, ...], folder: Path) -> None:
     path = _locate(plan, run, folder)
     before = _read(path)
-    wanted = dict.fromkeys([*(before.tables if before else ()), *measures])
-    result = perform(plan, run, list(wanted), folder / VIEWS)
+    kept = before.tables if before else {}
+    result = perform(plan, run, [measure for measure in measures if measure not in kept], folder / VIEWS)
     tables = {
-        name: json.loads(table.to_json(orient="split", double_precision=15)) for name, table in result.tables.items()
+        name: json.loads(table.to_json(orient="split", double_precision=15))
+        for name, table in {**kept, **result.tables}.items()
     }
     contents = {"run": run.title, "settings": result.settings, "failure": result.failure, "tables": tables}
     write_file(path, json.dumps(contents, indent=1).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,54 +45,45 @@ def list_table1(plan: Plan) -> Wanted:
 def make_table1(plan: Plan, results: Results) -> Section:
     """Return what each method preserves and recalls with and without PEA, on every unseen set."""
     scores = read_scores(results, [*baselines(plan), *arms(plan, plan.in_tables, plan.rungs)])
-    summary = _compare_arms(scores, summarise(scores))
-    columns = [(name, metric) for name in plan.sets for metric in METRICS if _holds(summary, name, metric)]
+    summary = _compare_arms(scores, summarise(scores, ["name", "dataset", "metric"]))
+    by_cell: dict[Any, Any] = {(row.name, row.dataset, row.metric): row for row in summary.itertuples(index=False)}
+    columns = list(product(plan.sets, METRICS))
+    columns = [column for column in columns if any(cell[1:] == column for cell in by_cell)]
     names = list(dict.fromkeys(scores["name"]))
-    held = summary.set_index(["name", "dataset", "metric"])
-    means = {column: [_get(held, name, column, "mean") for name in names] for column in columns}
-    places = {column: place(values) for column, values in means.items()}
-    rows = []
-    for i, name in enumerate(names):
-        cells = []
-        for column in columns:
-            difference = _get(held, name, column, "difference")
-            arrow = "" if np.isnan(difference) or difference == 0 else "up" if difference > 0 else "down"
-            text = write_mean(means[column][i], _get(held, name, column, "sd"))
-            cells.append(Cell(text, places[column][i], arrow))
-        rows.append((name, cells))
-    groups = [(name, sum(column[0] == name for column in columns)) for name in plan.sets]
+    cells: dict[str, list[Cell]] = {name: [] for name in names}
+    for column in columns:
+        rows = [by_cell.get((name, *column)) for name in names]
+        for name, row, rank in zip(names, rows, place([np.nan if row is None else row.mean for row in rows]), strict=True):
+            cells[name].append(Cell(NONE) if row is None else Cell(write_mean(row.mean, row.sd), rank, _point(row.difference)))
+    groups = [(name, n) for name in plan.sets if (n := sum(column[0] == name for column in columns))]
     caption = (
         f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Arrows: change by PEA. "
         "Best in bold, second underlined."
     )
-    grid = Grid(caption, groups, [TITLES[metric] for _, metric in columns], rows, "Method")
-    return Section(
-        "table1", "Table 1", "What each method preserves and recalls, with and without PEA", summary, grid,
-        published=_quote_table1(plan), note=name_failures(scores),
-    )  # fmt: skip
+    grid = Grid(caption, groups, [TITLES[metric] for _, metric in columns], list(cells.items()), "Method")
+    title = "What each method preserves and recalls, with and without PEA"
+    note = name_failures(scores)
+    return Section("table1", "Table 1", title, summary, grid, published=_quote_table1(plan), note=note)
+
+
+def _point(difference: float) -> str:
+    """Return the arrow of a change."""
+    return "up" if difference > 0 else "down" if difference < 0 else ""
 
 
 def _compare_arms(scores: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """Add to each arm with PEA how it differs from that without, over the seeds that have both."""
-    parts = []
-    for (name, dataset, metric), row in summary.groupby(["name", "dataset", "metric"], sort=False):
-        base = str(name).removesuffix(" + PEA")
-        added: dict[str, Any] = {"base": None, "difference": np.nan, "p_value": np.nan, "p_min": np.nan}
-        both = scores[scores["name"].isin([name, base]) & (scores["dataset"] == dataset) & (scores["metric"] == metric)]
-        both = both[both.groupby("seed")["name"].transform("nunique") == 2]
+    compared = []
+    for name in dict.fromkeys(scores["name"]):
+        base = name.removesuffix(" + PEA")
+        both = scores[scores["name"].isin([name, base])].dropna(subset="value")
+        both = both[both.groupby(["dataset", "metric", "seed"])["name"].transform("size") == 2]
         if base != name and not both.empty:
-            compared = scl.tl.compare(both, base=base, by="name", within=["dataset", "metric"]).set_index("name")
-            added = {"base": base, **compared.loc[name, ["difference", "p_value", "p_min"]]}
-        parts.append(row.assign(**added))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _holds(summary: pd.DataFrame, dataset: str, metric: str) -> bool:
-    return bool(((summary["dataset"] == dataset) & (summary["metric"] == metric)).any())
-
-
-def _get(table: pd.DataFrame, name: str, column: tuple[str, str], value: str) -> float:
-    return float(table.loc[(name, *column), value]) if (name, *column) in table.index else np.nan
+            table = scl.tl.compare(both, base=base, by="name", within=["dataset", "metric"])
+            compared.append(table[table["name"] == name].assign(base=base))
+    kept = ["name", "dataset", "metric", "base", "difference", "p_value", "p_min"]
+    table = pd.concat(compared)[kept] if compared else pd.DataFrame(columns=kept)
+    return summary.merge(table, on=kept[:3], how="left")
 
 
 def _quote_table1(plan: Plan) -> Grid | None:
@@ -127,47 +119,28 @@ def make_table2(plan: Plan, results: Results) -> Section:
     parts = []
     for name in plan.in_tables:
         named = [(rung, run) for rung in LADDER for run in list_runs(plan, method=name, rung=rung)]
-        scores = read_scores(results, named)
-        parts.append(scores.assign(method=plan.methods[name].label))
+        parts.append(read_scores(results, named, [RECALL]).assign(method=plan.methods[name].label))
     scores = pd.concat(parts, ignore_index=True).rename(columns={"name": "rung"})
-    scores = scores[(scores["dataset"] == plan.main) | scores["dataset"].isna()]
-    summary = scores.groupby(["method", "rung"], sort=False)["value"].agg(
-        mean="mean", sd=lambda values: values.std(ddof=1), n_seeds="count"
-    )
+    held = scores[scores["dataset"] == plan.main]
+    summary = summarise(held, ["method", "rung"])
     labels = [plan.methods[name].label for name in plan.in_tables]
-    best = {label: place([float(summary.loc[(label, rung), "mean"]) for rung in LADDER]) for label in labels}
-    rows = [
-        (
-            rung,
-            [
-                Cell(
-                    write_mean(*summary.loc[(label, rung), ["mean", "sd"]]),
-                    min(best[label][i], 1) if best[label][i] == 1 else 0,
-                )
-                for label in labels
-            ],
-        )
-        for i, rung in enumerate(LADDER)
-    ]
+    cells: dict[str, list[Cell]] = {rung: [] for rung in LADDER}
+    for label in labels:
+        by_rung: dict[Any, Any] = {row.rung: row for row in summary[summary["method"] == label].itertuples(index=False)}
+        rows = [by_rung.get(rung) for rung in LADDER]
+        for rung, row, rank in zip(LADDER, rows, place([np.nan if row is None else row.mean for row in rows]), strict=True):
+            cells[rung].append(Cell(NONE) if row is None else Cell(write_mean(row.mean, row.sd), rank % 2))
     caption = f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Best of each method in bold."
     quoted = None
     if plan.settings.unseen[plan.main].paper in published.SETS:
         quoted_rows = [
             (rung, [Cell(f"{values[i]:.2f}") for values in published.TABLE2.values()]) for i, rung in enumerate(LADDER)
         ]
-        quoted = Grid(
-            f"Table 2 of the paper, on HUVEC-KO: {published.SOURCE}.", [], list(published.TABLE2), quoted_rows, "Part"
-        )
-    note = name_failures(scores.rename(columns={"method": "name"}))
-    return Section(
-        "table2",
-        "Table 2",
-        title,
-        summary.reset_index(),
-        Grid(caption, [], labels, rows, "Part"),
-        published=quoted,
-        note=note,
-    )
+        caption_of_paper = f"Table 2 of the paper, on HUVEC-KO: {published.SOURCE}."
+        quoted = Grid(caption_of_paper, [], list(published.TABLE2), quoted_rows, "Part")
+    note = name_failures(scores.assign(name=scores["method"] + ", " + scores["rung"]))
+    grid = Grid(caption, [], labels, list(cells.items()), "Part")
+    return Section("table2", "Table 2", title, summary, grid, published=quoted, note=note)
 
 
 def list_sets(plan: Plan) -> Wanted:
@@ -213,10 +186,10 @@ def make_table3(plan: Plan, results: Results) -> Section:
     note = "The genes of an annotated pair mostly share gene sets: raw p-values of genes overstate what is found."
     quoted = None
     if plan.settings.unseen[plan.main].paper in published.SETS:
-        n_shared, smallest = published.TABLE3["n_with_images"], published.TABLE3["smallest_p"]
-        name, p = published.TABLE3["only"]
+        n_shared, smallest = published.TABLE3_SHARED
+        name, p = published.TABLE3_ONLY
         quoted_rows = [
-            (f"Semi-Clipped ∖ (Tx ∪ Img): {str(name).capitalize()}", [Cell("1"), Cell(f"{p:.4f}")]),
+            (f"Semi-Clipped ∖ (Tx ∪ Img): {name.capitalize()}", [Cell("1"), Cell(f"{p:.4f}")]),
             ("(Semi-Clipped ∩ Img) ∖ Tx", [Cell(f"{n_shared}"), Cell(f"{smallest:.4f}")]),
         ]
         caption_of_paper = f"Table 3 of the paper, in short: {published.SOURCE}."
