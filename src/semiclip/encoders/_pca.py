@@ -76,7 +76,7 @@ class PCAEncoder(Stored):
             raise BadValue("n_components", self.n_components, f"from 1 to {most}, as {size} have no more components")
         self.model_ = fit_pca(values, self.n_components, int(np.random.default_rng(self.rng).integers(2**31)))
         self.share_ = _mean_shares(raw) if self.normalize else np.zeros(adata.n_vars)
-        self.sd_ = _deviations(values)
+        self.sd_: np.ndarray | None = _deviations(values)
         self.genes_ = adata.var_names.copy()
         return self
 
