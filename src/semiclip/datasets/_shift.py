@@ -41,7 +41,8 @@ def shift_assay(
       batch (population standard deviation), after scaling each sample to 10,000 counts of all genes and log1p. A gene
       that does not vary in a batch is 0 there.
     * ``"single_cell"`` deals the molecules of each sample out to its cells. A molecule is in each cell with probability
-      ``depth`` and in no more than one, so that cells are independent of each other given their sample.
+      ``depth`` and in no more than one. With the defaults the cells of a sample have all of its molecules together, so
+      that a lower ``depth`` makes data that tell less.
 
     Parameters
     ----------
@@ -104,22 +105,22 @@ def shift_assay(
     if idle := [name for name, value in of_others[assay].items() if value is not None]:
         raise IdleArgument(idle, f"with assay={assay!r}")
     check_adata(adata)
-    counts = read_counts(adata, None)
-    normalised = normalize_expression(counts, adata.obs_names, normalize=True)
-    check_counts(counts, adata.obs_names, "fractional", is_fractional, "put counts in X")
+    counts = normalize_expression(read_counts(adata, None), adata.obs_names, normalize=False)  # which must be finite
+    wrong = "negative or fractional"
+    check_counts(counts, adata.obs_names, wrong, lambda x: (x < 0) | is_fractional(x), "put counts in X")
     rng = np.random.default_rng(rng)
     if assay == "l1000":
-        return _measure_landmarks(adata, normalised, batch_key, 0.6 if gene_share is None else gene_share, rng)
+        return _measure_landmarks(adata, counts, batch_key, 0.6 if gene_share is None else gene_share, rng)
     return _measure_cells(adata, counts, 5 if n_cells is None else n_cells, 0.2 if depth is None else depth, rng)
 
 
 def _measure_landmarks(
-    adata: AnnData, values: Any, batch_key: str | None, gene_share: float, rng: np.random.Generator
+    adata: AnnData, counts: Any, batch_key: str | None, gene_share: float, rng: np.random.Generator
 ) -> AnnData:
     check_number("gene_share", gene_share, above=0, most=1)
     n_genes = max(1, round(gene_share * adata.n_vars))
     genes = np.sort(rng.choice(adata.n_vars, n_genes, replace=False))
-    values = values[:, genes]
+    values = normalize_expression(counts, adata.obs_names, normalize=True)[:, genes]
     values = values.toarray() if sparse.issparse(values) else values
     batch = np.zeros(adata.n_obs, dtype=np.intp)
     if batch_key is not None:
