@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from semiclip import errors
 from semiclip.correction import RECIPES, Affine, Correction, CorrectionSpec, _correct, correct, fit_correction
 
-METHODS, PROFILES = ("center", "center_scale", "tvn"), ("clean", "batch", "public")
+METHODS, PROFILES = ("center", "center_scale", "tvn"), ("clean", "batch", "public", "global")
 NO_BATCHES = np.zeros(240, dtype=int)
 
 
@@ -52,6 +52,11 @@ def public(x, batch, control, ridge, reg):
     components = PCA().fit(scaler.transform(x[control]))
     rotated = components.transform(scaler.transform(x))
     return coral(StandardScaler().fit(rotated[control]).transform(rotated), batch, control, reg)
+
+
+def unturned(x, batch, control, ridge, reg):
+    x = StandardScaler().fit(x[control]).transform(x)
+    return coral(x @ root(x[control], ridge), batch, control, reg)
 
 
 def clean(x, batch, control, ridge, reg):
@@ -100,6 +105,8 @@ def test_center_and_center_scale_are_the_standard_scaler_in_each_batch(seed, n_b
         ("clean", clean, 0),
         ("clean", clean, 0.5),
         ("public", public, 0),
+        ("global", unturned, 0),
+        ("global", unturned, 0.5),
         ("batch", by_batch, 0),
         ("batch", by_batch, 0.5),
     ],
@@ -119,7 +126,7 @@ def test_the_default_is_clean_tvn_with_coral_and_a_spec_is_the_keywords():
     assert correct(x, batch, control, method=None) is x
     spec = CorrectionSpec("tvn", "batch")
     np.testing.assert_array_equal(spec.fit(x, batch, control)(x, batch), correct(x, batch, control, profile="batch"))
-    assert [CorrectionSpec(profile=profile).whitening_ridge for profile in PROFILES] == [0, 0.5, 0]
+    assert [CorrectionSpec(profile=profile).whitening_ridge for profile in PROFILES] == [0, 0.5, 0, 0]
     assert CorrectionSpec(profile="batch", ridge=0).whitening_ridge == 0
     assert CorrectionSpec(**spec.params) == spec
     assert CorrectionSpec(coral_reg=None).recipe.after == ()
@@ -147,7 +154,7 @@ def test_offset_and_scale_of_the_features_change_nothing(profile, coral_reg):
 
 def test_profiles_differ_in_what_batches_share():
     x, batch, control = study()
-    clean, by_batch, public = (correct(x, batch, control, profile=profile) for profile in PROFILES)
+    clean, by_batch, public = (correct(x, batch, control, profile=profile) for profile in PROFILES[:3])
     centres = [
         [np.linalg.norm(out[control & (batch == code)].mean(axis=0)) for code in range(3)]
         for out in (clean, by_batch, public)
@@ -167,6 +174,31 @@ def test_clean_and_public_give_the_same_cosines_in_one_batch(n_controls):
     clean, public = (correct(x, batch, control, profile=name, coral_reg=None) for name in ("clean", "public"))
     assert clean.shape != public.shape or np.abs(clean - public).max() > 0.1
     np.testing.assert_allclose(cosine_similarity(clean), cosine_similarity(public), atol=1e-9)
+
+
+@pytest.mark.parametrize("coral_reg", [0.5, None])
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_global_is_public_without_the_rotation(ridge, coral_reg):
+    x, batch, control = study()
+    keywords = {"ridge": ridge, "coral_reg": coral_reg}
+    one, other = (correct(x, batch, control, profile=name, **keywords) for name in ("global", "public"))
+    np.testing.assert_allclose(one @ one.T, other @ other.T, atol=1e-9)
+    assert np.abs(one - other).max() > 0.1
+    order = np.random.default_rng(0).permutation(len(x))  # and a query's axes do not depend on its rows
+    again = correct(x[order], batch[order], control[order], profile="global", **keywords)
+    np.testing.assert_allclose(again, one[order], atol=1e-9)
+
+
+def test_a_spec_of_an_argument_is_a_method_or_a_mapping(refuses):
+    usual = {"profile": "batch", "ridge": 0.5}
+    assert CorrectionSpec.of("teacher", "center", **usual) == CorrectionSpec("center", **usual)
+    assert CorrectionSpec.of("teacher", None, **usual) == CorrectionSpec(None, **usual)
+    mapped = CorrectionSpec.of("teacher", {"profile": "global", "coral_reg": None}, **usual)
+    assert mapped == CorrectionSpec("tvn", "global", 0.5, None)
+    with refuses(errors.UnknownChoice, name="teacher", value="sphere"):
+        CorrectionSpec.of("teacher", "sphere")
+    with refuses(errors.UnexpectedArgument, taker="teacher", names=["coral"]):
+        CorrectionSpec.of("teacher", {"coral": 0.5})
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
@@ -239,7 +271,7 @@ def test_a_feature_without_variance_is_zero_after_centring(method, profile, valu
     x[:, 2] = np.array(values)[batch]
     out = correct(x, batch, control, method=method, profile=profile)
     assert np.abs(out).max() < 100
-    if profile != "public" or method != "tvn":
+    if profile not in ("public", "global") or method != "tvn":  # where an offset between batches survives
         np.testing.assert_allclose(out[:, 2], 0, atol=1e-6 if max(values) > 1 else 1e-13)
 
 

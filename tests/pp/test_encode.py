@@ -120,6 +120,22 @@ def test_values_that_are_logged_already_are_warned_of_once(adata, warned):
     assert not warned()
 
 
+def test_zscores_of_other_data(adata, refuses):
+    encoder = scl.pp.encode(adata, encoder="pca", n_components=3)
+    query = make(1)
+    query.X = np.random.default_rng(0).normal(size=query.shape)
+    scl.pp.encode(query, encoder=encoder, zscores=True)
+    np.testing.assert_array_equal(query.obsm["X_pca"], encoder.encode(query, zscores=True))
+    record = query.uns["semiclip"]["X_pca"]
+    assert record["params"] == {"encoder": "pca", "zscores": True}
+    assert record["fingerprint"] == encoder.fingerprint  # so that a model takes it
+    with refuses(errors.Conflict, first="zscores=True"):
+        scl.pp.encode(query, encoder="pca", zscores=True)
+    with refuses(errors.BadValue, name="zscores"):
+        scl.pp.encode(query, encoder=Sums(), key_added="X_sums", zscores=True)
+    assert list(query.obsm) == ["X_pca"]
+
+
 # ---- expression for a network
 
 

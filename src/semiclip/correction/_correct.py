@@ -1,14 +1,14 @@
 """Corrections that are fitted on the controls of each batch: what there is to choose, fitting and applying."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from array_api_compat import array_namespace, device
 
-from semiclip._arguments import check_choice, check_number
+from semiclip._arguments import check_arguments, check_choice, check_number
 from semiclip._numerics import row_blocks
 from semiclip.correction._steps import (
     RECIPES,
@@ -78,6 +78,16 @@ class CorrectionSpec:
             check_number("ridge", self.ridge, least=0)
         if self.coral_reg is not None:
             check_number("coral_reg", self.coral_reg, above=0)
+
+    @classmethod
+    def of(cls, name: str, correction: Method | Mapping[str, Any] | None, **usual: Any) -> Self:
+        """Return the spec of a method, or of arguments by name beside the ``usual`` ones, as an argument gives them."""
+        if isinstance(correction, Mapping):
+            check_arguments(cls, correction, name)
+            return cls(**{**usual, **correction})
+        if correction is not None:
+            check_choice(name, correction, Method)
+        return cls(correction, **usual)
 
     @property
     def recipe(self) -> Recipe:
@@ -158,7 +168,7 @@ def correct(
 
     ``center`` subtracts the control mean of each batch and ``center_scale`` also divides by the control standard
     deviation (population). ``tvn`` is Typical Variation Normalisation (Ando et al. 2017, DOI 10.1101/161422; Bendidi et
-    al., ICML 2025, Appendix C, DOI 10.48550/arXiv.2505.21317) in one of three profiles:
+    al., ICML 2025, Appendix C, DOI 10.48550/arXiv.2505.21317) in one of four profiles:
 
     - ``clean`` centres each batch, then scales and whitens (ZCA) on all controls, then aligns each batch's covariance
       (CORAL).
@@ -166,6 +176,8 @@ def correct(
       many more controls than dimensions.
     - ``public`` is what EFAAR_benchmarking computes: centre, scale and PCA-whiten on all controls, then CORAL without
       removing the batches' means. A batch offset survives, so use it only to compare with published numbers.
+    - ``global`` is ``public`` with the whitening of the paper (ZCA), which turns nothing: cosines are the same, and new
+      data can be compared with those that a model has learned.
 
     Parameters
     ----------

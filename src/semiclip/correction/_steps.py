@@ -14,7 +14,7 @@ from semiclip.errors import Conflict, NoVariation
 
 Array = Any  # a NumPy array or a torch tensor
 Method = Literal["center", "center_scale", "tvn"]
-Profile = Literal["clean", "batch", "public"]
+Profile = Literal["clean", "batch", "public", "global"]
 Fallback = Literal["raise", "pooled"]
 EPS = float(np.finfo(np.float64).eps)
 LOOK = 1 << 10  # rows looked at together for their precision, of which the first mostly tell
@@ -191,6 +191,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     **{(method, profile): Recipe(steps) for method, steps in METHODS.items() for profile in get_args(Profile)},
     ("tvn", "clean"): Recipe(("center",), ("scale", "whiten"), ("coral",)),
     ("tvn", "public"): Recipe((), ("center", "scale", "whiten_pca"), ("coral",)),
+    ("tvn", "global"): Recipe((), ("center", "scale", "whiten"), ("coral",)),
 }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 TARGET_SUM = 1e4  # counts that a sample is scaled to
+WAYS_OUT = "pass normalize=False if it is normalised already, or zscores=True to encode z-scores by PCA"
 BLOCK_VALUES = 2**18  # of a matrix, that are looked at together
 ENSEMBL = r"ENS[A-Z]*[GT]\d{6}"
 Marks = Callable[[np.ndarray], np.ndarray]  # says of each value of an array whether it is wrong
@@ -44,7 +45,7 @@ def normalize_expression(values: Any, names: pd.Index, *, normalize: bool, total
     if not normalize:
         return values
     values = values.astype(np.float32) if values.dtype == np.float16 else values  # whose sums would overflow
-    check_counts(values, names, "negative", lambda x: x < 0, "pass normalize=False if it is normalised already")
+    check_counts(values, names, "negative", lambda x: x < 0, WAYS_OUT)
     scaled = preprocessing.normalize(values, norm="l1", copy=True) * total
     return scaled.log1p() if sparse.issparse(values) else np.log1p(scaled, out=scaled)
 

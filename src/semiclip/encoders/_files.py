@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -35,12 +35,15 @@ class Stored:
     """
 
     genes_: pd.Index
+    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Arrays that were not always saved; what is asked of them is asked by name, so the fingerprint leaves them out."""
 
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of all that the encoder learned, without seeds and devices; saving keeps them."""
         self._check_fitted()
         state, arrays = self._state()
+        arrays = {name: array for name, array in arrays.items() if name not in self.LATER}
         shapes = {name: [array.dtype.str, array.shape] for name, array in arrays.items()}
         learned = {"class": type(self).__name__, "genes": self.genes_.tolist(), "state": state, "arrays": shapes}
         digest = hashlib.sha256(json.dumps(_simplify(learned), sort_keys=True).encode())

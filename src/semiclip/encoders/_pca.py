@@ -7,10 +7,19 @@ import numpy as np
 from scipy import sparse
 
 from semiclip._arguments import check_whole
-from semiclip.encoders._expression import TARGET_SUM, densify, read_expression
+from semiclip._messages import warn
+from semiclip.encoders._expression import (
+    TARGET_SUM,
+    align_genes,
+    densify,
+    find_rows,
+    normalize_expression,
+    read_counts,
+    read_expression,
+)
 from semiclip.encoders._files import Stored, check_arrays
 from semiclip.encoders._network import describe
-from semiclip.errors import BadValue, NoVariation
+from semiclip.errors import BadValue, NotFitted, NoVariation
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +39,9 @@ class PCAEncoder(Stored):
     n_components
         Dimensions of the embedding.
     normalize
-        Whether to scale each sample to 10,000 counts and take log1p first. Turn it off for values that are already
-        normalised, such as L1000 z-scores. Counts that are not whole numbers bring a warning.
+        Whether to scale each sample to 10,000 counts and take log1p first. Turn it off to fit on values that are
+        already normalised, such as L1000 z-scores; an encoder that was fitted on counts reads z-scores by
+        ``encode(adata, zscores=True)``. Counts that are not whole numbers bring a warning.
     layer
         Layer that holds the values, ``X`` by default.
     rng
@@ -49,6 +59,8 @@ class PCAEncoder(Stored):
     (312, 10)
     """
 
+    LATER = frozenset({"sd_"})
+
     n_components: int = 50
     normalize: bool = True
     layer: str | None = None
@@ -64,12 +76,25 @@ class PCAEncoder(Stored):
             raise BadValue("n_components", self.n_components, f"from 1 to {most}, as {size} have no more components")
         self.model_ = fit_pca(values, self.n_components, int(np.random.default_rng(self.rng).integers(2**31)))
         self.share_ = _mean_shares(raw) if self.normalize else np.zeros(adata.n_vars)
+        self.sd_: np.ndarray | None = _deviations(values)
         self.genes_ = adata.var_names.copy()
         return self
 
-    def encode(self, adata: AnnData) -> np.ndarray:
-        """Return the components of each sample, float32 of shape (n_obs, n_components)."""
+    def encode(self, adata: AnnData, *, zscores: bool = False) -> np.ndarray:
+        """Return the components of each sample, float32 of shape (n_obs, n_components).
+
+        ``zscores`` says that values are z-scores of each gene, as L1000 has them: a value z then stands for the gene's
+        mean in training plus z of its standard deviations there, and a missing gene for its mean.
+        """
         self._check_fitted()
+        if zscores:
+            if self.sd_ is None:  # of an older file
+                raise NotFitted("the standard deviation of genes", "fit the encoder and save it again")
+            raw = align_genes(read_counts(adata, self.layer), adata.var_names, self.genes_, self.min_overlap)
+            raw = normalize_expression(raw, adata.obs_names, normalize=False)
+            if adata.n_obs and not find_rows(raw, lambda x: x < 0).size:
+                warn("expression holds no negative value, so that it can hardly be z-scores: leave out zscores=True")
+            return np.asarray(raw @ (self.model_.components_ * self.sd_).T).astype(np.float32)
         values, missing = self._read(adata)
         embedding = self.model_.transform(values)
         if missing.any():  # their mean is added here, so that sparse values stay sparse
@@ -108,7 +133,8 @@ class PCAEncoder(Stored):
 
     def _state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays = {name: np.asarray(getattr(self.model_, name)) for name in LEARNED}
-        return {"n_samples": int(self.model_.n_samples_)}, {**arrays, "share_": self.share_}
+        later = {} if self.sd_ is None else {"sd_": self.sd_}
+        return {"n_samples": int(self.model_.n_samples_)}, {**arrays, "share_": self.share_, **later}
 
     def _restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         from sklearn.decomposition import PCA
@@ -116,8 +142,9 @@ class PCAEncoder(Stored):
         n, d, n_samples = len(self.genes_), self.n_components, state["n_samples"]
         check_whole("n_samples", n_samples)
         shapes = dict.fromkeys(LEARNED, (d,)) | {"components_": (d, n), "mean_": (n,), "noise_variance_": ()}
-        check_arrays(arrays, {**shapes, "share_": (n,)})
+        check_arrays(arrays, {**shapes, "share_": (n,), **({"sd_": (n,)} if "sd_" in arrays else {})})
         self.model_, self.share_ = PCA(d), arrays.pop("share_")
+        self.sd_ = arrays.pop("sd_") if "sd_" in arrays else None
         vars(self.model_).update(arrays, n_components_=d, n_features_in_=n, n_samples_=n_samples)
 
 
@@ -127,6 +154,13 @@ def _mean_shares(values: Any) -> np.ndarray:
     weights = np.divide(1, totals, out=np.zeros_like(totals), where=totals > 0)
     shares = np.asarray(values.T @ weights).ravel()
     return shares / max(np.count_nonzero(totals), 1)
+
+
+def _deviations(values: Any) -> np.ndarray:
+    """Return the standard deviation of each gene, in double precision, without a dense copy."""
+    from sklearn.preprocessing import StandardScaler
+
+    return np.sqrt(StandardScaler(with_mean=False).fit(values).var_)
 
 
 def count_components(values: Any) -> int:

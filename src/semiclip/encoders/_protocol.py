@@ -51,9 +51,9 @@ class Trainable(Protocol):
         ...
 
 
-def embed_checked(encoder: Encoder, adata: AnnData) -> np.ndarray:
+def embed_checked(encoder: Encoder, adata: AnnData, **options: Any) -> np.ndarray:
     """Return the embedding by an encoder, which must be an array (n_obs, d)."""
-    values = np.asarray(encoder.encode(adata))
+    values = np.asarray(encoder.encode(adata, **options))
     if values.ndim != 2 or len(values) != adata.n_obs or values.shape[1] == 0:
         raise WrongShape("the embedding by the encoder", values.shape, f"({adata.n_obs}, d), a row per sample")
     return values

@@ -19,7 +19,7 @@ from semiclip._mudata import put_together, take_apart
 from semiclip._sides import SideArrays, check_columns, pair_sides, read_side, warn_if_corrected
 from semiclip.baselines import BASELINES
 from semiclip.correction import PEA, CorrectionSpec, Fallback, Method
-from semiclip.errors import NoData, NotInMemory
+from semiclip.errors import BadValue, NoData, NotInMemory
 from semiclip.model._plan import DistillationPlan
 from semiclip.model._scvi_compat import (
     DATA_ID,
@@ -64,18 +64,21 @@ class PairedModel(SafeModel):
         registry: dict[str, Any] | None,
         *,
         student_correction: Method | None,
-        teacher_correction: Method | None,
+        teacher_correction: Method | Mapping[str, Any] | None,
         ridge: float,
         fallback: Fallback,
     ) -> None:
-        for name, method in (("student_correction", student_correction), ("teacher_correction", teacher_correction)):
-            if method is not None:
-                check_choice(name, method, Method)
+        if student_correction is not None:
+            check_choice("student_correction", student_correction, Method)
+        shared: dict[str, Any] = {"ridge": ridge, "fallback": fallback}
         # PEA draws from the student's correction by its own batch; the teacher's is fitted on all controls
         self._specs = {
-            STUDENT: CorrectionSpec(student_correction, "batch", ridge, fallback=fallback),
-            TEACHER: CorrectionSpec(teacher_correction, "clean", ridge, fallback=fallback),
+            STUDENT: CorrectionSpec(student_correction, "batch", **shared),
+            TEACHER: CorrectionSpec.of("teacher_correction", teacher_correction, profile="clean", **shared),
         }
+        if self._specs[TEACHER].profile == "public":
+            way_out = "the profile 'global' gives the same cosines without the rotation"
+            raise BadValue("teacher_correction", teacher_correction, "of a profile other than 'public'", way_out)
         super().__init__(adata, registry)
         # the seed of the split is drawn before the weights, so that all models of a seed hold the same samples out, and
         # from a copy of torch's generator, which follows scvi.settings.seed and goes on as if nothing had been drawn

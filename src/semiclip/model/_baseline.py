@@ -108,7 +108,7 @@ class Baseline(PairedModel):
         *,
         method: str = "ridge",
         student_correction: Method | None = "tvn",
-        teacher_correction: Method | None = "tvn",
+        teacher_correction: Method | Mapping[str, Any] | None = "tvn",
         ridge: float | None = None,
         fallback: Fallback = "raise",
         **method_kwargs: Any,

@@ -111,10 +111,10 @@ class SemiClip(PairedModel):
         :class:`semiclip.encoders.MLPEncoder` starts from scratch.
     student_correction, teacher_correction
         Correction of each representation on the controls, see :func:`semiclip.correction.correct`; ``None`` for none.
-        ``"auto"`` is ``"tvn"`` for an embedding, and ``None`` for the input of an encoder, which was fitted on
-        uncorrected expression. The student is corrected by its own batch alone, from which PEA draws (profile
-        ``"batch"``), and the teacher by all controls (profile ``"clean"``). The profile ``"public"`` is no choice: its
-        principal components turn with every set of controls, and a network could not read a query in them.
+        ``"auto"`` is ``"tvn"`` for an embedding, and ``None`` for the input of an encoder, fitted on uncorrected
+        expression. The student is corrected by its own batch alone, from which PEA draws (profile ``"batch"``), the
+        teacher by all controls (``"clean"``) or by a mapping of arguments, such as ``{"profile": "global"}``, TVN and
+        CORAL of the paper's code, or ``{"profile": "global", "coral_reg": None}``, TVN alone, as in its text.
     ridge
         Added to the eigenvalues before whitening, on both sides; ``None`` is 0.5, with which no direction grows by more
         than 1.41, while 0 makes the control covariance exactly I.
@@ -173,7 +173,7 @@ class SemiClip(PairedModel):
         n_shared: int | Literal["auto"] | None = None,
         distilled_weight: float | Literal["auto"] = 1.0,
         student_correction: Method | Literal["auto"] | None = "auto",
-        teacher_correction: Method | None = "tvn",
+        teacher_correction: Method | Mapping[str, Any] | None = "tvn",
         ridge: float | None = None,
         fallback: Fallback = "raise",
         **objective_kwargs: Any,

@@ -1,3 +1,4 @@
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from semiclip._messages import warn_once
 from semiclip._provenance import made_by, name_of, record
 from semiclip.encoders import ENCODERS, Encoder, Trainable
 from semiclip.encoders._protocol import embed_checked
-from semiclip.errors import BadValue, IdleArgument, UnknownChoice, WrongShape, WrongType
+from semiclip.errors import BadValue, Conflict, IdleArgument, UnknownChoice, WrongShape, WrongType
 
 ELSEWHERE = {
     "mlp": "lay out scl.encoders.MLPEncoder().fit(adata) with scl.pp.expression and train it with the adapter, by "
@@ -20,7 +21,12 @@ ELSEWHERE = {
 
 
 def encode(
-    adata: AnnData, *, encoder: str | Encoder = "scvi", key_added: str | None = None, **encoder_kwargs: Any
+    adata: AnnData,
+    *,
+    encoder: str | Encoder = "scvi",
+    key_added: str | None = None,
+    zscores: bool = False,
+    **encoder_kwargs: Any,
 ) -> Encoder:
     """Embed expression with an encoder that stays frozen afterwards, and return the encoder.
 
@@ -35,6 +41,10 @@ def encode(
     key_added
         Key of the embedding in ``obsm``, by default ``"X_scvi"``, ``"X_pca"`` or ``"X_scgpt"``; needed for your own
         encoder.
+    zscores
+        Whether expression is z-scores of each gene, to be embedded by a :class:`~semiclip.encoders.PCAEncoder` that was
+        fitted on other data. Such data, like those of L1000, often lack many genes: allow it first by
+        ``encoder.min_overlap``. To fit on z-scores, pass ``encoder="pca", normalize=False`` instead.
     **encoder_kwargs
         Arguments of :class:`~semiclip.encoders.SCVIEncoder`, :class:`~semiclip.encoders.PCAEncoder` or
         :class:`~semiclip.encoders.ScGPTEncoder`.
@@ -65,13 +75,18 @@ def encode(
     name = encoder if isinstance(encoder, str) else name_of(encoder, ENCODERS)
     if key_added is None and name not in ENCODERS:
         raise BadValue("key_added", None, f"named for an encoder of type {type(encoder).__name__}")
+    if zscores and isinstance(encoder, str):
+        raise Conflict("zscores=True", "an encoder that is fitted on them", "pass normalize=False to encoder='pca'")
+    if zscores and "zscores" not in signature(encoder.encode).parameters:  # a string has gone before
+        raise BadValue("zscores", zscores, f"False for an encoder of type {type(encoder).__name__}", "fit a PCAEncoder")
     key_added = key_added or f"X_{name}"
     check_writable(check_adata(adata), key_added)
     with warn_once():
         fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
-        values = embed_checked(fitted, adata)
+        values = embed_checked(fitted, adata, **({"zscores": True} if zscores else {}))
     adata.obsm[key_added] = _as_float32(values, adata, "the embedding")
-    record(adata, key_added, {"encoder": name, **encoder_kwargs}, **made_by(fitted, adata, key_added))
+    params = {"encoder": name, **encoder_kwargs, **({"zscores": True} if zscores else {})}
+    record(adata, key_added, params, **made_by(fitted, adata, key_added))
     return fitted
 
 
