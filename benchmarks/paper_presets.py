@@ -86,7 +86,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     end = {name: value.clone() for name, value in model.module.state_dict().items()}
     moved = {side: movement(start.weights, end, name) for side, name in ADAPTERS.items()}
     recalls = {}
-    for suffix, weights in (("", end), ("_start", start.weights)):
+    for suffix, weights in (("_start", start.weights), ("", end)):
         model.module.load_state_dict(weights)
         scl.tl.embed(unseen, model, key_added="X_taught")
         recalls |= {f"{name}{suffix}": value for name, value in recalls_of(unseen, "X_taught", relationships).items()}

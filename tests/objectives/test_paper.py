@@ -1,6 +1,8 @@
 """The paper's settings spelled out again: section 4, Appendix A.2, and the released code where these are silent."""
 
+import re
 from inspect import signature
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,16 @@ def test_pretraining_is_the_same_with_every_preset():
     assert {name: settings.training["pretrain_kwargs"] for name, settings in PAPER.items() if name in LABELS} == (
         PRETRAINING
     )
+
+
+@every
+def test_the_page_says_the_same(name):
+    """A row of the page has epochs, rows, the rates of both adapters and heads, and the least rate."""
+    page = (Path(__file__).parents[2] / "docs" / "paper_presets.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `{name}` \| (\d+ \| .*) \|$", page, re.MULTILINE)
+    epochs, n_rows, *rates = [re.findall(r"[\d.]+(?:e-\d+)?", cell) for cell in row.split(" | ")]
+    assert ([int(number) for number in (*epochs, *n_rows)]) == [*EPOCHS_AND_ROWS[name]]
+    lr = LR[name] if isinstance(LR[name], dict) else {"student": LR[name]}
+    image_head = "shadow" if name == "shake" else "teacher_head"
+    expected = [[lr[part]] if part in lr else [] for part in ("student", "teacher", "student_head", image_head)]
+    assert [[float(rate) for rate in cell] for cell in rates] == [*expected, [MIN_LR[name]]]
