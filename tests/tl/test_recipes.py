@@ -75,7 +75,8 @@ def test_the_recipe_of_the_paper(mdata, arguments):
     model = scl.tl.semiclip(mdata, **arguments, recipe="paper", callbacks=[StopSoon()])
     params = model.train_params_
     assert (params["max_epochs"], params["epochs"], params["lr"]) == (150, 1, 1e-3)
-    assert (params["batch_size"], params["optimizer"]) == (1024, "sgd")
+    assert (params["batch_size"], params["optimizer"], params["min_lr"]) == (1024, "sgd", 1e-6)
+    assert (params["momentum"], params["weight_decay"], params["schedule"]) == (0.95, 1e-4, "cosine")
     assert list(settings(model)["n_hidden"]) == [512, 1024]
     assert settings(model)["n_shared"] is None
     layers = [(layer.in_features, layer.out_features) for layer in model.module.adapter[::2]]
@@ -97,11 +98,11 @@ def test_a_recipe_is_its_arguments_bit_by_bit(mdata, arguments, recipe):
     assert other.shape[1] != one.shape[1] or np.abs(other - one).max() > 1e-3
 
 
-def test_distill_has_no_recipe(mdata, arguments, refuses):
+def test_distill_teaches_the_whole_teacher(mdata, arguments, refuses):
     model = scl.tl.distill(mdata, objective="semiclip", **arguments, max_epochs=1)
     assert settings(model)["n_shared"] is None
     assert settings(model)["distilled_weight"] == 1.0
-    with refuses(errors.UnexpectedArgument, names=["recipe"]):
+    with refuses(errors.UnknownChoice, name="recipe", value="shared", choices=["whole", "paper"]):
         scl.tl.distill(mdata, objective="semiclip", recipe="shared", **arguments)
 
 
