@@ -40,7 +40,7 @@ def _simulate(options: dict[str, Any], seed: int, origin: str) -> Made:
     rna, image = study.knockouts["rna"], study.knockouts["image"]
     unseen = {
         "knockouts": lambda: (rna, image),
-        "l1000": lambda: (scl.datasets.shift_assay(rna, assay="l1000", rng=seed), image),
+        "l1000": lambda: (scl.datasets.shift_assay(rna, assay="l1000", batch_key="batch", rng=seed), image),
         "single_cell": lambda: (scl.datasets.shift_assay(rna, assay="single_cell", rng=seed), image),
     }
     return Made(study.mdata, unseen, study.relationships)

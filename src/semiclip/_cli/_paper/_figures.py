@@ -152,10 +152,9 @@ def make_figure2b(plan: Plan, results: Results) -> Section:
     quoted = _quote_gains(plan)
     size = (5.4 * n_columns, 3.6 * max(1, len({metric for metric, _ in panels})))
     can_draw = bool(panels) and whole["name"].nunique() > 1 and (whole["name"] == "none").any()
-    return Section(
-        "figure2b", "Figure 2b", title, summarise(scores, ["name", "dataset", "metric"]), draw=draw if can_draw else None, size=size,
-        published=quoted, note=note,
-    )  # fmt: skip
+    data = summarise(scores, ["name", "dataset", "metric"])
+    paint = draw if can_draw else None
+    return Section("figure2b", "Figure 2b", title, data, draw=paint, size=size, published=quoted, note=note)
 
 
 def _quote_gains(plan: Plan) -> Grid | None:
@@ -205,9 +204,7 @@ def make_figure3(plan: Plan, results: Results) -> Section:
         axes[0].set_ylabel(f"{TITLES[RECALL]} (%)")
 
     size = (7.2, 2.9 * -(-n_panels // 2) if n_panels else 3)
-    return Section(
-        "figure3", "Figure 3", title, data, draw=draw if n_panels else None, size=size, note=note
-    )
+    return Section("figure3", "Figure 3", title, data, draw=draw if n_panels else None, size=size, note=note)
 
 
 def _select(table: pd.DataFrame, dataset: str, metric: str) -> pd.DataFrame:

@@ -139,14 +139,15 @@ def _make_null(plan: Plan, results: Results, name: str, dataset: str, n_columns:
         return Section(name, number, title, missing="Semi-Clipped has no result.")
     sets, overlap = read
     ours, permuted = _name_ours(plan)
-    by_threshold = [(low, high, part) for (low, high), part in sets.groupby(list(THRESHOLDS), sort=False)][:n_columns]
+    limits = sets[list(THRESHOLDS)].drop_duplicates().head(n_columns).to_numpy()
     modalities = _list_members(sets, TX, IMG)
     rows = [[*modalities, ours], *([one, ours, permuted] for one in modalities)]
 
     def draw(figure: Figure) -> None:
-        axes = figure.subplots(len(rows), len(by_threshold), squeeze=False)
+        axes = figure.subplots(len(rows), len(limits), squeeze=False)
         for i, names in enumerate(rows):
-            for j, (low, high, part) in enumerate(by_threshold):
+            for j, (low, high) in enumerate(limits):
+                part = sets[(sets["threshold_low"] == low) & (sets["threshold_high"] == high)]
                 _draw_venn(axes[i, j], part.drop(columns=list(THRESHOLDS)), names)
                 if i == 0:
                     axes[i, j].set_title(f"{100 * low:g} % and {100 * high:g} %", fontsize="medium")
@@ -155,7 +156,7 @@ def _make_null(plan: Plan, results: Results, name: str, dataset: str, n_columns:
         f"Chance: {ours} after an exchange of the perturbations of its rows. Quantiles of the overlap over "
         f"{plan.n_permutations} exchanges are in the file."
     )
-    size = (4.6 * len(by_threshold), 4.2 * len(rows))
+    size = (4.6 * len(limits), 4.2 * len(rows))
     return Section(name, number, title, overlap, draw=draw, size=size, note=note)
 
 

@@ -170,7 +170,12 @@ def _measure_preservation(plan: Plan, run: Run, material: Material, rep: str) ->
     for name, one in material.unseen.items():
         if not one.has_controls:
             continue
-        options: dict[str, Any] = {"baselines": (), "normalize": not one.settings.zscores, "progress_bar": False, "device": "auto"}
+        options: dict[str, Any] = {
+            "baselines": (),
+            "normalize": not one.settings.zscores,
+            "progress_bar": False,
+            "device": "auto",
+        }
         options |= plan.settings.evaluation.preservation or {}
         if one.settings.normalize is not None:
             options["normalize"] = one.settings.normalize

@@ -53,8 +53,12 @@ def make_table1(plan: Plan, results: Results) -> Section:
     cells: dict[str, list[Cell]] = {name: [] for name in names}
     for column in columns:
         rows = [by_cell.get((name, *column)) for name in names]
-        for name, row, rank in zip(names, rows, place([np.nan if row is None else row.mean for row in rows]), strict=True):
-            cells[name].append(Cell(NONE) if row is None else Cell(write_mean(row.mean, row.sd), rank, _point(row.difference)))
+        for name, row, rank in zip(
+            names, rows, place([np.nan if row is None else row.mean for row in rows]), strict=True
+        ):
+            cells[name].append(
+                Cell(NONE) if row is None else Cell(write_mean(row.mean, row.sd), rank, _point(row.difference))
+            )
     groups = [(name, n) for name in plan.sets if (n := sum(column[0] == name for column in columns))]
     caption = (
         f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Arrows: change by PEA. "
@@ -128,7 +132,9 @@ def make_table2(plan: Plan, results: Results) -> Section:
     for label in labels:
         by_rung: dict[Any, Any] = {row.rung: row for row in summary[summary["method"] == label].itertuples(index=False)}
         rows = [by_rung.get(rung) for rung in LADDER]
-        for rung, row, rank in zip(LADDER, rows, place([np.nan if row is None else row.mean for row in rows]), strict=True):
+        for rung, row, rank in zip(
+            LADDER, rows, place([np.nan if row is None else row.mean for row in rows]), strict=True
+        ):
             cells[rung].append(Cell(NONE) if row is None else Cell(write_mean(row.mean, row.sd), rank % 2))
     caption = f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Best of each method in bold."
     quoted = None
