@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -10,7 +11,7 @@ import click
 from semiclip import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 USAGE, DATA = 2, 1  # exit statuses
 MISUSE = (
@@ -35,7 +36,10 @@ class Located(click.ClickException):
     def __init__(self, origin: str, error: errors.SemiclipError) -> None:
         text = str(error)  # which may name the place itself
         super().__init__(text if text.startswith(f"{origin}:") else f"{origin}: {text}")
-        self.error = error
+        self.origin, self.error = origin, error
+
+    def __reduce__(self) -> tuple[type, tuple[str, errors.SemiclipError]]:
+        return type(self), (self.origin, self.error)  # processes send errors to each other
 
 
 def choose_status(error: BaseException) -> int:
@@ -49,3 +53,14 @@ def find_origin(error: errors.SemiclipError, origins: Mapping[str, str]) -> str:
         return origins.get(ABOUT[type(error)], "")
     named = " ".join(str(getattr(error, part, "")) for part in ("name", "taker", "where", "first", "names"))
     return next((origins[word] for word in re.findall(r"\w+", named) if word in origins), "")
+
+
+@contextmanager
+def locate(origins: Mapping[str, str], otherwise: str = "") -> Iterator[None]:
+    """Add to an error where the setting stands that it is about."""
+    try:
+        yield
+    except errors.SemiclipError as error:
+        if origin := find_origin(error, origins) or otherwise:
+            raise Located(origin, error) from error
+        raise

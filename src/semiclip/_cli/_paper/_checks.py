@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from semiclip._arguments import check_arguments
 from semiclip._checks import get_modality, read_representation
-from semiclip._cli._origins import Located, find_origin
+from semiclip._cli._origins import locate
 from semiclip._design import Design
 from semiclip._sides import check_columns, pair_sides
 from semiclip.baselines import BASELINES
-from semiclip.errors import SemiclipError, UnexpectedArgument
+from semiclip.errors import UnexpectedArgument
 from semiclip.model import Baseline, SemiClip
 from semiclip.model._base import check_training_arguments
 from semiclip.objectives import OBJECTIVES
 from semiclip.tl import distill, preservation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from semiclip._cli._paper._material import Material, UnseenSet
     from semiclip._cli._paper._plan import Method, Plan
     from semiclip._cli._settings import Settings
@@ -28,17 +25,6 @@ if TYPE_CHECKING:
 # what the command itself says of a training
 FILLED = ("mdata", "objective", "student_rep", "teacher_rep", "rng", "pea", "key_added", "views", "recipe")
 JUDGED = ("adata", "use_rep", "perturbation_key", "control", "batch_key")  # and of preservation
-
-
-@contextmanager
-def locate(origins: Mapping[str, str], otherwise: str = "") -> Iterator[None]:
-    """Add to an error where the setting stands that it is about."""
-    try:
-        yield
-    except SemiclipError as error:
-        if origin := find_origin(error, origins) or otherwise:
-            raise Located(origin, error) from error
-        raise
 
 
 def check_method(method: Method, settings: Settings) -> None:

@@ -57,7 +57,7 @@ def make_paper(settings: Settings, only: Sequence[str], n_jobs: int, *, quick: b
         sections = [PARTS[name].make(plan, results) for name in names]
         for section in sections:
             _write_section(section, folder)
-        write_text(folder / PAGE, render(plan, sections, versions, n_runs=len(wanted)))
+        write_text(folder / PAGE, render(plan, sections, results, versions))
     print(f"written to {folder}: {PAGE}, {SCORES}, {', '.join(names)}")
 
 

@@ -10,6 +10,7 @@ import semiclip as scl
 from semiclip._checks import get_modality
 from semiclip._cli._datasets import make_dataset
 from semiclip._cli._files import check_there, read_relationships, read_samples, read_study
+from semiclip._cli._origins import locate
 from semiclip.datasets import relationships as read_public
 from semiclip.errors import MissingEntry
 
@@ -89,9 +90,11 @@ def encode(plan: Plan, material: Material, encoder: str | None, seed: int) -> st
     if rep not in material.encoders:
         rna = get_modality(material.mdata, str(settings.student.modality))
         fitted = scl.pp.encode(rna, encoder=name, key_added=rep, **choose_options(plan, name, seed))
-        for one in material.unseen.values():
+        for set_name in plan.list_judged(encoder):
+            one = material.unseen[set_name]
             more = {"zscores": True} if one.settings.zscores else {}
-            scl.pp.encode(one.rna, encoder=fitted, key_added=rep, **more)
+            with locate({}, settings.name_origin(f"unseen.{set_name}")):
+                scl.pp.encode(one.rna, encoder=fitted, key_added=rep, **more)
         material.encoders[rep] = fitted
     return rep
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from semiclip._csv import format_csv
@@ -12,11 +13,12 @@ if TYPE_CHECKING:
 
     from semiclip._cli._paper._plan import Plan
     from semiclip._cli._paper._section import Section
+    from semiclip._cli._paper._store import Results
 
 PIXELS = 96  # of CSS in an inch
 
 
-def render(plan: Plan, sections: Sequence[Section], versions: Mapping[str, str], *, n_runs: int) -> str:
+def render(plan: Plan, sections: Sequence[Section], results: Results, versions: Mapping[str, str]) -> str:
     """Return the page; Jinja escapes every text that is put into it."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -24,7 +26,8 @@ def render(plan: Plan, sections: Sequence[Section], versions: Mapping[str, str],
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.get_template("paper.html").render(
         sections=[_show(section) for section in sections],
-        facts=_list_facts(plan, n_runs),
+        facts=_list_facts(plan, len(results)),
+        warnings=_count_warnings(results),
         versions=versions,
         generator=f"semiclip {versions['semiclip']}",
     )
@@ -66,6 +69,11 @@ def _list_facts(plan: Plan, n_runs: int) -> list[tuple[str, str]]:
     if plan.quick:
         facts.append(("Quick", "few seeds and epochs: a look at the pages, not a measurement"))
     return facts
+
+
+def _count_warnings(results: Results) -> list[tuple[str, int]]:
+    """Return what runs warned of, with the number of runs that did."""
+    return list(Counter(text for result in results.values() for text in result.warnings).items())
 
 
 def _address(media_type: str, content: bytes) -> str:

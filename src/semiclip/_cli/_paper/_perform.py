@@ -16,7 +16,7 @@ from semiclip._cli._judge import JUDGED
 from semiclip._cli._paper._material import choose_options, encode, read_material
 from semiclip._cli._paper._plan import BASE, FROZEN, OURS, QUICK_EPOCHS, SCRATCH
 from semiclip.correction import LADDER
-from semiclip.errors import Diverged, NoVariation
+from semiclip.errors import Diverged, NoVariation, SemiclipWarning
 from semiclip.tl._recall import NULL_THRESHOLDS
 
 if TYPE_CHECKING:
@@ -37,26 +37,32 @@ TRAINING = ("batch_size", "max_epochs")
 
 
 class Result(NamedTuple):
-    """What a run measured: tables by measure, how it was trained, and how it failed if it did."""
+    """What a run measured: tables by measure, how it was trained, how it failed if it did, and what it warned of."""
 
     tables: dict[str, pd.DataFrame]
     settings: dict[str, Any]
     failure: str
+    warnings: list[str]
 
 
 def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Result:
     """Train and judge."""
-    with quiet():
+    with quiet() as told:
         material = read_material(plan.settings, run.seed)
         rep = encode(plan, material, run.encoder if run.trained == FROZEN else None, run.seed)
         try:
             model = _train(plan, run, material, rep, views)
-            for one in material.unseen.values():
-                _embed(model, one, rep, run)
+            for name in plan.list_judged(run.encoder):
+                _embed(model, material.unseen[name])
             tables = {measure: MEASURE[measure](plan, run, material, rep) for measure in measures}
         except tuple(FAILURES) as error:
-            return Result({}, {}, FAILURES[type(error)])
-    return Result(tables, _read_settings(model), "")
+            return Result({}, {}, FAILURES[type(error)], _list_warnings(told))
+    return Result(tables, _read_settings(model), "", _list_warnings(told))
+
+
+def _list_warnings(told: list[warnings.WarningMessage]) -> list[str]:
+    """Return what the package warned of, each text once."""
+    return list(dict.fromkeys(str(one.message) for one in told if issubclass(one.category, SemiclipWarning)))
 
 
 def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
@@ -68,13 +74,15 @@ def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
         material = read_material(settings, seed)
         rep = encode(plan, material, None, seed)
         rna = get_modality(material.mdata, str(settings.student.modality))
-        options: dict[str, Any] = {**QUICK_VIEWS.get(kind, {})} if plan.quick else {}
-        options |= settings.augmentations.get(kind, {})
+        options: dict[str, Any] = {**settings.augmentations.get(kind, {})}
+        if plan.quick:
+            options |= QUICK_VIEWS.get(kind, {})
         if kind == "scvi":
             options["train_kwargs"] = {"enable_progress_bar": False, **options.get("train_kwargs", {})}
+        pairing = {name: value for name, value in _read_pairing(plan).items() if name != "modalities"}
         scl.pp.augment(
-            rna, kind, encoder=material.encoders[rep], **_read_pairing(plan), key_added=kind, rng=seed,
-            progress_bar=False, **options,
+            rna, kind, encoder=material.encoders[rep], **pairing, key_added=kind, rng=seed, progress_bar=False,
+            **options,
         )  # fmt: skip
         values = rna.obsm.pop(kind)
     file = io.BytesIO()
@@ -136,24 +144,21 @@ def _fit_encoder(plan: Plan, run: Run, material: Material, rep: str) -> Any:
         encoder: Any = scl.encoders.MLPEncoder(**options).fit(rna)
     else:
         encoder = material.encoders[encode(plan, material, run.encoder, run.seed)]
-    for adata in (rna, *(one.rna for one in material.unseen.values() if not one.settings.zscores)):
+    for adata in (rna, material.unseen[plan.main].rna):
         scl.pp.expression(adata, encoder=encoder, key_added=EXPRESSION)
     return encoder
 
 
-def _embed(model: Any, one: UnseenSet, rep: str, run: Run) -> None:
-    """Embed an unseen set; z-scores are not what an encoder that is trained reads."""
-    one.rna.obsm.pop(EMBEDDING, None)
-    if run.trained == FROZEN or not one.settings.zscores:
-        scl.tl.embed(one.rna, model, **one.columns, key_added=EMBEDDING)
+def _embed(model: Any, one: UnseenSet) -> None:
+    """Embed an unseen set."""
+    scl.tl.embed(one.rna, model, **one.columns, key_added=EMBEDDING)
 
 
 def _measure_recall(plan: Plan, run: Run, material: Material, rep: str) -> pd.DataFrame:
     """Return recall of every unseen set, after TVN and after centring."""
     tables = []
-    for name, one in material.unseen.items():
-        if EMBEDDING not in one.rna.obsm:
-            continue
+    for name in plan.list_judged(run.encoder):
+        one = material.unseen[name]
         for method in JUDGED:
             table = scl.tl.recall(
                 one.rna, use_rep=EMBEDDING, **one.columns, relationships=material.relationships, method=method,
@@ -284,8 +289,8 @@ def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Leave out what libraries say, and compute with one thread, so that figures do not depend on the machine."""
+def quiet() -> Iterator[list[warnings.WarningMessage]]:
+    """Compute with one thread, so that figures do not depend on the machine, and collect warnings."""
     import logging
 
     import lightning.pytorch  # noqa: F401  # sets its logger's level when it is imported
@@ -297,9 +302,9 @@ def quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     torch.set_num_threads(1)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"(mudata|lightning|torch|anndata|scvi|semiclip)\b")
-            yield
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            yield told
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

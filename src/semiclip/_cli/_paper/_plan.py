@@ -111,6 +111,10 @@ class Plan:
         """Names of the unseen data sets."""
         return list(self.settings.unseen)
 
+    def list_judged(self, encoder: str | None) -> list[str]:
+        """Return the unseen sets on which runs are judged: with an encoder of Figure 1, the main one."""
+        return self.sets if encoder is None else [self.main]
+
     @property
     def main(self) -> str:
         """The unseen set of the tables and figures that have one."""

@@ -63,7 +63,13 @@ def _perform_and_keep(plan: Plan, run: Run, measures: tuple[str, ...], folder: P
         name: json.loads(table.to_json(orient="split", double_precision=15))
         for name, table in {**kept, **result.tables}.items()
     }
-    contents = {"run": run.title, "settings": result.settings, "failure": result.failure, "tables": tables}
+    contents: dict[str, Any] = {
+        "run": run.title,
+        "settings": result.settings,
+        "failure": result.failure,
+        "warnings": result.warnings,
+    }
+    contents["tables"] = tables
     write_file(path, json.dumps(contents, indent=1).encode())
 
 
@@ -81,7 +87,7 @@ def _read(path: Path) -> Result | None:
         tables = {
             name: pd.DataFrame(table["data"], columns=table["columns"]) for name, table in contents["tables"].items()
         }
-        return Result(tables, contents["settings"], contents["failure"])
+        return Result(tables, contents["settings"], contents["failure"], contents["warnings"])
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFile(path, say_reason(error), "delete it, and the run is made again") from error
 

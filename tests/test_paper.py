@@ -1,0 +1,428 @@
+"""The tables and figures of the paper by one command: its numbers are those of the library, and it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from contextlib import nullcontext
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import semiclip as scl
+from semiclip.__main__ import main
+from semiclip._cli._paper import _published as published
+from semiclip._cli._paper._grid import Cell, Grid, place, write_latex, write_mean
+from semiclip._cli._paper._parts import PARTS
+from semiclip._cli._paper._plan import BASE, PEA, Run, read_plan
+from semiclip._cli._toml import read_settings
+from semiclip.correction import LADDER
+
+STUDY = """
+[data]
+dataset = "simulation"
+[data.options]
+n_compounds = 24
+n_knockouts = 24
+n_pathways = 6
+n_genes = 60
+n_batches = 3
+n_knockout_batches = 3
+n_controls = 12
+[columns]
+pair_on = ["perturbation", "dose"]
+perturbation = "perturbation"
+control = "control"
+batch = "batch"
+[student]
+encoder = "pca"
+[student.options]
+n_components = 8
+min_overlap = 0.5
+[teacher]
+rep = "X_image"
+[unseen.knockouts]
+image_rep = "X_image"
+paper = "HUVEC-KO"
+[unseen.l1000]
+image_rep = "X_image"
+zscores = true
+[paper]
+methods = ["vicreg", "semiclip"]
+compared = ["siglip"]
+recipe = "whole"
+seeds = 2
+augmentations = ["mwo", "scgft"]
+[sweep]
+lr = [0.01, 0.1]
+temperature = [0.1, 0.5]
+[methods.semiclip]
+max_epochs = 3
+plan_kwargs = {lr = 0.3}
+[methods.vicreg]
+max_epochs = 2
+[methods.siglip]
+max_epochs = 2
+[evaluation]
+permutations = 20
+[evaluation.preservation]
+max_epochs = 2
+device = "cpu"
+[output]
+folder = "results"
+"""
+COLUMNS = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+PAIRING = {"pair_on": ["perturbation", "dose"], **COLUMNS, "student_rep": "X_pca", "teacher_rep": "X_image"}
+SIZES = tomllib.loads(STUDY)["data"]["options"]
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY, encoding="utf-8")
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main(["paper", *map(str, arguments), "--jobs", "1"])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """All tables and figures of a small study."""
+    folder = tmp_path_factory.mktemp("paper")
+    (folder / "study.toml").write_text(STUDY, encoding="utf-8")
+    assert run(folder / "study.toml") == 0
+    return folder / "results"
+
+
+def distil(seed: int, rung: str) -> tuple[scl.datasets.Study, anndata.AnnData]:
+    """Do by hand what a run of Semi-Clipped does; return the study and its embedded knockouts."""
+    study = scl.datasets.simulate(rng=seed, **SIZES)
+    encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8, min_overlap=0.5, rng=seed)
+    model = scl.tl.semiclip(
+        study.mdata, **PAIRING, recipe="whole", max_epochs=3, plan_kwargs={"lr": 0.3}, rng=seed,
+        pea=LADDER[rung]["pea"], model_kwargs={"student_correction": LADDER[rung]["student_correction"]},
+        enable_progress_bar=False,
+    )  # fmt: skip
+    knockouts = study.knockouts["rna"]
+    scl.pp.encode(knockouts, encoder=encoder)
+    scl.tl.embed(knockouts, model)
+    return study, knockouts
+
+
+def recall_of(study: scl.datasets.Study, knockouts: anndata.AnnData) -> float:
+    arguments = {**COLUMNS, "relationships": study.relationships, "n_permutations": 0}
+    table = scl.tl.recall(knockouts, use_rep="X_semiclip", **arguments)
+    return 100 * float(table.loc[table["key"] == "mean", "value"].iloc[0])
+
+
+def test_tables_hold_the_numbers_of_the_library(made):
+    recalls: dict[str, list[float]] = {BASE: [], PEA: []}
+    preserved = []
+    for seed in (0, 1):
+        for rung in (BASE, PEA):
+            study, knockouts = distil(seed, rung)
+            recalls[rung].append(recall_of(study, knockouts))
+        options = {"max_epochs": 2, "device": "cpu", "baselines": (), "rng": seed, "progress_bar": False}
+        table = scl.tl.preservation(knockouts, use_rep="X_semiclip", **COLUMNS, **options)
+        chosen = (table["metric"] == "preservation") & (table["key"] == "unseen perturbations")
+        preserved.append(float(table.loc[chosen, "value"].iloc[0]))
+    table1 = pd.read_csv(made / "table1.csv").set_index(["name", "dataset", "metric"])
+    rows = {"Semi-Clipped": BASE, "Semi-Clipped + PEA": PEA}
+    for name, rung in rows.items():
+        row = table1.loc[(name, "knockouts", "recall")]
+        assert row["mean"] == pytest.approx(np.mean(recalls[rung]), abs=1e-12)
+        assert row["sd"] == pytest.approx(np.std(recalls[rung], ddof=1), abs=1e-12)
+    row = table1.loc[("Semi-Clipped + PEA", "knockouts", "preservation")]
+    assert row["mean"] == pytest.approx(np.mean(preserved), abs=1e-10)
+    row = table1.loc[("Semi-Clipped + PEA", "knockouts", "recall")]
+    assert row["difference"] == pytest.approx(np.mean(recalls[PEA]) - np.mean(recalls[BASE]), abs=1e-12)
+    assert row["p_min"] == 0.5
+    table2 = pd.read_csv(made / "table2.csv").set_index(["method", "rung"])
+    assert list(table2.loc["Semi-Clipped"].index) == list(LADDER)
+    for rung in (BASE, PEA):
+        assert table2.loc[("Semi-Clipped", rung), "mean"] == pytest.approx(np.mean(recalls[rung]), abs=1e-12)
+    printed = f"{np.mean(recalls[PEA]):.2f} ± {np.std(recalls[PEA], ddof=1):.2f}"
+    assert printed in (made / "table2.md").read_text(encoding="utf-8")
+
+
+def test_figures_hold_the_sets_of_the_library(made):
+    study, knockouts = distil(0, PEA)
+    arguments = {**COLUMNS, "relationships": study.relationships}
+    images = {"X_image": study.knockouts["image"]}
+    sets = scl.tl.relationship_sets(knockouts, use_rep=["X_pca", "X_semiclip"], references=images, **arguments)
+    overlap = scl.tl.overlap(sets, representations=["X_semiclip", "X_pca", "X_image"])
+    figure4 = pd.read_csv(made / "figure4.csv")
+    figure4 = figure4[figure4["method"] == "Semi-Clipped"]
+    assert figure4["n_pairs"].tolist() == overlap["n_pairs"].tolist()
+    gains = scl.tl.gains_losses(sets, base="X_pca", representations="X_semiclip").iloc[0]
+    figure5 = pd.read_csv(made / "figure5.csv").set_index(["representation", "base"])
+    for name in ("preserved", "gains", "losses", "total", "base_total"):
+        assert figure5.loc[("Semi-Clipped", "transcriptomics"), name] == gains[name]
+    study, knockouts = distil(0, BASE)
+    null = scl.tl.null_overlap(
+        knockouts, use_rep="X_semiclip", **arguments, references={"X_image": study.knockouts["image"]},
+        n_permutations=20, rng=0, progress_bar=False,
+    )  # fmt: skip
+    figure7 = pd.read_csv(made / "figure7.csv")
+    figure7 = figure7[figure7["reference"] == "microscopy"]
+    for name in ("threshold_low", "overlap", "null_mean", "p_value"):
+        np.testing.assert_allclose(figure7[name], null[name], rtol=1e-12)
+
+
+def test_every_part_has_its_files(made):
+    files = {path.name for path in made.iterdir()}
+    drawn = {f"figure{name}" for name in ("1", "2a", "2b", "3", "4", "5", "6", "7")}
+    expected = {f"{name}.csv" for name in PARTS if name != "table3"} | {f"{name}.png" for name in drawn}
+    expected |= {f"{name}.{kind}" for name in ("table1", "table2", "figure5") for kind in ("md", "tex")}
+    assert files == expected | {"paper.html", "runs.csv", "settings.toml", "runs", "views"}
+    page = (made / "paper.html").read_text(encoding="utf-8")
+    for name in PARTS:
+        assert f'<section id="{name}"' in page
+    assert page.count("<img ") == len(drawn)
+    assert "The study names no gene sets (evaluation.gene_sets)." in page
+    assert "16.51 ± 0.85" in page  # the paper's own unimodal baseline
+    runs = pd.read_csv(made / "runs.csv")
+    # two seeds: baselines; VICReg and Semi-Clipped on five rungs; SigLIP; three encoders with one or two adapters;
+    # views alone, together, and together under PEA; four settings
+    assert runs["run"].nunique() == 2 * (2 + 10 + 1 + 6 + 4 + 4) == len(list((made / "runs").iterdir()))
+
+
+def test_a_second_call_makes_nothing_and_writes_the_same(study, capsys):
+    folder = study.with_name("results")
+    assert run(study, "--only", "table1", "figure5") == 0
+    before = read_files(folder)
+    stamps = {path: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}
+    assert run(study, "--only", "table1", "--only", "figure5") == 0
+    assert read_files(folder) == before
+    assert {path: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()} == stamps
+    assert capsys.readouterr().out.splitlines()[-1] == f"written to {folder}: paper.html, runs.csv, table1, figure5"
+
+
+def test_a_change_makes_only_what_it_touches(study):
+    folder = study.with_name("results")
+    assert run(study, "--only", "table1") == 0
+    before = {path.name for path in (folder / "runs").iterdir()}
+    study.write_text(STUDY.replace("[methods.vicreg]\nmax_epochs = 2", "[methods.vicreg]\nmax_epochs = 1"), "utf-8")
+    assert run(study, "--only", "table1") == 0
+    added = {path.name for path in (folder / "runs").iterdir()} - before
+    assert {name.rsplit("-", 1)[0] for name in added} == {
+        f"vicreg_{rung}seed_{seed}" for rung in ("", "control_sampling_") for seed in (0, 1)
+    }
+
+
+def test_what_is_killed_goes_on_to_the_same_files(study):
+    """Kill -9 after the first runs, then the same call again."""
+    command = [sys.executable, "-m", "semiclip", "paper", str(study), "--jobs", "2", "--only", "table1", "figure4"]
+    environment = {**os.environ, "MPLBACKEND": "agg"}
+    folder = study.with_name("results")
+    process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    runs = folder / "runs"
+    while process.poll() is None and (not runs.is_dir() or len(list(runs.glob("*.json"))) < 3):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    n_before = len(list(runs.glob("*.json")))
+    assert n_before < 12
+    assert run(study, "--only", "table1", "figure4") == 0
+    again = study.with_name("again.toml")
+    again.write_text(STUDY.replace('folder = "results"', 'folder = "whole"'), encoding="utf-8")
+    assert run(again, "--only", "table1", "figure4") == 0
+    went_on, whole = read_files(folder), read_files(study.with_name("whole"))
+    assert {name for name in went_on if not name.endswith(".partial")} == set(whole)
+    whole.pop("settings.toml")
+    assert {name: went_on[name] for name in whole} == whole
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_methods_of_any_name_and_failures(study):
+    text = STUDY.replace('methods = ["vicreg", "semiclip"]', 'methods = ["shared only", "cca", "wild"]')
+    text = text.replace("[methods.semiclip]", "[methods.unused]").replace("seeds = 2", "seeds = 1")
+    text = (
+        text.split("[methods.unused]")[0]
+        + """
+[methods."shared only"]
+objective = "semiclip"
+recipe = "shared"
+max_epochs = 1
+[methods.wild]
+objective = "semiclip"
+max_epochs = 5
+plan_kwargs = {lr = 1e12}
+[methods.siglip]
+max_epochs = 1
+"""
+        + text[text.index("[evaluation]") :]
+    )
+    study.write_text(text, encoding="utf-8")
+    assert run(study, "--only", "table1") == 0
+    table = pd.read_csv(study.with_name("results") / "table1.csv")
+    names = ["Random baseline", "Unimodal baseline", "shared only", "shared only + PEA", "CCA"]
+    assert list(dict.fromkeys(table["name"])) == names
+    page = (study.with_name("results") / "paper.html").read_text(encoding="utf-8")
+    assert "wild: 1 seed(s) diverged" in page
+
+
+def test_data_without_controls_have_no_pea(tmp_path):
+    made = scl.datasets.simulate(rng=0, **SIZES)
+    treated = [adata[adata.obs["perturbation"] != "control"].copy() for adata in made.mdata.mod.values()]
+    for name, adata in zip(("rna", "image"), treated, strict=True):
+        adata.write_h5ad(tmp_path / f"{name}.h5ad")
+    made.knockouts["rna"].write_h5ad(tmp_path / "knockouts.h5ad")
+    made.relationships.to_csv(tmp_path / "relationships.csv", index=False)
+    text = STUDY[STUDY.index("[columns]") :].replace('control = "control"\nbatch = "batch"', "control = []", 1)
+    a, b = text.index("[unseen.knockouts]"), text.index("[paper]")
+    unseen = '[unseen.knockouts]\nfile = "knockouts.h5ad"\ncontrol = "control"\nbatch = "batch"\n'
+    text = '[data]\nrna = "rna.h5ad"\nimage = "image.h5ad"\n' + text[:a] + unseen + text[b:]
+    text = text.replace("[evaluation]\n", '[evaluation]\nrelationships = "relationships.csv"\n')
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    parts = ["table1", "table2", "figure2b", "figure4", "figure6"]
+    assert run(tmp_path / "study.toml", "--only", *parts) == 0
+    table = pd.read_csv(tmp_path / "results" / "table1.csv")
+    assert set(table["name"]) == {"Random baseline", "Unimodal baseline", "VICReg", "Semi-Clipped"}
+    page = (tmp_path / "results" / "paper.html").read_text(encoding="utf-8")
+    assert "The training data have no controls: nothing can be augmented." in page
+    assert "This unseen set has no images, so the circles are of two sets." in page
+
+
+MISTAKES = {
+    "an unknown method": ('methods = ["vicreg", "semiclip"]', 'methods = ["vicreg", "semclip"]', "paper.methods"),
+    "arguments of a method that is not there": ("[methods.siglip]", "[methods.sigclip]", "methods.sigclip"),
+    "an argument that no training takes": ("[methods.siglip]\nmax_epochs", "[methods.siglip]\nepoch", "methods.siglip"),
+    "a database spelt wrong": ("permutations = 20", 'databases = ["Corum"]', "evaluation.databases"),
+    "a column that is not there": ('batch = "batch"', 'batch = "plate"', "columns.batch"),
+    "a column of an unseen set": (
+        "zscores = true",
+        'zscores = true\nperturbation = "gene"',
+        "unseen.l1000.perturbation",
+    ),
+    "a label of controls": ('control = "control"', 'control = "DMSO"', "columns.control"),
+    "a file that is not there": ("zscores = true", 'file = "lincs.h5ad"', "unseen.l1000.file"),
+    "an unseen set that the data set lacks": ("[unseen.l1000]", "[unseen.lincs]", "unseen"),
+    "two unseen sets of one name": ("[unseen.l1000]", "[unseen.knockouts]", "study.toml"),
+    "an embedding of images": (
+        '[unseen.l1000]\nimage_rep = "X_image"',
+        '[unseen.l1000]\nimage_rep = "X_dino"',
+        "unseen.l1000.image_rep",
+    ),
+    "a key of an unseen set": ("zscores = true", "zscore = true", "unseen.l1000"),
+    "a value of the wrong type": ("seeds = 2", 'seeds = "two"', "paper.seeds"),
+    "a parameter of the sweep": ("temperature = [0.1, 0.5]", "tau = [0.1, 0.5]", "sweep.tau"),
+    "an augmentation": ('augmentations = ["mwo", "scgft"]', 'augmentations = ["mixup"]', "paper.augmentations"),
+    "the main unseen set": ("seeds = 2", 'seeds = 2\nmain = "huvec"', "paper.main"),
+    "an encoder of Figure 1": ("seeds = 2", 'seeds = 2\nchoices = ["scvi melted"]', "paper.choices"),
+    "gene sets that are not there": ("permutations = 20", 'gene_sets = "c2.gmt"', "evaluation.gene_sets"),
+    "an option of preservation": ("[evaluation.preservation]", "[evaluation.preservation]\nepochs = 3", "preservation"),
+    "an option of the data set": ("n_pathways = 6", "pathways = 6", "data.options"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_that_names_its_place(mistake, study, capsys):
+    old, new, place_of = MISTAKES[mistake]
+    assert old in STUDY
+    study.write_text(STUDY.replace(old, new, 1), encoding="utf-8")
+    with nullcontext():
+        assert run(study) in (1, 2)
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert told[0].startswith("error: ")
+    assert place_of in told[0]
+    assert "study.toml" in told[0]
+    assert not study.with_name("results").exists()
+
+
+def test_a_folder_of_others_is_left_alone(study, capsys):
+    folder = study.with_name("results")
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("", encoding="utf-8")
+    assert run(study, "--only", "table1") == 1
+    assert "pass --overwrite" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+
+
+def test_an_unknown_part_is_refused(study, capsys):
+    assert run(study, "--only", "table4") == 2
+    assert "'table4'" in capsys.readouterr().err
+
+
+def test_runs_are_shared_by_what_they_are(study):
+    plan = read_plan(read_settings(study, {}), quick=False)
+    wanted = {name: set(PARTS[name].list_runs(plan)) for name in PARTS}
+    assert wanted["table3"] == wanted["figure4"] == wanted["figure5"] <= wanted["table1"]
+    assert wanted["figure6"] == wanted["figure7"] == {Run(0, "semiclip")} <= wanted["table2"]
+    assert {run.rung for run in wanted["table2"]} == set(LADDER)
+    assert len({plan.digest(run) for runs in wanted.values() for run in runs}) == len(set().union(*wanted.values()))
+
+
+def test_grids_are_printed_alike():
+    rows = [("A & B", [Cell("1.00 ± 0.10", 1, "up"), Cell("–")]), ("C_1", [Cell("0.50", 2, "down"), Cell("5 %")])]
+    grid = Grid("Caption, 100 %.", [("set", 2)], ["x", "y"], rows, "Method")
+    assert grid.markdown.splitlines() == [
+        "| Method | set, x | set, y |",
+        "| --- | ---: | ---: |",
+        "| A & B | ↑ **1.00 ± 0.10** | – |",
+        "| C_1 | ↓ <u>0.50</u> | 5 % |",
+        "",
+        "Caption, 100 %.",
+    ]
+    assert grid.latex.splitlines() == [
+        r"\begin{table}",
+        r"\centering",
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r" & \multicolumn{2}{c}{set} \\",
+        r"Method & x & y \\",
+        r"\midrule",
+        r"A \& B & $\uparrow$ \textbf{1.00 $\pm$ 0.10} & -- \\",
+        r"C\_1 & $\downarrow$ \underline{0.50} & 5 \% \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\caption{Caption, 100 \%.}",
+        r"\end{table}",
+    ]
+
+
+def test_best_and_second_are_marked():
+    assert place([1.0, 3.0, 2.0, 3.0, np.nan]) == [0, 1, 2, 1, 0]
+    assert place([2.0, 2.0]) == [0, 0]  # nothing is better than anything
+    assert write_mean(1.005, np.nan) == "1.00"
+    assert write_mean(-0.5, 0.25) == "−0.50 ± 0.25"
+    assert write_mean(np.nan, np.nan) == "–"
+    assert write_latex("a_b {c} #1") == r"a\_b \{c\} \#1"
+
+
+def test_the_numbers_of_the_paper_agree_with_each_other():
+    for name, rungs in published.TABLE2.items():
+        table1 = [published.TABLE1[arm][1][0] for arm in (name, f"{name} + PEA")]
+        assert [rungs[0], rungs[-1]] == table1  # the ends of the ladder
+    for kept, gained, lost, total in published.FIGURE5.values():
+        assert kept + gained == total
+        assert kept + lost in (61, 62)
+    recall = {name: published.TABLE1[name][1::2] for name in ("Semi-Clipped", "Semi-Clipped + PEA")}
+    gains = [round(100 * (a[0] / b[0] - 1)) for b, a in zip(*recall.values(), strict=True)]
+    assert gains == [17, 55, 22]  # the text says 20 for the last, of five seeds
+
+
+def test_results_are_kept_as_they_were_measured(made):
+    path = next(path for path in (made / "runs").iterdir() if path.name.startswith("semiclip_seed_0"))
+    kept = json.loads(path.read_bytes())
+    assert kept["run"] == "semiclip, seed 0"
+    assert kept["settings"]["lr"] == {"student": 0.3}
+    assert set(kept["tables"]) == {"recall", "preservation", "null", "null_sets"}
+    settings = tomllib.loads((made / "settings.toml").read_text(encoding="utf-8"))
+    assert settings["unseen"]["l1000"] == {"image_rep": "X_image", "zscores": True}
+    assert settings["methods"]["semiclip"] == {"max_epochs": 3, "plan_kwargs": {"lr": 0.3}}
+    assert settings["versions"]["semiclip"]
