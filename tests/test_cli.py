@@ -262,7 +262,7 @@ def test_the_template_names_every_setting_and_is_never_replaced(tmp_path, fails,
         (2, ("epochs = 2", "epochs = true"), "mine.toml: training.epochs is of type bool"),
         (2, ('"whole"', '"hole"'), "mine.toml: training.recipe='hole' is not one of shared, whole, paper"),
         (1, ('control = "control"', 'control = "DMSO"'), "mine.toml: columns.control: control label(s) DMSO match"),
-        (2, ('control = "control"\n', ""), "mine.toml: columns.control=None must be given, in"),
+        (2, ('control = "control"\n', ""), "mine.toml: columns.control is not given; set it in"),
         (1, ('rep = "X_image"', 'rep = "X_imag"'), "mine.toml: teacher.rep: teacher_rep='X_imag' is not in obsm"),
         (1, ("[training]", "[training"), "mine.toml cannot be read: "),
         (2, ("seed = 3", "seed = -1"), "mine.toml: training.seed=-1 must be a whole number of at least 0"),
@@ -295,7 +295,7 @@ def test_mistakes_elsewhere_are_one_line_too(folder, study, fails, tmp_path):
     assert says.startswith("mine.toml: columns.pair_on: no key on perturbation, dose is shared")
     assert "--out" in fails(1, "train", path, "--out", folder / "results")
     assert "text.h5ad" in fails(1, "train", path, "--out", tmp_path / "text.h5ad" / "results")  # before it trains
-    assert "must be given, in a TOML file or by --image" in fails(2, "train", path, *rna)
+    assert "data.image is not given; set it in a TOML file or by --image" in fails(2, "train", path, *rna)
     assert "'--seed': 'x' is not a valid integer" in fails(2, "train", path, "--seed", "x")
     assert fails(2, "train", path, "--seed", "-1").startswith("--seed=-1 must be")
     assert "'whole'" in fails(2, "train", path, "--recipe", "hole")

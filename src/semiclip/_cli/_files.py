@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,6 @@ from semiclip.errors import BadValue, Conflict, FileExists, MissingEntry, Missin
 from semiclip.io._tables import read_table, refuse_damage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
@@ -90,20 +87,6 @@ def check_new(path: Path, origin: str, *, overwrite: bool) -> None:
     """Refuse a file or folder that would be replaced, before anything is computed."""
     if path.exists() and not overwrite:
         raise FileExists(f"{path} ({origin})", REPLACE)
-
-
-@contextmanager
-def make_folder(path: Path) -> Iterator[None]:
-    """Make a folder before long work, which would be lost without it, and remove it if the work fails."""
-    is_new = not path.exists()
-    path.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        if is_new:
-            with suppress(OSError):  # which is not empty if saving failed
-                path.rmdir()
-        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ MISUSE = (
     errors.BadValue,
     errors.UnknownChoice,
     errors.WrongType,
+    errors.NotGiven,
     errors.UnexpectedArgument,
     errors.IdleArgument,
     errors.Conflict,
