@@ -49,9 +49,12 @@ class SaveProgress(Checkpoint):
         self.curves, self.random = state_dict["curves"], state_dict["random"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what would have been drawn, and log the epochs before the interruption."""
+        """Draw what would have been drawn."""
         if self.random is not None:
             torch.set_rng_state(self.random)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epochs before the interruption, also where none is left."""
         if trainer.logger is not None:
             for name, curve in self.curves.items():
                 for epoch, value in zip(curve["epochs"], curve["values"], strict=True):
