@@ -142,6 +142,9 @@ def test_the_result_says_how_it_was_made_and_makes_the_same_again(folder, tmp_pa
     del expected["evaluation"]
     expected["data"]["file"], expected["output"]["folder"] = str(folder / "study.h5mu"), str(folder / "results")
     expected["columns"]["control"] = ["control"]
+    # what the recipe chose: the rate is named in the study, the rest is not
+    expected["training"] |= {"pea": True, "plan": {"lr": {"student": 0.05}, "optimizer": "sgd", "min_lr": 1e-6}}
+    expected["training"]["options"]["batch_size"] = 1024
     expected["student"]["modality"], expected["teacher"]["modality"] = "rna", "image"
     assert resolved == expected
 
@@ -312,6 +315,7 @@ def test_mistakes_elsewhere_are_one_line_too(folder, study, fails, tmp_path):
     assert "(--relationships)" in fails(1, *evaluate, "--relationships", "gone.csv")
     says = fails(1, "evaluate", folder / "knockouts.h5mu", *evaluate[2:], "--modality", "protein")
     assert says.startswith("--modality='protein' is not in the MuData, which has rna, image")
+    assert fails(2, *evaluate, "--modality", "rna").startswith("--modality would have no effect on embedded.h5ad")
     assert fails(1, "train", study(("[teacher]", '[teacher]\nmodality = "img"'))).startswith(
         "mine.toml: teacher.modality="
     )
@@ -342,6 +346,7 @@ def test_data_without_controls_or_usual_names(folder, tmp_path):
     resolved = tomllib.loads((tmp_path / "made" / "settings.toml").read_text(encoding="utf-8"))
     assert resolved["columns"] == {"pair_on": ["perturbation"], "control": []}
     assert resolved["training"]["model"] == {"n_hidden": [8], "student_correction": "center"}
+    assert resolved["training"]["pea"] is False
     model = scl.model.SemiClip.load(tmp_path / "made" / "model", adata=False)
     assert model.design.control is None
     assert (model.design.student, model.design.teacher) == ("cells", "photos")
@@ -357,6 +362,11 @@ def test_overwriting_replaces_a_result_and_nothing_else(folder, study, tmp_path,
     assert (tmp_path / "results" / "notes.txt").read_text(encoding="utf-8") == "mine"
     assert tomllib.loads((tmp_path / "results" / "settings.toml").read_text(encoding="utf-8"))["training"]["seed"] == 1
     # the encoder of the first training does not belong to the second model
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["model", "notes.txt", "settings.toml"]
+    (tmp_path / "results" / "encoder").mkdir()  # of somebody else
+    (tmp_path / "results" / "encoder" / "mine.txt").write_text("mine", encoding="utf-8")
+    assert main(["train", str(path), "--overwrite", "--student-rep", "X_pca", "--seed", "1"]) == 0
+    assert [path.name for path in (tmp_path / "results" / "encoder").iterdir()] == ["mine.txt"]
     embed = ["embed", tmp_path / "results", folder / "knockouts.h5ad", "--out", tmp_path / "new.h5ad"]
     assert "student_rep='X_pca' is not in obsm" in fails(1, *embed)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semiclip._cli._settings import KEYS
 from semiclip._mudata import make_mudata, silence_mudata
 from semiclip._storage import write_file
-from semiclip.errors import BadValue, Conflict, FileExists, MissingEntry, MissingFile
+from semiclip.errors import BadValue, Conflict, FileExists, IdleArgument, MissingEntry, MissingFile
 from semiclip.io._tables import read_table, refuse_damage
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def read_judged(path: Path, origin: str, settings: Settings) -> AnnData:
     """Return the AnnData of a file, or the modality of its MuData that is to be judged."""
     samples = read_samples(path, origin)
     if not hasattr(samples, "mod"):
+        flag = KEYS["evaluation.modality"].flag
+        if settings.name_origin("evaluation.modality") == flag:  # in a file it is of the .h5mu files of the study
+            raise IdleArgument([flag], f"on {path.name}, which has no modalities")
         return samples
     check_modality(samples, "evaluation.modality", settings)
     return samples[settings.evaluation.modality]

@@ -124,7 +124,7 @@ def publish(work: Path, folder: Path, save: Callable[[Path], None]) -> None:
 
     A new folder appears in one step. In one that exists, the settings go first and come last: without them it is none.
     """
-    if rank_zero_only.rank != 0:  # of several processes, one for each device
+    if getattr(rank_zero_only, "rank", 0) != 0:  # of several processes, one for each device
         return
     if folder.exists():
         (folder / RESOLVED).unlink(missing_ok=True)

@@ -76,6 +76,7 @@ def train_study(settings: Settings, *, overwrite: bool) -> None:
 
     An interrupted training goes on from its last epoch.
     """
+    from semiclip._cli._free_tables import check_free_tables
     from semiclip._cli._unfinished import CHECKPOINT, SaveProgress, find_checkpoint, hash_file, open_unfinished, publish
 
     folder, training = settings.need("output.folder"), settings.training
@@ -96,9 +97,10 @@ def train_study(settings: Settings, *, overwrite: bool) -> None:
     arguments |= _pass_on(settings, "training.options", arguments)
     encoding = {"encoder": settings.student.encoder, "key_added": student_rep}
     encoding |= {**_seed_encoder(settings), **_pass_on(settings, "student.options", encoding)}
+    quiet_trainer()
+    check_free_tables(settings)
     mdata = read_study(settings)
     _check_reps(mdata, settings)
-    quiet_trainer()
     tables = {name: table for name, table in settings.tables.items() if name != "evaluation"}
     files = {str(path): hash_file(path) for path in settings.tables["data"].values()}
     asked = format_record({**{name: table for name, table in tables.items() if name != "output"}, "files": files})
