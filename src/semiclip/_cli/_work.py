@@ -32,7 +32,7 @@ from semiclip._cli._record import (
     write_record,
 )
 from semiclip._cli._toml import read_settings
-from semiclip._storage import remove_folder
+from semiclip._storage import remove_folder, write_file
 from semiclip.errors import Conflict, FileExists, MissingFile, UnexpectedArgument
 
 if TYPE_CHECKING:
@@ -170,8 +170,12 @@ def report_samples(settings: Settings, data: Path, out: Path, *, overwrite: bool
     reps, arguments = _read_evaluation(settings)
     adata = read_judged(data, DATA, settings)
     out.parent.mkdir(parents=True, exist_ok=True)
-    forget_record(out)
-    scl.report(adata, out, use_rep=reps, **arguments, gene_sets=gene_sets, overwrite=overwrite)
+
+    def write(path: Path) -> None:
+        scl.report(adata, path, use_rep=reps, **arguments, gene_sets=gene_sets)
+        forget_record(out)
+
+    write_file(out, write)
     write_record(out, {"name": "report", "data": data}, _list_evaluation(settings))
     print(f"written to {out}")
 
