@@ -394,6 +394,8 @@ def test_settings_are_replaced_with_their_result_or_not_at_all(folder, tmp_path,
     assert main([*map(str, arguments), "--overwrite"]) == 0
     assert read_record(out)["command"]["name"] == command
     assert "exists; pass --overwrite" in fails(1, *arguments)
+    arguments[arguments.index(out)] = folder
+    assert fails(1, *arguments, "--overwrite") == f"{folder} (--out) exists; it is a folder: name a file"
 
 
 def test_mistakes_elsewhere_are_one_line_too(folder, study, fails, tmp_path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from semiclip._cli._files import check_new, write_text
 from semiclip._cli._toml import COMMAND, VERSIONS, format_toml
+from semiclip.errors import FileExists
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,8 @@ def name_record(out: Path) -> Path:
 
 def prepare_record(out: Path, *, overwrite: bool) -> None:
     """Refuse a result, or its settings, that would be replaced, before anything is computed."""
+    if out.is_dir():
+        raise FileExists(f"{out} (--out)", "it is a folder: name a file")
     for path in (out, name_record(out)):
         check_new(path, "--out", overwrite=overwrite)
 

@@ -137,7 +137,7 @@ def embed_samples(
             raise MissingFile(f"{RESOLVED} in {folder} (MODEL)", way_out)
         folder = folder / MODEL
     model = scl.model.SemiClip.load(folder, adata=False)
-    trained = _read_trained(folder.parent)
+    trained = _read_trained(folder)
     student, rep = model.design.side(samples, "student"), model.representations["student_rep"]
     if rep not in student.obsm and "encoder" in trained.get("student", {}):
         scl.pp.encode(student, encoder=scl.encoders.load(folder.parent / ENCODER), key_added=rep)
@@ -252,8 +252,8 @@ def _list_evaluation(settings: Settings) -> dict[str, dict[str, Any]]:
     return {name: table for name, table in settings.tables.items() if name in ("columns", "evaluation")}
 
 
-def _read_trained(folder: Path) -> dict[str, dict[str, Any]]:
+def _read_trained(model: Path) -> dict[str, dict[str, Any]]:
     """Return the settings that stand beside a model, if it is that of a result folder."""
-    path = folder / RESOLVED
-    tables = read_settings(path, {}).tables if path.is_file() else {}
+    path = model.parent / RESOLVED
+    tables = read_settings(path, {}).tables if model.name == MODEL and path.is_file() else {}
     return {name: table for name, table in tables.items() if name != "evaluation"}
