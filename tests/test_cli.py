@@ -331,6 +331,24 @@ def test_each_wrong_option_is_one_line_that_names_it(study, fails, table, option
     assert [entry.name for entry in path.parent.iterdir()] == ["mine.toml"]
 
 
+def test_no_default_of_an_option_is_of_a_wrong_type():
+    from inspect import signature
+
+    from semiclip._cli import _free_tables as tables
+
+    takers = [*tables.ENCODERS.values(), tables.SemiClip, tables.DistillationPlan, tables.SemiClip.train]
+    defaults = {
+        (taker.__name__, name): (taker, parameter.default)
+        for taker in [*takers, tables.distill, tables.Trainer, tables.LightningTrainer]
+        for name, parameter in signature(taker).parameters.items()
+        if isinstance(parameter.default, bool | int | float | str | tuple)
+    }
+    assert len(defaults) > 60
+    for (_, name), (taker, default) in defaults.items():
+        value = [*default] if isinstance(default, tuple) else default
+        assert tables.fits(value, tables.read_kind(taker, name)), (taker, name)
+
+
 def read_record(out: Path) -> dict[str, object]:
     """Return what stands beside a result, of the versions only that of this package."""
     record = tomllib.loads(out.with_name(f"{out.name}.settings.toml").read_text(encoding="utf-8"))

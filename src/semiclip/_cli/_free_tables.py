@@ -45,8 +45,8 @@ def _check_types(settings: Settings, table: str, takers: Sequence[Callable[..., 
     """Refuse options that are not what the first function with such an argument takes; unknown ones are left alone."""
     for name, value in (settings.get(table) or {}).items():
         taker = next((taker for taker in takers if name in inspect.signature(taker).parameters), None)
-        kind = Any if taker is None else _read_kind(taker, name)
-        if not _fits(value, kind):
+        kind = Any if taker is None else read_kind(taker, name)
+        if not fits(value, kind):
             words = list(dict.fromkeys(_describe(kind)))
             words = [word for word in words if word != WORDS[int] or WORDS[float] not in words]
             origin = f"{settings.name_origin(table)}.{name}"
@@ -67,7 +67,7 @@ def _check_trainer(settings: Settings) -> None:
             raise UnexpectedArgument(origin, [name], str(error)) from error
 
 
-def _read_kind(taker: Callable[..., Any], name: str) -> Any:
+def read_kind(taker: Callable[..., Any], name: str) -> Any:
     """Return the type of an argument, or ``Any`` if it has none that can be read here."""
     function: Any = taker.__init__ if isinstance(taker, type) else taker  # type: ignore[misc]
     named = SimpleNamespace(__annotations__={name: inspect.signature(taker).parameters[name].annotation})
@@ -78,13 +78,13 @@ def _read_kind(taker: Callable[..., Any], name: str) -> Any:
         return Any
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def fits(value: Any, kind: Any) -> bool:
     """Return whether a value of TOML can be of a type; of what TOML has no values, none is."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is inspect.Parameter.empty or kind is Any or isinstance(kind, typing.TypeVar):
         return True
     if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
+        return any(fits(value, part) for part in parts)
     if origin is Literal:  # which of them, the library says better
         return type(value) in {type(part) for part in parts}
     if isinstance(value, bool):
@@ -95,7 +95,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, int | float)
     if isinstance(value, list):
         within = [part for part in parts if part is not Ellipsis]
-        return (origin or kind) in ABSTRACT and all(not within or _fits(part, within[0]) for part in value)
+        return (origin or kind) in ABSTRACT and all(not within or fits(part, within[0]) for part in value)
     if isinstance(value, dict):
         return (origin or kind) in (dict, collections.abc.Mapping)
     return isinstance(kind, type) and kind is not object and isinstance(value, kind)

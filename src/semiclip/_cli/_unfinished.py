@@ -61,20 +61,23 @@ class SaveProgress(Checkpoint):
                     trainer.logger.log_metrics({name: value, "epoch": epoch}, step=epoch)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the epoch, of which Lightning has logged the curves of validation and is about to log the loss."""
-        history = getattr(trainer.logger, "history", {})
+        """Save the epoch."""
+        if not trainer.is_global_zero:  # another process, which takes part and writes nothing
+            trainer.save_checkpoint(self.path, weights_only=False)
+            return
+        if trainer.logger is not None:
+            self._read_curves(trainer, pl_module)
+        write_file(self.path, lambda path: trainer.save_checkpoint(path, weights_only=False))
+
+    def _read_curves(self, trainer: Trainer, pl_module: Any) -> None:
+        """Keep the curves, of which Lightning has logged those of validation and is about to log the loss."""
+        history, loss = getattr(trainer.logger, "history", {}), pl_module.curve
         self.curves = {
             name: {"epochs": list(curve.index), "values": curve[name].tolist()} for name, curve in history.items()
         }
-        name: Any = pl_module.curve
-        if trainer.logger is not None:
-            curve = self.curves.setdefault(name, {"epochs": [], "values": []})
-            curve["epochs"].append(trainer.current_epoch)
-            curve["values"].append(float(trainer.callback_metrics[name]))
-        if trainer.is_global_zero:
-            write_file(self.path, lambda path: trainer.save_checkpoint(path, weights_only=False))
-        else:  # which takes part and writes nothing
-            trainer.save_checkpoint(self.path, weights_only=False)
+        curve = self.curves.setdefault(loss, {"epochs": [], "values": []})
+        curve["epochs"].append(trainer.current_epoch)
+        curve["values"].append(float(trainer.callback_metrics[loss]))
 
 
 @contextmanager
