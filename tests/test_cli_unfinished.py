@@ -131,6 +131,7 @@ def test_an_interrupted_training_ends_with_the_same_files(request, study, train,
     attributes = whole["model.json"]["contents"]["attributes"]
     assert attributes["train_params_"]["epochs"] == 3
     assert len(attributes["history_"]["train_loss"]["value"]["values"][0]["value"]) == 3
+    assert train(path.parent / "whole" / "settings.toml", "repeated") == whole, "the settings are a study again"
     weight = attributes["train_params_"]["distilled_weight"]
     assert 0 < weight < 1 if columns is WITHOUT and recipe == "shared" else weight == 1
     for epoch in (1, 3):  # after the last one nothing is left to train
