@@ -142,6 +142,9 @@ def test_the_result_says_how_it_was_made_and_makes_the_same_again(folder, tmp_pa
     del expected["evaluation"]
     expected["data"]["file"], expected["output"]["folder"] = str(folder / "study.h5mu"), str(folder / "results")
     expected["columns"]["control"] = ["control"]
+    # what the recipe chose: the rate is named in the study, the rest is not
+    expected["training"] |= {"pea": True, "plan": {"lr": {"student": 0.05}, "optimizer": "sgd", "min_lr": 1e-6}}
+    expected["training"]["options"]["batch_size"] = 1024
     expected["student"]["modality"], expected["teacher"]["modality"] = "rna", "image"
     assert resolved == expected
 
@@ -262,7 +265,7 @@ def test_the_template_names_every_setting_and_is_never_replaced(tmp_path, fails,
         (2, ("epochs = 2", "epochs = true"), "mine.toml: training.epochs is of type bool"),
         (2, ('"whole"', '"hole"'), "mine.toml: training.recipe='hole' is not one of shared, whole, paper"),
         (1, ('control = "control"', 'control = "DMSO"'), "mine.toml: columns.control: control label(s) DMSO match"),
-        (2, ('control = "control"\n', ""), "mine.toml: columns.control=None must be given, in"),
+        (2, ('control = "control"\n', ""), "mine.toml: columns.control is not given; set it in"),
         (1, ('rep = "X_image"', 'rep = "X_imag"'), "mine.toml: teacher.rep: teacher_rep='X_imag' is not in obsm"),
         (1, ("[training]", "[training"), "mine.toml cannot be read: "),
         (2, ("seed = 3", "seed = -1"), "mine.toml: training.seed=-1 must be a whole number of at least 0"),
@@ -274,12 +277,143 @@ def test_the_template_names_every_setting_and_is_never_replaced(tmp_path, fails,
         (2, ("n_components = 8", 'encoder = "scvi"'), "mine.toml: student.options: 'encoder' is a setting of its own"),
         (2, ("accelerator =", "acelerator ="), "mine.toml: training.options: training: got an unexpected keyword"),
         (2, ('pair_on = ["perturbation", "dose"]', "pair_on = [1]"), "mine.toml: columns.pair_on is of type list"),
+        (2, ('folder = "results"', ""), "mine.toml: output.folder is not given; set it in a TOML file or by --out"),
     ],
 )  # fmt: skip
 def test_each_mistake_in_the_file_is_one_line_that_names_the_setting(study, fails, status, change, says):
     path = study(change)
     assert says in fails(status, "train", path)
     assert not (path.parent / "results").exists()
+
+
+COUNT, TEXT, LIST = "it must be a whole number", "it must be a text in quotes", "it must be a list of whole numbers"
+
+
+@pytest.mark.parametrize(
+    ("table", "option", "says"),
+    [
+        ("student.options", 'n_components = "many"', f" is of type str; {COUNT}"),
+        ("student.options", "n_components = 2.5", f" is of type float; {COUNT}"),
+        ("student.options", "n_components = [8]", f" is of type list; {COUNT}"),
+        ("student.options", 'normalize = "no"', " is of type str; it must be true or false"),
+        ("student.options", "layer = 5", f" is of type int; {TEXT}"),
+        ("training.model", "n_hidden = 8", f" is of type int; {LIST} or a text in quotes"),
+        ("training.model", 'n_hidden = ["a"]', f" is of type list; {LIST} or a text in quotes"),
+        ("training.model", "n_hidden = [0]", ": n_hidden=[0] must be 'auto' or a list of widths"),
+        ("training.model", 'encoder = "x"', " is of type str; it must be a table"),
+        ("training.model", 'temperature = "x"', ": temperature='x' must be a finite number above 0"),
+        ("training.plan", "lr = [0.1]", " is of type list; it must be a number or a table"),
+        ("training.plan", 'lr = {student = "x"}', ": lr of student='x' must be a finite number at least 0"),
+        ("training.plan", 'steps_per_call = "x"', f" is of type str; {COUNT}"),
+        ("training.plan", 'schedule = ["cosine"]', f" is of type list; {TEXT}"),
+        ("training.options", "views = 5", f" is of type int; {TEXT} or a list of texts"),
+        ("training.options", 'early_stopping = "yes"', " is of type str; it must be true or false"),
+        ("training.options", 'early_stopping_patience = "x"', f" is of type str; {COUNT}"),
+        ("training.options", 'gradient_clip_val = "x"', " is of type str; it must be a number"),
+        ("training.options", 'callbacks = ["x"]', " is of type list; it must be left out: a TOML file cannot hold it"),
+        ("training.options", "key_added = 5", f" is of type int; {TEXT}"),
+        ("training.options", 'devices = "x"', ": `devices` selected with `CPUAccelerator` should be an int > 0."),
+        ("training.options", 'strategy = "x"', ": You selected an invalid strategy name"),
+        ("training.options", 'max_time = "x"', ": `Timer(duration='x')` is not a valid duration."),
+        ("training.pea", 'min_controls = "x"', ": min_controls='x' must be a whole number of at least 2"),
+    ],
+)  # fmt: skip
+def test_each_wrong_option_is_one_line_that_names_it(study, fails, table, option, says):
+    places = {"student.options": "n_components = 8", "training.plan": "lr = {student = 0.05}"}
+    if table in places:
+        change = places[table], option
+    elif table == "training.options":
+        change = "accelerator =", f"{option}\naccelerator ="
+    else:
+        change = "[evaluation]", f"[{table}]\n{option}\n[evaluation]"
+    path = study(change)
+    assert fails(2, "train", path).startswith(f"mine.toml: {table}.{option.split(' = ')[0]}{says}")
+    assert [entry.name for entry in path.parent.iterdir()] == ["mine.toml"]
+
+
+def test_no_default_of_an_option_is_of_a_wrong_type():
+    from inspect import signature
+
+    from semiclip._cli import _free_tables as tables
+
+    takers = [*tables.ENCODERS.values(), tables.SemiClip, tables.DistillationPlan, tables.SemiClip.train]
+    defaults = {
+        (taker.__name__, name): (taker, parameter.default)
+        for taker in [*takers, tables.distill, tables.Trainer, tables.LightningTrainer]
+        for name, parameter in signature(taker).parameters.items()
+        if isinstance(parameter.default, bool | int | float | str | tuple)
+    }
+    assert len(defaults) > 60
+    for (_, name), (taker, default) in defaults.items():
+        value = [*default] if isinstance(default, tuple) else default
+        assert tables.fits(value, tables.read_kind(taker, name)), (taker, name)
+
+
+def read_record(out: Path) -> dict[str, object]:
+    """Return what stands beside a result, of the versions only that of this package."""
+    record = tomllib.loads(out.with_name(f"{out.name}.settings.toml").read_text(encoding="utf-8"))
+    assert record.pop("versions")["semiclip"] == version("semiclip")
+    return record
+
+
+def test_a_result_in_one_file_has_its_settings_beside_it(folder, tmp_path, fails):
+    data, study = str(folder / "embedded.h5ad"), str(folder / "study.toml")
+    out, again = tmp_path / "recall.csv", tmp_path / "again.csv"
+    assert main(["evaluate", data, "--study", study, "--out", str(out), "--seed", "6"]) == 0
+    columns = {"pair_on": ["perturbation", "dose"], "perturbation": "perturbation", "control": ["control"]}
+    columns |= {"batch": "batch"}
+    evaluation = {"rep": ["X_pca", "X_semiclip"], "modality": "rna", "permutations": 100, "seed": 6}
+    evaluation |= {"relationships": str(folder / "relationships.csv")}
+    expected = {"command": {"name": "evaluate", "data": data}, "columns": columns, "evaluation": evaluation}
+    assert read_record(out) == expected
+    # which are a study again
+    record = f"{out}.settings.toml"
+    assert main(["evaluate", data, "--study", record, "--out", str(again)]) == 0
+    assert again.read_bytes() == out.read_bytes()
+
+    page = tmp_path / "page.html"
+    assert main(["report", data, "--study", record, "--out", str(page), "--permutations", "200"]) == 0
+    evaluation["permutations"] = 200
+    assert read_record(page) == {**expected, "command": {"name": "report", "data": data}}
+
+
+def test_embedded_samples_say_how_the_model_was_trained(folder, tmp_path):
+    trained = tomllib.loads((folder / "results" / "settings.toml").read_text(encoding="utf-8"))
+    del trained["versions"]
+    knockouts, out = str(folder / "knockouts.h5ad"), tmp_path / "new.h5ad"
+    command = {"name": "embed", "model": str(folder / "results" / "model"), "data": knockouts}
+    assert read_record(folder / "embedded.h5ad") == {"command": command, **trained}
+    flags = ["--key-added", "X_new", "--batch", ""]
+    assert main(["embed", str(folder / "results"), knockouts, "--out", str(out), *flags]) == 0
+    assert read_record(out)["command"] == {**command, "key_added": "X_new", "batch_key": ""}
+
+
+@pytest.mark.parametrize("command", ["embed", "evaluate", "report"])
+def test_settings_are_replaced_with_their_result_or_not_at_all(folder, tmp_path, fails, monkeypatch, command):
+    suffix = {"embed": ".h5ad", "evaluate": ".csv", "report": ".html"}[command]
+    out = tmp_path / f"out{suffix}"
+    record = tmp_path / f"out{suffix}.settings.toml"
+    arguments = [command, folder / "embedded.h5ad", "--out", out]
+    if command == "embed":
+        arguments[1:1] = [folder / "results"]
+    else:
+        arguments += ["--study", folder / "study.toml", "--permutations", "200", "--rep", "X_pca"]
+    record.write_text("mine", encoding="utf-8")
+    if command != "embed":
+        assert main([*map(str, arguments), "--overwrite", "--rep", "X_scvi"]) == 1
+    assert record.read_text(encoding="utf-8") == "mine", "a mistake changes nothing"
+    assert f"{record} (--out) exists; pass --overwrite" in fails(1, *arguments)
+    assert record.read_text(encoding="utf-8") == "mine"
+    with monkeypatch.context() as patch:  # a process that dies between them
+        patch.delattr("semiclip._cli._work.write_record")
+        with pytest.raises(NameError):
+            main([*map(str, arguments), "--overwrite"])
+    assert [*tmp_path.iterdir()] == [out], "the settings of another result are gone first"
+    assert main([*map(str, arguments), "--overwrite"]) == 0
+    assert read_record(out)["command"]["name"] == command
+    assert "exists; pass --overwrite" in fails(1, *arguments)
+    arguments[arguments.index(out)] = folder
+    assert fails(1, *arguments, "--overwrite") == f"{folder} (--out) exists; it is a folder: name a file"
 
 
 def test_mistakes_elsewhere_are_one_line_too(folder, study, fails, tmp_path):
@@ -295,7 +429,7 @@ def test_mistakes_elsewhere_are_one_line_too(folder, study, fails, tmp_path):
     assert says.startswith("mine.toml: columns.pair_on: no key on perturbation, dose is shared")
     assert "--out" in fails(1, "train", path, "--out", folder / "results")
     assert "text.h5ad" in fails(1, "train", path, "--out", tmp_path / "text.h5ad" / "results")  # before it trains
-    assert "must be given, in a TOML file or by --image" in fails(2, "train", path, *rna)
+    assert "data.image is not given; set it in a TOML file or by --image" in fails(2, "train", path, *rna)
     assert "'--seed': 'x' is not a valid integer" in fails(2, "train", path, "--seed", "x")
     assert fails(2, "train", path, "--seed", "-1").startswith("--seed=-1 must be")
     assert "'whole'" in fails(2, "train", path, "--recipe", "hole")
@@ -312,6 +446,7 @@ def test_mistakes_elsewhere_are_one_line_too(folder, study, fails, tmp_path):
     assert "(--relationships)" in fails(1, *evaluate, "--relationships", "gone.csv")
     says = fails(1, "evaluate", folder / "knockouts.h5mu", *evaluate[2:], "--modality", "protein")
     assert says.startswith("--modality='protein' is not in the MuData, which has rna, image")
+    assert fails(2, *evaluate, "--modality", "rna").startswith("--modality would have no effect on embedded.h5ad")
     assert fails(1, "train", study(("[teacher]", '[teacher]\nmodality = "img"'))).startswith(
         "mine.toml: teacher.modality="
     )
@@ -342,6 +477,7 @@ def test_data_without_controls_or_usual_names(folder, tmp_path):
     resolved = tomllib.loads((tmp_path / "made" / "settings.toml").read_text(encoding="utf-8"))
     assert resolved["columns"] == {"pair_on": ["perturbation"], "control": []}
     assert resolved["training"]["model"] == {"n_hidden": [8], "student_correction": "center"}
+    assert resolved["training"]["pea"] is False
     model = scl.model.SemiClip.load(tmp_path / "made" / "model", adata=False)
     assert model.design.control is None
     assert (model.design.student, model.design.teacher) == ("cells", "photos")
@@ -357,6 +493,11 @@ def test_overwriting_replaces_a_result_and_nothing_else(folder, study, tmp_path,
     assert (tmp_path / "results" / "notes.txt").read_text(encoding="utf-8") == "mine"
     assert tomllib.loads((tmp_path / "results" / "settings.toml").read_text(encoding="utf-8"))["training"]["seed"] == 1
     # the encoder of the first training does not belong to the second model
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["model", "notes.txt", "settings.toml"]
+    (tmp_path / "results" / "encoder").mkdir()  # of somebody else
+    (tmp_path / "results" / "encoder" / "mine.txt").write_text("mine", encoding="utf-8")
+    assert main(["train", str(path), "--overwrite", "--student-rep", "X_pca", "--seed", "1"]) == 0
+    assert [path.name for path in (tmp_path / "results" / "encoder").iterdir()] == ["mine.txt"]
     embed = ["embed", tmp_path / "results", folder / "knockouts.h5ad", "--out", tmp_path / "new.h5ad"]
     assert "student_rep='X_pca' is not in obsm" in fails(1, *embed)
 

@@ -17,6 +17,7 @@ EXAMPLES = [
     errors.UnknownChoice("method", "tvm", ["center", "tvn"]),
     errors.UnknownChoice("level", 3, ["gene", "pair"], "name one of them"),
     errors.WrongType("table", list, "a DataFrame", "pass one with a row per run"),
+    errors.NotGiven("study.toml: output.folder", "set it in a TOML file or by --out"),
     errors.UnexpectedArgument("training", ["epochs"], "got an unexpected keyword argument 'epochs'", "try max_epochs"),
     errors.IdleArgument(["rng", "n_views"], "without stochastic=True"),
     errors.Conflict("pea", "a baseline in closed form", "leave out pea"),

@@ -111,6 +111,15 @@ def load_folder(folder: str | os.PathLike[str], name: str, *, prefix: str = "") 
     return contents, files[1] if len(files) > 1 else None
 
 
+def remove_folder(folder: Path, name: str) -> None:
+    """Remove what :func:`save_folder` saved without a prefix, and the folder if nothing else is there."""
+    if (folder / f"{name}.json").is_file():
+        (folder / f"{name}.json").unlink()
+        _remove_leftovers(folder, name, "")
+        with suppress(OSError):  # where there are files of others
+            folder.rmdir()
+
+
 def write_file(path: Path, contents: bytes | Callable[[Path], object]) -> None:
     """Write a file under another name, see it on the disk, and rename it: ``path`` is never half a file."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -97,7 +97,7 @@ def train(settings: Settings, *, overwrite: bool) -> None:
     """Distil the images into the expression.
 
     The result folder gets the model, its encoder if one was fitted, and settings.toml: all settings, with the versions
-    of the packages.
+    of the packages. A training that was interrupted goes on from its last epoch when the same command runs again.
     """
     from semiclip._cli._work import train_study
 

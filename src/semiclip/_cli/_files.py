@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semiclip._cli._settings import KEYS
 from semiclip._mudata import make_mudata, silence_mudata
 from semiclip._storage import write_file
-from semiclip.errors import BadValue, Conflict, FileExists, MissingEntry, MissingFile
+from semiclip.errors import BadValue, Conflict, FileExists, IdleArgument, MissingEntry, MissingFile
 from semiclip.io._tables import read_table, refuse_damage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
     from anndata import AnnData
     from mudata import MuData
@@ -62,6 +60,9 @@ def read_judged(path: Path, origin: str, settings: Settings) -> AnnData:
     """Return the AnnData of a file, or the modality of its MuData that is to be judged."""
     samples = read_samples(path, origin)
     if not hasattr(samples, "mod"):
+        flag = KEYS["evaluation.modality"].flag
+        if settings.name_origin("evaluation.modality") == flag:  # in a file it is of the .h5mu files of the study
+            raise IdleArgument([flag], f"on {path.name}, which has no modalities")
         return samples
     check_modality(samples, "evaluation.modality", settings)
     return samples[settings.evaluation.modality]
@@ -90,20 +91,6 @@ def check_new(path: Path, origin: str, *, overwrite: bool) -> None:
     """Refuse a file or folder that would be replaced, before anything is computed."""
     if path.exists() and not overwrite:
         raise FileExists(f"{path} ({origin})", REPLACE)
-
-
-@contextmanager
-def make_folder(path: Path) -> Iterator[None]:
-    """Make a folder before long work, which would be lost without it, and remove it if the work fails."""
-    is_new = not path.exists()
-    path.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        if is_new:
-            with suppress(OSError):  # which is not empty if saving failed
-                path.rmdir()
-        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,6 +18,7 @@ MISUSE = (
     errors.BadValue,
     errors.UnknownChoice,
     errors.WrongType,
+    errors.NotGiven,
     errors.UnexpectedArgument,
     errors.IdleArgument,
     errors.Conflict,
@@ -51,7 +52,9 @@ def find_origin(error: errors.SemiclipError, origins: Mapping[str, str]) -> str:
     """Return where the argument was given that an error names, by the origins of arguments; "" if none was."""
     if type(error) in ABOUT:
         return origins.get(ABOUT[type(error)], "")
-    named = " ".join(str(getattr(error, part, "")) for part in ("name", "taker", "where", "first", "names"))
+    named = " ".join(str(getattr(error, part, "")) for part in ("name", "taker", "where", "first", "names")).strip()
+    if any(named.startswith(origin) for origin in origins.values()):  # it says so itself
+        return ""
     return next((origins[word] for word in re.findall(r"\w+", named) if word in origins), "")
 
 

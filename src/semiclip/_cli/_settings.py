@@ -7,7 +7,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from semiclip._arguments import check_choice, check_whole
-from semiclip.errors import BadValue, Conflict, IdleArgument, WrongType
+from semiclip.errors import Conflict, IdleArgument, NotGiven, WrongType
 from semiclip.tl._distill import Recipe
 
 NEEDED = {
@@ -193,7 +193,7 @@ class Settings:
         """Return a setting that must have been given."""
         if (value := self.get(name)) is None:
             where = name if self.source == FROM_FLAGS else f"{self.source}: {name}"
-            raise BadValue(where, None, f"given, in a TOML file or by {KEYS[name].flag}")
+            raise NotGiven(where, f"set it in a TOML file or by {KEYS[name].flag}")
         return value
 
     def name_origin(self, name: str) -> str:
@@ -203,9 +203,10 @@ class Settings:
     @property
     def arguments(self) -> dict[str, str]:
         """Where the settings that were given come from, by the arguments of the library that they are."""
-        return {
-            KEYS[name].argument: origin for name, origin in self.origins.items() if name in KEYS and KEYS[name].argument
-        }
+        given = {name: origin for name, origin in self.origins.items() if name in KEYS}
+        whole = {KEYS[name].argument: origin for name, origin in given.items() if KEYS[name].argument}
+        options = {name: list(table) for name in given if isinstance(table := self.get(name), dict)}
+        return whole | {option: f"{given[name]}.{option}" for name, names in options.items() for option in names}
 
     @property
     def tables(self) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ from semiclip.errors import DamagedFile, MissingFile, WrongType
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-VERSIONS = "versions"  # a table that results have and that says nothing when it is read again
+VERSIONS, COMMAND = "versions", "command"  # tables that results have and that say nothing when they are read again
 # what of the file a flag stands for, beside the setting of its own name
 REPLACES = {
     "data.file": ("data.rna", "data.image", "data.dataset", "data.options"),
@@ -93,8 +93,7 @@ def _read_document(path: Path) -> dict[str, Any]:
         document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DamagedFile(path, say_reason(error), "mend it; semiclip init writes a template") from error
-    document.pop(VERSIONS, None)
-    return document
+    return {name: table for name, table in document.items() if name not in (VERSIONS, COMMAND)}
 
 
 def format_toml(tables: Mapping[str, Mapping[str, Any]]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from semiclip._cli._files import (
     REPLACE,
     check_new,
     check_there,
-    make_folder,
     read_judged,
     read_relationships,
     read_samples,
@@ -23,7 +21,18 @@ from semiclip._cli._files import (
     write_text,
 )
 from semiclip._cli._judge import format_tables, judge, show_recall
-from semiclip._cli._toml import VERSIONS, format_toml, read_settings
+from semiclip._cli._record import (
+    ENCODER,
+    MODEL,
+    RESOLVED,
+    forget_record,
+    format_record,
+    prepare_record,
+    resolve_training,
+    write_record,
+)
+from semiclip._cli._toml import read_settings
+from semiclip._storage import remove_folder, write_file
 from semiclip.errors import Conflict, FileExists, MissingFile, UnexpectedArgument
 
 if TYPE_CHECKING:
@@ -34,8 +43,6 @@ if TYPE_CHECKING:
     from semiclip._cli._settings import Settings
 
 TEMPLATE = Path(__file__).with_name("study.toml")
-MODEL, ENCODER, RESOLVED = "model", "encoder", "settings.toml"  # what a result folder holds
-PACKAGES = ("semiclip", "anndata", "mudata", "numpy", "scvi-tools", "torch")
 TRAINED_BY = ("data", "columns", "student", "teacher", "training", "output")  # the settings that training reads
 DATA = "DATA"  # how the argument of a command is called
 
@@ -66,7 +73,13 @@ def check_study(settings: Settings) -> int:
 
 
 def train_study(settings: Settings, *, overwrite: bool) -> None:
-    """Train a model, and write it to the result folder with its encoder and the resolved settings."""
+    """Train a model, and write it to the result folder with its encoder and the resolved settings.
+
+    An interrupted training goes on from its last epoch.
+    """
+    from semiclip._cli._free_tables import check_free_tables
+    from semiclip._cli._unfinished import CHECKPOINT, SaveProgress, find_checkpoint, hash_file, open_unfinished, publish
+
     folder, training = settings.need("output.folder"), settings.training
     if folder.exists() and not folder.is_dir() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
         raise FileExists(f"{folder} ({settings.name_origin('output.folder')})", REPLACE)
@@ -85,63 +98,86 @@ def train_study(settings: Settings, *, overwrite: bool) -> None:
     arguments |= _pass_on(settings, "training.options", arguments)
     encoding = {"encoder": settings.student.encoder, "key_added": student_rep}
     encoding |= {**_seed_encoder(settings), **_pass_on(settings, "student.options", encoding)}
+    quiet_trainer()
+    check_free_tables(settings)
     mdata = read_study(settings)
     _check_reps(mdata, settings)
-    quiet_trainer()
-    encoder: Any = None
-    with make_folder(folder):
-        if settings.student.encoder is not None:
-            encoder = scl.pp.encode(get_modality(mdata, str(settings.student.modality)), **encoding)
-        model = scl.tl.semiclip(mdata, **arguments)
-        if encoder is not None:
-            encoder.save(folder / ENCODER, overwrite=True)
-        model.save(str(folder / MODEL), overwrite=True)
-        tables = {name: table for name, table in settings.tables.items() if name in TRAINED_BY}
-        versions = {name: version(name) for name in PACKAGES}
-        write_text(folder / RESOLVED, format_toml({**_make_absolute(tables), VERSIONS: versions}))
-    print(f"written to {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    tables = {name: table for name, table in settings.tables.items() if name in TRAINED_BY}
+    files = {str(path): hash_file(path) for path in settings.tables["data"].values() if isinstance(path, Path)}
+    asked = format_record({**{name: table for name, table in tables.items() if name != "output"}, "files": files})
+    with open_unfinished(folder, asked) as work:
+        encoder = _encode_student(mdata, settings, encoding, work / ENCODER)
+        going_on = {"callbacks": [SaveProgress(work / CHECKPOINT)], **find_checkpoint(work)}
+        model = scl.tl.semiclip(mdata, **{**arguments, **going_on})
+        tables["training"] = resolve_training(settings, model.train_params_)
+
+        def save(result: Path) -> None:
+            if encoder is None:  # one of an earlier result does not belong to this model
+                remove_folder(result / ENCODER, ENCODER)
+            else:
+                encoder.save(result / ENCODER, overwrite=True)
+            model.save(str(result / MODEL), overwrite=True)
+            write_text(result / RESOLVED, format_record(tables))
+
+        publish(work, folder, save)
 
 
 def embed_samples(
     folder: Path, data: Path, out: Path, *, key_added: str | None, columns: Mapping[str, Any], overwrite: bool
 ) -> None:
     """Embed samples with a trained model, and with its encoder where they lack the embedding that it reads."""
-    check_new(out, "--out", overwrite=overwrite)
+    prepare_record(out, overwrite=overwrite)
     if not folder.is_dir():
         raise MissingFile(f"{folder} (MODEL)", "name a result folder of semiclip train, or a saved model")
     samples = read_samples(data, DATA)
     if out.suffix != data.suffix:
         raise Conflict(f"--out {out}", f"{data}", f"the result is an {data.suffix} file too")
-    folder = folder / MODEL if (folder / MODEL).is_dir() else folder
+    if (folder / MODEL).is_dir():
+        if not (folder / RESOLVED).is_file():
+            way_out = "the training that should have written it did not end: run it again"
+            raise MissingFile(f"{RESOLVED} in {folder} (MODEL)", way_out)
+        folder = folder / MODEL
     model = scl.model.SemiClip.load(folder, adata=False)
+    trained = _read_trained(folder)
     student, rep = model.design.side(samples, "student"), model.representations["student_rep"]
-    if rep not in student.obsm and _has_encoder(folder.parent):
+    if rep not in student.obsm and "encoder" in trained.get("student", {}):
         scl.pp.encode(student, encoder=scl.encoders.load(folder.parent / ENCODER), key_added=rep)
     scl.tl.embed(samples, model, key_added=key_added, **columns)
+    forget_record(out)
     write_samples(samples, out)
+    given = {name: "" if value is None else value for name, value in columns.items()}  # as the flags say it
+    write_record(out, {"name": "embed", "model": folder, "data": data, "key_added": key_added, **given}, trained)
     print(f"written to {out}")
 
 
 def evaluate_samples(settings: Settings, data: Path, out: Path, *, overwrite: bool) -> None:
     """Write and print recall of representations, after TVN and after centring."""
-    check_new(out, "--out", overwrite=overwrite)
+    prepare_record(out, overwrite=overwrite)
     reps, arguments = _read_evaluation(settings)
     adata = read_judged(data, DATA, settings)
     tables = judge(adata, reps, **arguments)
+    forget_record(out)
     write_text(out, format_tables(tables))
+    write_record(out, {"name": "evaluate", "data": data}, _list_evaluation(settings))
     show_recall(tables, data.name, {})
     print(f"written to {out}")
 
 
 def report_samples(settings: Settings, data: Path, out: Path, *, overwrite: bool) -> None:
     """Write the page of :func:`semiclip.report`."""
-    check_new(out, "--out", overwrite=overwrite)
+    prepare_record(out, overwrite=overwrite)
     gene_sets = settings.evaluation.gene_sets
     check_there(gene_sets, settings.name_origin("evaluation.gene_sets"))
     reps, arguments = _read_evaluation(settings)
     adata = read_judged(data, DATA, settings)
     out.parent.mkdir(parents=True, exist_ok=True)
-    scl.report(adata, out, use_rep=reps, **arguments, gene_sets=gene_sets, overwrite=overwrite)
+
+    def write(path: Path) -> None:
+        scl.report(adata, path, use_rep=reps, **arguments, gene_sets=gene_sets)
+        forget_record(out)
+
+    write_file(out, write)
+    write_record(out, {"name": "report", "data": data}, _list_evaluation(settings))
     print(f"written to {out}")
 
 
@@ -200,15 +236,25 @@ def _seed_encoder(settings: Settings) -> dict[str, Any]:
     return {"rng": settings.training.seed} if kind and "rng" in inspect.signature(kind).parameters else {}
 
 
-def _make_absolute(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return tables with paths that mean the same from any folder."""
-    return {
-        name: {key: value.absolute() if isinstance(value, Path) else value for key, value in table.items()}
-        for name, table in tables.items()
-    }
+def _encode_student(mdata: MuData, settings: Settings, encoding: dict[str, Any], path: Path) -> Any:
+    """Encode the expression, if an encoder is named, with the one of an interrupted call if it had fitted one."""
+    if settings.student.encoder is None:
+        return None
+    student = get_modality(mdata, str(settings.student.modality))
+    if path.is_dir():
+        return scl.pp.encode(student, encoder=scl.encoders.load(path), key_added=encoding["key_added"])
+    encoder: Any = scl.pp.encode(student, **encoding)
+    encoder.save(path)
+    return encoder
 
 
-def _has_encoder(folder: Path) -> bool:
-    """Return whether the settings beside a model say that it came with the encoder there."""
-    path = folder / RESOLVED
-    return path.is_file() and read_settings(path, {}).student.encoder is not None
+def _list_evaluation(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return the settings that say how representations were judged."""
+    return {name: table for name, table in settings.tables.items() if name in ("columns", "evaluation")}
+
+
+def _read_trained(model: Path) -> dict[str, dict[str, Any]]:
+    """Return the settings that stand beside a model, if it is that of a result folder."""
+    path = model.parent / RESOLVED
+    tables = read_settings(path, {}).tables if model.name == MODEL and path.is_file() else {}
+    return {name: table for name, table in tables.items() if name != "evaluation"}

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BadValue", "CannotWrite", "Conflict", "DamagedFile", "Diverged", "DownloadFailed", "Empty", "FileExists",
     "IdleArgument", "Mismatch", "MissingColumn", "MissingEntry", "MissingExtra", "MissingFile", "MissingValues",
-    "NameTaken", "NoData", "NoVariation", "NotCounts", "NotFinite", "NotFitted", "NotInMemory", "NothingShared",
-    "Refused", "Repeated", "SemiclipError", "SemiclipWarning", "TooFew", "TooFewControls", "TooLarge",
+    "NameTaken", "NoData", "NoVariation", "NotCounts", "NotFinite", "NotFitted", "NotGiven", "NotInMemory",
+    "NothingShared", "Refused", "Repeated", "SemiclipError", "SemiclipWarning", "TooFew", "TooFewControls", "TooLarge",
     "TooMany", "UnexpectedArgument", "UnknownChoice", "UnknownControl", "WrongDtype", "WrongShape", "WrongType", "some",
 ]  # fmt: skip
 
@@ -55,6 +55,14 @@ class WrongType(SemiclipError, TypeError):
     name: str
     got: type
     needed: str  #: What it must be, such as ``"a DataFrame"``.
+    way_out: str = ""
+
+
+class NotGiven(SemiclipError, TypeError):
+    """A setting that is needed was left out."""
+
+    template = "{name} is not given"
+    name: str
     way_out: str = ""
 
 

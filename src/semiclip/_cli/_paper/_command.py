@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from semiclip._cli._files import check_there, write_text
@@ -13,7 +12,8 @@ from semiclip._cli._paper._parts import PARTS
 from semiclip._cli._paper._perform import quiet
 from semiclip._cli._paper._plan import read_plan
 from semiclip._cli._paper._store import RUNS, collect, run_all
-from semiclip._cli._toml import VERSIONS, format_toml
+from semiclip._cli._record import RESOLVED, format_record, list_versions
+from semiclip._cli._toml import COMMAND
 from semiclip._csv import format_csv
 from semiclip._storage import write_file
 from semiclip.errors import FileExists
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from semiclip._cli._paper._section import Section
     from semiclip._cli._settings import Settings
 
-PACKAGES = ("semiclip", "anndata", "mudata", "numpy", "pandas", "scikit-learn", "scipy", "scvi-tools", "torch")
-PAGE, SETTINGS, SCORES = "paper.html", "settings.toml", "runs.csv"
+PAGE, SCORES = "paper.html", "runs.csv"
 
 
 def make_paper(settings: Settings, only: Sequence[str], n_jobs: int, *, quick: bool, overwrite: bool) -> None:
@@ -48,16 +47,14 @@ def make_paper(settings: Settings, only: Sequence[str], n_jobs: int, *, quick: b
         for run, measures in PARTS[name].list_runs(plan).items():
             wanted[run] = wanted.get(run, set()) | measures
     folder.mkdir(parents=True, exist_ok=True)
-    versions = {name: version(name) for name in PACKAGES}
-    absolute = _make_absolute(settings)
-    write_text(folder / SETTINGS, format_toml({**absolute, VERSIONS: versions}))
+    write_text(folder / RESOLVED, format_record({COMMAND: {"name": "paper", "quick": quick}, **settings.tables}))
     results = run_all(plan, {run: sorted(measures) for run, measures in wanted.items()}, folder, n_jobs)
     write_text(folder / SCORES, format_csv(collect(results)))
     with quiet():
         sections = [PARTS[name].make(plan, results) for name in names]
         for section in sections:
             _write_section(section, folder)
-        write_text(folder / PAGE, render(plan, sections, results, versions))
+        write_text(folder / PAGE, render(plan, sections, results, list_versions()))
     print(f"written to {folder}: {PAGE}, {SCORES}, {', '.join(names)}")
 
 
@@ -70,11 +67,3 @@ def _write_section(section: Section, folder: Path) -> None:
         write_text(folder / f"{section.name}.tex", section.grid.latex)
     if section.draw is not None:
         write_file(folder / f"{section.name}.png", section.paint())
-
-
-def _make_absolute(settings: Settings) -> dict:
-    from semiclip._cli._work import _make_absolute as make_absolute
-
-    tables = settings.tables
-    tables["unseen"] = make_absolute(tables["unseen"])
-    return make_absolute(tables)
