@@ -1,4 +1,4 @@
-"""The tables and figures of the paper by one command: its numbers are those of the library, and it goes on where it was."""
+"""The tables and figures of the paper by one command: its numbers are those of the library, and it goes on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import sys
 import time
 import tomllib
 from contextlib import nullcontext
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +24,11 @@ from semiclip._cli._paper._parts import PARTS
 from semiclip._cli._paper._plan import BASE, PEA, Run, read_plan
 from semiclip._cli._toml import read_settings
 from semiclip.correction import LADDER
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import anndata
 
 STUDY = """
 [data]
@@ -61,6 +65,7 @@ compared = ["siglip"]
 recipe = "whole"
 seeds = 2
 augmentations = ["mwo", "scgft"]
+choices = ["mlp from scratch", "pca frozen"]
 [sweep]
 lr = [0.01, 0.1]
 temperature = [0.1, 0.5]
@@ -97,10 +102,10 @@ def run(*arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """All tables and figures of a small study."""
+    """Some tables and figures of a small study."""
     folder = tmp_path_factory.mktemp("paper")
     (folder / "study.toml").write_text(STUDY, encoding="utf-8")
-    assert run(folder / "study.toml") == 0
+    assert run(folder / "study.toml", "--only", "table1", "table2", "figure4", "figure5", "figure7") == 0
     return folder / "results"
 
 
@@ -148,9 +153,9 @@ def test_tables_hold_the_numbers_of_the_library(made):
     assert row["difference"] == pytest.approx(np.mean(recalls[PEA]) - np.mean(recalls[BASE]), abs=1e-12)
     assert row["p_min"] == 0.5
     table2 = pd.read_csv(made / "table2.csv").set_index(["method", "rung"])
-    assert list(table2.loc["Semi-Clipped"].index) == list(LADDER)
-    for rung in (BASE, PEA):
-        assert table2.loc[("Semi-Clipped", rung), "mean"] == pytest.approx(np.mean(recalls[rung]), abs=1e-12)
+    assert [name.lstrip("'") for name in table2.loc["Semi-Clipped"].index] == list(LADDER)
+    for rung, name in {BASE: BASE, PEA: f"'{PEA}"}.items():  # an apostrophe keeps a spreadsheet from computing
+        assert table2.loc[("Semi-Clipped", name), "mean"] == pytest.approx(np.mean(recalls[rung]), abs=1e-12)
     printed = f"{np.mean(recalls[PEA]):.2f} ± {np.std(recalls[PEA], ddof=1):.2f}"
     assert printed in (made / "table2.md").read_text(encoding="utf-8")
 
@@ -179,7 +184,10 @@ def test_figures_hold_the_sets_of_the_library(made):
         np.testing.assert_allclose(figure7[name], null[name], rtol=1e-12)
 
 
-def test_every_part_has_its_files(made):
+@pytest.mark.slow
+def test_every_part_has_its_files(study):
+    assert run(study) == 0
+    made = study.with_name("results")
     files = {path.name for path in made.iterdir()}
     drawn = {f"figure{name}" for name in ("1", "2a", "2b", "3", "4", "5", "6", "7")}
     expected = {f"{name}.csv" for name in PARTS if name != "table3"} | {f"{name}.png" for name in drawn}
@@ -192,9 +200,9 @@ def test_every_part_has_its_files(made):
     assert "The study names no gene sets (evaluation.gene_sets)." in page
     assert "16.51 ± 0.85" in page  # the paper's own unimodal baseline
     runs = pd.read_csv(made / "runs.csv")
-    # two seeds: baselines; VICReg and Semi-Clipped on five rungs; SigLIP; three encoders with one or two adapters;
+    # two seeds: baselines; VICReg and Semi-Clipped on five rungs; SigLIP; two encoders with one or two adapters;
     # views alone, together, and together under PEA; four settings
-    assert runs["run"].nunique() == 2 * (2 + 10 + 1 + 6 + 4 + 4) == len(list((made / "runs").iterdir()))
+    assert runs["run"].nunique() == 2 * (2 + 10 + 1 + 4 + 4 + 4) == len(list((made / "runs").iterdir()))
 
 
 def test_a_second_call_makes_nothing_and_writes_the_same(study, capsys):

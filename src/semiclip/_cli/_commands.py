@@ -19,6 +19,7 @@ from semiclip.tl._distill import Recipe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+STUDIES = ("medium", "u2os", "rpe1_periscope", "huvec")
 PATH = click.Path(path_type=Path)
 overwrite_flag = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 data_argument = click.argument("data", type=PATH, metavar="DATA")
@@ -69,13 +70,14 @@ def _make_option(name: str, parameter: str) -> Callable[[Any], Any]:
 
 
 @click.command(short_help="Write a template of a study.")
-@click.argument("file", type=PATH, default="study.toml", metavar="[FILE]")
+@click.argument("file", type=PATH, required=False, metavar="[FILE]")
+@click.option("--study", type=click.Choice(STUDIES), help="One for `semiclip paper`, instead of the template.")
 @overwrite_flag
-def init(file: Path, *, overwrite: bool) -> None:
-    """Write a commented TOML file for a study (study.toml)."""
+def init(file: Path | None, study: str | None, *, overwrite: bool) -> None:
+    """Write a commented TOML file for a study (study.toml), or one that is ready, under its name."""
     from semiclip._cli._work import write_template
 
-    write_template(file, overwrite=overwrite)
+    write_template(file or Path(f"{study or 'study'}.toml"), study, overwrite=overwrite)
 
 
 @click.command(short_help="Look for mistakes in a study.")

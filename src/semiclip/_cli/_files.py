@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from semiclip._cli._datasets import make_dataset
 from semiclip._cli._settings import KEYS
 from semiclip._mudata import make_mudata, silence_mudata
 from semiclip._storage import write_file
@@ -40,6 +41,9 @@ def read_samples(path: Path, origin: str, *, suffixes: tuple[str, ...] = SUFFIXE
 def read_study(settings: Settings) -> MuData:
     """Return both modalities of a study."""
     student, teacher = "student.modality", "teacher.modality"
+    if settings.data.dataset is not None:
+        options, seed = settings.data.options or {}, int(settings.training.seed or 0)
+        return make_dataset(settings.data.dataset, options, seed, settings.name_origin("data.options")).mdata
     if settings.data.file is not None:
         mdata = read_samples(settings.data.file, settings.name_origin("data.file"), suffixes=(".h5mu",))
         for name in (student, teacher):

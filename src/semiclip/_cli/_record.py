@@ -73,11 +73,6 @@ def resolve_training(settings: Settings, params: Mapping[str, Any]) -> dict[str,
 
 def _make_absolute(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table, or tables, with paths that mean the same from any folder."""
-    return {
-        key: value.absolute()
-        if isinstance(value, Path)
-        else _make_absolute(value)
-        if isinstance(value, dict)
-        else value
-        for key, value in table.items()
-    }
+    inner = {key: _make_absolute(value) for key, value in table.items() if isinstance(value, dict)}
+    paths = {key: value.absolute() for key, value in table.items() if isinstance(value, Path)}
+    return {**table, **inner, **paths}

@@ -47,10 +47,11 @@ TRAINED_BY = ("data", "columns", "student", "teacher", "training", "output")  # 
 DATA = "DATA"  # how the argument of a command is called
 
 
-def write_template(path: Path, *, overwrite: bool) -> None:
-    """Write a commented TOML file to fill in."""
+def write_template(path: Path, study: str | None, *, overwrite: bool) -> None:
+    """Write a commented TOML file to fill in, or a study that is ready."""
     check_new(path, "FILE", overwrite=overwrite)
-    write_text(path, TEMPLATE.read_text(encoding="utf-8"))
+    source = TEMPLATE if study is None else TEMPLATE.with_name("studies") / f"{study}.toml"
+    write_text(path, source.read_text(encoding="utf-8"))
     print(f"written to {path}")
 
 
