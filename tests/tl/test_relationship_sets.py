@@ -9,7 +9,7 @@ from semiclip.correction import correct
 from semiclip.tl import enrich, gains_losses, overlap, recall, region, relationship_sets
 
 KEYS = {"perturbation_key": "gene", "control": ["EGFP", "LACZ"], "batch_key": "plate"}
-LEVELS = [(0.05, 0.95), (0.1, 0.9), (0.25, 0.8)]
+LEVELS = [(0.1 / 3, 0.95), (0.1, 0.9), (0.25, 0.8)]
 GENES = ["gene_a", "gene_b"]
 PERMUTED = {"baselines": ["permuted"], "rng": 3}
 

@@ -75,7 +75,7 @@ def check_single_level(table: pd.DataFrame, name: str) -> None:
     """Refuse a table with rows of several pairs of thresholds, each of which would be counted."""
     if not set(THRESHOLDS) <= set(table.columns) or len(levels := table[THRESHOLDS].drop_duplicates()) < 2:
         return
-    chosen = " & ".join(f"({name}[{end!r}] == {levels[end].iloc[0]:g})" for end in THRESHOLDS)
+    chosen = " & ".join(f"({name}[{end!r}] == {levels[end].tolist()[0]!r})" for end in THRESHOLDS)
     raise errors.TooMany(f"pairs of thresholds in {name}", len(levels), 1, f"choose one, such as {name}[{chosen}]")
 
 
