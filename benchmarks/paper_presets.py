@@ -5,8 +5,9 @@ and 64 principal components; those whose adapter of the teacher hardly learns ar
 each run there is how the loss went, how far the weights of the adapters went from where distillation started (`moved`,
 as a share of their norm), and the recall of unseen knockouts in new batches after TVN (`recall`) and after centring
 alone (`recall_center`): of the embedding, of the embedding where distillation started (`..._start`, for objectives with
-labels after their pretraining), and of the components without a model (`..._pca`). `teacher_cosine` is the mean cosine
-of the images as the adapter of the teacher shows them.
+labels after their pretraining), and of the components without a model (`..._pca`). `student_cosine` is the mean cosine
+of the embedded training data and `teacher_cosine` that of the images as the adapter of the teacher shows them: 1 if all
+are alike.
 
 Prints one JSON line per run, and keeps them; a second call goes on from there.
 """
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RESULTS = Path(__file__).parent / "results"
+ALIKE = 0.99  # mean cosine of rows that are nearly the same
 NEAR = 0.01  # weights that moved by less of their norm stayed where they were
 SLOW_TEACHERS = ("siglip", "vicreg", "dcca")  # whose adapter learns at 1e-8 and starts from random weights
 SETTLED = 0.05  # of all that the loss fell, what it falls in the last tenth of the epochs if it no longer changes
@@ -85,7 +87,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     losses = model.history["train_loss"].to_numpy(float).ravel()
     end = {name: value.clone() for name, value in model.module.state_dict().items()}
     moved = {side: movement(start.weights, end, name) for side, name in ADAPTERS.items()}
-    recalls = {}
+    recalls = {"student_cosine": mean_cosine(mdata["rna"].obsm["X_taught"])}
     for suffix, weights in (("_start", start.weights), ("", end)):
         model.module.load_state_dict(weights)
         scl.tl.embed(unseen, model, key_added="X_taught")
@@ -95,8 +97,8 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
         recalls["teacher_cosine"] = mean_cosine(mdata["image"].obsm["X_adapted"])
     found = model.history.get("validation_mean_rank_percentile")
     return {
-        **base, **recalls, "outcome": outcome(losses, moved["moved"]), **moved,
-        "loss_first": losses[0], "loss_last": losses[-1], "n_epochs": len(losses),
+        **base, **recalls, "outcome": outcome(losses, moved["moved"], recalls["student_cosine"]), **moved,
+        "loss_first": losses[0], "loss_least": losses.min(), "loss_last": losses[-1], "n_epochs": len(losses),
         "batch_size": min(model.train_params_["batch_size"], len(model.train_indices)),
         "n_steps": len(losses) * max(1, len(model.train_indices) // model.train_params_["batch_size"]),
         "validation_rank": None if found is None else float(found.iloc[-1, 0]),
@@ -120,10 +122,12 @@ def mean_cosine(rows: np.ndarray) -> float:
     return float(np.square(normalize(rows.astype(float)).mean(axis=0)).sum())
 
 
-def outcome(losses: Any, moved: float) -> str:
+def outcome(losses: np.ndarray, moved: float, student_cosine: float) -> str:
     """Say in a word what became of a training that ended."""
     if moved < NEAR:
         return "stays at its start"
+    if student_cosine > ALIKE:
+        return "collapsed"
     fell, late = losses[0] - losses[-1], losses[-max(2, len(losses) // 10) :]
     if fell <= 0:
         return "loss rises"
