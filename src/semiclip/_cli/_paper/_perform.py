@@ -14,7 +14,7 @@ import semiclip as scl
 from semiclip._checks import get_modality
 from semiclip._cli._judge import JUDGED
 from semiclip._cli._paper._material import choose_options, encode, read_material
-from semiclip._cli._paper._plan import BASE, FROZEN, OURS, QUICK_EPOCHS, SCRATCH
+from semiclip._cli._paper._plan import BASE, FROZEN, OURS, QUICK_EPOCHS, RANDOM, SCRATCH, UNIMODAL
 from semiclip.correction import LADDER
 from semiclip.errors import Diverged, NoVariation, SemiclipWarning
 from semiclip.tl._recall import NULL_THRESHOLDS
@@ -97,8 +97,9 @@ def _train(plan: Plan, run: Run, material: Material, rep: str, views: Path) -> A
     """Return the trained model."""
     method, settings = plan.methods[run.method], plan.settings
     mdata, rna = material.mdata, get_modality(material.mdata, str(settings.student.modality))
-    arguments = _merge({}, method.arguments)
     of_model: dict[str, Any] = {"student_correction": LADDER[run.rung]["student_correction"]}
+    if not (method.is_trained or method.objective in (UNIMODAL, RANDOM)):
+        of_model = {}  # other baselines are not of the paper, and have no arm without correction
     if not plan.has_controls:  # whitening on all rows takes off what makes them differ
         of_model = {"student_correction": "center", "teacher_correction": "center"}
     if run.trained != FROZEN:
@@ -108,7 +109,7 @@ def _train(plan: Plan, run: Run, material: Material, rep: str, views: Path) -> A
     if run.teacher_adapter is not None:
         of_model["teacher_adapter"] = run.teacher_adapter
     chosen = settings.choices.get(f"{run.encoder} {run.trained}", {}) if run.encoder else {}
-    arguments = _merge(_merge(arguments, {"model_kwargs": of_model}), chosen)
+    arguments = _merge(_merge({"model_kwargs": of_model}, method.arguments), chosen)
     if run.change is not None:
         name, value = run.change
         table = "plan_kwargs" if name in PLAN else "" if name in TRAINING else "model_kwargs"
