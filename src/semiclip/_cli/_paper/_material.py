@@ -80,6 +80,14 @@ def read_material(settings: Settings, seed: int) -> Material:
     return Material(mdata, unseen, relationships, {})
 
 
+def read_gene_sets(settings: Settings, seed: int) -> Any:
+    """Return the gene sets to test: those that are named, or the pathways of a simulation, or ``None``."""
+    if settings.evaluation.gene_sets is not None or settings.data.dataset is None:
+        return settings.evaluation.gene_sets
+    origin = settings.name_origin("data.options")
+    return make_dataset(settings.data.dataset, settings.data.options or {}, seed, origin).gene_sets
+
+
 def encode(plan: Plan, material: Material, encoder: str | None, seed: int) -> str:
     """Encode all expression by an encoder fitted on the training data, and return the key of the embedding."""
     settings = plan.settings

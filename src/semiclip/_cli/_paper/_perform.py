@@ -276,7 +276,9 @@ def _read_pairing(plan: Plan) -> dict[str, Any]:
 
 def _read_settings(model: Any) -> dict[str, Any]:
     """Return how a model was trained, as JSON can hold it."""
-    return {name: value for name, value in model.train_params_.items() if isinstance(value, int | float | str | dict)}
+    of_objective = model.init_params_["kwargs"].get("objective_kwargs", {})
+    settings = {**model.train_params_, **of_objective}
+    return {name: value for name, value in settings.items() if isinstance(value, int | float | str | dict)}
 
 
 def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

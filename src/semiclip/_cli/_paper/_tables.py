@@ -11,6 +11,7 @@ import pandas as pd
 import semiclip as scl
 from semiclip._cli._paper import _published as published
 from semiclip._cli._paper._grid import NONE, Cell, Grid, place, write_mean
+from semiclip._cli._paper._material import read_gene_sets
 from semiclip._cli._paper._perform import IMG, PRESERVATION, RECALL, SETS, TX
 from semiclip._cli._paper._plan import Run
 from semiclip._cli._paper._scores import (
@@ -157,7 +158,7 @@ def list_sets(plan: Plan) -> Wanted:
 def make_table3(plan: Plan, results: Results) -> Section:
     """Return the gene sets of what each method alone recalls, and of what it shares with images alone."""
     title = f"Gene sets of relationships that only distillation recalls, on {plan.main}"
-    gene_sets = plan.settings.evaluation.gene_sets
+    gene_sets = read_gene_sets(plan.settings, plan.seeds[0])
     if gene_sets is None:
         return Section("table3", "Table 3", title, missing="The study names no gene sets (evaluation.gene_sets).")
     tables = []
