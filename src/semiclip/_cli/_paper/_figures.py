@@ -62,7 +62,7 @@ def make_figure1(plan: Plan, results: Results) -> Section:
         return Section(
             "figure1", "Figure 1", title, missing="The student's embedding is given, so no encoder is trained."
         )
-    scores = read_scores(results, _list_choices(plan), [RECALL])
+    scores = read_scores(plan, results, _list_choices(plan), [RECALL])
     note = name_failures(scores)
     scores = scores[scores["dataset"] == plan.main]
     parts = scores["name"].str.split("|", expand=True)
@@ -87,7 +87,7 @@ def list_figure2a(plan: Plan) -> Wanted:
 def make_figure2a(plan: Plan, results: Results) -> Section:
     """Return standardised scores of methods without augmentation."""
     title = "Methods without augmentation: scores standardised over methods"
-    scores = read_scores(results, arms(plan, [UNIMODAL, *plan.compared]))
+    scores = read_scores(plan, results, arms(plan, [UNIMODAL, *plan.compared]))
     note = name_failures(scores)
     n_figures = len(scores.dropna(subset="dataset")[["dataset", "metric"]].drop_duplicates()) * len(plan.seeds)
     whole = _keep_whole(scores, ["name"], n_figures)
@@ -143,7 +143,7 @@ def make_figure2b(plan: Plan, results: Results) -> Section:
     if not _can_augment(plan):
         missing = "The student's embedding is given: without its encoder, expression cannot be augmented."
         return Section("figure2b", "Figure 2b", title, missing=missing)
-    scores = read_scores(results, _list_augmented(plan))
+    scores = read_scores(plan, results, _list_augmented(plan))
     note = "; ".join(filter(None, [name_failures(scores), "" if plan.has_controls else NO_CONTROLS]))
     n_figures = len(scores.dropna(subset="dataset")[["dataset", "metric"]].drop_duplicates()) * len(plan.seeds)
     whole = _keep_whole(scores, ["name"], n_figures)
@@ -199,7 +199,7 @@ def make_figure3(plan: Plan, results: Results) -> Section:
     title = f"Settings of Semi-Clipped: recall of known relationships on {plan.main}"
     parts = []
     for name, value, run in _list_swept(plan):
-        scores = read_scores(results, [(f"{name} {value:g}", run)], [RECALL])
+        scores = read_scores(plan, results, [(f"{name} {value:g}", run)], [RECALL])
         parts.append(scores.assign(parameter=name, setting=value))
     scores = pd.concat(parts, ignore_index=True)
     note = name_failures(scores)

@@ -13,6 +13,7 @@ import pandas as pd
 import semiclip as scl
 from semiclip._checks import get_modality
 from semiclip._cli._judge import JUDGED
+from semiclip._cli._origins import locate
 from semiclip._cli._paper._material import choose_options, encode, read_material
 from semiclip._cli._paper._plan import BASE, FROZEN, OURS, QUICK_EPOCHS, RANDOM, SCRATCH, UNIMODAL
 from semiclip.correction import LADDER
@@ -103,7 +104,8 @@ def _train(plan: Plan, run: Run, material: Material, rep: str, views: Path) -> A
     if not plan.has_controls:  # whitening on all rows takes off what makes them differ
         of_model = {"student_correction": "center", "teacher_correction": "center"}
     if run.trained != FROZEN:
-        encoder = _fit_encoder(plan, run, material, rep)
+        with locate({}, settings.name_origin("paper.choices")):
+            encoder = _fit_encoder(plan, run, material, rep)
         rep = EXPRESSION
         of_model = {"student_correction": None, "encoder": encoder}
     if run.teacher_adapter is not None:
@@ -196,6 +198,7 @@ def _measure_preservation(plan: Plan, run: Run, material: Material, rep: str) ->
 def _list_sets(plan: Plan, one: UnseenSet, rep: str, material: Material) -> dict[str, Any]:
     """Return the arguments by which the pairs of a method are set beside those of both modalities."""
     arguments: dict[str, Any] = {"use_rep": [rep, EMBEDDING], **one.columns, "relationships": material.relationships}
+    arguments["method"] = plan.correction
     if one.image is not None:
         arguments["references"] = {one.settings.image_rep or plan.settings.teacher.rep: one.image}
     return arguments

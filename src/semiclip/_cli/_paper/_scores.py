@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from semiclip._cli._paper._plan import Plan
     from semiclip._cli._paper._store import Results
 
+CORRECTED = {"tvn": "TVN", "center": "centring"}  # of embeddings, before recall
 METRICS = (PRESERVATION, RECALL)
 TITLES = {PRESERVATION: "Tx preservation", RECALL: "Known relationships"}
 SCORES = ["name", "dataset", "metric", "seed", "value", "failure"]
@@ -32,7 +33,9 @@ def name_arm(plan: Plan, run: Run) -> str:
     return f"{label} + PEA" if run.rung == PEA else label
 
 
-def read_scores(results: Results, named: Iterable[tuple[str, Run]], metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+def read_scores(
+    plan: Plan, results: Results, named: Iterable[tuple[str, Run]], metrics: Sequence[str] = METRICS
+) -> pd.DataFrame:
     """Return the scores of runs under these names, with a row for each name, unseen set, metric and seed."""
     rows: list[tuple[Any, ...]] = []
     for name, run in named:
@@ -42,7 +45,7 @@ def read_scores(results: Results, named: Iterable[tuple[str, Run]], metrics: Seq
             rows.append((name, None, None, run.seed, np.nan, result.failure))
         if RECALL in tables and RECALL in metrics:
             table = tables[RECALL]
-            mean = table[(table["key"] == "mean") & (table["correction"] == "tvn")]
+            mean = table[(table["key"] == "mean") & (table["correction"] == plan.correction)]
             rows += [
                 (name, dataset, RECALL, run.seed, 100 * value, "")
                 for dataset, value in zip(mean["dataset"], mean["value"], strict=True)

@@ -15,6 +15,7 @@ from semiclip._cli._paper._material import read_gene_sets
 from semiclip._cli._paper._perform import IMG, PRESERVATION, RECALL, SETS, TX
 from semiclip._cli._paper._plan import Run
 from semiclip._cli._paper._scores import (
+    CORRECTED,
     METRICS,
     TITLES,
     arms,
@@ -45,7 +46,7 @@ def list_table1(plan: Plan) -> Wanted:
 
 def make_table1(plan: Plan, results: Results) -> Section:
     """Return what each method preserves and recalls with and without PEA, on every unseen set."""
-    scores = read_scores(results, [*baselines(plan), *arms(plan, plan.in_tables, plan.rungs)])
+    scores = read_scores(plan, results, [*baselines(plan), *arms(plan, plan.in_tables, plan.rungs)])
     summary = _compare_arms(scores, summarise(scores, ["name", "dataset", "metric"]))
     by_cell: dict[Any, Any] = {(row.name, row.dataset, row.metric): row for row in summary.itertuples(index=False)}
     columns = list(product(plan.sets, METRICS))
@@ -63,7 +64,7 @@ def make_table1(plan: Plan, results: Results) -> Section:
     groups = [(name, n) for name in plan.sets if (n := sum(column[0] == name for column in columns))]
     caption = (
         f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Arrows: change by PEA. "
-        "Best in bold, second underlined."
+        f"Best in bold, second underlined. Recall after {CORRECTED[plan.correction]} of the embedding."
     )
     grid = Grid(caption, groups, [TITLES[metric] for _, metric in columns], list(cells.items()), "Method")
     title = "What each method preserves and recalls, with and without PEA"
@@ -124,7 +125,7 @@ def make_table2(plan: Plan, results: Results) -> Section:
     parts = []
     for name in plan.in_tables:
         named = [(rung, run) for rung in LADDER for run in list_runs(plan, method=name, rung=rung)]
-        parts.append(read_scores(results, named, [RECALL]).assign(method=plan.methods[name].label))
+        parts.append(read_scores(plan, results, named, [RECALL]).assign(method=plan.methods[name].label))
     scores = pd.concat(parts, ignore_index=True).rename(columns={"name": "rung"})
     held = scores[scores["dataset"] == plan.main]
     summary = summarise(held, ["method", "rung"])
