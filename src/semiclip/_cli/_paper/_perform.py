@@ -14,10 +14,10 @@ import semiclip as scl
 from semiclip._checks import get_modality
 from semiclip._cli._judge import JUDGED
 from semiclip._cli._origins import locate
-from semiclip._cli._paper._material import choose_options, encode, read_material
+from semiclip._cli._paper._material import choose_options, encode, list_warnings, read_material
 from semiclip._cli._paper._plan import BASE, FROZEN, OURS, QUICK_EPOCHS, RANDOM, SCRATCH, UNIMODAL
 from semiclip.correction import LADDER
-from semiclip.errors import Diverged, NoVariation, SemiclipWarning
+from semiclip.errors import Diverged, NoVariation
 from semiclip.tl._recall import NULL_THRESHOLDS
 
 if TYPE_CHECKING:
@@ -48,22 +48,18 @@ class Result(NamedTuple):
 
 def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Result:
     """Train and judge."""
-    with quiet() as told:
+    with quiet():
         material = read_material(plan.settings, run.seed)
         rep = encode(plan, material, run.encoder if run.trained == FROZEN else None, run.seed)
+    with quiet() as told:
         try:
             model = _train(plan, run, material, rep, views)
             for name in plan.list_judged(run.encoder):
                 _embed(model, material.unseen[name])
             tables = {measure: MEASURE[measure](plan, run, material, rep) for measure in measures}
         except tuple(FAILURES) as error:
-            return Result({}, {}, FAILURES[type(error)], _list_warnings(told))
-    return Result(tables, _read_settings(model), "", _list_warnings(told))
-
-
-def _list_warnings(told: list[warnings.WarningMessage]) -> list[str]:
-    """Return what the package warned of, each text once."""
-    return list(dict.fromkeys(str(one.message) for one in told if issubclass(one.category, SemiclipWarning)))
+            return Result({}, {}, FAILURES[type(error)], list_warnings(told))
+    return Result(tables, _read_settings(model), "", [*material.warnings.get(rep, []), *list_warnings(told)])
 
 
 def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:

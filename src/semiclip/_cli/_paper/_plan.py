@@ -113,8 +113,8 @@ class Plan:
         return list(self.settings.unseen)
 
     def list_judged(self, encoder: str | None) -> list[str]:
-        """Return the unseen sets on which runs are judged: with an encoder of Figure 1, the main one."""
-        return self.sets if encoder is None else [self.main]
+        """Return the unseen sets on which runs are judged: with another encoder than the student's, the main one."""
+        return self.sets if encoder in (None, self.settings.student.encoder) else [self.main]
 
     @property
     def main(self) -> str:
@@ -136,10 +136,9 @@ class Plan:
         """Whether the training data have controls, without which nothing can be augmented."""
         return bool(self.settings.columns.control)
 
-    @property
-    def rungs(self) -> list[str]:
-        """Arms of Table 1."""
-        return [BASE, PEA] if self.has_controls else [BASE]
+    def list_rungs(self, name: str) -> list[str]:
+        """Return the arms of a method in Table 1; a baseline in closed form has one."""
+        return [BASE, PEA] if self.has_controls and self.methods[name].is_trained else [BASE]
 
     @property
     def n_permutations(self) -> int:

@@ -78,12 +78,7 @@ def baselines(plan: Plan) -> list[tuple[str, Run]]:
     return [(plan.methods[name].label, run) for name in (RANDOM, UNIMODAL) for run in list_runs(plan, method=name)]
 
 
-def arms(plan: Plan, names: Iterable[str], rungs: Iterable[str] = (BASE,)) -> list[tuple[str, Run]]:
-    """Return the runs of methods in these arms, named."""
-    rungs = list(rungs)
-    return [
-        (name_arm(plan, run), run)
-        for name in names
-        for rung in rungs
-        for run in list_runs(plan, method=name, rung=rung)
-    ]
+def arms(plan: Plan, names: Iterable[str], *, with_pea: bool = False) -> list[tuple[str, Run]]:
+    """Return the runs of methods without augmentation and, if it is asked for, with PEA, named."""
+    arms = [(name, rung) for name in names for rung in (plan.list_rungs(name) if with_pea else [BASE])]
+    return [(name_arm(plan, run), run) for name, rung in arms for run in list_runs(plan, method=name, rung=rung)]
