@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from contextlib import nullcontext
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -360,6 +361,19 @@ def test_a_folder_of_others_is_left_alone(study, capsys):
     assert run(study, "--only", "table1") == 1
     assert "pass --overwrite" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+
+
+def test_results_that_do_not_go_together_are_kept_apart(study, capsys):
+    folder = study.with_name("results")
+    folder.mkdir()
+    versions = f'[versions]\nsemiclip = "{version("semiclip")}"\n'
+    (folder / "settings.toml").write_text('[command]\nname = "paper"\nquick = true\n' + versions, encoding="utf-8")
+    assert run(study, "--only", "table1") == 1
+    assert "made with --quick, exists; pass --overwrite" in capsys.readouterr().err
+    (folder / "settings.toml").write_text('[versions]\nsemiclip = "0.0.1"\n', encoding="utf-8")
+    assert run(study, "--only", "table1") == 1
+    assert "made with semiclip 0.0.1, exists" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["settings.toml"]
 
 
 def test_an_unknown_part_is_refused(study, capsys):
