@@ -66,7 +66,7 @@ compared = ["siglip"]
 recipe = "whole"
 seeds = 2
 augmentations = ["mwo", "scgft"]
-choices = ["mlp from scratch", "pca frozen"]
+choices = ["mlp from scratch", "pca fine-tuned", "pca frozen"]
 [sweep]
 lr = [0.01, 0.1]
 temperature = [0.1, 0.5]
@@ -201,9 +201,9 @@ def test_every_part_has_its_files(study):
     assert "The study names no gene sets (evaluation.gene_sets)." in page
     assert "16.51 ± 0.85" in page  # the paper's own unimodal baseline
     runs = pd.read_csv(made / "runs.csv")
-    # two seeds: baselines; VICReg and Semi-Clipped on five rungs; SigLIP; two encoders with one or two adapters;
+    # two seeds: baselines; VICReg and Semi-Clipped on five rungs; SigLIP; three encoders with one or two adapters;
     # views alone, together, and together under PEA; four settings
-    assert runs["run"].nunique() == 2 * (2 + 10 + 1 + 4 + 4 + 4) == len(list((made / "runs").iterdir()))
+    assert runs["run"].nunique() == 2 * (2 + 10 + 1 + 6 + 4 + 4) == len(list((made / "runs").iterdir()))
 
 
 def test_a_second_call_makes_nothing_and_writes_the_same(study, capsys):

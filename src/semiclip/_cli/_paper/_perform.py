@@ -54,7 +54,7 @@ def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Res
     with quiet() as told:
         try:
             model = _train(plan, run, material, rep, views)
-            for name in plan.list_judged(run.encoder):
+            for name in plan.list_judged(run.encoder, run.trained):
                 _embed(model, material.unseen[name])
             tables = {measure: MEASURE[measure](plan, run, material, rep) for measure in measures}
         except tuple(FAILURES) as error:
@@ -156,7 +156,7 @@ def _embed(model: Any, one: UnseenSet) -> None:
 def _measure_recall(plan: Plan, run: Run, material: Material, rep: str) -> pd.DataFrame:
     """Return recall of every unseen set, after TVN and after centring."""
     tables = []
-    for name in plan.list_judged(run.encoder):
+    for name in plan.list_judged(run.encoder, run.trained):
         one = material.unseen[name]
         for method in JUDGED:
             table = scl.tl.recall(

@@ -112,9 +112,10 @@ class Plan:
         """Names of the unseen data sets."""
         return list(self.settings.unseen)
 
-    def list_judged(self, encoder: str | None) -> list[str]:
-        """Return the unseen sets on which runs are judged: with another encoder than the student's, the main one."""
-        return self.sets if encoder in (None, self.settings.student.encoder) else [self.main]
+    def list_judged(self, encoder: str | None, trained: str = FROZEN) -> list[str]:
+        """Return the unseen sets that are judged: of other encoders, and of those that are trained, the main one."""
+        is_student = encoder in (None, self.settings.student.encoder) and trained == FROZEN
+        return self.sets if is_student else [self.main]
 
     @property
     def main(self) -> str:
