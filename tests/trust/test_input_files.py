@@ -187,27 +187,45 @@ def test_a_folder_that_another_process_just_made_is_no_error(tmp_path, monkeypat
 # ---- results that a benchmark goes on from
 
 
-def test_results_cut_anywhere_are_gone_on_from(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    simulated = importlib.import_module("_simulated")
-    monkeypatch.setattr(simulated, "quiet", lambda: None)
-    jobs = [{"method": name, "seed": seed} for name in ("ä", "b") for seed in (0, 1)]
-    worked = []
+def fail_on(jobs):
+    """Work that fails on these jobs."""
 
     def work(job):
-        worked.append(job)
-        return {"recall": job["seed"] / 3}
+        if job in jobs:
+            raise ZeroDivisionError
+        return {"recall": job["seed"] / 3, "p_value": float("nan")}
 
-    out = tmp_path / "results.jsonl"
-    expected = simulated.run_all(jobs, work, out, 1)
-    whole = out.read_bytes()
-    for cut in range(len(whole) + 1):
-        worked.clear()
-        out.write_bytes(whole[:cut])
-        pd.testing.assert_frame_equal(simulated.run_all(jobs, work, out, 1), expected)
-        assert len(worked) == len(jobs) - whole[:cut].count(b"\n")  # what was finished is not done again
-        assert sorted(out.read_bytes().splitlines()) == sorted(whole.splitlines())
-        [json.loads(line) for line in out.read_text().splitlines()]
+    return work
+
+
+def test_a_benchmark_goes_on_from_any_of_its_results(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    runs = importlib.import_module("_runs")
+    jobs = [{"method": name, "seed": seed} for name in ("ä", "b") for seed in (0, 1)]
+    expected = runs.make_runs(jobs, fail_on([]), tmp_path / "whole.jsonl", 1)
+    assert expected["recall"].tolist() == [0, 1 / 3, 0, 1 / 3]
+    lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["method"] for line in lines] == ["ä", "ä", "b", "b"]
+    for mask in range(2 ** len(jobs)):
+        there = [bool(mask >> i & 1) for i in range(len(jobs))]
+        out = tmp_path / f"{mask}.jsonl"
+        out.write_bytes(b"".join(line for line, kept in zip(lines, there, strict=True) if kept))
+        known = [job for job, kept in zip(jobs, there, strict=True) if kept]
+        table = runs.make_runs(jobs, fail_on(known), out, 1)  # what is there is not done again
+        pd.testing.assert_frame_equal(table, expected)
+        assert sorted(out.read_bytes().splitlines(keepends=True)) == sorted(lines)
+        assert out.read_bytes().startswith(b"".join(lines[i] for i in range(len(jobs)) if there[i]))
+
+
+def test_a_benchmark_that_breaks_off_keeps_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    runs = importlib.import_module("_runs")
+    jobs, out = [{"seed": seed} for seed in range(4)], tmp_path / "results.jsonl"
+    with pytest.raises(ZeroDivisionError):
+        runs.make_runs(jobs, fail_on(jobs[2:]), out, 1)
+    assert not out.exists()
+    table = runs.make_runs(jobs, fail_on(jobs[:2]), out, 1)
+    assert table["recall"].tolist() == [0, 1 / 3, 2 / 3, 1]
 
 
 # ---- tables that go to a spreadsheet

@@ -56,19 +56,17 @@ def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Res
                 _embed(model, material.unseen[name])
             tables = {measure: MEASURE[measure](plan, run, material, rep) for measure in measures}
         except tuple(FAILURES) as error:
-            return Result({}, {}, FAILURES[type(error)], _list_warnings(told))
-    return Result(tables, _read_settings(model), "", _list_warnings(told))
+            return Result({}, {}, FAILURES[type(error)], list_warnings(told))
+    return Result(tables, _read_settings(model), "", list_warnings(told))
 
 
-def _list_warnings(told: list[warnings.WarningMessage]) -> list[str]:
+def list_warnings(told: list[warnings.WarningMessage]) -> list[str]:
     """Return what the package warned of, each text once."""
     return list(dict.fromkeys(str(one.message) for one in told if issubclass(one.category, SemiclipWarning)))
 
 
-def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
-    """Make the views of one augmentation, and keep them."""
-    from semiclip._storage import write_file
-
+def make_views(plan: Plan, seed: int, kind: str) -> bytes:
+    """Return the file of the views of one augmentation."""
     settings = plan.settings
     with quiet():
         material = read_material(settings, seed)
@@ -87,7 +85,7 @@ def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
         values = rna.obsm.pop(kind)
     file = io.BytesIO()
     np.save(file, values, allow_pickle=False)
-    write_file(path, file.getvalue())
+    return file.getvalue()
 
 
 QUICK_VIEWS: dict[str, dict[str, Any]] = {"scvi": {"max_epochs": 5}, "mdwgan_gp": {"n_epochs": 3}}
