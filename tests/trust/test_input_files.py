@@ -6,9 +6,7 @@ import functools
 import gzip
 import hashlib
 import http.server
-import importlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -182,50 +180,6 @@ def test_a_folder_that_another_process_just_made_is_no_error(tmp_path, monkeypat
     monkeypatch.setattr(pooch.core, "hash_matches", lambda *_, **__: True)
     monkeypatch.delenv("SEMICLIP_DATA_DIR", raising=False)
     assert scl.datasets.fetch(NAME).read_bytes() == CONTENT
-
-
-# ---- results that a benchmark goes on from
-
-
-def fail_on(jobs):
-    """Work that fails on these jobs."""
-
-    def work(job):
-        if job in jobs:
-            raise ZeroDivisionError
-        return {"recall": job["seed"] / 3, "p_value": float("nan")}
-
-    return work
-
-
-def test_a_benchmark_goes_on_from_any_of_its_results(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    runs = importlib.import_module("_runs")
-    jobs = [{"method": name, "seed": seed} for name in ("ä", "b") for seed in (0, 1)]
-    expected = runs.make_runs(jobs, fail_on([]), tmp_path / "whole.jsonl", 1)
-    assert expected["recall"].tolist() == [0, 1 / 3, 0, 1 / 3]
-    lines = (tmp_path / "whole.jsonl").read_bytes().splitlines(keepends=True)
-    assert [json.loads(line)["method"] for line in lines] == ["ä", "ä", "b", "b"]
-    for mask in range(2 ** len(jobs)):
-        there = [bool(mask >> i & 1) for i in range(len(jobs))]
-        out = tmp_path / f"{mask}.jsonl"
-        out.write_bytes(b"".join(line for line, kept in zip(lines, there, strict=True) if kept))
-        known = [job for job, kept in zip(jobs, there, strict=True) if kept]
-        table = runs.make_runs(jobs, fail_on(known), out, 1)  # what is there is not done again
-        pd.testing.assert_frame_equal(table, expected)
-        assert sorted(out.read_bytes().splitlines(keepends=True)) == sorted(lines)
-        assert out.read_bytes().startswith(b"".join(lines[i] for i in range(len(jobs)) if there[i]))
-
-
-def test_a_benchmark_that_breaks_off_keeps_what_it_has(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    runs = importlib.import_module("_runs")
-    jobs, out = [{"seed": seed} for seed in range(4)], tmp_path / "results.jsonl"
-    with pytest.raises(ZeroDivisionError):
-        runs.make_runs(jobs, fail_on(jobs[2:]), out, 1)
-    assert not out.exists()
-    table = runs.make_runs(jobs, fail_on(jobs[:2]), out, 1)
-    assert table["recall"].tolist() == [0, 1 / 3, 2 / 3, 1]
 
 
 # ---- tables that go to a spreadsheet
