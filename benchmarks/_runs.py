@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from semiclip._cli._paper._jobs import do_all
-from semiclip._cli._paper._perform import list_warnings, quiet
+from semiclip._cli._paper._material import list_warnings
+from semiclip._cli._paper._perform import quiet
 from semiclip._storage import write_file
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ class Made(NamedTuple):
     mdata: MuData
     unseen: dict[str, Callable[[], tuple[AnnData, AnnData | None]]]
     relationships: pd.DataFrame | None
+    gene_sets: dict[str, list[str]] | None = None
 
 
 def make_dataset(name: str, options: Mapping[str, Any], seed: int, origin: str) -> Made:
@@ -43,7 +44,10 @@ def _simulate(options: dict[str, Any], seed: int, origin: str) -> Made:
         "l1000": lambda: (scl.datasets.shift_assay(rna, assay="l1000", batch_key="batch", rng=seed), image),
         "single_cell": lambda: (scl.datasets.shift_assay(rna, assay="single_cell", rng=seed), image),
     }
-    return Made(study.mdata, unseen, study.relationships)
+    treated = rna.obs[rna.obs["perturbation"] != "control"]
+    genes = treated.groupby("pathway", observed=True)["perturbation"].unique()
+    pathways = {str(name): sorted(map(str, members)) for name, members in genes.items()}
+    return Made(study.mdata, unseen, study.relationships, pathways)
 
 
 def _read_u2os(options: dict[str, Any], seed: int, origin: str) -> Made:

@@ -119,6 +119,7 @@ class Paper:
     methods: tuple[str, ...] | None = _setting("", "", "methods of the tables", default=TABLE_METHODS)
     compared: tuple[str, ...] | None = _setting("", "", "further methods of Figure 2a", default=MORE_METHODS)
     recipe: Literal["paper", "whole"] | None = _setting("", "", "settings that methods start from", default="paper")
+    correction: Literal["tvn", "center"] | None = _setting("", "", "of embeddings before recall", default="tvn")
     seeds: int | None = _setting("--seeds", "", "seeds of each method", least=1, default=15)
     choices: tuple[str, ...] | None = _setting("", "", "encoders of Figure 1, such as 'scvi fine-tuned'")
     augmentations: tuple[str, ...] | None = _setting("", "", "rivals of PEA in Figure 2b")

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from semiclip._cli._paper._tables import Wanted
 
 ADAPTERS = {False: "expression adapter", True: "both adapters"}
-CHANCE = 10.0  # percent, what a map that knows nothing recalls
+CHANCE = 0.1  # what a map that knows nothing recalls
+NAMES = {
+    "mlp": "MLP",
+    "pca": "PCA",
+    "scvi": "scVI",
+    "scgpt": "scGPT",
+    "mwo": "MWO",
+    "mdwgan_gp": "MDWGAN-GP",
+    "scgft": "scGFT",
+}
 COMBINED = "combined"
 NO_CONTROLS = "The training data have no controls: nothing can be augmented with PEA."
 
@@ -30,11 +39,15 @@ NO_CONTROLS = "The training data have no controls: nothing can be augmented with
 def _list_choices(plan: Plan) -> list[tuple[str, Run]]:
     """Return the runs of Figure 1, named by encoder, how it is trained, and adapters."""
     return [
-        (f"{encoder} {trained}|{ADAPTERS[both]}", run)
+        (f"{_name_choice(encoder, trained)}|{ADAPTERS[both]}", run)
         for encoder, trained in plan.choices
         for both in ADAPTERS
         for run in list_runs(plan, method=OURS, encoder=encoder, trained=trained, teacher_adapter=both)
     ]
+
+
+def _name_choice(encoder: str, trained: str) -> str:
+    return f"{NAMES.get(encoder, encoder)} {trained}"
 
 
 def list_figure1(plan: Plan) -> Wanted:
@@ -49,7 +62,7 @@ def make_figure1(plan: Plan, results: Results) -> Section:
         return Section(
             "figure1", "Figure 1", title, missing="The student's embedding is given, so no encoder is trained."
         )
-    scores = read_scores(results, _list_choices(plan), [RECALL])
+    scores = read_scores(plan, results, _list_choices(plan), [RECALL])
     note = name_failures(scores)
     scores = scores[scores["dataset"] == plan.main]
     parts = scores["name"].str.split("|", expand=True)
@@ -58,10 +71,9 @@ def make_figure1(plan: Plan, results: Results) -> Section:
 
     def draw(figure: Figure) -> None:
         ax = figure.subplots()
-        base = " ".join(plan.choices[-1])
+        base = _name_choice(*plan.choices[-1])
         base = base if (whole["rung"] == base).any() else whole["rung"].iloc[0]
-        scl.pl.ablation(whole, value="value", method="adapters", base=base, chance=CHANCE, ax=ax)
-        ax.set_ylabel(f"{TITLES[RECALL]} (%)")
+        scl.pl.ablation(_as_share(whole), value=TITLES[RECALL], method="adapters", base=base, chance=CHANCE, ax=ax)
 
     can_draw = whole["rung"].nunique() > 1 if not whole.empty else False
     return Section("figure1", "Figure 1", title, data, draw=draw if can_draw else None, note=note)
@@ -75,7 +87,7 @@ def list_figure2a(plan: Plan) -> Wanted:
 def make_figure2a(plan: Plan, results: Results) -> Section:
     """Return standardised scores of methods without augmentation."""
     title = "Methods without augmentation: scores standardised over methods"
-    scores = read_scores(results, arms(plan, [UNIMODAL, *plan.compared]))
+    scores = read_scores(plan, results, arms(plan, [UNIMODAL, *plan.compared]))
     note = name_failures(scores)
     n_figures = len(scores.dropna(subset="dataset")[["dataset", "metric"]].drop_duplicates()) * len(plan.seeds)
     whole = _keep_whole(scores, ["name"], n_figures)
@@ -106,7 +118,7 @@ def _list_augmented(plan: Plan) -> list[tuple[str, Run]]:
     rivals = tuple(plan.augmentations)
     rungs: dict[str, dict[str, Any]] = {
         "none": {},
-        **{kind: {"views": (kind,)} for kind in rivals},
+        **{NAMES.get(kind, kind): {"views": (kind,)} for kind in rivals},
         "PEA": {"rung": PEA},
     }
     if len(rivals) > 1:
@@ -131,26 +143,26 @@ def make_figure2b(plan: Plan, results: Results) -> Section:
     if not _can_augment(plan):
         missing = "The student's embedding is given: without its encoder, expression cannot be augmented."
         return Section("figure2b", "Figure 2b", title, missing=missing)
-    scores = read_scores(results, _list_augmented(plan))
+    scores = read_scores(plan, results, _list_augmented(plan))
     note = "; ".join(filter(None, [name_failures(scores), "" if plan.has_controls else NO_CONTROLS]))
     n_figures = len(scores.dropna(subset="dataset")[["dataset", "metric"]].drop_duplicates()) * len(plan.seeds)
     whole = _keep_whole(scores, ["name"], n_figures)
-    panels = [(metric, name) for metric in METRICS for name in plan.sets if not _select(whole, name, metric).empty]
-    n_columns = max(1, len({name for _, name in panels}))
+    panels = [(name, metric) for name in plan.sets for metric in METRICS if not _select(whole, name, metric).empty]
+    n_columns = max(1, len({metric for _, metric in panels}))
+    n_rows = max(1, len(panels) // n_columns)
 
     def draw(figure: Figure) -> None:
-        n_rows = len({metric for metric, _ in panels})
         axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
-        for ax, (metric, name) in zip(axes, panels, strict=False):
-            part = _select(whole, name, metric).assign(rung=lambda table: table["name"])
-            scl.pl.ablation(part, value="value", base="none", ax=ax)
+        for ax, (name, metric) in zip(axes, panels, strict=False):
+            part = _select(whole, name, metric)
+            part = _as_share(part) if metric == RECALL else part.rename(columns={"value": TITLES[metric]})
+            scl.pl.ablation(part, value=TITLES[metric], rung="name", base="none", ax=ax)
             ax.set_title(name)
-            ax.set_ylabel(f"{TITLES[metric]} (%)")
         for empty in axes[len(panels) :]:
             empty.remove()
 
     quoted = _quote_gains(plan)
-    size = (5.4 * n_columns, 3.6 * max(1, len({metric for metric, _ in panels})))
+    size = (5.4 * n_columns, 3.6 * n_rows)
     can_draw = bool(panels) and whole["name"].nunique() > 1 and (whole["name"] == "none").any()
     data = summarise(scores, ["name", "dataset", "metric"])
     paint = draw if can_draw else None
@@ -187,7 +199,7 @@ def make_figure3(plan: Plan, results: Results) -> Section:
     title = f"Settings of Semi-Clipped: recall of known relationships on {plan.main}"
     parts = []
     for name, value, run in _list_swept(plan):
-        scores = read_scores(results, [(f"{name} {value:g}", run)], [RECALL])
+        scores = read_scores(plan, results, [(f"{name} {value:g}", run)], [RECALL])
         parts.append(scores.assign(parameter=name, setting=value))
     scores = pd.concat(parts, ignore_index=True)
     note = name_failures(scores)
@@ -200,11 +212,31 @@ def make_figure3(plan: Plan, results: Results) -> Section:
         axes = figure.subplots(-(-n_panels // 2), min(n_panels, 2), squeeze=False, sharey=True).ravel()
         for empty in axes[n_panels:]:
             empty.remove()
-        scl.pl.sweep(whole, value="value", chance=CHANCE, ax=list(axes[:n_panels]))
-        axes[0].set_ylabel(f"{TITLES[RECALL]} (%)")
+        options: dict[str, Any] = {
+            "default": _find_defaults(plan, results),
+            "chance": CHANCE,
+            "ax": list(axes[:n_panels]),
+        }
+        scl.pl.sweep(_as_share(whole), value=TITLES[RECALL], **options)
 
     size = (7.2, 2.9 * -(-n_panels // 2) if n_panels else 3)
     return Section("figure3", "Figure 3", title, data, draw=draw if n_panels else None, size=size, note=note)
+
+
+def _find_defaults(plan: Plan, results: Results) -> dict[str, Any]:
+    """Return the settings that stay while others change, as trained models tell them."""
+    defaults: dict[str, Any] = {}
+    for changed, _, run in _list_swept(plan):
+        for name in plan.sweep:
+            if name != changed and name in (settings := results[run].settings):
+                value = settings[name]
+                defaults[name] = value.get("student") if isinstance(value, dict) else value
+    return defaults
+
+
+def _as_share(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return recall as shares, under the name of the axis."""
+    return scores.assign(value=scores["value"] / 100).rename(columns={"value": TITLES[RECALL]})
 
 
 def _select(table: pd.DataFrame, dataset: str, metric: str) -> pd.DataFrame:

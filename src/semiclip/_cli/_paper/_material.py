@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +13,7 @@ from semiclip._cli._datasets import make_dataset
 from semiclip._cli._files import check_there, read_relationships, read_samples, read_study
 from semiclip._cli._origins import locate
 from semiclip.datasets import relationships as read_public
-from semiclip.errors import MissingEntry
+from semiclip.errors import MissingEntry, SemiclipWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +48,9 @@ class Material(NamedTuple):
     unseen: dict[str, UnseenSet]
     relationships: pd.DataFrame
     encoders: dict[str, Any]
-    """Those that were fitted before."""
+    """Those that were fitted before, by the keys of their embeddings."""
+    warnings: dict[str, list[str]]
+    """What was warned of when these encoded: of any run that uses them, whichever came first."""
 
 
 @lru_cache(maxsize=1)  # runs come seed by seed
@@ -77,7 +80,15 @@ def read_material(settings: Settings, seed: int) -> Material:
         if unknown := [name for name in databases if name not in known]:
             raise MissingEntry(unknown, known, "the relationships", name=settings.name_origin("evaluation.databases"))
         relationships = relationships[relationships["database"].isin(databases)].reset_index(drop=True)
-    return Material(mdata, unseen, relationships, {})
+    return Material(mdata, unseen, relationships, {}, {})
+
+
+def read_gene_sets(settings: Settings, seed: int) -> Any:
+    """Return the gene sets to test: those that are named, or the pathways of a simulation, or ``None``."""
+    if settings.evaluation.gene_sets is not None or settings.data.dataset is None:
+        return settings.evaluation.gene_sets
+    origin = settings.name_origin("data.options")
+    return make_dataset(settings.data.dataset, settings.data.options or {}, seed, origin).gene_sets
 
 
 def encode(plan: Plan, material: Material, encoder: str | None, seed: int) -> str:
@@ -88,15 +99,22 @@ def encode(plan: Plan, material: Material, encoder: str | None, seed: int) -> st
     name = str(settings.student.encoder if encoder is None else encoder)
     rep = f"X_{name}"
     if rep not in material.encoders:
-        rna = get_modality(material.mdata, str(settings.student.modality))
-        fitted = scl.pp.encode(rna, encoder=name, key_added=rep, **choose_options(plan, name, seed))
-        for set_name in plan.list_judged(encoder):
-            one = material.unseen[set_name]
-            more = {"zscores": True} if one.settings.zscores else {}
-            with locate({}, settings.name_origin(f"unseen.{set_name}")):
-                scl.pp.encode(one.rna, encoder=fitted, key_added=rep, **more)
-        material.encoders[rep] = fitted
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            rna = get_modality(material.mdata, str(settings.student.modality))
+            fitted = scl.pp.encode(rna, encoder=name, key_added=rep, **choose_options(plan, name, seed))
+            for set_name in plan.list_judged(name):
+                one = material.unseen[set_name]
+                more = {"zscores": True} if one.settings.zscores else {}
+                with locate({}, settings.name_origin(f"unseen.{set_name}")):
+                    scl.pp.encode(one.rna, encoder=fitted, key_added=rep, **more)
+        material.encoders[rep], material.warnings[rep] = fitted, list_warnings(told)
     return rep
+
+
+def list_warnings(told: list[warnings.WarningMessage]) -> list[str]:
+    """Return what the package warned of, each text once."""
+    return list(dict.fromkeys(str(one.message) for one in told if issubclass(one.category, SemiclipWarning)))
 
 
 def choose_options(plan: Plan, encoder: str, seed: int) -> dict[str, Any]:

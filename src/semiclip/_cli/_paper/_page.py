@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from semiclip._cli._paper._scores import CORRECTED
 from semiclip._csv import format_csv
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def _list_facts(plan: Plan, n_runs: int) -> list[tuple[str, str]]:
             f"{settings.teacher.rep}, corrected by TVN" if plan.has_controls else f"{settings.teacher.rep}, centred",
         ),
         ("Methods (settings)", methods),
+        ("Correction before recall", CORRECTED[plan.correction]),
         ("Seeds", f"{plan.seeds[0]} to {plan.seeds[-1]}"),
         ("Trainings", f"{n_runs}"),
     ]

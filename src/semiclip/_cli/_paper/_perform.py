@@ -13,10 +13,11 @@ import pandas as pd
 import semiclip as scl
 from semiclip._checks import get_modality
 from semiclip._cli._judge import JUDGED
-from semiclip._cli._paper._material import choose_options, encode, read_material
+from semiclip._cli._origins import locate
+from semiclip._cli._paper._material import choose_options, encode, list_warnings, read_material
 from semiclip._cli._paper._plan import BASE, FROZEN, OURS, QUICK_EPOCHS, RANDOM, SCRATCH, UNIMODAL
 from semiclip.correction import LADDER
-from semiclip.errors import Diverged, NoVariation, SemiclipWarning
+from semiclip.errors import Diverged, NoVariation
 from semiclip.tl._recall import NULL_THRESHOLDS
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ class Result(NamedTuple):
 
 def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Result:
     """Train and judge."""
-    with quiet() as told:
+    with quiet():
         material = read_material(plan.settings, run.seed)
         rep = encode(plan, material, run.encoder if run.trained == FROZEN else None, run.seed)
+    with quiet() as told:
         try:
             model = _train(plan, run, material, rep, views)
             for name in plan.list_judged(run.encoder):
@@ -57,12 +59,7 @@ def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Res
             tables = {measure: MEASURE[measure](plan, run, material, rep) for measure in measures}
         except tuple(FAILURES) as error:
             return Result({}, {}, FAILURES[type(error)], list_warnings(told))
-    return Result(tables, _read_settings(model), "", list_warnings(told))
-
-
-def list_warnings(told: list[warnings.WarningMessage]) -> list[str]:
-    """Return what the package warned of, each text once."""
-    return list(dict.fromkeys(str(one.message) for one in told if issubclass(one.category, SemiclipWarning)))
+    return Result(tables, _read_settings(model), "", [*material.warnings.get(rep, []), *list_warnings(told)])
 
 
 def make_views(plan: Plan, seed: int, kind: str) -> bytes:
@@ -101,7 +98,8 @@ def _train(plan: Plan, run: Run, material: Material, rep: str, views: Path) -> A
     if not plan.has_controls:  # whitening on all rows takes off what makes them differ
         of_model = {"student_correction": "center", "teacher_correction": "center"}
     if run.trained != FROZEN:
-        encoder = _fit_encoder(plan, run, material, rep)
+        with locate({}, settings.name_origin("paper.choices")):
+            encoder = _fit_encoder(plan, run, material, rep)
         rep = EXPRESSION
         of_model = {"student_correction": None, "encoder": encoder}
     if run.teacher_adapter is not None:
@@ -194,6 +192,7 @@ def _measure_preservation(plan: Plan, run: Run, material: Material, rep: str) ->
 def _list_sets(plan: Plan, one: UnseenSet, rep: str, material: Material) -> dict[str, Any]:
     """Return the arguments by which the pairs of a method are set beside those of both modalities."""
     arguments: dict[str, Any] = {"use_rep": [rep, EMBEDDING], **one.columns, "relationships": material.relationships}
+    arguments["method"] = plan.correction
     if one.image is not None:
         arguments["references"] = {one.settings.image_rep or plan.settings.teacher.rep: one.image}
     return arguments
@@ -274,7 +273,9 @@ def _read_pairing(plan: Plan) -> dict[str, Any]:
 
 def _read_settings(model: Any) -> dict[str, Any]:
     """Return how a model was trained, as JSON can hold it."""
-    return {name: value for name, value in model.train_params_.items() if isinstance(value, int | float | str | dict)}
+    of_objective = model.init_params_["kwargs"].get("objective_kwargs", {})
+    settings = {**model.train_params_, **of_objective}
+    return {name: value for name, value in settings.items() if isinstance(value, int | float | str | dict)}
 
 
 def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     from semiclip._cli._settings import Settings
+    from semiclip.correction import Method as Correction
 
 BASE, *_, PEA = LADDER  # the arms of Table 1: without augmentation, and with all of it
 UNIMODAL, RANDOM, OURS = "unimodal", "random", "semiclip"
@@ -112,8 +113,8 @@ class Plan:
         return list(self.settings.unseen)
 
     def list_judged(self, encoder: str | None) -> list[str]:
-        """Return the unseen sets on which runs are judged: with an encoder of Figure 1, the main one."""
-        return self.sets if encoder is None else [self.main]
+        """Return the unseen sets on which runs are judged: with another encoder than the student's, the main one."""
+        return self.sets if encoder in (None, self.settings.student.encoder) else [self.main]
 
     @property
     def main(self) -> str:
@@ -126,14 +127,18 @@ class Plan:
         return self.settings.paper.null or (self.sets[1] if len(self.sets) > 1 else self.sets[0])
 
     @property
+    def correction(self) -> Correction:
+        """The correction of embeddings before their pairs are counted."""
+        return self.settings.paper.correction or "tvn"
+
+    @property
     def has_controls(self) -> bool:
         """Whether the training data have controls, without which nothing can be augmented."""
         return bool(self.settings.columns.control)
 
-    @property
-    def rungs(self) -> list[str]:
-        """Arms of Table 1."""
-        return [BASE, PEA] if self.has_controls else [BASE]
+    def list_rungs(self, name: str) -> list[str]:
+        """Return the arms of a method in Table 1; a baseline in closed form has one."""
+        return [BASE, PEA] if self.has_controls and self.methods[name].is_trained else [BASE]
 
     @property
     def n_permutations(self) -> int:
@@ -173,6 +178,7 @@ class Plan:
         kept = {name: tables.get(name) for name in ("data", "columns", "student", "teacher", "unseen", "evaluation")}
         options = {name: tables.get(name) for name in ("encoders", "augmentations", "choices")}
         parts = [asdict(run), asdict(self.methods[run.method]), kept, options, self.quick, self.main, self.null]
+        parts += [] if self.correction == "tvn" else [self.correction]
         files = [(str(path), *_stamp(path)) for path in _list_paths(kept)]
         text = json.dumps([*parts, files], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

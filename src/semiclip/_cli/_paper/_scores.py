@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from semiclip._cli._paper._plan import Plan
     from semiclip._cli._paper._store import Results
 
+CORRECTED = {"tvn": "TVN", "center": "centring"}  # of embeddings, before recall
 METRICS = (PRESERVATION, RECALL)
 TITLES = {PRESERVATION: "Tx preservation", RECALL: "Known relationships"}
 SCORES = ["name", "dataset", "metric", "seed", "value", "failure"]
@@ -32,7 +33,9 @@ def name_arm(plan: Plan, run: Run) -> str:
     return f"{label} + PEA" if run.rung == PEA else label
 
 
-def read_scores(results: Results, named: Iterable[tuple[str, Run]], metrics: Sequence[str] = METRICS) -> pd.DataFrame:
+def read_scores(
+    plan: Plan, results: Results, named: Iterable[tuple[str, Run]], metrics: Sequence[str] = METRICS
+) -> pd.DataFrame:
     """Return the scores of runs under these names, with a row for each name, unseen set, metric and seed."""
     rows: list[tuple[Any, ...]] = []
     for name, run in named:
@@ -42,7 +45,7 @@ def read_scores(results: Results, named: Iterable[tuple[str, Run]], metrics: Seq
             rows.append((name, None, None, run.seed, np.nan, result.failure))
         if RECALL in tables and RECALL in metrics:
             table = tables[RECALL]
-            mean = table[(table["key"] == "mean") & (table["correction"] == "tvn")]
+            mean = table[(table["key"] == "mean") & (table["correction"] == plan.correction)]
             rows += [
                 (name, dataset, RECALL, run.seed, 100 * value, "")
                 for dataset, value in zip(mean["dataset"], mean["value"], strict=True)
@@ -75,12 +78,7 @@ def baselines(plan: Plan) -> list[tuple[str, Run]]:
     return [(plan.methods[name].label, run) for name in (RANDOM, UNIMODAL) for run in list_runs(plan, method=name)]
 
 
-def arms(plan: Plan, names: Iterable[str], rungs: Iterable[str] = (BASE,)) -> list[tuple[str, Run]]:
-    """Return the runs of methods in these arms, named."""
-    rungs = list(rungs)
-    return [
-        (name_arm(plan, run), run)
-        for name in names
-        for rung in rungs
-        for run in list_runs(plan, method=name, rung=rung)
-    ]
+def arms(plan: Plan, names: Iterable[str], *, with_pea: bool = False) -> list[tuple[str, Run]]:
+    """Return the runs of methods without augmentation and, if it is asked for, with PEA, named."""
+    arms = [(name, rung) for name in names for rung in (plan.list_rungs(name) if with_pea else [BASE])]
+    return [(name_arm(plan, run), run) for name, rung in arms for run in list_runs(plan, method=name, rung=rung)]

@@ -46,12 +46,12 @@ def run_all(plan: Plan, wanted: Mapping[Run, Collection[str]], folder: Path, n_j
 
 def collect(results: Results) -> pd.DataFrame:
     """Return the recall and preservation of all runs, a row for each figure."""
-    rows = []
+    rows: list[dict[Any, Any]] = []
     for run, result in results.items():
         what: dict[str, Any] = {"run": run.title, "method": run.method, "seed": run.seed, "failure": result.failure}
         tables = [table for measure, table in result.tables.items() if measure in ("recall", "preservation")]
-        rows += [table.assign(**what) for table in tables] or [pd.DataFrame([what])]
-    return pd.concat(rows, ignore_index=True)
+        rows += [what | row for table in tables for row in table.to_dict("records")] or [what]
+    return pd.DataFrame(rows)
 
 
 def _complete(plan: Plan, run: Run, measures: tuple[str, ...], folder: Path) -> bytes:

@@ -11,9 +11,11 @@ import pandas as pd
 import semiclip as scl
 from semiclip._cli._paper import _published as published
 from semiclip._cli._paper._grid import NONE, Cell, Grid, place, write_mean
+from semiclip._cli._paper._material import read_gene_sets
 from semiclip._cli._paper._perform import IMG, PRESERVATION, RECALL, SETS, TX
-from semiclip._cli._paper._plan import Run
+from semiclip._cli._paper._plan import PEA, Run
 from semiclip._cli._paper._scores import (
+    CORRECTED,
     METRICS,
     TITLES,
     arms,
@@ -39,12 +41,12 @@ LEVEL = 0.05
 
 def list_table1(plan: Plan) -> Wanted:
     """Return the runs of Table 1."""
-    return {run: {RECALL, PRESERVATION} for _, run in [*baselines(plan), *arms(plan, plan.in_tables, plan.rungs)]}
+    return {run: {RECALL, PRESERVATION} for _, run in [*baselines(plan), *arms(plan, plan.in_tables, with_pea=True)]}
 
 
 def make_table1(plan: Plan, results: Results) -> Section:
     """Return what each method preserves and recalls with and without PEA, on every unseen set."""
-    scores = read_scores(results, [*baselines(plan), *arms(plan, plan.in_tables, plan.rungs)])
+    scores = read_scores(plan, results, [*baselines(plan), *arms(plan, plan.in_tables, with_pea=True)])
     summary = _compare_arms(scores, summarise(scores, ["name", "dataset", "metric"]))
     by_cell: dict[Any, Any] = {(row.name, row.dataset, row.metric): row for row in summary.itertuples(index=False)}
     columns = list(product(plan.sets, METRICS))
@@ -62,7 +64,7 @@ def make_table1(plan: Plan, results: Results) -> Section:
     groups = [(name, n) for name in plan.sets if (n := sum(column[0] == name for column in columns))]
     caption = (
         f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Arrows: change by PEA. "
-        "Best in bold, second underlined."
+        f"Best in bold, second underlined. Recall after {CORRECTED[plan.correction]} of the embedding."
     )
     grid = Grid(caption, groups, [TITLES[metric] for _, metric in columns], list(cells.items()), "Method")
     title = "What each method preserves and recalls, with and without PEA"
@@ -107,27 +109,30 @@ def _quote_table1(plan: Plan) -> Grid | None:
 
 def list_table2(plan: Plan) -> Wanted:
     """Return the runs of Table 2."""
-    rungs = LADDER if plan.has_controls else ()
-    return {
-        run: {RECALL} for name in plan.in_tables for rung in rungs for run in list_runs(plan, method=name, rung=rung)
-    }
+    names = _list_augmented(plan)
+    return {run: {RECALL} for name in names for rung in LADDER for run in list_runs(plan, method=name, rung=rung)}
+
+
+def _list_augmented(plan: Plan) -> list[str]:
+    """Return the methods that can be augmented."""
+    return [name for name in plan.in_tables if PEA in plan.list_rungs(name)]
 
 
 def make_table2(plan: Plan, results: Results) -> Section:
     """Return what each part of PEA adds to the recall of each method, on the main unseen set."""
     title = f"Recall of known relationships on {plan.main}, as parts of PEA are added"
-    if not plan.has_controls:
+    if not plan.has_controls or not _list_augmented(plan):
         return Section(
             "table2", "Table 2", title, missing="The training data have no controls: nothing can be augmented."
         )
     parts = []
-    for name in plan.in_tables:
+    for name in _list_augmented(plan):
         named = [(rung, run) for rung in LADDER for run in list_runs(plan, method=name, rung=rung)]
-        parts.append(read_scores(results, named, [RECALL]).assign(method=plan.methods[name].label))
+        parts.append(read_scores(plan, results, named, [RECALL]).assign(method=plan.methods[name].label))
     scores = pd.concat(parts, ignore_index=True).rename(columns={"name": "rung"})
     held = scores[scores["dataset"] == plan.main]
     summary = summarise(held, ["method", "rung"])
-    labels = [plan.methods[name].label for name in plan.in_tables]
+    labels = [plan.methods[name].label for name in _list_augmented(plan)]
     cells: dict[str, list[Cell]] = {rung: [] for rung in LADDER}
     for label in labels:
         by_rung: dict[Any, Any] = {row.rung: row for row in summary[summary["method"] == label].itertuples(index=False)}
@@ -151,13 +156,13 @@ def make_table2(plan: Plan, results: Results) -> Section:
 
 def list_sets(plan: Plan) -> Wanted:
     """Return the runs of Table 3 and of Figures 4 and 5: one seed of each method, with PEA if it can be."""
-    return {Run(plan.seeds[0], name, plan.rungs[-1]): {SETS} for name in plan.in_tables}
+    return {Run(plan.seeds[0], name, plan.list_rungs(name)[-1]): {SETS} for name in plan.in_tables}
 
 
 def make_table3(plan: Plan, results: Results) -> Section:
     """Return the gene sets of what each method alone recalls, and of what it shares with images alone."""
     title = f"Gene sets of relationships that only distillation recalls, on {plan.main}"
-    gene_sets = plan.settings.evaluation.gene_sets
+    gene_sets = read_gene_sets(plan.settings, plan.seeds[0])
     if gene_sets is None:
         return Section("table3", "Table 3", title, missing="The study names no gene sets (evaluation.gene_sets).")
     tables = []
