@@ -62,10 +62,8 @@ def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Res
     return Result(tables, _read_settings(model), "", [*material.warnings.get(rep, []), *list_warnings(told)])
 
 
-def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
-    """Make the views of one augmentation, and keep them."""
-    from semiclip._storage import write_file
-
+def make_views(plan: Plan, seed: int, kind: str) -> bytes:
+    """Return the file of the views of one augmentation."""
     settings = plan.settings
     with quiet():
         material = read_material(settings, seed)
@@ -84,7 +82,7 @@ def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
         values = rna.obsm.pop(kind)
     file = io.BytesIO()
     np.save(file, values, allow_pickle=False)
-    write_file(path, file.getvalue())
+    return file.getvalue()
 
 
 QUICK_VIEWS: dict[str, dict[str, Any]] = {"scvi": {"max_epochs": 5}, "mdwgan_gp": {"n_epochs": 3}}
