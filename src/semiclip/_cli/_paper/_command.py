@@ -40,7 +40,7 @@ def make_paper(settings: Settings, only: Sequence[str], n_jobs: int, *, quick: b
             way_out = "pass --overwrite to write there all the same, or choose another folder"
             raise FileExists(f"{folder} ({settings.name_origin('output.folder')})", way_out)
     with quiet():
-        check_material(plan, read_material(settings, plan.seeds[0]))
+        check_material(plan, read_material(plan, plan.seeds[0]))
     names = list(only) or list(PARTS)
     wanted: dict[Run, set[str]] = {}
     for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +13,7 @@ from semiclip._cli._datasets import make_dataset
 from semiclip._cli._files import check_there, read_relationships, read_samples, read_study
 from semiclip._cli._origins import locate
 from semiclip.datasets import relationships as read_public
-from semiclip.errors import MissingEntry
+from semiclip.errors import MissingEntry, SemiclipWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,29 +48,56 @@ class Material(NamedTuple):
     unseen: dict[str, UnseenSet]
     relationships: pd.DataFrame
     encoders: dict[str, Any]
-    """Those that were fitted before."""
+    """Those that were fitted before, by the embeddings that they write."""
+    told: dict[tuple[str, str], list[Warning]]
+    """What encoding warned of, by embedding and unseen set, or "" for the training data."""
 
 
-@lru_cache(maxsize=1)  # runs come seed by seed
-def read_material(settings: Settings, seed: int) -> Material:
+class Files(NamedTuple):
+    """What the files of a study hold, which all seeds share."""
+
+    mdata: MuData | None
+    unseen: dict[str, tuple[AnnData, AnnData | None]]
+    relationships: pd.DataFrame | None
+
+
+def read_material(plan: Plan, seed: int) -> Material:
     """Read or make the data; a seed is a data set of its own where the package makes it."""
-    made = None
+    return _read_material(plan.settings, plan.stamps, seed, quick=plan.quick)
+
+
+@lru_cache(maxsize=1)  # a study may be larger than half of the memory
+def _read_files(settings: Settings, stamps: object) -> Files:
+    """Read files once: scvi-tools keeps all data that models were set up with."""
+    mdata = read_study(settings) if settings.data.dataset is None else None
+    unseen = {
+        name: _read_unseen(settings, name, one)
+        for name, one in settings.unseen.items()
+        if settings.data.dataset is None or one.file is not None
+    }
+    return Files(mdata, unseen, read_relationships(settings))
+
+
+@lru_cache(maxsize=1)  # runs come seed by seed; encoders depend on all that is named here
+def _read_material(settings: Settings, stamps: object, seed: int, *, quick: bool) -> Material:
+    files, made = _read_files(settings, stamps), None
     if settings.data.dataset is not None:
         origin = settings.name_origin("data.options")
         made = make_dataset(settings.data.dataset, settings.data.options or {}, seed, origin)
-    mdata = read_study(settings) if made is None else made.mdata
+    mdata = files.mdata if made is None else made.mdata
+    assert mdata is not None  # one or the other
     unseen = {}
     for name, one in settings.unseen.items():
         columns, origins = _read_columns(settings, name, one)
-        if made is None or one.file is not None:
-            parts = _read_unseen(settings, name, one)
+        if made is None or name in files.unseen:
+            parts = files.unseen[name]
         elif name in made.unseen:
             parts = made.unseen[name]()
         else:
             where = f"the data set {settings.data.dataset!r}"
             raise MissingEntry(name, made.unseen, where, name=f"{settings.source}: unseen")
         unseen[name] = UnseenSet(*parts, columns, origins, one)
-    relationships = read_relationships(settings)
+    relationships = files.relationships
     if relationships is None:
         relationships = read_public() if made is None or made.relationships is None else made.relationships
     if (databases := settings.evaluation.databases) is not None:
@@ -77,7 +105,7 @@ def read_material(settings: Settings, seed: int) -> Material:
         if unknown := [name for name in databases if name not in known]:
             raise MissingEntry(unknown, known, "the relationships", name=settings.name_origin("evaluation.databases"))
         relationships = relationships[relationships["database"].isin(databases)].reset_index(drop=True)
-    return Material(mdata, unseen, relationships, {})
+    return Material(mdata, unseen, relationships, {}, {})
 
 
 def read_gene_sets(settings: Settings, seed: int) -> Any:
@@ -95,16 +123,28 @@ def encode(plan: Plan, material: Material, encoder: str | None, seed: int) -> st
         return str(settings.student.rep)
     name = str(settings.student.encoder if encoder is None else encoder)
     rep = f"X_{name}"
-    if rep not in material.encoders:
-        rna = get_modality(material.mdata, str(settings.student.modality))
-        fitted = scl.pp.encode(rna, encoder=name, key_added=rep, **choose_options(plan, name, seed))
-        for set_name in plan.list_judged(encoder):
-            one = material.unseen[set_name]
-            more = {"zscores": True} if one.settings.zscores else {}
-            with locate({}, settings.name_origin(f"unseen.{set_name}")):
-                scl.pp.encode(one.rna, encoder=fitted, key_added=rep, **more)
-        material.encoders[rep] = fitted
+    for set_name in ("", *plan.list_judged(encoder)):
+        if (rep, set_name) not in material.told:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                _encode_part(plan, material, name, rep, set_name, seed)
+            material.told[rep, set_name] = [one.message for one in told if isinstance(one.message, SemiclipWarning)]
+        for warning in material.told[rep, set_name]:  # of each run alike, whichever came first
+            warnings.warn(warning, stacklevel=2)
     return rep
+
+
+def _encode_part(plan: Plan, material: Material, encoder: str, rep: str, set_name: str, seed: int) -> None:
+    """Fit an encoder on the training data, or encode an unseen set with it."""
+    settings = plan.settings
+    if not set_name:
+        rna, options = get_modality(material.mdata, str(settings.student.modality)), choose_options(plan, encoder, seed)
+        material.encoders[rep] = scl.pp.encode(rna, encoder=encoder, key_added=rep, **options)
+        return
+    one = material.unseen[set_name]
+    more = {"zscores": True} if one.settings.zscores else {}
+    with locate({}, settings.name_origin(f"unseen.{set_name}")):
+        scl.pp.encode(one.rna, encoder=material.encoders[rep], key_added=rep, **more)
 
 
 def choose_options(plan: Plan, encoder: str, seed: int) -> dict[str, Any]:

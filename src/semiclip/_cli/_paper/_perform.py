@@ -15,7 +15,7 @@ from semiclip._checks import get_modality
 from semiclip._cli._judge import JUDGED
 from semiclip._cli._origins import locate
 from semiclip._cli._paper._material import choose_options, encode, read_material
-from semiclip._cli._paper._plan import BASE, FROZEN, OURS, QUICK_EPOCHS, RANDOM, SCRATCH, UNIMODAL
+from semiclip._cli._paper._plan import BASE, FROZEN, IMG, OURS, QUICK_EPOCHS, RANDOM, SCRATCH, TX, UNIMODAL
 from semiclip.correction import LADDER
 from semiclip.errors import Diverged, NoVariation, SemiclipWarning
 from semiclip.tl._recall import NULL_THRESHOLDS
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 RECALL, PRESERVATION, SETS, NULL_SETS, NULL = "recall", "preservation", "sets", "null_sets", "null"
 EMBEDDING = "X_embedded"
-TX, IMG = "transcriptomics", "microscopy"  # sets of recalled pairs, beside that of the method
 # training left the finite numbers, or everything is embedded alike; any other error is a fault
 FAILURES: dict[type[Exception], str] = {Diverged: "diverged", NoVariation: "collapsed"}
 UNSEEN = "unseen perturbations"
@@ -49,7 +48,7 @@ class Result(NamedTuple):
 def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Result:
     """Train and judge."""
     with quiet() as told:
-        material = read_material(plan.settings, run.seed)
+        material = read_material(plan, run.seed)
         rep = encode(plan, material, run.encoder if run.trained == FROZEN else None, run.seed)
         try:
             model = _train(plan, run, material, rep, views)
@@ -72,7 +71,7 @@ def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
 
     settings = plan.settings
     with quiet():
-        material = read_material(settings, seed)
+        material = read_material(plan, seed)
         rep = encode(plan, material, None, seed)
         rna = get_modality(material.mdata, str(settings.student.modality))
         options: dict[str, Any] = {**settings.augmentations.get(kind, {})}
@@ -86,6 +85,7 @@ def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
             **options,
         )  # fmt: skip
         values = rna.obsm.pop(kind)
+        rna.uns["semiclip"].pop(kind, None)  # it would be taken for the record of another seed's views
     file = io.BytesIO()
     np.save(file, values, allow_pickle=False)
     write_file(path, file.getvalue())
@@ -296,11 +296,12 @@ def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Compute with one thread, so that figures do not depend on the machine, and collect warnings."""
+    """Compute with one thread, so that figures do not depend on the number of processes, and collect warnings."""
     import logging
 
     import lightning.pytorch  # noqa: F401  # sets its logger's level when it is imported
     import torch
+    from threadpoolctl import threadpool_limits
 
     loggers, threads = [logging.getLogger(name) for name in ("lightning.pytorch", "semiclip")], torch.get_num_threads()
     levels = [logger.level for logger in loggers]
@@ -308,7 +309,7 @@ def quiet() -> Iterator[list[warnings.WarningMessage]]:
         logger.setLevel(logging.ERROR)
     torch.set_num_threads(1)
     try:
-        with warnings.catch_warnings(record=True) as told:
+        with threadpool_limits(1), warnings.catch_warnings(record=True) as told:  # BLAS has threads of its own
             warnings.simplefilter("always")
             yield told
     finally:

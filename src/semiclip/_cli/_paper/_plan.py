@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from semiclip.errors import BadValue, Conflict
 from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from semiclip._cli._settings import Settings
     from semiclip.correction import Method as Correction
 
@@ -27,6 +30,7 @@ LABELS = {
     "dcca": "DCCA", OURS: "Semi-Clipped", UNIMODAL: "Unimodal baseline", RANDOM: "Random baseline",
     "cca": "CCA", "ridge": "Ridge regression", "procrustes": "Procrustes", "knn": "Nearest neighbours",
 }  # fmt: skip
+TX, IMG = "transcriptomics", "microscopy"  # what either modality recalls alone, beside methods
 FROZEN, TUNED, SCRATCH = "frozen", "fine-tuned", "from scratch"
 # Figure 3; the paper names the parameters, and its axes are not in the text: these are around its settings
 SWEEP: dict[str, list[Any]] = {
@@ -90,6 +94,8 @@ class Plan:
     settings: Settings
     quick: bool
     methods: dict[str, Method]
+    stamps: tuple[tuple[str, int, int], ...]
+    """Size and time of the files that are read."""
 
     @property
     def seeds(self) -> range:
@@ -137,11 +143,6 @@ class Plan:
         return bool(self.settings.columns.control)
 
     @property
-    def rungs(self) -> list[str]:
-        """Arms of Table 1."""
-        return [BASE, PEA] if self.has_controls else [BASE]
-
-    @property
     def n_permutations(self) -> int:
         """Exchanges of the labels that measure chance."""
         n_permutations = int(self.settings.evaluation.permutations or 0)
@@ -173,15 +174,23 @@ class Plan:
             )
         return sweep
 
+    def list_rungs(self, method: str) -> list[str]:
+        """Return the arms of Table 1 that a method has: what trains no adapter cannot be augmented."""
+        return [BASE, PEA] if self.has_controls and self.methods[method].is_trained else [BASE]
+
     def digest(self, run: Run) -> str:
         """Return a name for all that the result of a run depends on."""
-        tables = self.settings.tables
-        kept = {name: tables.get(name) for name in ("data", "columns", "student", "teacher", "unseen", "evaluation")}
-        options = {name: tables.get(name) for name in ("encoders", "augmentations", "choices")}
+        settings, tables = self.settings, self.settings.tables
+        kept = {name: tables.get(name) for name in ("data", "columns", "student", "teacher")}
+        kept["unseen"] = {name: {**vars(one), "paper": None} for name, one in settings.unseen.items()}
+        judged = ("relationships", "databases", "permutations", "preservation")
+        kept["evaluation"] = {name: getattr(settings.evaluation, name) for name in judged}
+        options = [settings.encoders.get(str(name)) for name in (settings.student.encoder, run.encoder)]
+        options += [settings.choices.get(f"{run.encoder} {run.trained}")]
+        options += [settings.augmentations.get(kind) for kind in run.views]
         parts = [asdict(run), asdict(self.methods[run.method]), kept, options, self.quick, self.main, self.null]
-        parts += [] if self.correction == "tvn" else [self.correction]
-        files = [(str(path), *_stamp(path)) for path in _list_paths(kept)]
-        text = json.dumps([*parts, files], sort_keys=True, default=str)
+        parts += [self.correction, self.stamps, version("semiclip")]
+        text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -207,13 +216,18 @@ def read_plan(settings: Settings, *, quick: bool) -> Plan:
             methods[name] = _read_method(settings, name, settings.name_origin(f"paper.{key}"))
     if not paper.methods:
         raise BadValue(settings.name_origin("paper.methods"), [], "one method or more")
+    for name in (UNIMODAL, RANDOM):
+        if name in paper.methods:
+            needed = f"without {name!r}, which is in Table 1 by itself"
+            raise BadValue(settings.name_origin("paper.methods"), list(paper.methods), needed)
     for name in settings.methods:
         if name not in methods:
             listed = [*(paper.methods or ()), *(paper.compared or ())]
             check_choice(settings.name_origin(f"methods.{name}"), name, listed)
     for name in (UNIMODAL, RANDOM, OURS):
         methods.setdefault(name, _read_method(settings, name, f"{source}: methods.{name}"))
-    plan = Plan(settings, quick, methods)
+    _check_labels(settings, methods)
+    plan = Plan(settings, quick, methods, tuple(sorted(set(_list_stamps(settings.tables)))))
     for kind in plan.augmentations:
         check_choice(settings.name_origin("paper.augmentations"), kind, AUGMENTATIONS)
     known = [f"mlp {SCRATCH}", *(f"{encoder} {trained}" for encoder in ENCODERS for trained in (FROZEN, TUNED))]
@@ -259,14 +273,21 @@ def _check_names(settings: Settings, plan: Plan) -> None:
         check_choice(settings.name_origin(f"choices.{name}"), name, chosen)
 
 
-def _list_paths(tables: Any) -> list[Path]:
-    if isinstance(tables, Path):
-        return [tables]
-    parts = tables.values() if isinstance(tables, dict) else ()
-    return [path for part in parts for path in _list_paths(part)]
+def _check_labels(settings: Settings, methods: Mapping[str, Method]) -> None:
+    """Refuse methods that tables could not tell apart."""
+    taken = {TX: "", IMG: ""}
+    for name, method in sorted(methods.items(), key=lambda item: item[0] in settings.methods):
+        for label in (method.label, f"{method.label} + PEA", f"{method.label} (permuted)"):
+            if label in taken:
+                other = repr(taken[label]) if taken[label] else "a modality"
+                raise BadValue(settings.name_origin(f"methods.{name}"), name, f"a name that tables tell from {other}")
+            taken[label] = name
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return what changes when a file is written anew."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def _list_stamps(tables: Any) -> Iterator[tuple[str, int, int]]:
+    """Yield what changes when a file is written anew, for each path of the settings; other files are refused later."""
+    if isinstance(tables, Path) and tables.is_file():
+        status = tables.stat()
+        yield str(tables), status.st_size, status.st_mtime_ns
+    for part in tables.values() if isinstance(tables, dict) else ():
+        yield from _list_stamps(part)

@@ -78,12 +78,11 @@ def baselines(plan: Plan) -> list[tuple[str, Run]]:
     return [(plan.methods[name].label, run) for name in (RANDOM, UNIMODAL) for run in list_runs(plan, method=name)]
 
 
-def arms(plan: Plan, names: Iterable[str], rungs: Iterable[str] = (BASE,)) -> list[tuple[str, Run]]:
-    """Return the runs of methods in these arms, named."""
-    rungs = list(rungs)
+def arms(plan: Plan, names: Iterable[str], *, with_pea: bool = False) -> list[tuple[str, Run]]:
+    """Return the runs of methods, named, without augmentation or also with PEA where a method can have it."""
     return [
         (name_arm(plan, run), run)
-        for name in names
-        for rung in rungs
+        for name in dict.fromkeys(names)
+        for rung in (plan.list_rungs(name) if with_pea else [BASE])
         for run in list_runs(plan, method=name, rung=rung)
     ]

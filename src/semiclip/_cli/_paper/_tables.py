@@ -12,8 +12,8 @@ import semiclip as scl
 from semiclip._cli._paper import _published as published
 from semiclip._cli._paper._grid import NONE, Cell, Grid, place, write_mean
 from semiclip._cli._paper._material import read_gene_sets
-from semiclip._cli._paper._perform import IMG, PRESERVATION, RECALL, SETS, TX
-from semiclip._cli._paper._plan import Run
+from semiclip._cli._paper._perform import PRESERVATION, RECALL, SETS
+from semiclip._cli._paper._plan import IMG, TX, Run
 from semiclip._cli._paper._scores import (
     CORRECTED,
     METRICS,
@@ -41,12 +41,12 @@ LEVEL = 0.05
 
 def list_table1(plan: Plan) -> Wanted:
     """Return the runs of Table 1."""
-    return {run: {RECALL, PRESERVATION} for _, run in [*baselines(plan), *arms(plan, plan.in_tables, plan.rungs)]}
+    return {run: {RECALL, PRESERVATION} for _, run in [*baselines(plan), *arms(plan, plan.in_tables, with_pea=True)]}
 
 
 def make_table1(plan: Plan, results: Results) -> Section:
     """Return what each method preserves and recalls with and without PEA, on every unseen set."""
-    scores = read_scores(plan, results, [*baselines(plan), *arms(plan, plan.in_tables, plan.rungs)])
+    scores = read_scores(plan, results, [*baselines(plan), *arms(plan, plan.in_tables, with_pea=True)])
     summary = _compare_arms(scores, summarise(scores, ["name", "dataset", "metric"]))
     by_cell: dict[Any, Any] = {(row.name, row.dataset, row.metric): row for row in summary.itertuples(index=False)}
     columns = list(product(plan.sets, METRICS))
@@ -109,27 +109,30 @@ def _quote_table1(plan: Plan) -> Grid | None:
 
 def list_table2(plan: Plan) -> Wanted:
     """Return the runs of Table 2."""
-    rungs = LADDER if plan.has_controls else ()
-    return {
-        run: {RECALL} for name in plan.in_tables for rung in rungs for run in list_runs(plan, method=name, rung=rung)
-    }
+    rungs, names = (LADDER if plan.has_controls else ()), _list_augmented(plan)
+    return {run: {RECALL} for name in names for rung in rungs for run in list_runs(plan, method=name, rung=rung)}
+
+
+def _list_augmented(plan: Plan) -> list[str]:
+    """Return the methods that can be augmented, since they train an adapter."""
+    return [name for name in plan.in_tables if plan.methods[name].is_trained]
 
 
 def make_table2(plan: Plan, results: Results) -> Section:
     """Return what each part of PEA adds to the recall of each method, on the main unseen set."""
     title = f"Recall of known relationships on {plan.main}, as parts of PEA are added"
-    if not plan.has_controls:
-        return Section(
-            "table2", "Table 2", title, missing="The training data have no controls: nothing can be augmented."
-        )
+    names = _list_augmented(plan)
+    if not plan.has_controls or not names:
+        why = "no method trains an adapter" if plan.has_controls else "the training data have no controls"
+        return Section("table2", "Table 2", title, missing=f"Nothing can be augmented: {why}.")
     parts = []
-    for name in plan.in_tables:
+    for name in names:
         named = [(rung, run) for rung in LADDER for run in list_runs(plan, method=name, rung=rung)]
         parts.append(read_scores(plan, results, named, [RECALL]).assign(method=plan.methods[name].label))
     scores = pd.concat(parts, ignore_index=True).rename(columns={"name": "rung"})
     held = scores[scores["dataset"] == plan.main]
     summary = summarise(held, ["method", "rung"])
-    labels = [plan.methods[name].label for name in plan.in_tables]
+    labels = [plan.methods[name].label for name in names]
     cells: dict[str, list[Cell]] = {rung: [] for rung in LADDER}
     for label in labels:
         by_rung: dict[Any, Any] = {row.rung: row for row in summary[summary["method"] == label].itertuples(index=False)}
@@ -153,7 +156,7 @@ def make_table2(plan: Plan, results: Results) -> Section:
 
 def list_sets(plan: Plan) -> Wanted:
     """Return the runs of Table 3 and of Figures 4 and 5: one seed of each method, with PEA if it can be."""
-    return {Run(plan.seeds[0], name, plan.rungs[-1]): {SETS} for name in plan.in_tables}
+    return {Run(plan.seeds[0], name, plan.list_rungs(name)[-1]): {SETS} for name in plan.in_tables}
 
 
 def make_table3(plan: Plan, results: Results) -> Section:
