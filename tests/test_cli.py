@@ -55,7 +55,7 @@ seed = 5
 folder = "results"
 """
 COLUMNS = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-COMMANDS = ["init", "check", "train", "embed", "evaluate", "report", "demo"]
+COMMANDS = ["init", "check", "train", "embed", "evaluate", "report", "paper", "demo"]
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +232,7 @@ def test_check_prints_findings_and_pairs(folder, study, tmp_path, capsys):
 
 
 def test_the_template_names_every_setting_and_is_never_replaced(tmp_path, fails, monkeypatch):
-    from semiclip._cli._settings import KEYS
+    from semiclip._cli._settings import KEYS, UNSEEN
 
     path = tmp_path / "study.toml"
     assert main(["init", str(path)]) == 0
@@ -240,6 +240,8 @@ def test_the_template_names_every_setting_and_is_never_replaced(tmp_path, fails,
     document = tomllib.loads(re.sub(r"(?m)^# (?=\w+ = |\[)", "", before))
     for table in ("options", "model", "plan"):
         assert all(document.get(name, {}).get(table, True) for name in ("student", "training"))
+    assert set(document.pop("methods")["shared"]) == {"objective", "recipe"}
+    assert set(document.pop("unseen")["knockouts"]) == {*UNSEEN}
     assert {f"{table}.{key}" for table, keys in document.items() for key in keys} | {"training.pea"} == {*KEYS}
     path.write_text("mine", encoding="utf-8")
     assert "pass --overwrite" in fails(1, "init", path)

@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from contextlib import nullcontext
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -330,7 +331,8 @@ MISTAKES = {
     "a parameter of the sweep": ("temperature = [0.1, 0.5]", "tau = [0.1, 0.5]", "sweep.tau"),
     "an augmentation": ('augmentations = ["mwo", "scgft"]', 'augmentations = ["mixup"]', "paper.augmentations"),
     "the main unseen set": ("seeds = 2", 'seeds = 2\nmain = "huvec"', "paper.main"),
-    "an encoder of Figure 1": ('choices = ["mlp from scratch", "pca frozen"]', 'choices = ["scvi melted"]', "paper.choices"),
+    "the unseen set of Figure 6": ("seeds = 2", 'seeds = 2\nnull = "lincs"', "paper.null"),
+    "an encoder of Figure 1": ('"pca frozen"]', '"pca melted"]', "paper.choices"),
     "gene sets that are not there": ("permutations = 20", 'gene_sets = "c2.gmt"', "evaluation.gene_sets"),
     "an option of preservation": ("[evaluation.preservation]", "[evaluation.preservation]\nepochs = 3", "preservation"),
     "an option of the data set": ("n_pathways = 6", "pathways = 6", "data.options"),
@@ -359,6 +361,19 @@ def test_a_folder_of_others_is_left_alone(study, capsys):
     assert run(study, "--only", "table1") == 1
     assert "pass --overwrite" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+
+
+def test_results_that_do_not_go_together_are_kept_apart(study, capsys):
+    folder = study.with_name("results")
+    folder.mkdir()
+    versions = f'[versions]\nsemiclip = "{version("semiclip")}"\n'
+    (folder / "settings.toml").write_text('[command]\nname = "paper"\nquick = true\n' + versions, encoding="utf-8")
+    assert run(study, "--only", "table1") == 1
+    assert "made with --quick, exists; pass --overwrite" in capsys.readouterr().err
+    (folder / "settings.toml").write_text('[versions]\nsemiclip = "0.0.1"\n', encoding="utf-8")
+    assert run(study, "--only", "table1") == 1
+    assert "made with semiclip 0.0.1, exists" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["settings.toml"]
 
 
 def test_an_unknown_part_is_refused(study, capsys):

@@ -214,8 +214,8 @@ class Settings:
         """What is set, as a TOML file can hold it."""
         tables: dict[str, dict[str, Any]] = {}
         for name in KEYS:
-            if (value := self.get(name)) is not None:
-                table, key = name.split(".")
+            table, key = name.split(".")
+            if (value := self.get(name)) is not None and (table != "paper" or self.unseen):
                 tables.setdefault(table, {})[key] = value
         unseen = {
             name: {key: value for key, value in vars(one).items() if value is not None}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import tomllib
+from typing import TYPE_CHECKING, Any
 
 from semiclip._cli._files import check_there, write_text
 from semiclip._cli._paper._checks import check_material
@@ -11,9 +12,9 @@ from semiclip._cli._paper._page import render
 from semiclip._cli._paper._parts import PARTS
 from semiclip._cli._paper._perform import quiet
 from semiclip._cli._paper._plan import read_plan
-from semiclip._cli._paper._store import RUNS, collect, run_all
+from semiclip._cli._paper._store import collect, run_all
 from semiclip._cli._record import RESOLVED, format_record, list_versions
-from semiclip._cli._toml import COMMAND
+from semiclip._cli._toml import COMMAND, VERSIONS
 from semiclip._csv import format_csv
 from semiclip._storage import write_file
 from semiclip.errors import FileExists
@@ -35,10 +36,9 @@ def make_paper(settings: Settings, only: Sequence[str], n_jobs: int, *, quick: b
     gene_sets = settings.evaluation.gene_sets
     check_there(gene_sets, settings.name_origin("evaluation.gene_sets"))
     plan = read_plan(settings, quick=quick)
-    if folder.exists() and not (folder / RUNS).is_dir() and not overwrite:
-        if not folder.is_dir() or any(folder.iterdir()):
-            way_out = "pass --overwrite to write there all the same, or choose another folder"
-            raise FileExists(f"{folder} ({settings.name_origin('output.folder')})", way_out)
+    command = {"name": "paper", "quick": quick}
+    if not overwrite:
+        _check_folder(folder, settings.name_origin("output.folder"), command)
     with quiet():
         check_material(plan, read_material(plan, plan.seeds[0]))
     names = list(only) or list(PARTS)
@@ -47,7 +47,7 @@ def make_paper(settings: Settings, only: Sequence[str], n_jobs: int, *, quick: b
         for run, measures in PARTS[name].list_runs(plan).items():
             wanted[run] = wanted.get(run, set()) | measures
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / RESOLVED, format_record({COMMAND: {"name": "paper", "quick": quick}, **settings.tables}))
+    write_text(folder / RESOLVED, format_record({COMMAND: command, **settings.tables}))
     results = run_all(plan, {run: sorted(measures) for run, measures in wanted.items()}, folder, n_jobs)
     write_text(folder / SCORES, format_csv(collect(results)))
     with quiet():
@@ -56,6 +56,25 @@ def make_paper(settings: Settings, only: Sequence[str], n_jobs: int, *, quick: b
             _write_section(section, folder)
         write_text(folder / PAGE, render(plan, sections, results, list_versions()))
     print(f"written to {folder}: {PAGE}, {SCORES}, {', '.join(names)}")
+
+
+def _check_folder(folder: Path, origin: str, command: dict[str, Any]) -> None:
+    """Refuse a folder of others, or of results that would not go together with new ones."""
+    what, way_out = (
+        f"{folder} ({origin})",
+        "pass --overwrite to replace its tables and figures, or choose another folder",
+    )
+    record = folder / RESOLVED
+    if not record.is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise FileExists(what, way_out)
+        return
+    before = tomllib.loads(record.read_text(encoding="utf-8"))
+    version = before.get(VERSIONS, {}).get("semiclip")
+    if version != list_versions()["semiclip"]:
+        raise FileExists(f"{what}, made with semiclip {version},", way_out)
+    if before.get(COMMAND) != command:
+        raise FileExists(f"{what}, made {'without' if command['quick'] else 'with'} --quick,", way_out)
 
 
 def _write_section(section: Section, folder: Path) -> None:

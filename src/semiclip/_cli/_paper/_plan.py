@@ -119,8 +119,8 @@ class Plan:
         return list(self.settings.unseen)
 
     def list_judged(self, encoder: str | None) -> list[str]:
-        """Return the unseen sets on which runs are judged: with an encoder of Figure 1, the main one."""
-        return self.sets if encoder is None else [self.main]
+        """Return the unseen sets on which runs are judged: with another encoder than the student's, the main one."""
+        return self.sets if encoder in (None, self.settings.student.encoder) else [self.main]
 
     @property
     def main(self) -> str:
