@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -307,6 +308,7 @@ def test_data_without_controls_have_no_pea(tmp_path):
 
 
 MISTAKES = {
+    "a baseline that is there anyway": ('["vicreg", "semiclip"]', '["unimodal", "semiclip"]', "paper.methods"),
     "an unknown method": ('methods = ["vicreg", "semiclip"]', 'methods = ["vicreg", "semclip"]', "paper.methods"),
     "arguments of a method that is not there": ("[methods.siglip]", "[methods.sigclip]", "methods.sigclip"),
     "an argument that no training takes": ("[methods.siglip]\nmax_epochs", "[methods.siglip]\nepoch", "methods.siglip"),
@@ -388,6 +390,58 @@ def test_runs_are_shared_by_what_they_are(study):
     assert wanted["figure6"] == wanted["figure7"] == {Run(0, "semiclip")} <= wanted["table2"]
     assert {run.rung for run in wanted["table2"]} == set(LADDER)
     assert len({plan.digest(run) for runs in wanted.values() for run in runs}) == len(set().union(*wanted.values()))
+
+
+def test_runs_do_not_depend_on_their_order(study):
+    text = STUDY.replace('["mlp from scratch", "pca frozen"]', '["pca frozen", "pca fine-tuned"]')
+    study.write_text(text.replace("seeds = 2", "seeds = 1"), encoding="utf-8")
+    folder = study.with_name("results")
+    assert run(study, "--only", "figure1", "table1") == 0
+    one = read_files(folder / "runs")
+    # the encoder warns in the first run alone, and all that use its embedding tell of it
+    told = {name for name, text in one.items() if b"24 of the 60 genes that the encoder was fitted on" in text}
+    assert told == {name for name in one if "pca_frozen" not in name}
+    shutil.rmtree(folder)
+    assert run(study, "--only", "table1", "figure1") == 0
+    assert read_files(folder / "runs") == one
+
+
+def test_what_is_drawn_from_results_changes_no_result(study):
+    settings = read_settings(study, {})
+    plan = read_plan(settings, quick=False)
+    gene_sets = study.with_name("sets.gmt")
+    gene_sets.write_text("a\tb\tgene_00\tgene_01\n", encoding="utf-8")
+    changed = STUDY.replace("permutations = 20", 'permutations = 20\ngene_sets = "sets.gmt"')
+    changed = changed.replace('paper = "HUVEC-KO"', "").replace("seeds = 2", "seeds = 3")
+    study.write_text(changed + "[augmentations.mwo]\nk = 3\n[encoders.mlp]\nn_latent = 5\n", encoding="utf-8")
+    other = read_plan(read_settings(study, {}), quick=False)
+    trained, augmented, encoded = (
+        Run(0, "semiclip"),
+        Run(0, "semiclip", views=("mwo",)),
+        Run(0, "semiclip", encoder="mlp"),
+    )
+    assert plan.digest(trained) == other.digest(trained)
+    assert plan.digest(augmented) != other.digest(augmented)
+    assert plan.digest(encoded) != other.digest(encoded)
+
+
+def test_baselines_have_no_arm_of_their_own(study):
+    text = STUDY.replace('methods = ["vicreg", "semiclip"]', 'methods = ["cca", "semiclip"]')
+    study.write_text(text.replace("[methods.vicreg]\nmax_epochs = 2\n", ""), encoding="utf-8")
+    plan = read_plan(read_settings(study, {}), quick=False)
+    for name, rungs in (("table1", {BASE}), ("table2", set()), ("figure4", {BASE})):
+        assert {run.rung for run in PARTS[name].list_runs(plan) if run.method == "cca"} == rungs
+    assert {run.rung for run in PARTS["table1"].list_runs(plan) if run.method == "semiclip"} == {BASE, PEA}
+
+
+def test_methods_that_tables_cannot_tell_apart_are_refused(study, capsys):
+    for label, objective in {"VICReg": "vicreg", "VICReg + PEA": "siglip", "transcriptomics": "kd"}.items():
+        text = STUDY.replace('methods = ["vicreg", "semiclip"]', f'methods = ["vicreg", "{label}"]')
+        text = text.replace("[methods.semiclip]\nmax_epochs = 3\nplan_kwargs = {lr = 0.3}\n", "")
+        study.write_text(f'{text}[methods."{label}"]\nobjective = "{objective}"\n', encoding="utf-8")
+        assert run(study, "--only", "table1") == 2
+        assert f"study.toml: methods.{label}=" in capsys.readouterr().err
+        assert not study.with_name("results").exists()
 
 
 def test_grids_are_printed_alike():

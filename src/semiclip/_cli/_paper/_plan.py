@@ -95,7 +95,7 @@ class Plan:
     quick: bool
     methods: dict[str, Method]
     stamps: tuple[tuple[str, int, int], ...]
-    """Size and time of the files that are read."""
+    """Size and time of the files that results depend on."""
 
     @property
     def seeds(self) -> range:
@@ -119,8 +119,8 @@ class Plan:
         return list(self.settings.unseen)
 
     def list_judged(self, encoder: str | None) -> list[str]:
-        """Return the unseen sets on which runs are judged: with another encoder than the student's, the main one."""
-        return self.sets if encoder in (None, self.settings.student.encoder) else [self.main]
+        """Return the unseen sets on which runs are judged: with an encoder of Figure 1, the main one."""
+        return self.sets if encoder is None else [self.main]
 
     @property
     def main(self) -> str:
@@ -227,7 +227,8 @@ def read_plan(settings: Settings, *, quick: bool) -> Plan:
     for name in (UNIMODAL, RANDOM, OURS):
         methods.setdefault(name, _read_method(settings, name, f"{source}: methods.{name}"))
     _check_labels(settings, methods)
-    plan = Plan(settings, quick, methods, tuple(sorted(set(_list_stamps(settings.tables)))))
+    read = {**settings.tables, "evaluation": {"relationships": settings.evaluation.relationships}, "output": {}}
+    plan = Plan(settings, quick, methods, tuple(sorted(set(_list_stamps(read)))))
     for kind in plan.augmentations:
         check_choice(settings.name_origin("paper.augmentations"), kind, AUGMENTATIONS)
     known = [f"mlp {SCRATCH}", *(f"{encoder} {trained}" for encoder in ENCODERS for trained in (FROZEN, TUNED))]
