@@ -1,4 +1,4 @@
-"""The study of the paper's own data runs on files of their shape: counts, images, z-scores of other genes, single cells."""
+"""The study of the paper's own data, on files of their shape: counts, images, z-scores of other genes, single cells."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def rename(adata: ad.AnnData, control: str, **columns: str) -> ad.AnnData:
     name = columns["perturbation"]
     obs[name] = obs[name].astype(str).replace("control", control).astype("category")
     made = ad.AnnData(adata.X, obs=obs, var=adata.var)
-    made.obsm.update({"X_phenom": value for key, value in adata.obsm.items() if key == "X_image"})
+    if "X_image" in adata.obsm:
+        made.obsm["X_phenom"] = adata.obsm["X_image"]
     return made
 
 

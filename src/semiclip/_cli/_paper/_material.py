@@ -11,9 +11,10 @@ import semiclip as scl
 from semiclip._checks import get_modality
 from semiclip._cli._datasets import make_dataset
 from semiclip._cli._files import check_there, read_relationships, read_samples, read_study
-from semiclip._cli._origins import locate
+from semiclip._cli._origins import blame, locate
 from semiclip.datasets import relationships as read_public
-from semiclip.errors import MissingEntry, SemiclipWarning
+from semiclip.errors import IdleArgument, MissingColumn, MissingEntry, SemiclipWarning
+from semiclip.metrics._map import check_relationships
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,9 @@ def _read_files(settings: Settings, stamps: object) -> Files:
         for name, one in settings.unseen.items()
         if settings.data.dataset is None or one.file is not None
     }
-    return Files(mdata, unseen, read_relationships(settings))
+    with locate({}, settings.name_origin("evaluation.relationships")):
+        relationships = read_relationships(settings)
+    return Files(mdata, unseen, relationships)
 
 
 @lru_cache(maxsize=1)  # runs come seed by seed; encoders depend on all that is named here
@@ -92,6 +95,8 @@ def _read_material(settings: Settings, stamps: object, seed: int, *, quick: bool
         if made is None or name in files.unseen:
             parts = files.unseen[name]
         elif name in made.unseen:
+            if one.image is not None:
+                raise IdleArgument([settings.name_origin(f"unseen.{name}.image")], "without a file of expression")
             parts = made.unseen[name]()
         else:
             where = f"the data set {settings.data.dataset!r}"
@@ -100,10 +105,15 @@ def _read_material(settings: Settings, stamps: object, seed: int, *, quick: bool
     relationships = files.relationships
     if relationships is None:
         relationships = read_public() if made is None or made.relationships is None else made.relationships
+    with locate({}, settings.name_origin("evaluation.relationships")):
+        check_relationships(relationships)
     if (databases := settings.evaluation.databases) is not None:
-        known = list(relationships["database"].unique())
-        if unknown := [name for name in databases if name not in known]:
-            raise MissingEntry(unknown, known, "the relationships", name=settings.name_origin("evaluation.databases"))
+        with locate({}, settings.name_origin("evaluation.databases")):
+            if "database" not in relationships:
+                raise MissingColumn("database", relationships.columns, "relationships")
+            known = list(relationships["database"].unique())
+            if unknown := [name for name in databases if name not in known]:
+                raise MissingEntry(unknown, known, "the relationships")
         relationships = relationships[relationships["database"].isin(databases)].reset_index(drop=True)
     return Material(mdata, unseen, relationships, {}, {})
 
@@ -139,7 +149,11 @@ def _encode_part(plan: Plan, material: Material, encoder: str, rep: str, set_nam
     settings = plan.settings
     if not set_name:
         rna, options = get_modality(material.mdata, str(settings.student.modality)), choose_options(plan, encoder, seed)
-        material.encoders[rep] = scl.pp.encode(rna, encoder=encoder, key_added=rep, **options)
+        given = f"encoders.{encoder}" if encoder in settings.encoders else "paper.choices"
+        if encoder == settings.student.encoder and encoder not in settings.encoders:
+            given = "student.options" if settings.student.options else "student.encoder"
+        with blame(settings.name_origin(given), settings.arguments):
+            material.encoders[rep] = scl.pp.encode(rna, encoder=encoder, key_added=rep, **options)
         return
     one = material.unseen[set_name]
     more = {"zscores": True} if one.settings.zscores else {}
@@ -196,4 +210,6 @@ def _read_columns(settings: Settings, name: str, one: Unseen) -> tuple[dict[str,
             value, place = getattr(settings.columns, key), f"columns.{key}"
         columns[argument] = value or None
         origins[argument] = settings.name_origin(place)
+        if place.startswith("columns."):
+            origins[argument] += f", for unseen.{name}"
     return columns, origins

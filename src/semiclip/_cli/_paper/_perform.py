@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 import semiclip as scl
 from semiclip._checks import get_modality
 from semiclip._cli._judge import JUDGED
-from semiclip._cli._origins import locate
+from semiclip._cli._origins import blame, locate
 from semiclip._cli._paper._material import choose_options, encode, read_material
 from semiclip._cli._paper._plan import BASE, FROZEN, IMG, OURS, QUICK_EPOCHS, RANDOM, SCRATCH, TX, UNIMODAL
 from semiclip.correction import LADDER
@@ -50,14 +50,26 @@ def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Res
     with quiet() as told:
         material = read_material(plan, run.seed)
         rep = encode(plan, material, run.encoder if run.trained == FROZEN else None, run.seed)
+        origin = _name_origin(plan, run)
         try:
-            model = _train(plan, run, material, rep, views)
+            with blame(origin, {}, tuple(FAILURES)) if origin else nullcontext():
+                model = _train(plan, run, material, rep, views)
             for name in plan.list_judged(run.encoder):
                 _embed(model, material.unseen[name])
             tables = {measure: MEASURE[measure](plan, run, material, rep) for measure in measures}
         except tuple(FAILURES) as error:
             return Result({}, {}, FAILURES[type(error)], _list_warnings(told))
     return Result(tables, _read_settings(model), "", _list_warnings(told))
+
+
+def _name_origin(plan: Plan, run: Run) -> str:
+    """Return where the arguments of a training stand that are not of a recipe, or "" if it has none."""
+    settings, choice = plan.settings, f"{run.encoder} {run.trained}"
+    if run.change is not None and settings.sweep:
+        return settings.name_origin(f"sweep.{run.change[0]}")
+    if run.encoder is not None and choice in settings.choices:
+        return settings.name_origin(f"choices.{choice}")
+    return settings.name_origin(f"methods.{run.method}") if plan.methods[run.method].arguments else ""
 
 
 def _list_warnings(told: list[warnings.WarningMessage]) -> list[str]:
@@ -80,10 +92,11 @@ def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
         if kind == "scvi":
             options["train_kwargs"] = {"enable_progress_bar": False, **options.get("train_kwargs", {})}
         pairing = {name: value for name, value in _read_pairing(plan).items() if name != "modalities"}
-        scl.pp.augment(
-            rna, kind, encoder=material.encoders[rep], **pairing, key_added=kind, rng=seed, progress_bar=False,
-            **options,
-        )  # fmt: skip
+        with blame(settings.name_origin(f"augmentations.{kind}" if options else "paper.augmentations"), {}):
+            scl.pp.augment(
+                rna, kind, encoder=material.encoders[rep], **pairing, key_added=kind, rng=seed, progress_bar=False,
+                **options,
+            )  # fmt: skip
         values = rna.obsm.pop(kind)
         rna.uns["semiclip"].pop(kind, None)  # it would be taken for the record of another seed's views
     file = io.BytesIO()
@@ -189,7 +202,9 @@ def _measure_preservation(plan: Plan, run: Run, material: Material, rep: str) ->
             options["normalize"] = one.settings.normalize
         if plan.quick:
             options["max_epochs"] = min(options.get("max_epochs", 30), QUICK_EPOCHS)
-        table = scl.tl.preservation(one.rna, use_rep=EMBEDDING, **one.columns, rng=run.seed, **options)
+        origin, origins = plan.settings.name_origin(f"unseen.{name}"), {**plan.settings.arguments, **one.origins}
+        with blame(origin, origins, tuple(FAILURES)):
+            table = scl.tl.preservation(one.rna, use_rep=EMBEDDING, **one.columns, rng=run.seed, **options)
         tables.append(table.assign(dataset=name))
     kept = ["dataset", "metric", "key", "value"]
     return pd.concat(tables, ignore_index=True)[kept] if tables else pd.DataFrame(columns=kept)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiclip._arguments import check_choice
+from semiclip._cli._paper._published import SETS
 from semiclip.augment import AUGMENTATIONS
 from semiclip.baselines import BASELINES
 from semiclip.correction import LADDER
@@ -166,7 +167,7 @@ class Plan:
     @property
     def sweep(self) -> dict[str, list[Any]]:
         """Settings of Figure 3."""
-        sweep = {name: list(values) for name, values in (self.settings.sweep or SWEEP).items()}
+        sweep = {name: list(dict.fromkeys(values)) for name, values in (self.settings.sweep or SWEEP).items()}
         if self.quick:
             sweep = {name: values[:: max(1, len(values) - 1)] for name, values in sweep.items()}
             sweep = {name: values for name, values in sweep.items() if name != "max_epochs"} | (
@@ -196,7 +197,7 @@ class Plan:
 
 def read_plan(settings: Settings, *, quick: bool) -> Plan:
     """Check what can be checked without the data, and return the plan."""
-    from semiclip._cli._paper._checks import check_method
+    from semiclip._cli._paper._checks import check_method, check_sweep
 
     paper, source = settings.paper, settings.source
     settings.need("columns.pair_on")
@@ -232,11 +233,15 @@ def read_plan(settings: Settings, *, quick: bool) -> Plan:
     for kind in plan.augmentations:
         check_choice(settings.name_origin("paper.augmentations"), kind, AUGMENTATIONS)
     known = [f"mlp {SCRATCH}", *(f"{encoder} {trained}" for encoder in ENCODERS for trained in (FROZEN, TUNED))]
-    for choice in plan.choices:
-        check_choice(settings.name_origin("paper.choices"), " ".join(choice), known)
+    for choice in paper.choices or ():
+        check_choice(settings.name_origin("paper.choices"), choice, known)
     _check_names(settings, plan)
-    for name in settings.sweep:
+    for name, values in settings.sweep.items():
         check_choice(settings.name_origin(f"sweep.{name}"), name, SWEEP)
+        check_sweep(name, values, settings.name_origin(f"sweep.{name}"))
+    for name, one in settings.unseen.items():
+        if one.paper is not None:
+            check_choice(settings.name_origin(f"unseen.{name}.paper"), one.paper, SETS)
     for method in methods.values():
         check_method(method, settings)
     return plan
@@ -251,27 +256,37 @@ def _read_method(settings: Settings, name: str, origin: str) -> Method:
         check_choice(f"{place}.objective", objective := arguments.pop("objective"), known)
     else:
         check_choice(origin, objective := name, known)
-    recipe = arguments.pop("recipe", settings.paper.recipe)
-    recipes = ["whole", "paper", "shared"] if objective == OURS else ["whole", "paper"]
     if objective in BASELINES:
         return Method(name, objective, None, arguments)
+    recipe = arguments.pop("recipe", settings.paper.recipe)
+    recipes = ["whole", "paper", "shared"] if objective == OURS else ["whole", "paper"]
     check_choice(f"{place}.recipe", recipe, recipes)
     return Method(name, objective, recipe, arguments)
 
 
 def _check_names(settings: Settings, plan: Plan) -> None:
-    """Refuse arguments for what the study does not have."""
+    """Refuse arguments for what the study does not have, or that it does not take."""
+    from semiclip._cli._paper._checks import check_augmentation, check_encoder, check_training
+
     encoders = {settings.student.encoder, *(encoder for encoder, _ in plan.choices)} - {None}
     for name in settings.encoders:
         origin = settings.name_origin(f"encoders.{name}")
         check_choice(origin, name, sorted(map(str, encoders)))
         if name == settings.student.encoder and settings.student.options is not None:
             raise Conflict(origin, settings.name_origin("student.options"), "give one of them")
-    for name in settings.augmentations:
-        check_choice(settings.name_origin(f"augmentations.{name}"), name, plan.augmentations)
-    for name in settings.choices:
-        chosen = [" ".join(choice) for choice in plan.choices]
-        check_choice(settings.name_origin(f"choices.{name}"), name, chosen)
+    for name in sorted(map(str, encoders)):
+        is_student = name == settings.student.encoder and name not in settings.encoders
+        table = "student.options" if is_student else f"encoders.{name}"
+        options = (settings.student.options or {}) if is_student else settings.encoders.get(name, {})
+        check_encoder(name, options, f"{settings.source}: {table}")
+    for name, options in settings.augmentations.items():
+        origin = settings.name_origin(f"augmentations.{name}")
+        check_choice(origin, name, plan.augmentations)
+        check_augmentation(name, options, origin)
+    for name, arguments in settings.choices.items():
+        chosen, origin = [" ".join(choice) for choice in plan.choices], settings.name_origin(f"choices.{name}")
+        check_choice(origin, name, chosen)
+        check_training(OURS, arguments, origin)
 
 
 def _check_labels(settings: Settings, methods: Mapping[str, Method]) -> None:
