@@ -279,8 +279,13 @@ max_epochs = 1
     study.write_text(text, encoding="utf-8")
     assert run(study, "--only", "table1") == 0
     table = pd.read_csv(study.with_name("results") / "table1.csv")
-    names = ["Random baseline", "Unimodal baseline", "shared only", "shared only + PEA", "CCA"]
+    names = ["Random baseline", "Unimodal baseline", "shared only", "shared only + PEA", "CCA", "wild", "wild + PEA"]
     assert list(dict.fromkeys(table["name"])) == names
+    wild = table["name"].str.startswith("wild")
+    assert (table["n_seeds"] == np.where(wild, 0, 1)).all()
+    assert (table["mean"].isna() == wild).all()
+    for kind in ("md", "tex"):
+        assert "wild: 1 seed(s) diverged" in study.with_name("results").joinpath(f"table1.{kind}").read_text("utf-8")
     page = (study.with_name("results") / "paper.html").read_text(encoding="utf-8")
     assert "wild: 1 seed(s) diverged" in page
 
@@ -372,7 +377,9 @@ def test_results_that_do_not_go_together_are_kept_apart(study, capsys):
     (folder / "settings.toml").write_text('[command]\nname = "paper"\nquick = true\n' + versions, encoding="utf-8")
     assert run(study, "--only", "table1") == 1
     assert "made with --quick, exists; pass --overwrite" in capsys.readouterr().err
-    (folder / "settings.toml").write_text('[versions]\nsemiclip = "0.0.1"\n', encoding="utf-8")
+    (folder / "settings.toml").write_text(
+        '[command]\nname = "paper"\n[versions]\nsemiclip = "0.0.1"\n', encoding="utf-8"
+    )
     assert run(study, "--only", "table1") == 1
     assert "made with semiclip 0.0.1, exists" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["settings.toml"]

@@ -144,6 +144,30 @@ def recall_by_hand(folder: Path) -> dict[str, int]:
     columns = {"perturbation_key": "gene", "control": "non-targeting", "batch_key": "experiment"}
     counts = {}
     for name, side, rep in (("transcriptomics", "rna", "X_pca"), ("microscopy", "image", "X_phenom")):
-        table = scl.tl.recall(mdata[side], use_rep=rep, **columns, relationships=relationships, n_permutations=0)
-        counts[name] = int(table.loc[table["key"] == "all", "n_recalled"].iloc[0])
+        table = scl.tl.relationship_sets(mdata[side], use_rep=rep, **columns, relationships=relationships)
+        counts[name] = int(table[rep].sum())
     return counts
+
+
+def test_embeddings_are_enough_where_no_encoder_is_asked_for(folder, tmp_path):
+    """An unseen .h5ad of an embedding alone, without genes, and a student whose embedding is given."""
+    training = mudata.read_h5mu(folder / "huvec_cmpd.h5mu")
+    knockouts = mudata.read_h5mu(folder / "huvec_ko.h5mu")["rna"]
+    encoder = scl.pp.encode(training["rna"], encoder="pca", n_components=16, rng=0, key_added="X_mine")
+    scl.pp.encode(knockouts, encoder=encoder, key_added="X_mine")
+    training.write_h5mu(tmp_path / "training.h5mu")
+    ad.AnnData(obs=knockouts.obs, obsm={"X_mine": knockouts.obsm["X_mine"]}).write_h5ad(tmp_path / "alone.h5ad")
+    text = (folder / "huvec.toml").read_text(encoding="utf-8")
+    head, tail = text[: text.index("[unseen.huvec_ko]")], text[text.index("[paper]") :]
+    head = head[: head.index("[student]")] + '[student]\nrep = "X_mine"\n' + head[head.index("[teacher]") :]
+    unseen = (
+        '[unseen.alone]\nfile = "alone.h5ad"\nperturbation = "gene"\ncontrol = "non-targeting"\nbatch = "experiment"\n'
+    )
+    tail = tail.replace("relationships.csv", str(folder / "relationships.csv"))
+    text = head.replace("huvec_cmpd.h5mu", "training.h5mu") + unseen + tail
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    parts = ["table1", "figure1", "figure2b", "figure4"]
+    assert main(["paper", str(tmp_path / "study.toml"), "--quick", "--jobs", "1", "--only", *parts]) == 0
+    table = pd.read_csv(tmp_path / "huvec" / "table1.csv")
+    assert set(table["metric"]) == {"recall"}  # nothing to decode without expression
+    assert len(table) == 2 + len(METHODS)

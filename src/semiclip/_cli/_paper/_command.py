@@ -111,7 +111,9 @@ def _list_files(section: Section) -> Iterator[tuple[str, bytes]]:
     if len(section.data.columns):
         yield f"{section.name}.csv", format_csv(section.data).encode()
     if section.grid is not None:
-        yield f"{section.name}.md", section.grid.markdown.encode()
-        yield f"{section.name}.tex", section.grid.latex.encode()
+        note = f" {section.note}." if section.note else ""  # the files stand alone, without the page
+        grid = section.grid._replace(caption=section.grid.caption + note.replace("..", "."))
+        yield f"{section.name}.md", grid.markdown.encode()
+        yield f"{section.name}.tex", grid.latex.encode()
     if section.draw is not None:
         yield f"{section.name}.png", section.paint()

@@ -66,6 +66,12 @@ def summarise(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return groups.agg(mean="mean", sd="std", n_seeds="count").reset_index()
 
 
+def list_failed(summary: pd.DataFrame, rows: Iterable[tuple[str, ...]], by: list[str]) -> pd.DataFrame:
+    """Return a row for each of these, of no seeds where every seed failed."""
+    table = pd.DataFrame(rows, columns=by).merge(summary, how="left", on=by)
+    return table.assign(n_seeds=table["n_seeds"].fillna(0).astype(int))
+
+
 def name_failures(scores: pd.DataFrame) -> str:
     """Say which runs have no figures."""
     failed = scores[scores["failure"] != ""]

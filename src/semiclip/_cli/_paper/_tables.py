@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 import semiclip as scl
@@ -20,6 +19,7 @@ from semiclip._cli._paper._scores import (
     TITLES,
     arms,
     baselines,
+    list_failed,
     list_runs,
     name_failures,
     read_scores,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from semiclip._cli._paper._store import Results
 
 Wanted = dict[Run, set[str]]
+CELL = ["name", "dataset", "metric"]  # of Table 1
 N_GENE_SETS = 20
 LEVEL = 0.05
 
@@ -47,20 +48,17 @@ def list_table1(plan: Plan) -> Wanted:
 def make_table1(plan: Plan, results: Results) -> Section:
     """Return what each method preserves and recalls with and without PEA, on every unseen set."""
     scores = read_scores(plan, results, [*baselines(plan), *arms(plan, plan.in_tables, with_pea=True)])
-    summary = _compare_arms(scores, summarise(scores, ["name", "dataset", "metric"]))
-    by_cell: dict[Any, Any] = {(row.name, row.dataset, row.metric): row for row in summary.itertuples(index=False)}
-    columns = list(product(plan.sets, METRICS))
-    columns = [column for column in columns if any(cell[1:] == column for cell in by_cell)]
+    summary = _compare_arms(scores, summarise(scores, CELL))
+    measured = set(zip(summary["dataset"], summary["metric"], strict=True))
+    columns = [column for column in product(plan.sets, METRICS) if column in measured]
     names = list(dict.fromkeys(scores["name"]))
+    summary = list_failed(summary, [(name, *column) for name, column in product(names, columns)], CELL)
+    by_cell: dict[Any, Any] = {(row.name, row.dataset, row.metric): row for row in summary.itertuples(index=False)}
     cells: dict[str, list[Cell]] = {name: [] for name in names}
     for column in columns:
-        rows = [by_cell.get((name, *column)) for name in names]
-        for name, row, rank in zip(
-            names, rows, place([np.nan if row is None else row.mean for row in rows]), strict=True
-        ):
-            cells[name].append(
-                Cell(NONE) if row is None else Cell(write_mean(row.mean, row.sd), rank, _point(row.difference))
-            )
+        rows = [by_cell[name, *column] for name in names]
+        for name, row, rank in zip(names, rows, place([row.mean for row in rows]), strict=True):
+            cells[name].append(Cell(write_mean(row.mean, row.sd), rank, _point(row.difference)))
     groups = [(name, n) for name in plan.sets if (n := sum(column[0] == name for column in columns))]
     caption = (
         f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Arrows: change by PEA. "
@@ -131,16 +129,14 @@ def make_table2(plan: Plan, results: Results) -> Section:
         parts.append(read_scores(plan, results, named, [RECALL]).assign(method=plan.methods[name].label))
     scores = pd.concat(parts, ignore_index=True).rename(columns={"name": "rung"})
     held = scores[scores["dataset"] == plan.main]
-    summary = summarise(held, ["method", "rung"])
-    labels = [plan.methods[name].label for name in names]
+    labels, by = [plan.methods[name].label for name in names], ["method", "rung"]
+    summary = list_failed(summarise(held, by), product(labels, LADDER), by)
     cells: dict[str, list[Cell]] = {rung: [] for rung in LADDER}
     for label in labels:
         by_rung: dict[Any, Any] = {row.rung: row for row in summary[summary["method"] == label].itertuples(index=False)}
-        rows = [by_rung.get(rung) for rung in LADDER]
-        for rung, row, rank in zip(
-            LADDER, rows, place([np.nan if row is None else row.mean for row in rows]), strict=True
-        ):
-            cells[rung].append(Cell(NONE) if row is None else Cell(write_mean(row.mean, row.sd), rank % 2))
+        rows = [by_rung[rung] for rung in LADDER]
+        for rung, row, rank in zip(LADDER, rows, place([row.mean for row in rows]), strict=True):
+            cells[rung].append(Cell(write_mean(row.mean, row.sd), rank % 2))
     caption = f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Best of each method in bold."
     quoted = None
     if plan.settings.unseen[plan.main].paper in published.SETS:
