@@ -37,9 +37,10 @@ class UnseenSet(NamedTuple):
     settings: Unseen
 
     @property
-    def has_controls(self) -> bool:
-        """Whether expression was measured in batches with controls."""
-        return self.columns["control"] is not None and self.columns["batch_key"] is not None
+    def can_decode(self) -> bool:
+        """Whether expression is there, measured in batches with controls; an embedding may be all that there is."""
+        has_expression = self.rna.X is not None and self.rna.n_vars > 0
+        return has_expression and self.columns["control"] is not None and self.columns["batch_key"] is not None
 
 
 class Material(NamedTuple):

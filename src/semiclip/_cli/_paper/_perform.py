@@ -189,7 +189,7 @@ def _measure_preservation(plan: Plan, run: Run, material: Material, rep: str) ->
     """Return how much of expression a decoder gets back, in unseen sets with controls and batches."""
     tables = []
     for name, one in material.unseen.items():
-        if not one.has_controls:
+        if not one.can_decode:
             continue
         options: dict[str, Any] = {
             "baselines": (),
