@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from _simulated import quiet
 from sklearn.decomposition import PCA
 from sklearn.model_selection import ShuffleSplit
 from sklearn.preprocessing import StandardScaler
@@ -68,7 +67,6 @@ class Outcome(NamedTuple):
 @lru_cache(maxsize=1)
 def read() -> tuple[AnnData, pd.Index, np.ndarray, pd.DataFrame]:
     """Return expression, the genes with an image and their images, and the relationships."""
-    quiet()
     scl.settings.verbosity = "error"
     mdata = scl.datasets.rpe1_periscope()
     rna, image = mdata["rna"].copy(), mdata["image"]

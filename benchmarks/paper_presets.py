@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from _compared import FAILURES, recalls_of, study
-from _simulated import KEYS, report, run_all
+from _runs import make_runs
+from _simulated import KEYS, recall, report, simulate
 from lightning import Callback
 from sklearn.preprocessing import normalize
 
 import semiclip as scl
+from semiclip._cli._paper._perform import FAILURES
 from semiclip.objectives import PAPER
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def main() -> None:
         for adapter in (["paper", "none"] if objective in SLOW_TEACHERS else ["paper"])
         for pea in (True, False)
     ]
-    runs = run_all(jobs, train, args.out / f"paper_presets{'_quick' if args.quick else ''}.jsonl", args.jobs)
+    runs = make_runs(jobs, train, args.out / f"paper_presets{'_quick' if args.quick else ''}.jsonl", args.jobs)
     for _, run in runs.iterrows():
         report("paper_preset", **run.dropna())
 
@@ -70,12 +71,13 @@ class Start(Callback):
 
 def train(job: dict[str, Any]) -> dict[str, Any]:
     """Distil as the paper does, and say what became of it."""
-    mdata, unseen, relationships = study("medium", job["seed"])
+    study = simulate("medium", job["seed"])
+    mdata, unseen, relationships = study.mdata, study.knockouts["rna"], study.relationships
     start = Start()
     model_kwargs = {"teacher_adapter": False} if job["teacher_adapter"] == "none" else {}
     columns = {"student_rep": "X_pca", "teacher_rep": "X_image", "pair_on": ["perturbation", "dose"], **KEYS}
     options = {"accelerator": "cpu", "enable_progress_bar": False, "callbacks": [start]}
-    base = {f"{name}_pca": value for name, value in recalls_of(unseen, "X_pca", relationships).items()}
+    base = {f"{name}_pca": value for name, value in recall(unseen, "X_pca", relationships).items()}
     try:
         with redirect_stdout(io.StringIO()):  # scvi-tools prints what it raises
             model = scl.tl.distill(
@@ -91,7 +93,7 @@ def train(job: dict[str, Any]) -> dict[str, Any]:
     for suffix, weights in (("_start", start.weights), ("", end)):
         model.module.load_state_dict(weights)
         scl.tl.embed(unseen, model, key_added="X_taught")
-        recalls |= {f"{name}{suffix}": value for name, value in recalls_of(unseen, "X_taught", relationships).items()}
+        recalls |= {f"{name}{suffix}": value for name, value in recall(unseen, "X_taught", relationships).items()}
     if model.module.objective.spec.same_space:
         scl.tl.embed_teacher(mdata, model, key_added="X_adapted")
         recalls["teacher_cosine"] = mean_cosine(mdata["image"].obsm["X_adapted"])

@@ -27,12 +27,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _genes import WIDTHS, Outcome, Task, choose, list_settings, make_task, name_of, read
-from _simulated import report, run_all
+from _runs import make_runs
+from _simulated import report
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import KFold
 
 import semiclip as scl
+from semiclip._cli._paper._perform import quiet
 from semiclip.correction import correct
 from semiclip.errors import Diverged, NoVariation, TooFew
 
@@ -70,7 +72,9 @@ def main() -> None:
         for arm in args.arms
         for permuted in ((False,) if arm in COMPONENTS else (False, True))
     ]
-    summarise(run_all(jobs, run, args.out, args.jobs))
+    runs = make_runs(jobs, run, args.out, args.jobs)
+    with quiet():  # which embeds by one thread again
+        summarise(runs)
 
 
 # the arms

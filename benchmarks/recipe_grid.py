@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from _regimes import judge, recall
-from _simulated import read_rows, report, run_all
+from _regimes import judge, judge_recall
+from _runs import make_runs, read_rows
+from _simulated import report
 
 import semiclip as scl
 from semiclip.datasets import REGIMES
@@ -34,7 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 SEARCHED = 1000  # seed of the first study on which settings are searched
 ARMS = ("unimodal", "CCA", "DCCA + PEA", "whole", "shared")
 ORDER = ("unimodal", "paper", "whole", "DCCA + PEA", "CCA", "shared")  # of the picture
-SLOW = ("whole", "paper")  # run last, so that a grid that is stopped has the others whole
+SLOW = ("whole", "paper")  # run last; a grid that is stopped there can be judged on the others (`--arms`)
 MOST_SEEDS = {"keys_10000": 2}  # 40,000 pairs, of which 150 epochs take a quarter of an hour
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "CCA": [
@@ -66,7 +67,7 @@ def main() -> None:
     ]
     jobs.sort(key=lambda job: job["arm"] in SLOW)
     name = "recipe_grid_quick" if args.quick else "recipe_grid"
-    run_all(jobs, judge, args.out / f"{name}.jsonl", args.jobs)
+    make_runs(jobs, judge, args.out / f"{name}.jsonl", args.jobs)
     runs = pd.DataFrame(read_rows(args.out / f"{name}.jsonl"))  # also those of earlier calls
     runs["best"] = runs[["recall", "recall_center"]].max(axis=1)
     runs.assign(setting=runs["setting"].map(str)).to_csv(args.out / f"{name}.csv", index=False)
@@ -84,7 +85,7 @@ def search(args: argparse.Namespace) -> dict[tuple[str, str], dict[str, Any]]:
     ]
     if not jobs:
         return {}
-    runs = run_all(jobs, recall, args.out / "recipe_grid_search.jsonl", args.jobs).fillna(0.0)
+    runs = make_runs(jobs, judge_recall, args.out / "recipe_grid_search.jsonl", args.jobs).fillna(0.0)
     runs["best"] = runs[["recall", "recall_center"]].max(axis=1)
     winners = runs.loc[runs.groupby(["regime", "arm"])["best"].idxmax()]
     return {(row.regime, row.arm): row.setting for row in winners.itertuples()}

@@ -67,7 +67,7 @@ compared = ["siglip"]
 recipe = "whole"
 seeds = 2
 augmentations = ["mwo", "scgft"]
-choices = ["mlp from scratch", "pca frozen"]
+choices = ["mlp from scratch", "pca fine-tuned", "pca frozen"]
 [sweep]
 lr = [0.01, 0.1]
 temperature = [0.1, 0.5]
@@ -192,19 +192,18 @@ def test_every_part_has_its_files(study):
     made = study.with_name("results")
     files = {path.name for path in made.iterdir()}
     drawn = {f"figure{name}" for name in ("1", "2a", "2b", "3", "4", "5", "6", "7")}
-    expected = {f"{name}.csv" for name in PARTS if name != "table3"} | {f"{name}.png" for name in drawn}
-    expected |= {f"{name}.{kind}" for name in ("table1", "table2", "figure5") for kind in ("md", "tex")}
+    expected = {f"{name}.csv" for name in PARTS} | {f"{name}.png" for name in drawn}
+    expected |= {f"{name}.{kind}" for name in ("table1", "table2", "table3", "figure5") for kind in ("md", "tex")}
     assert files == expected | {"paper.html", "runs.csv", "settings.toml", "runs", "views"}
     page = (made / "paper.html").read_text(encoding="utf-8")
     for name in PARTS:
         assert f'<section id="{name}"' in page
     assert page.count("<img ") == len(drawn)
-    assert "The study names no gene sets (evaluation.gene_sets)." in page
     assert "16.51 ± 0.85" in page  # the paper's own unimodal baseline
     runs = pd.read_csv(made / "runs.csv")
-    # two seeds: baselines; VICReg and Semi-Clipped on five rungs; SigLIP; two encoders with one or two adapters;
+    # two seeds: baselines; VICReg and Semi-Clipped on five rungs; SigLIP; three encoders with one or two adapters;
     # views alone, together, and together under PEA; four settings
-    assert runs["run"].nunique() == 2 * (2 + 10 + 1 + 4 + 4 + 4) == len(list((made / "runs").iterdir()))
+    assert runs["run"].nunique() == 2 * (2 + 10 + 1 + 6 + 4 + 4) == len(list((made / "runs").iterdir()))
 
 
 def test_a_second_call_makes_nothing_and_writes_the_same(study, capsys):

@@ -6,9 +6,7 @@ import functools
 import gzip
 import hashlib
 import http.server
-import importlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -182,32 +180,6 @@ def test_a_folder_that_another_process_just_made_is_no_error(tmp_path, monkeypat
     monkeypatch.setattr(pooch.core, "hash_matches", lambda *_, **__: True)
     monkeypatch.delenv("SEMICLIP_DATA_DIR", raising=False)
     assert scl.datasets.fetch(NAME).read_bytes() == CONTENT
-
-
-# ---- results that a benchmark goes on from
-
-
-def test_results_cut_anywhere_are_gone_on_from(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    simulated = importlib.import_module("_simulated")
-    monkeypatch.setattr(simulated, "quiet", lambda: None)
-    jobs = [{"method": name, "seed": seed} for name in ("ä", "b") for seed in (0, 1)]
-    worked = []
-
-    def work(job):
-        worked.append(job)
-        return {"recall": job["seed"] / 3}
-
-    out = tmp_path / "results.jsonl"
-    expected = simulated.run_all(jobs, work, out, 1)
-    whole = out.read_bytes()
-    for cut in range(len(whole) + 1):
-        worked.clear()
-        out.write_bytes(whole[:cut])
-        pd.testing.assert_frame_equal(simulated.run_all(jobs, work, out, 1), expected)
-        assert len(worked) == len(jobs) - whole[:cut].count(b"\n")  # what was finished is not done again
-        assert sorted(out.read_bytes().splitlines()) == sorted(whole.splitlines())
-        [json.loads(line) for line in out.read_text().splitlines()]
 
 
 # ---- tables that go to a spreadsheet

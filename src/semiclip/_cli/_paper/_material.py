@@ -162,6 +162,11 @@ def _encode_part(plan: Plan, material: Material, encoder: str, rep: str, set_nam
         scl.pp.encode(one.rna, encoder=material.encoders[rep], key_added=rep, **more)
 
 
+def list_warnings(told: list[warnings.WarningMessage]) -> list[str]:
+    """Return what the package warned of, each text once."""
+    return list(dict.fromkeys(str(one.message) for one in told if issubclass(one.category, SemiclipWarning)))
+
+
 def choose_options(plan: Plan, encoder: str, seed: int) -> dict[str, Any]:
     """Return the arguments of an encoder, with the seed if it takes one."""
     settings = plan.settings

@@ -14,10 +14,10 @@ import semiclip as scl
 from semiclip._checks import get_modality
 from semiclip._cli._judge import JUDGED
 from semiclip._cli._origins import blame, locate
-from semiclip._cli._paper._material import choose_options, encode, read_material
+from semiclip._cli._paper._material import choose_options, encode, list_warnings, read_material
 from semiclip._cli._paper._plan import BASE, FROZEN, IMG, OURS, QUICK_EPOCHS, RANDOM, SCRATCH, TX, UNIMODAL
 from semiclip.correction import LADDER
-from semiclip.errors import Diverged, NoVariation, SemiclipWarning
+from semiclip.errors import Diverged, NoVariation
 from semiclip.tl._recall import NULL_THRESHOLDS
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Res
                 _embed(model, material.unseen[name])
             tables = {measure: MEASURE[measure](plan, run, material, rep) for measure in measures}
         except tuple(FAILURES) as error:
-            return Result({}, {}, FAILURES[type(error)], _list_warnings(told))
-    return Result(tables, _read_settings(model), "", _list_warnings(told))
+            return Result({}, {}, FAILURES[type(error)], list_warnings(told))
+    return Result(tables, _read_settings(model), "", list_warnings(told))
 
 
 def _name_origin(plan: Plan, run: Run) -> str:
@@ -72,15 +72,8 @@ def _name_origin(plan: Plan, run: Run) -> str:
     return settings.name_origin(f"methods.{run.method}") if plan.methods[run.method].arguments else ""
 
 
-def _list_warnings(told: list[warnings.WarningMessage]) -> list[str]:
-    """Return what the package warned of, each text once."""
-    return list(dict.fromkeys(str(one.message) for one in told if issubclass(one.category, SemiclipWarning)))
-
-
-def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
-    """Make the views of one augmentation, and keep them."""
-    from semiclip._storage import write_file
-
+def make_views(plan: Plan, seed: int, kind: str) -> bytes:
+    """Return the file of the views of one augmentation."""
     settings = plan.settings
     with quiet():
         material = read_material(plan, seed)
@@ -101,7 +94,7 @@ def make_views(plan: Plan, seed: int, kind: str, path: Path) -> None:
         rna.uns["semiclip"].pop(kind, None)  # it would be taken for the record of another seed's views
     file = io.BytesIO()
     np.save(file, values, allow_pickle=False)
-    write_file(path, file.getvalue())
+    return file.getvalue()
 
 
 QUICK_VIEWS: dict[str, dict[str, Any]] = {"scvi": {"max_epochs": 5}, "mdwgan_gp": {"n_epochs": 3}}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from semiclip._cli._paper._jobs import do_all
 from semiclip._cli._paper._perform import Result, make_views, name_views, perform
 from semiclip._damage import say_reason
-from semiclip._storage import write_file
 from semiclip.errors import DamagedFile
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def run_all(plan: Plan, wanted: Mapping[Run, Collection[str]], folder: Path, n_j
     """Make what is missing, and return all results; whoever is interrupted loses the runs of that moment."""
     for name in (RUNS, VIEWS):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    views = list(dict.fromkeys((run.seed, kind) for run in wanted for kind in run.views))
-    jobs = [(plan, seed, kind, folder / VIEWS / name_views(plan, seed, kind)) for seed, kind in views]
-    _in_parallel(make_views, [job for job in jobs if not job[3].exists()], n_jobs, "views")
+    views = dict.fromkeys((run.seed, kind) for run in wanted for kind in run.views)
+    files = {folder / VIEWS / name_views(plan, seed, kind): (plan, seed, kind) for seed, kind in views}
+    do_all(make_views, {path: job for path, job in files.items() if not path.exists()}, n_jobs, "views")
     results, missing = {}, []
     for run, measures in wanted.items():
         result = _read(_locate(plan, run, folder))
@@ -38,7 +38,7 @@ def run_all(plan: Plan, wanted: Mapping[Run, Collection[str]], folder: Path, n_j
         else:
             results[run] = result
     missing.sort(key=lambda job: job[1].seed)  # the data of a seed are read once by each process
-    _in_parallel(_perform_and_keep, missing, n_jobs, "runs")
+    do_all(_complete, {_locate(plan, job[1], folder): job for job in missing}, n_jobs, "runs")
     for _, run, _, _ in missing:
         results[run] = _read(_locate(plan, run, folder))  # type: ignore[assignment]  # it was written just now
     return {run: results[run] for run in wanted}
@@ -54,9 +54,9 @@ def collect(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _perform_and_keep(plan: Plan, run: Run, measures: tuple[str, ...], folder: Path) -> None:
-    path = _locate(plan, run, folder)
-    before = _read(path)
+def _complete(plan: Plan, run: Run, measures: tuple[str, ...], folder: Path) -> bytes:
+    """Perform a run, and return its file: what it measured now and before."""
+    before = _read(_locate(plan, run, folder))
     kept = before.tables if before else {}
     result = perform(plan, run, [measure for measure in measures if measure not in kept], folder / VIEWS)
     tables = {
@@ -70,7 +70,7 @@ def _perform_and_keep(plan: Plan, run: Run, measures: tuple[str, ...], folder: P
         "warnings": sorted({*result.warnings, *(before.warnings if before else [])}),
     }
     contents["tables"] = tables
-    write_file(path, json.dumps(contents, indent=1).encode())
+    return json.dumps(contents, indent=1).encode()
 
 
 def _locate(plan: Plan, run: Run, folder: Path) -> Path:
@@ -90,15 +90,3 @@ def _read(path: Path) -> Result | None:
         return Result(tables, contents["settings"], contents["failure"], contents["warnings"])
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedFile(path, say_reason(error), "delete it, and the run is made again") from error
-
-
-def _in_parallel(work: Any, jobs: list[tuple[Any, ...]], n_jobs: int, what: str) -> None:
-    """Do the jobs, and show how far it is."""
-    from joblib import Parallel, delayed
-    from tqdm.auto import tqdm
-
-    if not jobs:
-        return
-    done = Parallel(n_jobs=min(n_jobs, len(jobs)), return_as="generator_unordered")(delayed(work)(*job) for job in jobs)
-    for _ in tqdm(done, what, total=len(jobs)):
-        pass
