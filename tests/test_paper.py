@@ -312,6 +312,44 @@ def test_data_without_controls_have_no_pea(tmp_path):
 
 
 MISTAKES = {
+    "a text in the sweep": ("lr = [0.01, 0.1]", 'lr = ["slow", 0.1]', "sweep.lr"),
+    "an empty sweep": ("temperature = [0.1, 0.5]", "temperature = []", "sweep.temperature"),
+    "part of a row in the sweep": ("temperature = [0.1, 0.5]", "batch_size = [64.5]", "sweep.batch_size"),
+    "an option of the encoder": ("min_overlap = 0.5", "overlap = 0.5", "student.options"),
+    "a value of the encoder": ("n_components = 8", 'n_components = "8"', "student.options.n_components"),
+    "an option of an encoder of Figure 1": (
+        "[methods.siglip]",
+        "[encoders.mlp]\nwidth = 3\n[methods.siglip]",
+        "encoders.mlp",
+    ),
+    "an encoder that needs a file": ('"pca frozen"]', '"scgpt frozen"]', "encoders.scgpt"),
+    "an option of an augmentation": (
+        "[methods.siglip]",
+        "[augmentations.mwo]\nn = 3\n[methods.siglip]",
+        "augmentations.mwo",
+    ),
+    "an option of a choice": (
+        "[methods.siglip]",
+        '[choices."mlp from scratch"]\nepochs = 3\n[methods.siglip]',
+        "choices.mlp from scratch",
+    ),
+    "an argument of the plan": ("{lr = 0.3}", "{rate = 0.3}", "methods.semiclip.plan_kwargs"),
+    "a rate that is a text": ("{lr = 0.3}", '{lr = "0.3"}', "methods.semiclip.plan_kwargs.lr"),
+    "epochs that are a text": ("max_epochs = 3", 'max_epochs = "3"', "methods.semiclip.max_epochs"),
+    "an argument of the model": (
+        "plan_kwargs = {lr = 0.3}",
+        "model_kwargs = {n_hiden = 3}",
+        "methods.semiclip.model_kwargs",
+    ),
+    "what the command says of preservation": ('device = "cpu"', 'use_rep = "X"', "evaluation.preservation"),
+    "a device": ('device = "cpu"', 'device = "abacus"', "evaluation.preservation.device"),
+    "a data set of the paper": ('paper = "HUVEC-KO"', 'paper = "HUVEC"', "unseen.knockouts.paper"),
+    "images without a file of expression": ("zscores = true", 'image = "study.toml"', "unseen.l1000.image"),
+    "z-scores that are counts": (
+        'image_rep = "X_image"\npaper',
+        'image_rep = "X_image"\nzscores = true\npaper',
+        "unseen.knockouts.zscores",
+    ),
     "a baseline that is there anyway": ('["vicreg", "semiclip"]', '["unimodal", "semiclip"]', "paper.methods"),
     "an unknown method": ('methods = ["vicreg", "semiclip"]', 'methods = ["vicreg", "semclip"]', "paper.methods"),
     "arguments of a method that is not there": ("[methods.siglip]", "[methods.sigclip]", "methods.sigclip"),
@@ -358,6 +396,26 @@ def test_a_mistake_is_one_line_that_names_its_place(mistake, study, capsys):
     assert place_of in told[0]
     assert "study.toml" in told[0]
     assert not study.with_name("results").exists()
+
+
+def test_what_fails_in_the_first_run_leaves_nothing(study, capsys):
+    study.write_text(STUDY.replace("n_components = 8", "n_components = 800"), encoding="utf-8")
+    assert run(study, "--only", "table1") == 2
+    assert "study.toml: student.options.n_components: " in capsys.readouterr().err
+    assert not study.with_name("results").exists()
+
+
+def test_what_fails_later_keeps_the_record_of_what_is_there(study, capsys):
+    assert run(study, "--only", "figure5") == 0
+    folder = study.with_name("results")
+    before = read_files(folder)
+    study.write_text(
+        STUDY.replace("max_epochs = 2\n[methods.siglip]", "max_epochs = 1\nprecision = 3\n[methods.siglip]"), "utf-8"
+    )
+    assert run(study, "--only", "figure5") in (1, 2)
+    study.write_text(STUDY.replace("n_components = 8", "n_components = 800"), encoding="utf-8")
+    assert run(study, "--only", "figure5") == 2
+    assert read_files(folder) == before
 
 
 def test_a_folder_of_others_is_left_alone(study, capsys):

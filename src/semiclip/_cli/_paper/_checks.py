@@ -92,6 +92,8 @@ def check_encoder(name: str, options: dict[str, Any], origin: str) -> None:
     """Refuse arguments that an encoder does not take, and the lack of one that it needs."""
     kind: Any = {**ENCODERS, "mlp": scl.encoders.MLPEncoder}[name]
     check_arguments(kind, options, origin)
+    for width in {"n_components", "n_latent"} & {*options}:
+        check_whole(f"{origin}.{width}", options[width])
     if "min_overlap" in options:
         check_number(f"{origin}.min_overlap", options["min_overlap"], above=0, most=1)
 
