@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -277,8 +278,13 @@ max_epochs = 1
     study.write_text(text, encoding="utf-8")
     assert run(study, "--only", "table1") == 0
     table = pd.read_csv(study.with_name("results") / "table1.csv")
-    names = ["Random baseline", "Unimodal baseline", "shared only", "shared only + PEA", "CCA"]
+    names = ["Random baseline", "Unimodal baseline", "shared only", "shared only + PEA", "CCA", "wild", "wild + PEA"]
     assert list(dict.fromkeys(table["name"])) == names
+    wild = table["name"].str.startswith("wild")
+    assert (table["n_seeds"] == np.where(wild, 0, 1)).all()
+    assert (table["mean"].isna() == wild).all()
+    for kind in ("md", "tex"):
+        assert "wild: 1 seed(s) diverged" in study.with_name("results").joinpath(f"table1.{kind}").read_text("utf-8")
     page = (study.with_name("results") / "paper.html").read_text(encoding="utf-8")
     assert "wild: 1 seed(s) diverged" in page
 
@@ -301,11 +307,50 @@ def test_data_without_controls_have_no_pea(tmp_path):
     table = pd.read_csv(tmp_path / "results" / "table1.csv")
     assert set(table["name"]) == {"Random baseline", "Unimodal baseline", "VICReg", "Semi-Clipped"}
     page = (tmp_path / "results" / "paper.html").read_text(encoding="utf-8")
-    assert "The training data have no controls: nothing can be augmented." in page
+    assert "Nothing can be augmented: the training data have no controls." in page
     assert "This unseen set has no images, so the circles are of two sets." in page
 
 
 MISTAKES = {
+    "a text in the sweep": ("lr = [0.01, 0.1]", 'lr = ["slow", 0.1]', "sweep.lr"),
+    "an empty sweep": ("temperature = [0.1, 0.5]", "temperature = []", "sweep.temperature"),
+    "part of a row in the sweep": ("temperature = [0.1, 0.5]", "batch_size = [64.5]", "sweep.batch_size"),
+    "an option of the encoder": ("min_overlap = 0.5", "overlap = 0.5", "student.options"),
+    "a value of the encoder": ("n_components = 8", 'n_components = "8"', "student.options.n_components"),
+    "an option of an encoder of Figure 1": (
+        "[methods.siglip]",
+        "[encoders.mlp]\nwidth = 3\n[methods.siglip]",
+        "encoders.mlp",
+    ),
+    "an encoder that needs a file": ('"pca frozen"]', '"scgpt frozen"]', "encoders.scgpt"),
+    "an option of an augmentation": (
+        "[methods.siglip]",
+        "[augmentations.mwo]\nn = 3\n[methods.siglip]",
+        "augmentations.mwo",
+    ),
+    "an option of a choice": (
+        "[methods.siglip]",
+        '[choices."mlp from scratch"]\nepochs = 3\n[methods.siglip]',
+        "choices.mlp from scratch",
+    ),
+    "an argument of the plan": ("{lr = 0.3}", "{rate = 0.3}", "methods.semiclip.plan_kwargs"),
+    "a rate that is a text": ("{lr = 0.3}", '{lr = "0.3"}', "methods.semiclip.plan_kwargs.lr"),
+    "epochs that are a text": ("max_epochs = 3", 'max_epochs = "3"', "methods.semiclip.max_epochs"),
+    "an argument of the model": (
+        "plan_kwargs = {lr = 0.3}",
+        "model_kwargs = {n_hiden = 3}",
+        "methods.semiclip.model_kwargs",
+    ),
+    "what the command says of preservation": ('device = "cpu"', 'use_rep = "X"', "evaluation.preservation"),
+    "a device": ('device = "cpu"', 'device = "abacus"', "evaluation.preservation.device"),
+    "a data set of the paper": ('paper = "HUVEC-KO"', 'paper = "HUVEC"', "unseen.knockouts.paper"),
+    "images without a file of expression": ("zscores = true", 'image = "study.toml"', "unseen.l1000.image"),
+    "z-scores that are counts": (
+        'image_rep = "X_image"\npaper',
+        'image_rep = "X_image"\nzscores = true\npaper',
+        "unseen.knockouts.zscores",
+    ),
+    "a baseline that is there anyway": ('["vicreg", "semiclip"]', '["unimodal", "semiclip"]', "paper.methods"),
     "an unknown method": ('methods = ["vicreg", "semiclip"]', 'methods = ["vicreg", "semclip"]', "paper.methods"),
     "arguments of a method that is not there": ("[methods.siglip]", "[methods.sigclip]", "methods.sigclip"),
     "an argument that no training takes": ("[methods.siglip]\nmax_epochs", "[methods.siglip]\nepoch", "methods.siglip"),
@@ -353,6 +398,26 @@ def test_a_mistake_is_one_line_that_names_its_place(mistake, study, capsys):
     assert not study.with_name("results").exists()
 
 
+def test_what_fails_in_the_first_run_leaves_nothing(study, capsys):
+    study.write_text(STUDY.replace("n_components = 8", "n_components = 800"), encoding="utf-8")
+    assert run(study, "--only", "table1") == 2
+    assert "study.toml: student.options.n_components: " in capsys.readouterr().err
+    assert not study.with_name("results").exists()
+
+
+def test_what_fails_later_keeps_the_record_of_what_is_there(study, capsys):
+    assert run(study, "--only", "figure5") == 0
+    folder = study.with_name("results")
+    before = read_files(folder)
+    study.write_text(
+        STUDY.replace("max_epochs = 2\n[methods.siglip]", "max_epochs = 1\nprecision = 3\n[methods.siglip]"), "utf-8"
+    )
+    assert run(study, "--only", "figure5") in (1, 2)
+    study.write_text(STUDY.replace("n_components = 8", "n_components = 800"), encoding="utf-8")
+    assert run(study, "--only", "figure5") == 2
+    assert read_files(folder) == before
+
+
 def test_a_folder_of_others_is_left_alone(study, capsys):
     folder = study.with_name("results")
     folder.mkdir()
@@ -369,7 +434,9 @@ def test_results_that_do_not_go_together_are_kept_apart(study, capsys):
     (folder / "settings.toml").write_text('[command]\nname = "paper"\nquick = true\n' + versions, encoding="utf-8")
     assert run(study, "--only", "table1") == 1
     assert "made with --quick, exists; pass --overwrite" in capsys.readouterr().err
-    (folder / "settings.toml").write_text('[versions]\nsemiclip = "0.0.1"\n', encoding="utf-8")
+    (folder / "settings.toml").write_text(
+        '[command]\nname = "paper"\n[versions]\nsemiclip = "0.0.1"\n', encoding="utf-8"
+    )
     assert run(study, "--only", "table1") == 1
     assert "made with semiclip 0.0.1, exists" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["settings.toml"]
@@ -387,6 +454,58 @@ def test_runs_are_shared_by_what_they_are(study):
     assert wanted["figure6"] == wanted["figure7"] == {Run(0, "semiclip")} <= wanted["table2"]
     assert {run.rung for run in wanted["table2"]} == set(LADDER)
     assert len({plan.digest(run) for runs in wanted.values() for run in runs}) == len(set().union(*wanted.values()))
+
+
+def test_runs_do_not_depend_on_their_order(study):
+    text = STUDY.replace('["mlp from scratch", "pca frozen"]', '["pca frozen", "pca fine-tuned"]')
+    study.write_text(text.replace("seeds = 2", "seeds = 1"), encoding="utf-8")
+    folder = study.with_name("results")
+    assert run(study, "--only", "figure1", "table1") == 0
+    one = read_files(folder / "runs")
+    # the encoder warns in the first run alone, and all that use its embedding tell of it
+    told = {name for name, text in one.items() if b"24 of the 60 genes that the encoder was fitted on" in text}
+    assert told == {name for name in one if "pca_frozen" not in name}
+    shutil.rmtree(folder)
+    assert run(study, "--only", "table1", "figure1") == 0
+    assert read_files(folder / "runs") == one
+
+
+def test_what_is_drawn_from_results_changes_no_result(study):
+    settings = read_settings(study, {})
+    plan = read_plan(settings, quick=False)
+    gene_sets = study.with_name("sets.gmt")
+    gene_sets.write_text("a\tb\tgene_00\tgene_01\n", encoding="utf-8")
+    changed = STUDY.replace("permutations = 20", 'permutations = 20\ngene_sets = "sets.gmt"')
+    changed = changed.replace('paper = "HUVEC-KO"', "").replace("seeds = 2", "seeds = 3")
+    study.write_text(changed + "[augmentations.mwo]\nk = 3\n[encoders.mlp]\nn_latent = 5\n", encoding="utf-8")
+    other = read_plan(read_settings(study, {}), quick=False)
+    trained, augmented, encoded = (
+        Run(0, "semiclip"),
+        Run(0, "semiclip", views=("mwo",)),
+        Run(0, "semiclip", encoder="mlp"),
+    )
+    assert plan.digest(trained) == other.digest(trained)
+    assert plan.digest(augmented) != other.digest(augmented)
+    assert plan.digest(encoded) != other.digest(encoded)
+
+
+def test_baselines_have_no_arm_of_their_own(study):
+    text = STUDY.replace('methods = ["vicreg", "semiclip"]', 'methods = ["cca", "semiclip"]')
+    study.write_text(text.replace("[methods.vicreg]\nmax_epochs = 2\n", ""), encoding="utf-8")
+    plan = read_plan(read_settings(study, {}), quick=False)
+    for name, rungs in (("table1", {BASE}), ("table2", set()), ("figure4", {BASE})):
+        assert {run.rung for run in PARTS[name].list_runs(plan) if run.method == "cca"} == rungs
+    assert {run.rung for run in PARTS["table1"].list_runs(plan) if run.method == "semiclip"} == {BASE, PEA}
+
+
+def test_methods_that_tables_cannot_tell_apart_are_refused(study, capsys):
+    for label, objective in {"VICReg": "vicreg", "VICReg + PEA": "siglip", "transcriptomics": "kd"}.items():
+        text = STUDY.replace('methods = ["vicreg", "semiclip"]', f'methods = ["vicreg", "{label}"]')
+        text = text.replace("[methods.semiclip]\nmax_epochs = 3\nplan_kwargs = {lr = 0.3}\n", "")
+        study.write_text(f'{text}[methods."{label}"]\nobjective = "{objective}"\n', encoding="utf-8")
+        assert run(study, "--only", "table1") == 2
+        assert f"study.toml: methods.{label}=" in capsys.readouterr().err
+        assert not study.with_name("results").exists()
 
 
 def test_grids_are_printed_alike():

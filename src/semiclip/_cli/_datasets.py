@@ -9,6 +9,7 @@ import numpy as np
 import semiclip as scl
 from semiclip._arguments import check_arguments
 from semiclip._mudata import make_mudata
+from semiclip.errors import IdleArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,7 +53,7 @@ def _simulate(options: dict[str, Any], seed: int, origin: str) -> Made:
 
 def _read_u2os(options: dict[str, Any], seed: int, origin: str) -> Made:
     """Read compounds, and overexpressed genes, all or those of reproducible constructs."""
-    check_arguments(lambda: None, options, origin)
+    _refuse_options(options, origin)
     orfs = scl.datasets.u2os_orfs(rng=0)
     kept = orfs[orfs.obs["reproducible"] | (orfs.obs["perturbation"] == "control")].copy()
     unseen = {"overexpressed": lambda: (orfs, None), "reproducible": lambda: (kept, None)}
@@ -61,7 +62,7 @@ def _read_u2os(options: dict[str, Any], seed: int, origin: str) -> Made:
 
 def _read_rpe1(options: dict[str, Any], seed: int, origin: str) -> Made:
     """Read knockdowns and knockouts; a quarter of the genes that both have are unseen, as are those without images."""
-    check_arguments(lambda: None, options, origin)
+    _refuse_options(options, origin)
     mdata = scl.datasets.rpe1_periscope()
     rna, image = mdata["rna"], mdata["image"]
     paired = np.flatnonzero(rna.obs_names.isin(image.obs_names))
@@ -70,6 +71,11 @@ def _read_rpe1(options: dict[str, Any], seed: int, origin: str) -> Made:
     is_unseen[held_out] = True
     seen = make_mudata(rna=rna[~is_unseen].copy(), image=image[~image.obs_names.isin(rna.obs_names[held_out])].copy())
     return Made(seen, {"never_imaged": lambda: (rna[is_unseen].copy(), None)}, None)
+
+
+def _refuse_options(options: dict[str, Any], origin: str) -> None:
+    if options:
+        raise IdleArgument([origin], "on data that were measured")
 
 
 DATASETS: dict[str, Callable[[dict[str, Any], int, str], Made]] = {

@@ -36,7 +36,7 @@ class Located(click.ClickException):
 
     def __init__(self, origin: str, error: errors.SemiclipError) -> None:
         text = str(error)  # which may name the place itself
-        super().__init__(text if text.startswith(f"{origin}:") else f"{origin}: {text}")
+        super().__init__(text if text.startswith((f"{origin}:", f"{origin}.")) else f"{origin}: {text}")
         self.origin, self.error = origin, error
 
     def __reduce__(self) -> tuple[type, tuple[str, errors.SemiclipError]]:
@@ -52,10 +52,25 @@ def find_origin(error: errors.SemiclipError, origins: Mapping[str, str]) -> str:
     """Return where the argument was given that an error names, by the origins of arguments; "" if none was."""
     if type(error) in ABOUT:
         return origins.get(ABOUT[type(error)], "")
-    named = " ".join(str(getattr(error, part, "")) for part in ("name", "taker", "where", "first", "names")).strip()
-    if any(named.startswith(origin) for origin in origins.values()):  # it says so itself
+    parts = [getattr(error, part, "") for part in ("name", "taker", "where", "first", "names")]
+    named = " ".join(" ".join(map(str, part)) if isinstance(part, list) else str(part) for part in parts).strip()
+    files = {origin.split(": ")[0] for origin in origins.values() if ": " in origin}
+    if any(named.startswith((origin, *(f"{file}: " for file in files))) for origin in origins.values()):  # it says so
         return ""
     return next((origins[word] for word in re.findall(r"\w+", named) if word in origins), "")
+
+
+@contextmanager
+def blame(origin: str, origins: Mapping[str, str], results: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Say where arguments stand that were passed on, whatever is wrong with them; ``results`` are no mistakes."""
+    try:
+        yield
+    except results:
+        raise
+    except errors.SemiclipError as error:
+        raise Located(find_origin(error, origins) or origin, error) from error
+    except (TypeError, ValueError) as error:  # a text where numbers are computed with
+        raise Located(origin, errors.Refused(str(error))) from error
 
 
 @contextmanager

@@ -71,13 +71,18 @@ def gene_map(
     return GeneMap(names, Cosines.of(x[order]), *pairs)
 
 
-def _read_pairs(relationships: pd.DataFrame, genes: pd.Index) -> tuple[pd.Index, np.ndarray, np.ndarray, np.ndarray]:
-    """Return databases and the annotated pairs with both genes in the map, without self pairs and repeats."""
+def check_relationships(relationships: pd.DataFrame) -> None:
+    """Refuse what is no table of annotated pairs."""
     if not isinstance(relationships, pd.DataFrame):
         raise errors.WrongType("relationships", type(relationships), "a DataFrame", COLUMNS)
     for name in ("gene_a", "gene_b"):
         if name not in relationships:
             raise errors.MissingColumn(name, relationships.columns, "relationships", way_out=COLUMNS)
+
+
+def _read_pairs(relationships: pd.DataFrame, genes: pd.Index) -> tuple[pd.Index, np.ndarray, np.ndarray, np.ndarray]:
+    """Return databases and the annotated pairs with both genes in the map, without self pairs and repeats."""
+    check_relationships(relationships)
     if "database" in relationships:
         database, names = pd.factorize(pd.Index(relationships["database"], dtype=object))
     else:

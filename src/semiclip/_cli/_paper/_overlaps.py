@@ -9,8 +9,8 @@ import pandas as pd
 import semiclip as scl
 from semiclip._cli._paper import _published as published
 from semiclip._cli._paper._grid import Cell, Grid
-from semiclip._cli._paper._perform import IMG, NULL, NULL_SETS, SETS, TX
-from semiclip._cli._paper._plan import BASE, OURS, Run
+from semiclip._cli._paper._perform import NULL, NULL_SETS, SETS
+from semiclip._cli._paper._plan import BASE, IMG, OURS, TX, Run
 from semiclip._cli._paper._section import Section
 from semiclip._cli._paper._tables import list_sets
 

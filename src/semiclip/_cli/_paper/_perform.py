@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,9 @@ import pandas as pd
 import semiclip as scl
 from semiclip._checks import get_modality
 from semiclip._cli._judge import JUDGED
-from semiclip._cli._origins import locate
+from semiclip._cli._origins import blame, locate
 from semiclip._cli._paper._material import choose_options, encode, list_warnings, read_material
-from semiclip._cli._paper._plan import BASE, FROZEN, OURS, QUICK_EPOCHS, RANDOM, SCRATCH, UNIMODAL
+from semiclip._cli._paper._plan import BASE, FROZEN, IMG, OURS, QUICK_EPOCHS, RANDOM, SCRATCH, TX, UNIMODAL
 from semiclip.correction import LADDER
 from semiclip.errors import Diverged, NoVariation
 from semiclip.tl._recall import NULL_THRESHOLDS
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 RECALL, PRESERVATION, SETS, NULL_SETS, NULL = "recall", "preservation", "sets", "null_sets", "null"
 EMBEDDING = "X_embedded"
-TX, IMG = "transcriptomics", "microscopy"  # sets of recalled pairs, beside that of the method
 # training left the finite numbers, or everything is embedded alike; any other error is a fault
 FAILURES: dict[type[Exception], str] = {Diverged: "diverged", NoVariation: "collapsed"}
 UNSEEN = "unseen perturbations"
@@ -48,25 +47,36 @@ class Result(NamedTuple):
 
 def perform(plan: Plan, run: Run, measures: Collection[str], views: Path) -> Result:
     """Train and judge."""
-    with quiet():
-        material = read_material(plan.settings, run.seed)
-        rep = encode(plan, material, run.encoder if run.trained == FROZEN else None, run.seed)
     with quiet() as told:
+        material = read_material(plan, run.seed)
+        rep = encode(plan, material, run.encoder if run.trained == FROZEN else None, run.seed)
+        origin = _name_origin(plan, run)
         try:
-            model = _train(plan, run, material, rep, views)
-            for name in plan.list_judged(run.encoder, run.trained):
+            with blame(origin, {}, tuple(FAILURES)) if origin else nullcontext():
+                model = _train(plan, run, material, rep, views)
+            for name in plan.list_judged(run.encoder):
                 _embed(model, material.unseen[name])
             tables = {measure: MEASURE[measure](plan, run, material, rep) for measure in measures}
         except tuple(FAILURES) as error:
             return Result({}, {}, FAILURES[type(error)], list_warnings(told))
-    return Result(tables, _read_settings(model), "", [*material.warnings.get(rep, []), *list_warnings(told)])
+    return Result(tables, _read_settings(model), "", list_warnings(told))
+
+
+def _name_origin(plan: Plan, run: Run) -> str:
+    """Return where the arguments of a training stand that are not of a recipe, or "" if it has none."""
+    settings, choice = plan.settings, f"{run.encoder} {run.trained}"
+    if run.change is not None and settings.sweep:
+        return settings.name_origin(f"sweep.{run.change[0]}")
+    if run.encoder is not None and choice in settings.choices:
+        return settings.name_origin(f"choices.{choice}")
+    return settings.name_origin(f"methods.{run.method}") if plan.methods[run.method].arguments else ""
 
 
 def make_views(plan: Plan, seed: int, kind: str) -> bytes:
     """Return the file of the views of one augmentation."""
     settings = plan.settings
     with quiet():
-        material = read_material(settings, seed)
+        material = read_material(plan, seed)
         rep = encode(plan, material, None, seed)
         rna = get_modality(material.mdata, str(settings.student.modality))
         options: dict[str, Any] = {**settings.augmentations.get(kind, {})}
@@ -75,11 +85,13 @@ def make_views(plan: Plan, seed: int, kind: str) -> bytes:
         if kind == "scvi":
             options["train_kwargs"] = {"enable_progress_bar": False, **options.get("train_kwargs", {})}
         pairing = {name: value for name, value in _read_pairing(plan).items() if name != "modalities"}
-        scl.pp.augment(
-            rna, kind, encoder=material.encoders[rep], **pairing, key_added=kind, rng=seed, progress_bar=False,
-            **options,
-        )  # fmt: skip
+        with blame(settings.name_origin(f"augmentations.{kind}" if options else "paper.augmentations"), {}):
+            scl.pp.augment(
+                rna, kind, encoder=material.encoders[rep], **pairing, key_added=kind, rng=seed, progress_bar=False,
+                **options,
+            )  # fmt: skip
         values = rna.obsm.pop(kind)
+        rna.uns["semiclip"].pop(kind, None)  # it would be taken for the record of another seed's views
     file = io.BytesIO()
     np.save(file, values, allow_pickle=False)
     return file.getvalue()
@@ -154,7 +166,7 @@ def _embed(model: Any, one: UnseenSet) -> None:
 def _measure_recall(plan: Plan, run: Run, material: Material, rep: str) -> pd.DataFrame:
     """Return recall of every unseen set, after TVN and after centring."""
     tables = []
-    for name in plan.list_judged(run.encoder, run.trained):
+    for name in plan.list_judged(run.encoder):
         one = material.unseen[name]
         for method in JUDGED:
             table = scl.tl.recall(
@@ -170,7 +182,7 @@ def _measure_preservation(plan: Plan, run: Run, material: Material, rep: str) ->
     """Return how much of expression a decoder gets back, in unseen sets with controls and batches."""
     tables = []
     for name, one in material.unseen.items():
-        if not one.has_controls:
+        if not one.can_decode:
             continue
         options: dict[str, Any] = {
             "baselines": (),
@@ -183,7 +195,9 @@ def _measure_preservation(plan: Plan, run: Run, material: Material, rep: str) ->
             options["normalize"] = one.settings.normalize
         if plan.quick:
             options["max_epochs"] = min(options.get("max_epochs", 30), QUICK_EPOCHS)
-        table = scl.tl.preservation(one.rna, use_rep=EMBEDDING, **one.columns, rng=run.seed, **options)
+        origin, origins = plan.settings.name_origin(f"unseen.{name}"), {**plan.settings.arguments, **one.origins}
+        with blame(origin, origins, tuple(FAILURES)):
+            table = scl.tl.preservation(one.rna, use_rep=EMBEDDING, **one.columns, rng=run.seed, **options)
         tables.append(table.assign(dataset=name))
     kept = ["dataset", "metric", "key", "value"]
     return pd.concat(tables, ignore_index=True)[kept] if tables else pd.DataFrame(columns=kept)
@@ -290,11 +304,12 @@ def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Compute with one thread, so that figures do not depend on the machine, and collect warnings."""
+    """Compute with one thread, so that figures do not depend on the number of processes, and collect warnings."""
     import logging
 
     import lightning.pytorch  # noqa: F401  # sets its logger's level when it is imported
     import torch
+    from threadpoolctl import threadpool_limits
 
     loggers, threads = [logging.getLogger(name) for name in ("lightning.pytorch", "semiclip")], torch.get_num_threads()
     levels = [logger.level for logger in loggers]
@@ -302,7 +317,7 @@ def quiet() -> Iterator[list[warnings.WarningMessage]]:
         logger.setLevel(logging.ERROR)
     torch.set_num_threads(1)
     try:
-        with warnings.catch_warnings(record=True) as told:
+        with threadpool_limits(1), warnings.catch_warnings(record=True) as told:  # BLAS has threads of its own
             warnings.simplefilter("always")
             yield told
     finally:

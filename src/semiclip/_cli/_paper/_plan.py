@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from semiclip._arguments import check_choice
+from semiclip._cli._paper._published import SETS
 from semiclip.augment import AUGMENTATIONS
 from semiclip.baselines import BASELINES
 from semiclip.correction import LADDER
@@ -17,6 +19,8 @@ from semiclip.errors import BadValue, Conflict
 from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from semiclip._cli._settings import Settings
     from semiclip.correction import Method as Correction
 
@@ -27,6 +31,7 @@ LABELS = {
     "dcca": "DCCA", OURS: "Semi-Clipped", UNIMODAL: "Unimodal baseline", RANDOM: "Random baseline",
     "cca": "CCA", "ridge": "Ridge regression", "procrustes": "Procrustes", "knn": "Nearest neighbours",
 }  # fmt: skip
+TX, IMG = "transcriptomics", "microscopy"  # what either modality recalls alone, beside methods
 FROZEN, TUNED, SCRATCH = "frozen", "fine-tuned", "from scratch"
 # Figure 3; the paper names the parameters, and its axes are not in the text: these are around its settings
 SWEEP: dict[str, list[Any]] = {
@@ -90,6 +95,8 @@ class Plan:
     settings: Settings
     quick: bool
     methods: dict[str, Method]
+    stamps: tuple[tuple[str, int, int], ...]
+    """Size and time of the files that results depend on."""
 
     @property
     def seeds(self) -> range:
@@ -112,10 +119,9 @@ class Plan:
         """Names of the unseen data sets."""
         return list(self.settings.unseen)
 
-    def list_judged(self, encoder: str | None, trained: str = FROZEN) -> list[str]:
-        """Return the unseen sets that are judged: of other encoders, and of those that are trained, the main one."""
-        is_student = encoder in (None, self.settings.student.encoder) and trained == FROZEN
-        return self.sets if is_student else [self.main]
+    def list_judged(self, encoder: str | None) -> list[str]:
+        """Return the unseen sets on which runs are judged: with an encoder of Figure 1, the main one."""
+        return self.sets if encoder is None else [self.main]
 
     @property
     def main(self) -> str:
@@ -136,10 +142,6 @@ class Plan:
     def has_controls(self) -> bool:
         """Whether the training data have controls, without which nothing can be augmented."""
         return bool(self.settings.columns.control)
-
-    def list_rungs(self, name: str) -> list[str]:
-        """Return the arms of a method in Table 1; a baseline in closed form has one."""
-        return [BASE, PEA] if self.has_controls and self.methods[name].is_trained else [BASE]
 
     @property
     def n_permutations(self) -> int:
@@ -165,7 +167,7 @@ class Plan:
     @property
     def sweep(self) -> dict[str, list[Any]]:
         """Settings of Figure 3."""
-        sweep = {name: list(values) for name, values in (self.settings.sweep or SWEEP).items()}
+        sweep = {name: list(dict.fromkeys(values)) for name, values in (self.settings.sweep or SWEEP).items()}
         if self.quick:
             sweep = {name: values[:: max(1, len(values) - 1)] for name, values in sweep.items()}
             sweep = {name: values for name, values in sweep.items() if name != "max_epochs"} | (
@@ -173,21 +175,29 @@ class Plan:
             )
         return sweep
 
+    def list_rungs(self, method: str) -> list[str]:
+        """Return the arms of Table 1 that a method has: what trains no adapter cannot be augmented."""
+        return [BASE, PEA] if self.has_controls and self.methods[method].is_trained else [BASE]
+
     def digest(self, run: Run) -> str:
         """Return a name for all that the result of a run depends on."""
-        tables = self.settings.tables
-        kept = {name: tables.get(name) for name in ("data", "columns", "student", "teacher", "unseen", "evaluation")}
-        options = {name: tables.get(name) for name in ("encoders", "augmentations", "choices")}
+        settings, tables = self.settings, self.settings.tables
+        kept = {name: tables.get(name) for name in ("data", "columns", "student", "teacher")}
+        kept["unseen"] = {name: {**vars(one), "paper": None} for name, one in settings.unseen.items()}
+        judged = ("relationships", "databases", "permutations", "preservation")
+        kept["evaluation"] = {name: getattr(settings.evaluation, name) for name in judged}
+        options = [settings.encoders.get(str(name)) for name in (settings.student.encoder, run.encoder)]
+        options += [settings.choices.get(f"{run.encoder} {run.trained}")]
+        options += [settings.augmentations.get(kind) for kind in run.views]
         parts = [asdict(run), asdict(self.methods[run.method]), kept, options, self.quick, self.main, self.null]
-        parts += [] if self.correction == "tvn" else [self.correction]
-        files = [(str(path), *_stamp(path)) for path in _list_paths(kept)]
-        text = json.dumps([*parts, files], sort_keys=True, default=str)
+        parts += [self.correction, self.stamps, version("semiclip")]
+        text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def read_plan(settings: Settings, *, quick: bool) -> Plan:
     """Check what can be checked without the data, and return the plan."""
-    from semiclip._cli._paper._checks import check_method
+    from semiclip._cli._paper._checks import check_method, check_sweep
 
     paper, source = settings.paper, settings.source
     settings.need("columns.pair_on")
@@ -207,21 +217,31 @@ def read_plan(settings: Settings, *, quick: bool) -> Plan:
             methods[name] = _read_method(settings, name, settings.name_origin(f"paper.{key}"))
     if not paper.methods:
         raise BadValue(settings.name_origin("paper.methods"), [], "one method or more")
+    for name in (UNIMODAL, RANDOM):
+        if name in paper.methods:
+            needed = f"without {name!r}, which is in Table 1 by itself"
+            raise BadValue(settings.name_origin("paper.methods"), list(paper.methods), needed)
     for name in settings.methods:
         if name not in methods:
             listed = [*(paper.methods or ()), *(paper.compared or ())]
             check_choice(settings.name_origin(f"methods.{name}"), name, listed)
     for name in (UNIMODAL, RANDOM, OURS):
         methods.setdefault(name, _read_method(settings, name, f"{source}: methods.{name}"))
-    plan = Plan(settings, quick, methods)
+    _check_labels(settings, methods)
+    read = {**settings.tables, "evaluation": {"relationships": settings.evaluation.relationships}, "output": {}}
+    plan = Plan(settings, quick, methods, tuple(sorted(set(_list_stamps(read)))))
     for kind in plan.augmentations:
         check_choice(settings.name_origin("paper.augmentations"), kind, AUGMENTATIONS)
     known = [f"mlp {SCRATCH}", *(f"{encoder} {trained}" for encoder in ENCODERS for trained in (FROZEN, TUNED))]
-    for choice in plan.choices:
-        check_choice(settings.name_origin("paper.choices"), " ".join(choice), known)
+    for choice in paper.choices or ():
+        check_choice(settings.name_origin("paper.choices"), choice, known)
     _check_names(settings, plan)
-    for name in settings.sweep:
+    for name, values in settings.sweep.items():
         check_choice(settings.name_origin(f"sweep.{name}"), name, SWEEP)
+        check_sweep(name, values, settings.name_origin(f"sweep.{name}"))
+    for name, one in settings.unseen.items():
+        if one.paper is not None:
+            check_choice(settings.name_origin(f"unseen.{name}.paper"), one.paper, SETS)
     for method in methods.values():
         check_method(method, settings)
     return plan
@@ -236,37 +256,54 @@ def _read_method(settings: Settings, name: str, origin: str) -> Method:
         check_choice(f"{place}.objective", objective := arguments.pop("objective"), known)
     else:
         check_choice(origin, objective := name, known)
-    recipe = arguments.pop("recipe", settings.paper.recipe)
-    recipes = ["whole", "paper", "shared"] if objective == OURS else ["whole", "paper"]
     if objective in BASELINES:
         return Method(name, objective, None, arguments)
+    recipe = arguments.pop("recipe", settings.paper.recipe)
+    recipes = ["whole", "paper", "shared"] if objective == OURS else ["whole", "paper"]
     check_choice(f"{place}.recipe", recipe, recipes)
     return Method(name, objective, recipe, arguments)
 
 
 def _check_names(settings: Settings, plan: Plan) -> None:
-    """Refuse arguments for what the study does not have."""
+    """Refuse arguments for what the study does not have, or that it does not take."""
+    from semiclip._cli._paper._checks import check_augmentation, check_encoder, check_training
+
     encoders = {settings.student.encoder, *(encoder for encoder, _ in plan.choices)} - {None}
     for name in settings.encoders:
         origin = settings.name_origin(f"encoders.{name}")
         check_choice(origin, name, sorted(map(str, encoders)))
         if name == settings.student.encoder and settings.student.options is not None:
             raise Conflict(origin, settings.name_origin("student.options"), "give one of them")
-    for name in settings.augmentations:
-        check_choice(settings.name_origin(f"augmentations.{name}"), name, plan.augmentations)
-    for name in settings.choices:
-        chosen = [" ".join(choice) for choice in plan.choices]
-        check_choice(settings.name_origin(f"choices.{name}"), name, chosen)
+    for name in sorted(map(str, encoders)):
+        is_student = name == settings.student.encoder and name not in settings.encoders
+        table = "student.options" if is_student else f"encoders.{name}"
+        options = (settings.student.options or {}) if is_student else settings.encoders.get(name, {})
+        check_encoder(name, options, f"{settings.source}: {table}")
+    for name, options in settings.augmentations.items():
+        origin = settings.name_origin(f"augmentations.{name}")
+        check_choice(origin, name, plan.augmentations)
+        check_augmentation(name, options, origin)
+    for name, arguments in settings.choices.items():
+        chosen, origin = [" ".join(choice) for choice in plan.choices], settings.name_origin(f"choices.{name}")
+        check_choice(origin, name, chosen)
+        check_training(OURS, arguments, origin)
 
 
-def _list_paths(tables: Any) -> list[Path]:
-    if isinstance(tables, Path):
-        return [tables]
-    parts = tables.values() if isinstance(tables, dict) else ()
-    return [path for part in parts for path in _list_paths(part)]
+def _check_labels(settings: Settings, methods: Mapping[str, Method]) -> None:
+    """Refuse methods that tables could not tell apart."""
+    taken = {TX: "", IMG: ""}
+    for name, method in sorted(methods.items(), key=lambda item: item[0] in settings.methods):
+        for label in (method.label, f"{method.label} + PEA", f"{method.label} (permuted)"):
+            if label in taken:
+                other = repr(taken[label]) if taken[label] else "a modality"
+                raise BadValue(settings.name_origin(f"methods.{name}"), name, f"a name that tables tell from {other}")
+            taken[label] = name
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Return what changes when a file is written anew."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def _list_stamps(tables: Any) -> Iterator[tuple[str, int, int]]:
+    """Yield what changes when a file is written anew, for each path of the settings; other files are refused later."""
+    if isinstance(tables, Path) and tables.is_file():
+        status = tables.stat()
+        yield str(tables), status.st_size, status.st_mtime_ns
+    for part in tables.values() if isinstance(tables, dict) else ():
+        yield from _list_stamps(part)

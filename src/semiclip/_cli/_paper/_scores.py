@@ -66,6 +66,12 @@ def summarise(scores: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return groups.agg(mean="mean", sd="std", n_seeds="count").reset_index()
 
 
+def list_failed(summary: pd.DataFrame, rows: Iterable[tuple[str, ...]], by: list[str]) -> pd.DataFrame:
+    """Return a row for each of these, of no seeds where every seed failed."""
+    table = pd.DataFrame(rows, columns=by).merge(summary, how="left", on=by)
+    return table.assign(n_seeds=table["n_seeds"].fillna(0).astype(int))
+
+
 def name_failures(scores: pd.DataFrame) -> str:
     """Say which runs have no figures."""
     failed = scores[scores["failure"] != ""]
@@ -79,6 +85,10 @@ def baselines(plan: Plan) -> list[tuple[str, Run]]:
 
 
 def arms(plan: Plan, names: Iterable[str], *, with_pea: bool = False) -> list[tuple[str, Run]]:
-    """Return the runs of methods without augmentation and, if it is asked for, with PEA, named."""
-    arms = [(name, rung) for name in names for rung in (plan.list_rungs(name) if with_pea else [BASE])]
-    return [(name_arm(plan, run), run) for name, rung in arms for run in list_runs(plan, method=name, rung=rung)]
+    """Return the runs of methods, named, without augmentation or also with PEA where a method can have it."""
+    return [
+        (name_arm(plan, run), run)
+        for name in dict.fromkeys(names)
+        for rung in (plan.list_rungs(name) if with_pea else [BASE])
+        for run in list_runs(plan, method=name, rung=rung)
+    ]

@@ -61,13 +61,13 @@ def _complete(plan: Plan, run: Run, measures: tuple[str, ...], folder: Path) -> 
     result = perform(plan, run, [measure for measure in measures if measure not in kept], folder / VIEWS)
     tables = {
         name: json.loads(table.to_json(orient="split", double_precision=15))
-        for name, table in {**kept, **result.tables}.items()
+        for name, table in sorted({**kept, **result.tables}.items())
     }
     contents: dict[str, Any] = {
         "run": run.title,
         "settings": result.settings,
         "failure": result.failure,
-        "warnings": result.warnings,
+        "warnings": sorted({*result.warnings, *(before.warnings if before else [])}),
     }
     contents["tables"] = tables
     return json.dumps(contents, indent=1).encode()

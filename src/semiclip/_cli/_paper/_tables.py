@@ -5,21 +5,21 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 import semiclip as scl
 from semiclip._cli._paper import _published as published
 from semiclip._cli._paper._grid import NONE, Cell, Grid, place, write_mean
 from semiclip._cli._paper._material import read_gene_sets
-from semiclip._cli._paper._perform import IMG, PRESERVATION, RECALL, SETS, TX
-from semiclip._cli._paper._plan import PEA, Run
+from semiclip._cli._paper._perform import PRESERVATION, RECALL, SETS
+from semiclip._cli._paper._plan import IMG, TX, Run
 from semiclip._cli._paper._scores import (
     CORRECTED,
     METRICS,
     TITLES,
     arms,
     baselines,
+    list_failed,
     list_runs,
     name_failures,
     read_scores,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from semiclip._cli._paper._store import Results
 
 Wanted = dict[Run, set[str]]
+CELL = ["name", "dataset", "metric"]  # of Table 1
 N_GENE_SETS = 20
 LEVEL = 0.05
 
@@ -47,20 +48,17 @@ def list_table1(plan: Plan) -> Wanted:
 def make_table1(plan: Plan, results: Results) -> Section:
     """Return what each method preserves and recalls with and without PEA, on every unseen set."""
     scores = read_scores(plan, results, [*baselines(plan), *arms(plan, plan.in_tables, with_pea=True)])
-    summary = _compare_arms(scores, summarise(scores, ["name", "dataset", "metric"]))
-    by_cell: dict[Any, Any] = {(row.name, row.dataset, row.metric): row for row in summary.itertuples(index=False)}
-    columns = list(product(plan.sets, METRICS))
-    columns = [column for column in columns if any(cell[1:] == column for cell in by_cell)]
+    summary = _compare_arms(scores, summarise(scores, CELL))
+    measured = set(zip(summary["dataset"], summary["metric"], strict=True))
+    columns = [column for column in product(plan.sets, METRICS) if column in measured]
     names = list(dict.fromkeys(scores["name"]))
+    summary = list_failed(summary, [(name, *column) for name, column in product(names, columns)], CELL)
+    by_cell: dict[Any, Any] = {(row.name, row.dataset, row.metric): row for row in summary.itertuples(index=False)}
     cells: dict[str, list[Cell]] = {name: [] for name in names}
     for column in columns:
-        rows = [by_cell.get((name, *column)) for name in names]
-        for name, row, rank in zip(
-            names, rows, place([np.nan if row is None else row.mean for row in rows]), strict=True
-        ):
-            cells[name].append(
-                Cell(NONE) if row is None else Cell(write_mean(row.mean, row.sd), rank, _point(row.difference))
-            )
+        rows = [by_cell[name, *column] for name in names]
+        for name, row, rank in zip(names, rows, place([row.mean for row in rows]), strict=True):
+            cells[name].append(Cell(write_mean(row.mean, row.sd), rank, _point(row.difference)))
     groups = [(name, n) for name in plan.sets if (n := sum(column[0] == name for column in columns))]
     caption = (
         f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Arrows: change by PEA. "
@@ -109,38 +107,36 @@ def _quote_table1(plan: Plan) -> Grid | None:
 
 def list_table2(plan: Plan) -> Wanted:
     """Return the runs of Table 2."""
-    names = _list_augmented(plan)
-    return {run: {RECALL} for name in names for rung in LADDER for run in list_runs(plan, method=name, rung=rung)}
+    rungs, names = (LADDER if plan.has_controls else ()), _list_augmented(plan)
+    return {run: {RECALL} for name in names for rung in rungs for run in list_runs(plan, method=name, rung=rung)}
 
 
 def _list_augmented(plan: Plan) -> list[str]:
-    """Return the methods that can be augmented."""
-    return [name for name in plan.in_tables if PEA in plan.list_rungs(name)]
+    """Return the methods that can be augmented, since they train an adapter."""
+    return [name for name in plan.in_tables if plan.methods[name].is_trained]
 
 
 def make_table2(plan: Plan, results: Results) -> Section:
     """Return what each part of PEA adds to the recall of each method, on the main unseen set."""
     title = f"Recall of known relationships on {plan.main}, as parts of PEA are added"
-    if not plan.has_controls or not _list_augmented(plan):
-        return Section(
-            "table2", "Table 2", title, missing="The training data have no controls: nothing can be augmented."
-        )
+    names = _list_augmented(plan)
+    if not plan.has_controls or not names:
+        why = "no method trains an adapter" if plan.has_controls else "the training data have no controls"
+        return Section("table2", "Table 2", title, missing=f"Nothing can be augmented: {why}.")
     parts = []
-    for name in _list_augmented(plan):
+    for name in names:
         named = [(rung, run) for rung in LADDER for run in list_runs(plan, method=name, rung=rung)]
         parts.append(read_scores(plan, results, named, [RECALL]).assign(method=plan.methods[name].label))
     scores = pd.concat(parts, ignore_index=True).rename(columns={"name": "rung"})
     held = scores[scores["dataset"] == plan.main]
-    summary = summarise(held, ["method", "rung"])
-    labels = [plan.methods[name].label for name in _list_augmented(plan)]
+    labels, by = [plan.methods[name].label for name in names], ["method", "rung"]
+    summary = list_failed(summarise(held, by), product(labels, LADDER), by)
     cells: dict[str, list[Cell]] = {rung: [] for rung in LADDER}
     for label in labels:
         by_rung: dict[Any, Any] = {row.rung: row for row in summary[summary["method"] == label].itertuples(index=False)}
-        rows = [by_rung.get(rung) for rung in LADDER]
-        for rung, row, rank in zip(
-            LADDER, rows, place([np.nan if row is None else row.mean for row in rows]), strict=True
-        ):
-            cells[rung].append(Cell(NONE) if row is None else Cell(write_mean(row.mean, row.sd), rank % 2))
+        rows = [by_rung[rung] for rung in LADDER]
+        for rung, row, rank in zip(LADDER, rows, place([row.mean for row in rows]), strict=True):
+            cells[rung].append(Cell(write_mean(row.mean, row.sd), rank % 2))
     caption = f"Mean ± standard deviation over {len(plan.seeds)} seeds, in percent. Best of each method in bold."
     quoted = None
     if plan.settings.unseen[plan.main].paper in published.SETS:
