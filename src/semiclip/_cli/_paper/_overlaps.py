@@ -10,9 +10,9 @@ import semiclip as scl
 from semiclip._cli._paper import _published as published
 from semiclip._cli._paper._grid import Cell, Grid
 from semiclip._cli._paper._perform import NULL, NULL_SETS, SETS
-from semiclip._cli._paper._plan import BASE, IMG, OURS, TX, Run
+from semiclip._cli._paper._plan import IMG, OURS, TX
 from semiclip._cli._paper._section import Section
-from semiclip._cli._paper._tables import list_sets
+from semiclip._cli._paper._tables import list_sets, select_sets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,8 +28,8 @@ N_COLUMNS = 3  # thresholds that Figure 7 draws; all are in its file
 
 def _read_sets(plan: Plan, results: Results) -> dict[str, pd.DataFrame]:
     """Return the sets of each method, by how it is called."""
-    found = {run: results[run].tables.get(SETS) for run in list_sets(plan)}
-    return {plan.methods[run.method].label: table for run, table in found.items() if table is not None}
+    tables = {run: select_sets(results[run], SETS, plan.main) for run in list_sets(plan) if not results[run].failure}
+    return {plan.methods[run.method].label: table for run, table in tables.items()}
 
 
 def _list_members(table: pd.DataFrame, *names: str) -> list[str]:
@@ -110,18 +110,16 @@ def make_figure5(plan: Plan, results: Results) -> Section:
 
 def list_null(plan: Plan) -> Wanted:
     """Return the run of Figures 6 and 7: Semi-Clipped without augmentation."""
-    return {Run(plan.seeds[0], OURS, BASE): {NULL_SETS, NULL}}
+    return {plan.null_run: {NULL_SETS, NULL}}
 
 
 def _read_null(plan: Plan, results: Results, dataset: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Return the sets over thresholds, and how they overlap beside chance."""
-    ((run, _),) = list_null(plan).items()
-    if results[run].failure:
+    result = results[plan.null_run]
+    if result.failure:
         return None
-    sets, overlap = (results[run].tables[measure] for measure in (NULL_SETS, NULL))
-    sets, overlap = (table[table["dataset"] == dataset].drop(columns="dataset") for table in (sets, overlap))
-    sets = sets.dropna(axis=1, how="all")  # another set may have images
-    return sets.astype(dict.fromkeys(_list_members(sets, TX, IMG, *_name_ours(plan)), bool)), overlap
+    overlap = result.tables[NULL]
+    return select_sets(result, NULL_SETS, dataset), overlap[overlap["dataset"] == dataset].drop(columns="dataset")
 
 
 def _name_ours(plan: Plan) -> tuple[str, str]:

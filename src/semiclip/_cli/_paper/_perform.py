@@ -219,10 +219,12 @@ def _name_sets(plan: Plan, run: Run, one: UnseenSet, rep: str) -> dict[str, str]
 
 
 def _measure_sets(plan: Plan, run: Run, material: Material, rep: str) -> pd.DataFrame:
-    """Return which pairs of the main unseen set the method recalls, and either modality alone (Figures 4, 5)."""
-    one = material.unseen[plan.main]
-    table = scl.tl.relationship_sets(one.rna, **_list_sets(plan, one, rep, material))
-    return table.rename(columns=_name_sets(plan, run, one, rep))
+    """Return which pairs of each unseen set the method recalls, and either modality alone (Figures 4, 5)."""
+    tables = []
+    for name, one in material.unseen.items():
+        table = scl.tl.relationship_sets(one.rna, **_list_sets(plan, one, rep, material))
+        tables.append(table.rename(columns=_name_sets(plan, run, one, rep)).assign(dataset=name))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _measure_null_sets(plan: Plan, run: Run, material: Material, rep: str) -> pd.DataFrame:

@@ -150,6 +150,11 @@ class Plan:
         return min(n_permutations, QUICK_PERMUTATIONS) if self.quick else n_permutations
 
     @property
+    def null_run(self) -> Run:
+        """The run of Figures 6 and 7: Semi-Clipped without augmentation."""
+        return Run(self.seeds[0], OURS, BASE)
+
+    @property
     def augmentations(self) -> list[str]:
         """Rivals of PEA in Figure 2b."""
         chosen = self.settings.paper.augmentations
@@ -184,13 +189,17 @@ class Plan:
         settings, tables = self.settings, self.settings.tables
         kept = {name: tables.get(name) for name in ("data", "columns", "student", "teacher")}
         kept["unseen"] = {name: {**vars(one), "paper": None} for name, one in settings.unseen.items()}
-        judged = ("relationships", "databases", "permutations", "preservation")
+        judged = ("relationships", "databases", "preservation")
         kept["evaluation"] = {name: getattr(settings.evaluation, name) for name in judged}
         options = [settings.encoders.get(str(name)) for name in (settings.student.encoder, run.encoder)]
         options += [settings.choices.get(f"{run.encoder} {run.trained}")]
         options += [settings.augmentations.get(kind) for kind in run.views]
-        parts = [asdict(run), asdict(self.methods[run.method]), kept, options, self.quick, self.main, self.null]
-        parts += [self.correction, self.stamps, version("semiclip")]
+        parts = [asdict(run), asdict(self.methods[run.method]), kept, options, self.quick, self.correction]
+        parts += [self.stamps, version("semiclip")]
+        if run.encoder is not None:  # judged on the main unseen set
+            parts.append(self.main)
+        if run == self.null_run:
+            parts += [self.main, self.null, self.n_permutations]
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

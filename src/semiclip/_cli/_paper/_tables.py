@@ -27,10 +27,12 @@ from semiclip._cli._paper._scores import (
 )
 from semiclip._cli._paper._section import Section
 from semiclip.correction import LADDER
+from semiclip.tl._sets import NOT_SETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from semiclip._cli._paper._perform import Result
     from semiclip._cli._paper._plan import Plan
     from semiclip._cli._paper._store import Results
 
@@ -155,6 +157,13 @@ def list_sets(plan: Plan) -> Wanted:
     return {Run(plan.seeds[0], name, plan.list_rungs(name)[-1]): {SETS} for name in plan.in_tables}
 
 
+def select_sets(result: Result, measure: str, dataset: str) -> pd.DataFrame:
+    """Return the sets of recalled pairs of one unseen set; another one may have images."""
+    table = result.tables[measure]
+    table = table[table["dataset"] == dataset].drop(columns="dataset").dropna(axis=1, how="all")
+    return table.astype({name: bool for name in table if name not in NOT_SETS}).reset_index(drop=True)
+
+
 def make_table3(plan: Plan, results: Results) -> Section:
     """Return the gene sets of what each method alone recalls, and of what it shares with images alone."""
     title = f"Gene sets of relationships that only distillation recalls, on {plan.main}"
@@ -165,7 +174,7 @@ def make_table3(plan: Plan, results: Results) -> Section:
     for run in list_sets(plan):
         if results[run].failure:
             continue
-        sets, label = results[run].tables[SETS], plan.methods[run.method].label
+        sets, label = select_sets(results[run], SETS, plan.main), plan.methods[run.method].label
         for region, inside, outside in _list_regions(label, has_images=IMG in sets):
             try:
                 table = scl.tl.enrich(sets, inside=inside, outside=outside, gene_sets=gene_sets, background=label)
