@@ -90,6 +90,10 @@ def nearest(
     - ``p_adjusted``: the same for exchanges in which *any* perturbation is at least as near to the query, which
       allows for the choice among all of them (Westfall and Young's maximum).
 
+    Random sets of treated rows share whatever all treated rows do: where that is much, nearest ones need a high cosine
+    to stand out, and opposite ones do not need a low one. With one row per perturbation, as in an aggregate, a pair is
+    compared with other pairs, and ``p_value`` comes near the share of all pairs that are at least as near.
+
     And, with ``student_rep`` and ``teacher_rep``, ``evidence``. A pair is near in a reference if its rank there is at
     most ``n_neighbors``:
 
