@@ -54,8 +54,8 @@ def _group_sum(x: np.ndarray, codes: np.ndarray, n_groups: int, weights: np.ndar
 
 def group_median(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
     """Return the median of each group in each dimension, in float64; every group has a row."""
-    medians = pd.DataFrame(x).groupby(codes).median().reindex(range(n_groups))
-    return medians.to_numpy(dtype=np.float64)
+    values = pd.DataFrame(x.astype(np.float64, copy=False))
+    return values.groupby(codes).median().reindex(range(n_groups)).to_numpy()
 
 
 def agreement_mean(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:

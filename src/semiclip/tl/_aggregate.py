@@ -20,6 +20,7 @@ from semiclip.metrics._groups import agreement_mean, group_median
 from semiclip.tl._maps import AGGREGATE, list_names, read_corrected
 
 Average = Literal["mean", "median", "weighted"]
+MEASURES = ("consistency", "effect_size")
 AVERAGES = {"mean": metrics.group_mean, "median": group_median, "weighted": agreement_mean}
 
 
@@ -92,6 +93,9 @@ def aggregate(
     if by_batch and batch_key is None:
         raise NotGiven("batch_key", "name the obs column of the batches, or pass by_batch=False")
     names = list_names(use_rep)
+    made = {"n_obs", "n_batches", *(f"{measure}_{name}" for measure in MEASURES for name in names)}
+    if taken := [name for name in (perturbation_key, batch_key) if name in made]:
+        raise NameTaken(taken, "a column of the result", "rename the column of obs")
     representations = read_corrected(adata, names, design, spec)
     treated = ~design.controls(check_adata(adata))
     batch, batch_names = design.batches(adata)
@@ -106,9 +110,9 @@ def aggregate(
         n_groups = int(groups.max()) + 1
         averages = AVERAGES[average](x, groups, n_groups)
         arrays[corrected.name] = averages
-        measures[f"consistency_{corrected.name}"] = metrics.consistency(x, groups, n_groups)
         origin = _average_controls(corrected.x[~treated], average) if design.control is not None else 0.0
-        measures[f"effect_size_{corrected.name}"] = np.linalg.norm(averages - origin, axis=1)
+        values = metrics.consistency(x, groups, n_groups), np.linalg.norm(averages - origin, axis=1)
+        measures |= {f"{measure}_{corrected.name}": value for measure, value in zip(MEASURES, values, strict=True)}
         if not columns:
             perturbation, batch_code = np.divmod(pairs, len(batch_names))
             of_row = perturbation if by_batch else np.arange(n_groups)
@@ -117,8 +121,6 @@ def aggregate(
                 columns[str(batch_key)] = pd.Categorical.from_codes(batch_code, batch_names)
             columns["n_obs"] = np.bincount(groups, minlength=n_groups)
             columns["n_batches"] = np.ones(n_groups, dtype=int) if by_batch else np.bincount(perturbation)
-    if taken := [name for name in (perturbation_key, batch_key) if name in {"n_obs", "n_batches", *measures}]:
-        raise NameTaken(taken, "a column of the result", "rename the column of obs")
     keys = [perturbation_key, str(batch_key)] if by_batch else [perturbation_key]
     obs = pd.DataFrame({**columns, **measures}).set_axis(_name_rows(*(columns[key] for key in keys)))
     with silence_mudata():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -71,8 +71,11 @@ def list_sources(adata: AnnData, references: str | Sequence[str] | Mapping[str, 
 
 def _check_uncorrected(adata: AnnData, names: Sequence[str]) -> None:
     """Refuse to correct what :func:`semiclip.tl.aggregate` has corrected: its rows have no controls any more."""
-    made = adata.uns.get("semiclip", {}).get(AGGREGATE, {}).get("params", {})
-    if "method" in made and (twice := [name for name in names if name in np.ravel(made["use_rep"])]):
+    made: Any = adata.uns
+    for key in ("semiclip", AGGREGATE, "params"):
+        made = made.get(key) if isinstance(made, Mapping) else None
+    corrected = np.ravel(made["use_rep"]) if isinstance(made, Mapping) and "method" in made else []
+    if twice := [name for name in names if name in corrected]:
         raise Conflict("a correction", f"what scl.tl.aggregate has corrected: {some(twice)}", "pass method=None")
 
 
