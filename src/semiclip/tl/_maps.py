@@ -74,7 +74,7 @@ def _check_uncorrected(adata: AnnData, names: Sequence[str]) -> None:
     made: Any = adata.uns
     for key in ("semiclip", AGGREGATE, "params"):
         made = made.get(key) if isinstance(made, Mapping) else None
-    corrected = np.ravel(made["use_rep"]) if isinstance(made, Mapping) and "method" in made else []
+    corrected: Any = np.ravel(made["use_rep"]) if isinstance(made, Mapping) and "method" in made else []
     if twice := [name for name in names if name in corrected]:
         raise Conflict("a correction", f"what scl.tl.aggregate has corrected: {some(twice)}", "pass method=None")
 
