@@ -42,6 +42,8 @@ DOORS = {
     "recall": ask(scl.tl.recall, relationships=KNOWN),
     "similarity": ask(scl.tl.similarity, relationships=KNOWN),
     "consistency": ask(scl.tl.consistency, n_permutations=10),
+    "aggregate": ask(scl.tl.aggregate),
+    "nearest": ask(scl.tl.nearest, relationships=KNOWN, n_permutations=0),
 }
 
 

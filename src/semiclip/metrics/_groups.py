@@ -1,6 +1,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
 
@@ -39,10 +40,42 @@ def group_mean(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
     counts = np.bincount(codes, minlength=n_groups)
     if empty := np.flatnonzero(counts == 0).tolist():
         raise Empty(f"rows in {len(empty)} of {n_groups} groups ({some(empty)})", "number the groups without gaps")
+    return _group_sum(x, codes, n_groups) / counts[:, None]
+
+
+def _group_sum(x: np.ndarray, codes: np.ndarray, n_groups: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the sum of the rows of each group, each times its weight, in float64."""
     sums = np.zeros((n_groups, x.shape[1]))
     for rows in row_blocks(len(x), MEAN_BLOCK):
-        sums += membership(codes[rows], n_groups) @ x[rows].astype(np.float64, copy=False)
-    return sums / counts[:, None]
+        member = membership(codes[rows], n_groups, None if weights is None else weights[rows])
+        sums += member @ x[rows].astype(np.float64, copy=False)
+    return sums
+
+
+def group_median(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
+    """Return the median of each group in each dimension, in float64; every group has a row."""
+    values = pd.DataFrame(x.astype(np.float64, copy=False))
+    return values.groupby(codes).median().reindex(range(n_groups)).to_numpy()
+
+
+def agreement_mean(x: np.ndarray, codes: np.ndarray, n_groups: int) -> np.ndarray:
+    """Return the mean row of each group, where rows weigh by their mean cosine with the others; every group has a row.
+
+    A row that disagrees with the others weighs nothing. Groups of one row, or of none that agree, have their mean.
+    """
+    counts = np.bincount(codes, minlength=n_groups)
+    sums, weights = np.zeros((n_groups, x.shape[1])), np.ones(len(x))
+    for rows in row_blocks(len(x), COSINE_BLOCK):
+        sums += membership(codes[rows], n_groups) @ normalise(x[rows].astype(np.float64, copy=False))
+    for rows in row_blocks(len(x), COSINE_BLOCK):
+        unit, code = normalise(x[rows].astype(np.float64, copy=False)), codes[rows]
+        to_others = np.einsum("ij,ij->i", unit, sums[code] - unit) / np.maximum(counts[code] - 1, 1)
+        # rounded as cosines are, so that what rounding leaves of 0 is no agreement
+        weights[rows] = np.where(counts[code] > 1, np.maximum(np.round(to_others, DECIMALS), 0), 1)
+    total = np.bincount(codes, weights, minlength=n_groups)
+    weights[total[codes] == 0] = 1
+    total = np.where(total == 0, counts, total)
+    return _group_sum(x, codes, n_groups, weights) / total[:, None]
 
 
 def consistency(x: ArrayLike, codes: ArrayLike, n_groups: int) -> np.ndarray:

@@ -67,7 +67,7 @@ def gene_map(
     check_finite(x, names, "embedding")
     order = names.argsort()  # so that neither results nor rounding depend on the order of the rows
     names = names[order]
-    pairs = _read_pairs(relationships, names)
+    pairs = read_pairs(relationships, names)
     return GeneMap(names, Cosines.of(x[order]), *pairs)
 
 
@@ -80,7 +80,7 @@ def check_relationships(relationships: pd.DataFrame) -> None:
             raise errors.MissingColumn(name, relationships.columns, "relationships", way_out=COLUMNS)
 
 
-def _read_pairs(relationships: pd.DataFrame, genes: pd.Index) -> tuple[pd.Index, np.ndarray, np.ndarray, np.ndarray]:
+def read_pairs(relationships: pd.DataFrame, genes: pd.Index) -> tuple[pd.Index, np.ndarray, np.ndarray, np.ndarray]:
     """Return databases and the annotated pairs with both genes in the map, without self pairs and repeats."""
     check_relationships(relationships)
     if "database" in relationships:

@@ -96,9 +96,10 @@ def check_permutations(n_permutations: int) -> None:
         raise BadValue("n_permutations", 1, "at least 2 for a standard deviation, or 0 to leave chance out")
 
 
-def membership(codes: np.ndarray, n_groups: int) -> sparse.csc_array:
-    """Return which group each row is in, shape (n_groups, n): a single 1 in each column."""
-    return sparse.csc_array((np.ones(codes.size), codes, np.arange(codes.size + 1)), shape=(n_groups, codes.size))
+def membership(codes: np.ndarray, n_groups: int, weights: np.ndarray | None = None) -> sparse.csc_array:
+    """Return which group each row is in, shape (n_groups, n): a single 1, or the row's weight, in each column."""
+    values = np.ones(codes.size) if weights is None else weights
+    return sparse.csc_array((values, codes, np.arange(codes.size + 1)), shape=(n_groups, codes.size))
 
 
 def dense(x: Matrix) -> np.ndarray:

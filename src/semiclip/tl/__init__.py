@@ -1,9 +1,11 @@
 """Train and evaluate: distil, embed, recall known relationships."""
 
+from semiclip.tl._aggregate import aggregate
 from semiclip.tl._compare import compare, zscores
 from semiclip.tl._distill import distill, embed, embed_teacher, semiclip
 from semiclip.tl._effects import consistency, magnitude, significant
 from semiclip.tl._enrich import enrich
+from semiclip.tl._nearest import nearest
 from semiclip.tl._preservation import preservation
 from semiclip.tl._recall import null_overlap, recall, similarity
 from semiclip.tl._relationship_sets import relationship_sets
@@ -11,7 +13,7 @@ from semiclip.tl._retrieval import cross_modal_retrieval, knn_accuracy, replicat
 from semiclip.tl._sets import gains_losses, overlap, region
 
 __all__ = [
-    "compare", "consistency", "cross_modal_retrieval", "distill", "embed", "embed_teacher", "enrich", "gains_losses",
-    "knn_accuracy", "magnitude", "null_overlap", "overlap", "preservation", "recall", "region", "relationship_sets",
-    "replicate_retrieval", "semiclip", "significant", "similarity", "zscores",
+    "aggregate", "compare", "consistency", "cross_modal_retrieval", "distill", "embed", "embed_teacher", "enrich",
+    "gains_losses", "knn_accuracy", "magnitude", "nearest", "null_overlap", "overlap", "preservation", "recall",
+    "region", "relationship_sets", "replicate_retrieval", "semiclip", "significant", "similarity", "zscores",
 ]  # fmt: skip

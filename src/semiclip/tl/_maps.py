@@ -1,8 +1,8 @@
 """Reads representations corrected on the controls, one after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -11,10 +11,12 @@ from anndata import AnnData
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip.correction import CorrectionSpec
-from semiclip.errors import BadValue, Empty
+from semiclip.errors import BadValue, Conflict, Empty, some
 from semiclip.metrics import group_mean
 
 RecallBaseline = Literal["permuted", "normal", "uniform"]
+
+AGGREGATE = "aggregate"  # what tl.aggregate records in uns["semiclip"], as its name
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,24 @@ def list_names(names: str | Sequence[str], argument: str = "use_rep") -> list[st
     return keys
 
 
+def list_sources(adata: AnnData, references: str | Sequence[str] | Mapping[str, AnnData]) -> dict[str, AnnData]:
+    """Return where each representation to compare with is: in ``adata``, unless a mapping names other objects."""
+    if isinstance(references, Mapping):
+        list_names(list(references), "references")
+        return dict(references)
+    return dict.fromkeys(list_names(references, "references"), adata)
+
+
+def _check_uncorrected(adata: AnnData, names: Sequence[str]) -> None:
+    """Refuse to correct what :func:`semiclip.tl.aggregate` has corrected: its rows have no controls any more."""
+    made: Any = adata.uns
+    for key in ("semiclip", AGGREGATE, "params"):
+        made = made.get(key) if isinstance(made, Mapping) else None
+    corrected: Any = np.ravel(made["use_rep"]) if isinstance(made, Mapping) and "method" in made else []
+    if twice := [name for name in names if name in corrected]:
+        raise Conflict("a correction", f"what scl.tl.aggregate has corrected: {some(twice)}", "pass method=None")
+
+
 def read_corrected(
     adata: AnnData,
     use_rep: str | Sequence[str],
@@ -72,6 +92,8 @@ def read_corrected(
     """
     names = list_names(use_rep)
     check_adata(adata)
+    if spec.method is not None:
+        _check_uncorrected(adata, names)
     batch, batch_names = design.batches(adata)
     control = design.controls(adata)
     if control.all():

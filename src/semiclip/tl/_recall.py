@@ -12,7 +12,7 @@ from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import WrongType
 from semiclip.metrics import _map
 from semiclip.metrics._cosines import Cosines
-from semiclip.tl._maps import RecallBaseline, add_baselines, list_names, read_corrected
+from semiclip.tl._maps import RecallBaseline, add_baselines, list_sources, read_corrected
 
 NULL_THRESHOLDS = ((0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75))  # of null_overlap
 
@@ -214,8 +214,7 @@ def null_overlap(
     check_whole("n_permutations", n_permutations)
     if not isinstance(use_rep, str):
         raise WrongType("use_rep", type(use_rep), "one key of obsm", "call once for each representation")
-    keys = list_names(list(references) if isinstance(references, Mapping) else references, "references")
-    sources = references if isinstance(references, Mapping) else dict.fromkeys(keys, adata)
+    sources = list_sources(adata, references)
     levels = _map.read_thresholds(thresholds)
     representation = read_corrected(adata, use_rep, design, spec)
     others = [read_corrected(data, key, design, spec) for key, data in sources.items()]

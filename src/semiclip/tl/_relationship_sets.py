@@ -109,7 +109,7 @@ def relationship_sets(
             raise NameTaken(corrected.name, "a baseline", COPY)
         gene_map = _map.gene_map(*corrected.average(), annotated)
         if not recalled:
-            databases = _join_databases(gene_map)
+            databases = join_databases(gene_map)
         pairs = _map.distinct_pairs(gene_map)
         index = pd.MultiIndex.from_arrays([gene_map.genes[genes] for genes in pairs], names=GENES)
         recalled[corrected.name] = pd.DataFrame(_map.recalled(gene_map, pairs, levels), index)
@@ -127,7 +127,7 @@ def relationship_sets(
     return pd.concat(tables, ignore_index=True)
 
 
-def _join_databases(gene_map: _map.GeneMap) -> pd.Series:
+def join_databases(gene_map: _map.GeneMap) -> pd.Series:
     """Return the databases of each annotated pair, joined; the pairs are in the order of their genes."""
     pairs = zip(GENES, (gene_map.first, gene_map.second), strict=True)
     genes = [pd.Index(gene_map.genes[positions], name=name) for name, positions in pairs]
