@@ -229,6 +229,7 @@ def test_a_change_makes_only_what_it_touches(study):
     }
 
 
+@pytest.mark.slow
 def test_what_is_killed_goes_on_to_the_same_files(study):
     """Kill -9 after the first runs, then the same call again."""
     command = [sys.executable, "-m", "semiclip", "paper", str(study), "--jobs", "2", "--only", "table1", "figure4"]

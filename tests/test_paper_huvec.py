@@ -149,6 +149,7 @@ def recall_by_hand(folder: Path) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.slow
 def test_embeddings_are_enough_where_no_encoder_is_asked_for(folder, tmp_path):
     """An unseen .h5ad of an embedding alone, without genes, and a student whose embedding is given."""
     training = mudata.read_h5mu(folder / "huvec_cmpd.h5mu")
