@@ -15,6 +15,7 @@ from semiclip._cli._paper._section import Section
 from semiclip._cli._paper._tables import list_sets, select_sets
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from semiclip._cli._paper._plan import Plan
@@ -63,15 +64,15 @@ def make_figure4(plan: Plan, results: Results) -> Section:
     return Section("figure4", "Figure 4", title, pd.concat(parts, ignore_index=True), draw=draw, size=size, note=note)
 
 
-def _draw_venn(ax: object, table: pd.DataFrame, names: list[str]) -> None:
+def _draw_venn(ax: Axes, table: pd.DataFrame, names: list[str]) -> None:
     """Draw the sets that a table has, or say that they are empty."""
     held = _list_members(table, *names)
     if not table[held].to_numpy().any():
-        ax.set_axis_off()  # type: ignore[attr-defined]  # axes of matplotlib
-        ax.text(0.5, 0.5, "nothing is recalled", ha="center")  # type: ignore[attr-defined]
+        ax.set_axis_off()
+        ax.text(0.5, 0.5, "nothing is recalled", ha="center")
         return
     colours = {name: COLOURS.get(name, PERMUTED if name.endswith("(permuted)") else METHOD) for name in held}
-    scl.pl.venn(table[["gene_a", "gene_b", "databases", *held]], ax=ax, palette=colours)  # type: ignore[arg-type]
+    scl.pl.venn(table[["gene_a", "gene_b", "databases", *held]], ax=ax, palette=colours)
 
 
 def make_figure5(plan: Plan, results: Results) -> Section:
