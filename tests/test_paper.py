@@ -476,6 +476,14 @@ def test_results_that_do_not_go_together_are_kept_apart(study, capsys):
     assert [path.name for path in folder.iterdir()] == ["settings.toml"]
 
 
+def test_the_template_says_that_unseen_data_are_needed(tmp_path, capsys):
+    path = tmp_path / "study.toml"
+    assert main(["init", str(path)]) == 0
+    assert run(path) in (1, 2)
+    told = "error: study.toml: unseen is not given; add a table [unseen.NAME] for each data set to judge on"
+    assert capsys.readouterr().err.splitlines() == [told]
+
+
 def test_an_unknown_part_is_refused(study, capsys):
     assert run(study, "--only", "table4") == 2
     assert "'table4'" in capsys.readouterr().err

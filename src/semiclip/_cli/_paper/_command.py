@@ -84,10 +84,8 @@ def _keep_folder(folder: Path) -> Iterator[None]:
 
 def _check_folder(folder: Path, origin: str, command: dict[str, Any]) -> None:
     """Refuse a folder of others, or of results that would not go together with new ones."""
-    what, way_out = (
-        f"{folder} ({origin})",
-        "pass --overwrite to replace its tables and figures, or choose another folder",
-    )
+    what = f"{folder} ({origin})"
+    way_out = "pass --overwrite to replace its tables and figures, or choose another folder"
     record = folder / RESOLVED
     if not record.is_file():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

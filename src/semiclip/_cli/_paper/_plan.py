@@ -15,7 +15,7 @@ from semiclip.augment import AUGMENTATIONS
 from semiclip.baselines import BASELINES
 from semiclip.correction import LADDER
 from semiclip.encoders import ENCODERS
-from semiclip.errors import BadValue, Conflict
+from semiclip.errors import BadValue, Conflict, NotGiven
 from semiclip.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def read_plan(settings: Settings, *, quick: bool) -> Plan:
     if settings.student.rep is None:
         settings.need("student.encoder")
     if not settings.unseen:
-        raise BadValue(f"{source}: unseen", {}, "given: [unseen.NAME] for each data set to judge on")
+        raise NotGiven(f"{source}: unseen", "add a table [unseen.NAME] for each data set to judge on")
     for key in ("main", "null"):
         if (name := getattr(paper, key)) is not None:
             check_choice(settings.name_origin(f"paper.{key}"), name, list(settings.unseen))
