@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import semiclip as scl
 from semiclip.__main__ import main
 from semiclip._cli._paper._parts import PARTS
 from semiclip._cli._paper._plan import BASE, PEA, Run, read_plan
+from semiclip._cli._paper._store import run_all
 from semiclip._cli._toml import read_settings
 from semiclip.correction import LADDER
 from semiclip.errors import SemiclipWarning
@@ -238,6 +240,19 @@ def test_every_part_has_its_files(study):
     # two seeds: baselines; VICReg and Semi-Clipped on five rungs; SigLIP; three encoders with one or two adapters;
     # views alone, together, and together under PEA; four settings
     assert runs["run"].nunique() == 2 * (2 + 10 + 1 + 6 + 4 + 4) == len(list((made / "runs").iterdir()))
+
+
+@pytest.mark.slow
+def test_figure_2a_names_the_methods_beside_several_sets(study):
+    plan = read_plan(read_settings(study, {}), quick=True)
+    part = PARTS["figure2a"]
+    wanted = {run: sorted(measures) for run, measures in part.list_runs(plan).items()}
+    figure = Figure(layout="constrained")
+    part.make(plan, run_all(plan, wanted, study.with_name("results"), 1)).draw(figure)
+    figure.draw_without_rendering()
+    labels = [[label.get_text() for label in ax.get_yticklabels() if label.get_visible()] for ax in figure.axes]
+    assert labels[0] == ["Unimodal baseline", "SigLIP", "VICReg", "Semi-Clipped"]
+    assert len(labels) == 2
 
 
 def test_a_second_call_makes_nothing_and_writes_the_same(study, capsys):

@@ -107,7 +107,7 @@ def make_figure2a(plan: Plan, results: Results) -> Section:
 
     def draw(figure: Figure) -> None:
         shown = data.replace({"metric": TITLES})
-        scl.pl.zscores(shown, by="name", ax=figure.subplots(1, n_sets, squeeze=False, sharey=True)[0])
+        scl.pl.zscores(shown, by="name", ax=figure.subplots(1, n_sets, squeeze=False)[0])
 
     size = (1.8 + 2.6 * n_sets, 1.6 + 0.34 * n_methods)
     return Section("figure2a", "Figure 2a", title, data, draw=draw, size=size, note=note)

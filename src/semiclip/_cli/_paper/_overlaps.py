@@ -60,7 +60,7 @@ def make_figure4(plan: Plan, results: Results) -> Section:
             empty.remove()
 
     note = "" if IMG in next(iter(sets.values())) else "This unseen set has no images, so the circles are of two sets."
-    size = (4.6 * n_columns, 4.2 * n_rows)
+    size = (5.8 * n_columns, 4.2 * n_rows)
     return Section("figure4", "Figure 4", title, pd.concat(parts, ignore_index=True), draw=draw, size=size, note=note)
 
 
@@ -155,7 +155,7 @@ def _make_null(plan: Plan, results: Results, name: str, dataset: str, n_columns:
         f"Chance: {ours} after an exchange of the perturbations of its rows. Quantiles of the overlap over "
         f"{plan.n_permutations} exchanges are in the file."
     )
-    size = (4.6 * len(limits), 4.2 * len(rows))
+    size = (5.8 * len(limits), 4.2 * len(rows))
     return Section(name, number, title, overlap, draw=draw, size=size, note=note)
 
 
