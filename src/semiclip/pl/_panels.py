@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip.pl._names import fit_names, measure_text
-from semiclip.pl._style import LEAST, LINE, SMALL, grow, measure_inches
+from semiclip.pl._style import LEAST, LINE, SMALL, arrange_legend, grow, measure_inches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
@@ -66,7 +66,13 @@ def divide_rows(
 
 
 def divide_grid(
-    ax: Axes, names: Sequence[str], label: str, ylabel: str, *, foot: float = 0.0, cell: tuple[float, float] = (1.6, 1.3)
+    ax: Axes,
+    names: Sequence[str],
+    label: str,
+    ylabel: str,
+    *,
+    foot: float = 0.0,
+    cell: tuple[float, float] = (1.6, 1.3),
 ) -> list[Axes]:
     """Return a small panel for each name, in a grid on the place of the axes; labels stand once beside all of them.
 
@@ -97,6 +103,43 @@ def divide_grid(
     ax.text(middle, foot / high, label, ha="center", va="bottom", **look)
     ax.text(0, (low + high) / 2 / high, ylabel, ha="left", va="center", rotation=90, ma="center", **look)
     return parts
+
+
+def draw_grid(
+    ax: Axes,
+    curves: Mapping[str, np.ndarray],
+    draw: Callable[[Axes, str], list[Any]],
+    labels: tuple[str, str],
+    handles: Sequence[Any] = (),
+) -> None:
+    """Draw each of many curves (k, 2) in a panel of its own, before all of them in grey, and on the same scales.
+
+    ``draw`` draws a name and returns what the legend explains beside ``handles``.
+    """
+    from matplotlib.collections import LineCollection
+
+    parts = divide_grid(ax, list(curves), *labels, foot=0.22)
+    for part, name in zip(parts, curves, strict=True):
+        others = LineCollection(list(curves.values()), colors="0.85", linewidths=0.7, zorder=1, label="all others")
+        part.add_collection(others)
+        shown = draw(part, name)
+    limits = np.array([[part.get_xlim(), part.get_ylim()] for part in parts])
+    for part in parts:
+        part.set(xlim=(limits[:, 0, 0].min(), limits[:, 0, 1].max()), ylim=(0, limits[:, 1, 1].max()))
+        part.locator_params(nbins=3)
+    explain(ax, [*shown, *handles, others])
+
+
+def explain(ax: Axes, handles: Sequence[Any], label: str = "") -> None:
+    """Write a legend below the parts of axes, and above it the label that they share."""
+    wide, high = measure_inches(ax)
+    texts, columns, size, inches = arrange_legend([handle.get_label() for handle in handles], wide, len(handles))
+    look: dict[str, Any] = {"loc": "lower center", "ncols": columns, "fontsize": size, "frameon": False}
+    look |= {"borderpad": 0.0, "borderaxespad": 0.0, "handlelength": 1.6}
+    ax.legend(handles=handles, labels=texts, bbox_to_anchor=(0.5, 0), **look).set_in_layout(False)
+    if label:
+        at = (0.5, (inches + 0.06) / high)
+        ax.text(*at, label, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
 
 
 def _measure_height(texts: Sequence[str], size: float) -> float:
