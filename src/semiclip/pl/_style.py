@@ -226,9 +226,10 @@ def arrange_legend(
         for n_columns in range(min(columns, len(labels)) or 1, 0, -1):
             n_rows = -(-len(labels) // n_columns)
             parts = [labels[i : i + n_rows] for i in range(0, len(labels), n_rows)]
-            if sum(max(measure_text(text, size) for text in part) + handle for part in parts) <= width:
+            fits = sum(max(measure_text(text, size) for text in part) + handle for part in parts) <= width
+            if fits:
                 break
-        fitted = fit_names(labels, width / n_columns - handle, size, 3)
+        fitted = list(labels) if fits else fit_names(labels, width - handle, size, 3)
         lines = [1 + text.count("\n") for text in fitted]
         rows = sum(max(lines[i::n_rows], default=1) for i in range(n_rows))
         inches = (rows * LINE * size + n_rows * 0.3 * size) / 72
