@@ -72,7 +72,7 @@ def null_overlap(
         if alone:
             _draw_marks(ax, rows, i, palette[name])
         else:
-            _draw_curve(ax, rows, palette[name])
+            _draw_curve(ax, rows, palette[name], share=min(1, 3 / len(names)))
         handles.append(style.make_mark(color=palette[name], label=name, **SPOT | {"linestyle": "-"}))
     if len(names) > panels.MOST_CURVES:
         handles = []  # names stand below their places
@@ -107,9 +107,15 @@ def _draw_marks(ax: Axes, rows: pd.DataFrame, place: int, colour: str) -> None:
     _draw_overlap(ax, at, rows, colour)
 
 
-def _draw_curve(ax: Axes, rows: pd.DataFrame, colour: str) -> None:
+def _draw_curve(ax: Axes, rows: pd.DataFrame, colour: str, share: float = 1) -> None:
     """Draw the overlap over the thresholds, and the band of the permutations."""
-    ax.fill_between(rows["share"], rows["null_low"], rows["null_high"], color=colour, **style.BAND)
+    ax.fill_between(
+        rows["share"],
+        rows["null_low"],
+        rows["null_high"],
+        color=colour,
+        **style.BAND | {"alpha": share * style.BAND["alpha"]},
+    )
     ax.plot(rows["share"], rows["null_median"], color=colour, linestyle="--", linewidth=1)
     _draw_overlap(ax, rows["share"], rows, colour)
 

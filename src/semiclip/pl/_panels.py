@@ -21,6 +21,7 @@ MOST_BARS = 7  # beside each other in a group
 MOST_CURVES = 10  # in one panel, as many as there are colours
 GAP = 0.12  # inches between parts
 MOST_COLUMNS = 5  # of a grid
+CELL = (1.6, 1.3)  # inches of its panels, in a figure that can grow
 
 
 def divide_rows(
@@ -76,10 +77,10 @@ def divide_grid(
 ) -> list[Axes]:
     """Return a small panel for each name, in a grid on the place of the axes; labels stand once beside all of them.
 
-    Below the grid stay ``foot`` inches, for a legend. A cell has so many inches in a figure that can grow.
+    Below the grid stay ``foot`` inches, for a legend.
     """
     ax.set_axis_off()
-    n = min(MOST_COLUMNS, len(names))
+    n, cell = min(MOST_COLUMNS, len(names)), CELL
     rows = -(-len(names) // n)
     side, low = 0.62, 0.5 + foot  # inches for the labels of the axes
     titles = fit_names(names, cell[0], 7, 3)
@@ -130,13 +131,15 @@ def draw_grid(
     explain(ax, [*shown, *handles, others])
 
 
-def explain(ax: Axes, handles: Sequence[Any], label: str = "") -> None:
+def explain(ax: Axes, handles: Sequence[Any] = (), label: str = "") -> None:
     """Write a legend below the parts of axes, and above it the label that they share."""
     wide, high = measure_inches(ax)
-    texts, columns, size, inches = arrange_legend([handle.get_label() for handle in handles], wide, len(handles))
-    look: dict[str, Any] = {"loc": "lower center", "ncols": columns, "fontsize": size, "frameon": False}
-    look |= {"borderpad": 0.0, "borderaxespad": 0.0, "handlelength": 1.6}
-    ax.legend(handles=handles, labels=texts, bbox_to_anchor=(0.5, 0), **look).set_in_layout(False)
+    inches = 0.0
+    if handles:
+        texts, columns, size, inches = arrange_legend([handle.get_label() for handle in handles], wide, len(handles))
+        look: dict[str, Any] = {"loc": "lower center", "ncols": columns, "fontsize": size, "frameon": False}
+        look |= {"borderpad": 0.0, "borderaxespad": 0.0, "handlelength": 1.6}
+        ax.legend(handles=handles, labels=texts, bbox_to_anchor=(0.5, 0), **look).set_in_layout(False)
     if label:
         at = (0.5, (inches + 0.06) / high)
         ax.text(*at, label, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SMALL: dict[str, Any] = {"fontsize": 8}
 POINTS: dict[str, Any] = {"textcoords": "offset points"}
+SPECK = 0.06  # inches, less than which no region is seen
 WIDE = 2.0  # inches of a name in one line
 NARROW = 0.13  # inches that a column takes at least
 BARE: dict[str, Any] = {"xticks": [], "yticks": []}
@@ -132,16 +133,34 @@ def _draw_circles(members: Sequence[set[Hashable]], names: Sequence[str], colour
         title.set_multialignment("center")
         if "\n" in title.get_text().rsplit("\n", 1)[0]:
             title.set_fontsize(8)
+    _make_room(ax)
 
 
 def _shows_all(diagram: Any, members: Sequence[set[Hashable]], ax: Axes) -> bool:
     """Say whether each combination that holds something has a region and a count, clear of the other counts."""
     counter = _count_combinations(members)
-    labels = [diagram.get_label_by_id("".join("01"[held] for held in inside)) for inside in counter]
-    if any(label is None or not label.get_text() for label in labels):
-        return False
-    boxes = [label.get_window_extent() for label in labels]
+    for inside in counter:
+        region = "".join("01"[held] for held in inside)
+        label, patch = diagram.get_label_by_id(region), diagram.get_patch_by_id(region)
+        if label is None or patch is None or not label.get_text():
+            return False
+        if min(patch.get_window_extent().size) < SPECK * ax.figure.dpi:
+            return False
+    texts = [text for text in (*diagram.subset_labels, *diagram.set_labels) if text is not None and text.get_text()]
+    boxes = [text.get_window_extent() for text in texts]
     return not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def _make_room(ax: Axes) -> None:
+    """Widen the limits until all texts lie inside the axes, whose scale changes by this."""
+    for text in ax.texts:
+        text.set_in_layout(False)
+    for _ in range(4):
+        style.measure_inches(ax)
+        ax.apply_aspect()
+        corners = [ax.transData.inverted().transform(text.get_window_extent().padded(2)) for text in ax.texts]
+        points = np.concatenate([*corners, *(np.transpose([ax.get_xlim(), ax.get_ylim()]),)])
+        ax.set(xlim=(points[:, 0].min(), points[:, 0].max()), ylim=(points[:, 1].min(), points[:, 1].max()))
 
 
 def _count_combinations(members: Sequence[set[Hashable]]) -> Counter[tuple[bool, ...]]:
