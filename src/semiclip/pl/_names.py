@@ -10,7 +10,7 @@ from functools import lru_cache
 ELLIPSIS = "…"
 HINTED = 1.07  # letters of whole pixels are up to so much wider
 # a name breaks after a space, and after signs that join words in labels of columns and gene sets
-BREAKS = re.compile(r"(?<=[\s_\-/·+,;:.|])")
+BREAKS = re.compile(r"(?<=[ \t\n_\-/·+,;:.|])")  # not after a space that keeps words together
 
 
 @lru_cache(maxsize=10_000)

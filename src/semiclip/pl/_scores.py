@@ -111,7 +111,7 @@ def preservation(
 
 def _draw_rows(ax: Axes, figures: dict[str, tuple[np.ndarray, np.ndarray]], looks: dict[str, Any], note: str) -> None:
     """Draw a row per representation, with a column per figure."""
-    parts = panels.divide_rows(ax, list(figures), NAMES, foot=0.75, column=1.5)
+    parts = panels.divide_rows(ax, list(figures), NAMES, foot=0.5, column=1.5)
     heights, spreads = (np.array(values) for values in zip(*figures.values(), strict=True))
     ends = np.nan_to_num(spreads)
     limits = min(0, (heights - ends).min()), max((heights + ends).max(), 1) * 1.04

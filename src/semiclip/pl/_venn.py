@@ -158,7 +158,7 @@ def _make_room(ax: Axes) -> None:
     for _ in range(4):
         style.measure_inches(ax)
         ax.apply_aspect()
-        corners = [ax.transData.inverted().transform(text.get_window_extent().padded(2)) for text in ax.texts]
+        corners = [ax.transData.inverted().transform(text.get_window_extent().padded(6)) for text in ax.texts]
         points = np.concatenate([*corners, *(np.transpose([ax.get_xlim(), ax.get_ylim()]),)])
         ax.set(xlim=(points[:, 0].min(), points[:, 0].max()), ylim=(points[:, 1].min(), points[:, 1].max()))
 
