@@ -108,7 +108,12 @@ def ablation(
     else:
         size = (4.8, 3.3 + 0.5 * len(methods))
     ax = style.take_axes(ax, size=size)[0]
-    draw_line = ax.axvline if lying else ax.axhline
+    # lines that lie end below the legend
+    reach = (-0.5, len(rungs) - 0.5)
+
+    def draw_line(height: float, **look: Any) -> Any:
+        return ax.plot([height] * 2, reach, **look)[0] if lying else ax.axhline(height, **look)
+
     handles: list[Any] = []
     joined: dict[str, Any] = {} if base_rung is None else {"linestyle": "none"}
     for i, (name, runs) in enumerate(ladders.items()):
@@ -190,7 +195,7 @@ def _write_rows(
     for i in range(0, len(rungs), 2):
         ax.axhspan(i - 0.5, i + 0.5, color="0.95", zorder=0, linewidth=0)
     wide = style.measure_inches(ax)[0]
-    column = 1.08  # inches of a gain and its p
+    column = 1.3  # inches of a gain and its p
     share = min(0.7, column * len(ladders) / wide)
     ax.set_xlim(limits[0], limits[0] + (limits[1] - limits[0]) / (1 - share))
     look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 7}
@@ -287,9 +292,22 @@ def sweep(
         chosen = default.get(name, settings[0])
         if chosen not in settings and not _are_numbers([*settings, chosen]):
             raise UnknownChoice(f"default[{name!r}]", chosen, settings, "run it, or leave it out")
-    columns = min(len(panels), 2)
-    size = (2.4 * columns, 2 * -(-len(panels) // columns))
+    n_names = max((len(settings) for _, (settings, _) in panels.values() if not _are_numbers(settings)), default=0)
+    columns = min(len(panels), 2 if len(panels) <= 4 else 3 if len(panels) <= 9 else 4)
+    size = (max(2.4, 0.5 + 0.13 * n_names) * columns, 2 * -(-len(panels) // columns))
     axes = style.take_axes(ax, len(panels), size=size, columns=columns, panels=list(panels))
+    for panel, name in zip(axes, panels, strict=True):
+        panel.set(xlabel=name.replace("_", " "), ylabel=_write_title(value), xticks=[])
+        panel.spines[["top", "right"]].set_visible(False)
+    style.measure_inches(axes[0])
+    wide = axes[0].get_window_extent().width / axes[0].figure.dpi
+    for panel, name, text in zip(axes, panels, style.fit_names(list(panels), 1.05 * wide, 9, 3), strict=True):
+        panel.set_xlabel(text.replace("_", " "), fontsize=10 if len(text) == len(name) and "\n" not in text else 9)
+    named = [
+        panel for panel, (_, (settings, _)) in zip(axes, panels.values(), strict=True) if not _are_numbers(settings)
+    ]
+    style.grow(axes[0], height=0.9 * bool(named))
+    style.measure_inches(axes[0])
 
     for panel, (name, (values, (settings, seeds))) in zip(axes, panels.items(), strict=True):
         at = _place_settings(panel, settings, default.get(name))
@@ -304,10 +322,9 @@ def sweep(
             panel.axvline(place, color="0.35", linestyle=":", linewidth=1.2, zorder=0)
             share = (panel.transData - panel.transAxes).transform((place, 0))[0]
             side = "left" if share < 0.3 else "right" if share > 0.7 else "center"
-            text, transform = f"default {_write_setting(default[name])}", panel.get_xaxis_transform()
+            room, transform = 0.7 * wide, panel.get_xaxis_transform()
+            text = style.fit_names([f"default {_write_setting(default[name])}"], room, 8, 1)[0]
             panel.text(place, 1.01, text, ha=side, transform=transform, **PRINT)
-        panel.set(xlabel=name.replace("_", " "), ylabel=_write_title(value))
-        panel.spines[["top", "right"]].set_visible(False)
     limits = np.array([panel.get_ylim() for panel in axes])
     for panel in axes:
         panel.set_ylim(limits[:, 0].min(), limits[:, 1].max())
@@ -319,7 +336,7 @@ def sweep(
 def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarray:
     """Choose a scale of x that has the default too, label settings where there is room, and return their places."""
     if not _are_numbers(settings):
-        style.name_groups(ax, [_write_setting(setting) for setting in settings])
+        style.name_groups(ax, [_write_setting(setting) for setting in settings], inches=_inches(ax))
         ax.set_xlim(-0.5, len(settings) - 0.5)
         return np.arange(len(settings))
     at = np.array(settings, dtype=float)
@@ -331,7 +348,7 @@ def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarr
     low, high = spaced.min() - margin, spaced.max() + margin
     # said here, since error bars of older matplotlib stretch a logarithmic scale to 1
     ax.set_xlim((np.exp(low), np.exp(high)) if log else (low, high))
-    width = style.measure_inches(ax)[0] / (high - low)  # inches per unit
+    width = _inches(ax)[0] / (high - low)  # inches per unit
     labels, end = [""] * len(at), -np.inf
     for i in np.argsort(at):
         text = _write_setting(settings[i])
@@ -341,6 +358,12 @@ def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarr
     ax.set_xticks(at, labels, fontsize="small")
     ax.minorticks_off()
     return at
+
+
+def _inches(ax: Axes) -> tuple[float, float]:
+    """Return width and height of axes whose layout is known already; many panels are not laid out one by one."""
+    box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
+    return box.width, box.height
 
 
 def _are_numbers(settings: Sequence[Any]) -> bool:

@@ -130,14 +130,21 @@ def choose_ticks(low: float, high: float, n_ticks: int, **options: Any) -> np.nd
     return ticks[(ticks >= low) & (ticks <= high)]
 
 
-def name_groups(ax: Axes, names: Sequence[str], *, at: Sequence[float] | None = None, size: float = 10) -> None:
+def name_groups(
+    ax: Axes,
+    names: Sequence[str],
+    *,
+    at: Sequence[float] | None = None,
+    size: float = 10,
+    inches: tuple[float, float] | None = None,
+) -> None:
     """Write names under places, by default 0, 1, …: in several lines, or slanted if they would run into each other.
 
     Slanted names are shortened to two inches, or to half of the height of the axes, and upright where slanted ones
-    would touch.
+    would touch. ``inches`` are those of axes that were measured before.
     """
     places = list(range(len(names)) if at is None else at)
-    wide, high = measure_inches(ax)
+    wide, high = measure_inches(ax) if inches is None else inches
     room = wide / (places[-1] - places[0] + 1) * 0.95
     broken = [fill_name(name, room, size) for name in names]
     if all(map(bool, broken)):
