@@ -142,8 +142,11 @@ def draw_pea_views(names):
     rng, n = np.random.default_rng(0), len(names)
     gene = np.array([*["NT"] * 8 * n, *[names[0]] * 2 * n])
     plate = np.array([*np.repeat(names, 8), *np.repeat(names, 2)])
-    x = rng.normal(size=(10 * n, 4)) + 3 * (gene != "NT")[:, None] + 2 * rng.normal(size=(n, 4))[np.r_[
-        np.repeat(range(n), 8), np.repeat(range(n), 2)]]
+    x = (
+        rng.normal(size=(10 * n, 4))
+        + 3 * (gene != "NT")[:, None]
+        + 2 * rng.normal(size=(n, 4))[np.r_[np.repeat(range(n), 8), np.repeat(range(n), 2)]]
+    )
     obs = pd.DataFrame({"gene": gene, "plate": plate}, index=[f"well{i}" for i in range(10 * n)])
     adata = anndata.AnnData(obs=obs, obsm={"X_pca": x})
     keys = {"use_rep": "X_pca", "perturbation_key": "gene", "control": "NT", "batch_key": "plate"}

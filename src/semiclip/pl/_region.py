@@ -38,7 +38,8 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
     """Draw the gene sets that are most enriched among the genes of a region (Table 3 of the paper).
 
     A dot stands at −log10 p. Its area is the number of genes of the region in the set, and that number is written
-    beside the dot with the size of the set. Dashed lines are p = 0.05 and 0.01. Names that are too long lose their middle, and still differ.
+    beside the dot with the size of the set. Dashed lines are p = 0.05 and 0.01. Names that are too long lose their
+    middle, and still differ.
 
     Parameters
     ----------

@@ -271,7 +271,7 @@ def sweep(
     chance
         The value that knows nothing reaches, drawn as a dashed line.
     ax
-        One axes per parameter; by default a new figure with two columns.
+        One axes per parameter; by default a new figure with two columns, or more where there are many panels.
 
     {drawn}
 
@@ -293,7 +293,7 @@ def sweep(
         if chosen not in settings and not _are_numbers([*settings, chosen]):
             raise UnknownChoice(f"default[{name!r}]", chosen, settings, "run it, or leave it out")
     n_names = max((len(settings) for _, (settings, _) in panels.values() if not _are_numbers(settings)), default=0)
-    columns = min(len(panels), 2 if len(panels) <= 4 else 3 if len(panels) <= 9 else 4)
+    columns = min(len(panels), 2 if len(panels) <= 6 else 3 if len(panels) <= 9 else 4)
     size = (max(2.4, 0.5 + 0.13 * n_names) * columns, 2 * -(-len(panels) // columns))
     axes = style.take_axes(ax, len(panels), size=size, columns=columns, panels=list(panels))
     for panel, name in zip(axes, panels, strict=True):
