@@ -2,7 +2,7 @@
 
 To add a picture, write a function ``draw_<name>(names)`` that makes its input for these names, draws it on a new figure
 and returns what the picture returns. Where a picture compares nothing by name, the number of names says how much it
-shows. ``LIMITS`` says where a picture refuses, and ``MENTIONS`` where names need not be written.
+shows. ``LIMITS`` says where a picture refuses, ``UNWRITTEN`` where names need not be written.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ LENGTHS = {"short": "X_{:02d}", "long": "X_semiclip_distilled_from_images_{:02d}
 LIMITS = {("venn", 1): errors.TooFew}  # pictures and numbers of names
 # pictures in which names need not be written, and why
 UNWRITTEN = {"history": "draws a curve for each k", "pea_views": "outlines batches, whose names do not matter"}
+
+# pictures with a panel for each name, which take seconds
+PANELS = ("recall_curve", "null_overlap", "similarity", "sweep", "pea_views")
 
 LEVELS = np.array([0.05, 0.1, 0.15, 0.2, 0.25])
 DATABASES = ["CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB", "mean", "union"]

@@ -82,7 +82,7 @@ def divide_grid(
     ax.set_axis_off()
     n, cell = min(MOST_COLUMNS, len(names)), CELL
     rows = -(-len(names) // n)
-    side, low = 0.62, 0.5 + foot  # inches for the labels of the axes
+    side, low = 0.7, 0.5 + foot  # inches for the labels of the axes
     titles = fit_names(names, cell[0], 7, 3)
     head = _measure_height(titles, 7) + 0.05
     wide, high = measure_inches(ax)
