@@ -90,7 +90,8 @@ def _find_kept(model: Any, curves: Mapping[str, pd.Series]) -> int | None:
     curve = curves.get(params.get("monitor", "validation_loss"))
     if params.get("select") != "best" or curve is None or curve.empty:
         return None
-    return int(curve.idxmax() if "recall" in str(curve.name) else curve.idxmin())
+    best = curve.argmax() if "recall" in str(curve.name) else curve.argmin()
+    return int(curve.index[int(best)])
 
 
 def _mark_kept(ax: Axes, kept: int | None) -> list[Any]:

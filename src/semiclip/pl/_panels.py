@@ -52,8 +52,8 @@ def divide_rows(
     written = fit_names(names, left - 0.08, size, max(1, int(72 * step / (LINE * size))))
     parts = []
     for i, text in enumerate(heads):
-        frame = (left + i * (column + GAP), foot, column, step * len(names))
-        part = ax.inset_axes([side / whole for side, whole in zip(frame, (wide, high) * 2, strict=True)])
+        x, y = (left + i * (column + GAP)) / wide, foot / high
+        part = ax.inset_axes((x, y, column / wide, step * len(names) / high))
         for stripe in range(0, len(names), 2):
             part.axhspan(stripe - 0.5, stripe + 0.5, color="0.95", zorder=0, linewidth=0)
         part.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))

@@ -121,8 +121,9 @@ def ablation(
         ax.plot(*_turn(lying, at, runs), color=palette[name], **SEEDS, **joined)
         spread = runs.std(axis=1, ddof=1) if n_seeds > 1 else None
         look = {"label": name, "color": palette[name], **style.MEAN, **joined}
-        bars = {"xerr" if lying else "yerr": spread}
-        handles.append(ax.errorbar(*_turn(lying, at, runs.mean(axis=1)), **bars, **look))
+        bars: dict[str, Any] = {"xerr" if lying else "yerr": spread}
+        x, y = _turn(lying, at, runs.mean(axis=1))
+        handles.append(ax.errorbar(x, y, **bars, **look))
         if base_rung is not None:
             draw_line(runs[base_rung].mean(), color=palette[name], **BASE)
     if baseline is not None:

@@ -168,7 +168,7 @@ def zscores(
     check_numbers(table, ["mean"])
     check_once(table, [by, *within])
     methods = list(table[by].unique())
-    headings = table[panel].unique() if panel in within else []
+    headings = list(table[panel].unique()) if panel in within else []
     panel_rows = {str(name): table[table[panel] == name] for name in headings} or {"": table}
     figures = _name_figures(table, [name for name in within if name != panel], [panel] if panel in within else [])
     names = list(figures.unique())
