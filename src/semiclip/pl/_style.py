@@ -229,7 +229,7 @@ def arrange_legend(
     Letters become smaller where the legend would take more than half of ``height``.
     """
     for size in (10 * 0.833, 7.0, LEAST):
-        handle = 2.6 * size / 72  # sign, gap and space between columns
+        handle = 3.4 * size / 72  # sign, gap and space between columns
         for n_columns in range(min(columns, len(labels)) or 1, 0, -1):
             n_rows = -(-len(labels) // n_columns)
             parts = [labels[i : i + n_rows] for i in range(0, len(labels), n_rows)]
