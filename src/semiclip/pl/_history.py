@@ -49,7 +49,7 @@ def history(
     >>> losses = pd.DataFrame({"train_loss": [3.0, 2.0, 1.5]}, index=pd.RangeIndex(3, name="epoch"))
     >>> left, right = scl.pl.history({"train_loss": losses})
     >>> left.get_xlabel(), left.get_ylabel()
-    ('Epoch', 'Loss')
+    ('Epoch', 'Loss (lower is better)')
     """
     tables = getattr(model_or_history, "history", model_or_history)
     if tables is None:
