@@ -5,6 +5,7 @@ from semiclip.tl._compare import compare, zscores
 from semiclip.tl._distill import distill, embed, embed_teacher, semiclip
 from semiclip.tl._effects import consistency, magnitude, significant
 from semiclip.tl._enrich import enrich
+from semiclip.tl._gene_attribution import gene_attribution
 from semiclip.tl._nearest import nearest
 from semiclip.tl._preservation import preservation
 from semiclip.tl._recall import null_overlap, recall, similarity
@@ -14,6 +15,7 @@ from semiclip.tl._sets import gains_losses, overlap, region
 
 __all__ = [
     "aggregate", "compare", "consistency", "cross_modal_retrieval", "distill", "embed", "embed_teacher", "enrich",
-    "gains_losses", "knn_accuracy", "magnitude", "nearest", "null_overlap", "overlap", "preservation", "recall",
-    "region", "relationship_sets", "replicate_retrieval", "semiclip", "significant", "similarity", "zscores",
+    "gains_losses", "gene_attribution", "knn_accuracy", "magnitude", "nearest", "null_overlap", "overlap",
+    "preservation", "recall", "region", "relationship_sets", "replicate_retrieval", "semiclip", "significant",
+    "similarity", "zscores",
 ]  # fmt: skip
