@@ -1,5 +1,6 @@
 """Pictures: each function draws on ``ax`` (or on a new figure) and returns it."""
 
+from semiclip.pl._genes import gene_attribution
 from semiclip.pl._overlap import gains_losses, null_overlap, venn
 from semiclip.pl._pea_views import pea_views
 from semiclip.pl._recall import recall, recall_curve, similarity
@@ -11,6 +12,7 @@ __all__ = [
     "ablation",
     "enrichment",
     "gains_losses",
+    "gene_attribution",
     "history",
     "null_overlap",
     "pea_views",

@@ -127,14 +127,14 @@ def map_genes(
     genes = pd.Index(getattr(encoder, "genes_", adata.var_names))
     if len(genes) != architecture["n_input"]:
         raise Mismatch("the number of genes of the encoder", len(genes), architecture["n_input"])
-    chains, after, is_trained_along = None, nn.Identity(), False
+    chains: list[Affine] | None = None
+    after: nn.Module = nn.Identity()
+    is_trained_along = False
     if model is not None:
         chains, after = read_model(adata, model, design, fallback, rows)
         is_trained_along = model.module.encoder is not None
-    if is_trained_along and model is not None:
-        network = model.module.encoder
-    else:
-        network = _build_network(encoder, architecture)
+    network: Any = model.module.encoder if model is not None else None
+    network = _build_network(encoder, architecture) if network is None else network
     first, before = _freeze(network[0]), _freeze(network[1:])
     if is_trained_along and chains is not None:  # the correction is one of genes, before the encoder
         return GeneMap(genes, encoder.features, None, nn.Identity(), chains, nn.Sequential(first, before, after))
