@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from semiclip.model import SemiClip
 
 VALUES = 1 << 22  # numbers that exist at a time
+WAY_OUT = "pass the encoder and the model that made it, and model=None for an embedding by the encoder alone"
 
 
 class Part(NamedTuple):
@@ -270,12 +271,8 @@ def _attribute(
 ) -> Part:
     """Return what genes add to the projection of the mean of corrected rows on a direction."""
     codes, n_genes = np.unique(batch[rows]).tolist(), len(gene_map.genes)
-    contributions, changes, weights = (
-        np.zeros(n_genes),
-        np.zeros((len(codes), n_genes)),
-        np.zeros((len(codes), n_genes)),
-    )
-    value = baseline = 0.0
+    contributions, value, baseline = np.zeros(n_genes), 0.0, 0.0
+    changes, weights = np.zeros((2, len(codes), n_genes))
     per_row = max(n_genes, 1 if gene_map.is_linear else n_steps * gene_map.widest)
     for place, code in enumerate(codes):
         of_batch, (shift, weight) = rows[batch[rows] == code], chains[code]
@@ -283,7 +280,10 @@ def _attribute(
         onto = direction if weight is None else weight * direction if weight.ndim == 1 else weight @ direction
         offset = 0.0 if shift is None else float(shift @ onto)
         start = gene_map.enter(controls[code][None])
-        baseline += len(of_batch) * (float(_leave(gene_map, start, code)[0] @ onto) - offset)
+        of_controls = _leave(gene_map, start, code)
+        if of_controls.shape[1] != values.shape[1]:
+            raise Mismatch(f"the width of {use_rep!r}", values.shape[1], of_controls.shape[1], WAY_OUT)
+        baseline += len(of_batch) * (float(of_controls[0] @ onto) - offset)
         for block, x in _read_blocks(adata, gene_map, of_batch, per_row):
             hidden = gene_map.enter(x)
             made = _leave(gene_map, hidden, code)
@@ -306,13 +306,10 @@ def _leave(gene_map: GeneMap, hidden: Tensor, code: int) -> Tensor:
 
 def _check_made(adata: AnnData, rows: np.ndarray, made: Tensor, stored: np.ndarray, use_rep: str) -> None:
     """Refuse a representation that this map does not make, as by another encoder or model."""
-    way_out = "pass the encoder and the model that made it, and model=None for an embedding by the encoder alone"
-    if made.shape[1] != stored.shape[1]:
-        raise Mismatch("the width of what encoder and model make", made.shape[1], stored.shape[1], way_out)
     distance = np.linalg.norm(made.numpy() - stored, axis=1)
     if (wrong := distance > TOLERANCE * np.linalg.norm(stored, axis=1)).any():
         what = f"{use_rep!r} of {adata.obs_names[rows[wrong]][0]}"
-        raise Mismatch(what, "something else", "what encoder and model make of its expression", way_out)
+        raise Mismatch(what, "something else", "what encoder and model make of its expression", WAY_OUT)
 
 
 def _make_table(
