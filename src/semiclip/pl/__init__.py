@@ -1,6 +1,7 @@
 """Pictures: each function draws on ``ax`` (or on a new figure) and returns it."""
 
 from semiclip.pl._dose import dose
+from semiclip.pl._genes import gene_attribution
 from semiclip.pl._maps import embedding, heatmap
 from semiclip.pl._overlap import gains_losses, null_overlap, venn
 from semiclip.pl._pea_views import pea_views
@@ -16,6 +17,7 @@ __all__ = [
     "embedding",
     "enrichment",
     "gains_losses",
+    "gene_attribution",
     "heatmap",
     "history",
     "null_overlap",
