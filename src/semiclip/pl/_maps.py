@@ -102,7 +102,7 @@ def embedding(
 
     axes = style.take_axes(ax, len(names), size=(0.4 + 3.2 * len(names) + 1.4 * (color is not None), 3.3), panels=names)
     look: dict[str, Any] = {
-        "s": np.clip(40_000 / adata.n_obs, 2, 40),
+        "s": np.clip(12_000 / adata.n_obs, 2, 30),
         "linewidths": 0,
         "rasterized": adata.n_obs > RASTER,
     }
