@@ -59,3 +59,13 @@ def name_cells(axis: Axis, names: Sequence[str], pitch: float) -> None:
     size = min(style.SMALL, max(style.LEAST, 72 * pitch / 1.15))
     axis.set_ticks(range(len(names)), fit_names(list(names), WIDEST, size), fontsize=size)
     axis.set_tick_params(length=0, rotation=90 if axis is axis.axes.xaxis else 0)
+
+
+def add_scale(axes: Sequence[Axes], drawn: Any, label: str) -> None:
+    """Draw the scale of colours right of all axes; its label is no longer than the figure is high."""
+    figure: Any = axes[-1].figure
+    bar = figure.colorbar(drawn, ax=list(axes), shrink=0.8, aspect=25, pad=0.02)
+    high = 0.85 * figure.get_size_inches()[1]
+    bar.set_label(fit_names([label], high, style.SMALL, 2)[0], fontsize=style.SMALL)
+    bar.ax.tick_params(labelsize=style.SMALL)
+    bar.outline.set_visible(False)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from semiclip.errors import MissingEntry, NotFinite
 from semiclip.pl import _style as style
-from semiclip.pl._beside import write_beside
+from semiclip.pl._beside import add_scale, write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,9 +52,7 @@ class Colouring:
     def explain(self, axes: Sequence[Axes], drawn: Any, **mark: Any) -> None:
         """Draw what the colours mean beside the last panel, for what the panels have ``drawn``."""
         if not self.names:
-            bar = axes[-1].figure.colorbar(drawn, ax=list(axes), shrink=0.8, aspect=25, pad=0.02)
-            bar.set_label(self.title)
-            bar.outline.set_visible(False)
+            add_scale(axes, drawn, self.title)
             return
         shown = [(name, colour) for name, colour in zip(self.names, self.colours, strict=True)]
         shown += [("none", MISSING)] * bool(self.absent.any())

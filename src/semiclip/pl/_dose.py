@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from semiclip._docs import document
 from semiclip.errors import MissingEntry
 from semiclip.pl import _style as style
@@ -14,7 +16,6 @@ from semiclip.tl._maps import list_names
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
 
@@ -100,5 +101,14 @@ def dose(
         panel.spines[["top", "right"]].set_visible(False)
         if (table["dose"] > 0).all():
             panel.set_xscale("log")
+            _mark_doses(panel, table["dose"].unique())
     write_beside(axes[1], handles)
     return axes
+
+
+def _mark_doses(ax: Axes, doses: np.ndarray) -> None:
+    """Write the doses themselves on the axis; some of them where all would run into each other."""
+    if len(doses) > 8 or doses.max() / doses.min() < 2 ** (len(doses) - 1):
+        doses = np.unique(doses)[:: -(-len(doses) // 4)]
+    ax.set_xticks(doses, [f"{dose:g}" for dose in doses])
+    ax.minorticks_off()

@@ -14,7 +14,7 @@ from semiclip.errors import MissingExtra, Repeated, TooFew, TooMany, UnknownChoi
 from semiclip.metrics import _map
 from semiclip.metrics._matrices import normalise
 from semiclip.pl import _style as style
-from semiclip.pl._beside import name_cells
+from semiclip.pl._beside import add_scale, name_cells
 from semiclip.pl._colouring import MISSING, Colouring, read_colouring
 from semiclip.tl._maps import list_names
 
@@ -236,8 +236,7 @@ def heatmap(
         style.write_heading(panel, name)
         for axis, written in ((panel.xaxis, shown), (panel.yaxis, shown if panel is axes[0] else [])):
             name_cells(axis, [str(label) for label in written], inches / len(shown))
-    bar = axes[0].figure.colorbar(drawn, ax=list(axes), shrink=0.6, aspect=20, pad=0.02)
-    bar.set_label("Cosine" if pairs is None else "Cosine (• known pair)")
+    add_scale(axes.tolist(), drawn, "Cosine" if pairs is None else "Cosine (• known pair)")
     return axes[0] if len(names) == 1 else axes
 
 
