@@ -20,6 +20,7 @@ PHONE, DESKTOP = 390, 1280
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # what is as wide as the page, as a script of the page sees it
 LOOK = """() => {
+    document.head.insertAdjacentHTML("beforeend", "<style>* {transition: none !important}</style>");
     const shown = element => element.checkVisibility({visibilityProperty: true, opacityProperty: true})
         && element.getBoundingClientRect().right > 0 && element.getBoundingClientRect().width > 0;
     const sidebar = document.querySelector(".bd-sidebar-primary");
@@ -42,6 +43,10 @@ READ = """() => ({
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         pass
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "max-age=600")  # scripts and styles are read once
+        super().end_headers()
 
 
 def check_look(look: dict[str, Any], width: int) -> list[str]:

@@ -121,10 +121,9 @@ class Gallery(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         content: list[nodes.Node] = []
         for title, names in group_functions().items():
-            content.append(nodes.rubric(text=title, classes=["gallery-title"]))
             cards = nodes.container(classes=["gallery"])
             cards += [self.card(name) for name in names if (DRAWN / f"{name}.png").exists()]
-            content.append(cards)
+            content.append(nodes.section("", nodes.title(text=title), cards, ids=[nodes.make_id(title)]))
         return content
 
     def card(self, name: str) -> nodes.Node:

@@ -41,6 +41,7 @@ html_theme = "sphinx_book_theme"
 html_title = "semiclip"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
 html_math_renderer = "mathml"
 html_theme_options = {
     "repository_url": "https://github.com/semiclip/semiclip",
