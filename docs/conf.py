@@ -58,6 +58,8 @@ nb_execution_mode = "force"  # a cache would keep outputs of older code: it look
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_ipywidgets_js = {}  # progress bars are not shown, and need scripts of another host
+os.environ.pop("MPLBACKEND", None)  # a notebook shows its pictures by a backend of its own
 if not {"READTHEDOCS", "SEMICLIP_DATA_DIR"} & set(os.environ):
     nb_execution_excludepatterns = ["tutorials/evaluation.md"]  # it needs the published files, or a network
 
