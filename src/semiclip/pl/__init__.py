@@ -5,7 +5,6 @@ from semiclip.pl._genes import gene_attribution
 from semiclip.pl._history import history
 from semiclip.pl._maps import embedding, heatmap
 from semiclip.pl._overlap import gains_losses, null_overlap
-from semiclip.pl._overlap import gains_losses, null_overlap, venn
 from semiclip.pl._pea_views import pea_views
 from semiclip.pl._plate import plate
 from semiclip.pl._recall import recall, recall_curve, similarity
