@@ -187,7 +187,7 @@ def list_cases():
         yield pytest.param(*case, marks=[pytest.mark.slow] * slow)
 
 
-@pytest.mark.parametrize(("name", "n", "length"), list_cases())
+@pytest.mark.parametrize(("name", "n", "length"), list(list_cases()))
 def test_can_be_read(name, n, length, refuses):
     names = pictures.make_names(n, length)
     if error := pictures.LIMITS.get((name, n)):
