@@ -10,7 +10,7 @@ from functools import lru_cache
 ELLIPSIS = "…"
 HINTED = 1.07  # letters of whole pixels are up to so much wider
 # a name breaks after a space, and after signs that join words in labels of columns and gene sets
-BREAKS = re.compile(r"(?<=[\s_\-/·+,;:.|])")
+BREAKS = re.compile(r"(?<=[ \t\n_\-/·+,;:.|])")  # not after a space that keeps words together
 
 
 @lru_cache(maxsize=10_000)
@@ -80,12 +80,17 @@ def _cut(name: str, kept: int) -> str:
 
 
 def _keep_difference(names: Sequence[str], taken: set[str], fit: Fit) -> list[str]:
-    """Drop what the names have in common at both ends, but for a few letters that lead to it."""
+    """Drop what the names have in common at both ends, but for as many letters beside it as there is room for."""
     start = next((i for i, letters in enumerate(zip(*names, strict=False)) if len(set(letters)) > 1), 0)
     ends = zip(*(name[start:][::-1] for name in names), strict=False)
     end = next((i for i, letters in enumerate(ends) if len(set(letters)) > 1), 0)
-    parts = [name[max(0, start - 3) : len(name) - max(0, end - 3)] for name in names]
-    return [fit(name, f"{ELLIPSIS}{part}{ELLIPSIS}") for name, part in zip(names, parts, strict=True)]
+    for lead in (6, 3, 1, 0):
+        parts = [name[max(0, start - lead) : len(name) - max(0, end - lead)] for name in names]
+        whole = [f"{ELLIPSIS}{part}{ELLIPSIS}" for part in parts]
+        fitted = [fit(text, text) for text in whole]
+        if all(text.replace("\n", "") == short for text, short in zip(fitted, whole, strict=True)):
+            break
+    return fitted
 
 
 def _number(names: Sequence[str], taken: set[str], fit: Fit) -> list[str]:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip.pl._names import fit_names, measure_text
-from semiclip.pl._style import LEAST, LINE, SMALL, grow, measure_inches
+from semiclip.pl._style import LEAST, LINE, SMALL, arrange_legend, grow, measure_inches
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
@@ -21,6 +21,7 @@ MOST_BARS = 7  # beside each other in a group
 MOST_CURVES = 10  # in one panel, as many as there are colours
 GAP = 0.12  # inches between parts
 MOST_COLUMNS = 5  # of a grid
+CELL = (1.6, 1.3)  # inches of its panels, in a figure that can grow
 
 
 def divide_rows(
@@ -51,8 +52,8 @@ def divide_rows(
     written = fit_names(names, left - 0.08, size, max(1, int(72 * step / (LINE * size))))
     parts = []
     for i, text in enumerate(heads):
-        frame = (left + i * (column + GAP), foot, column, step * len(names))
-        part = ax.inset_axes([side / whole for side, whole in zip(frame, (wide, high) * 2, strict=True)])
+        x, y = (left + i * (column + GAP)) / wide, foot / high
+        part = ax.inset_axes((x, y, column / wide, step * len(names) / high))
         for stripe in range(0, len(names), 2):
             part.axhspan(stripe - 0.5, stripe + 0.5, color="0.95", zorder=0, linewidth=0)
         part.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
@@ -66,16 +67,22 @@ def divide_rows(
 
 
 def divide_grid(
-    ax: Axes, names: Sequence[str], label: str, ylabel: str, *, foot: float = 0.0, cell: tuple[float, float] = (1.6, 1.3)
+    ax: Axes,
+    names: Sequence[str],
+    label: str,
+    ylabel: str,
+    *,
+    foot: float = 0.0,
+    cell: tuple[float, float] = (1.6, 1.3),
 ) -> list[Axes]:
     """Return a small panel for each name, in a grid on the place of the axes; labels stand once beside all of them.
 
-    Below the grid stay ``foot`` inches, for a legend. A cell has so many inches in a figure that can grow.
+    Below the grid stay ``foot`` inches, for a legend.
     """
     ax.set_axis_off()
-    n = min(MOST_COLUMNS, len(names))
+    n, cell = min(MOST_COLUMNS, len(names)), CELL
     rows = -(-len(names) // n)
-    side, low = 0.62, 0.5 + foot  # inches for the labels of the axes
+    side, low = 0.7, 0.5 + foot  # inches for the labels of the axes
     titles = fit_names(names, cell[0], 7, 3)
     head = _measure_height(titles, 7) + 0.05
     wide, high = measure_inches(ax)
@@ -97,6 +104,45 @@ def divide_grid(
     ax.text(middle, foot / high, label, ha="center", va="bottom", **look)
     ax.text(0, (low + high) / 2 / high, ylabel, ha="left", va="center", rotation=90, ma="center", **look)
     return parts
+
+
+def draw_grid(
+    ax: Axes,
+    curves: Mapping[str, np.ndarray],
+    draw: Callable[[Axes, str], list[Any]],
+    labels: tuple[str, str],
+    handles: Sequence[Any] = (),
+) -> None:
+    """Draw each of many curves (k, 2) in a panel of its own, before all of them in grey, and on the same scales.
+
+    ``draw`` draws a name and returns what the legend explains beside ``handles``.
+    """
+    from matplotlib.collections import LineCollection
+
+    parts = divide_grid(ax, list(curves), *labels, foot=0.22)
+    for part, name in zip(parts, curves, strict=True):
+        others = LineCollection(list(curves.values()), colors="0.85", linewidths=0.7, zorder=1, label="all others")
+        part.add_collection(others)
+        shown = draw(part, name)
+    limits = np.array([[part.get_xlim(), part.get_ylim()] for part in parts])
+    for part in parts:
+        part.set(xlim=(limits[:, 0, 0].min(), limits[:, 0, 1].max()), ylim=(0, limits[:, 1, 1].max()))
+        part.locator_params(nbins=3)
+    explain(ax, [*shown, *handles, others])
+
+
+def explain(ax: Axes, handles: Sequence[Any] = (), label: str = "") -> None:
+    """Write a legend below the parts of axes, and above it the label that they share."""
+    wide, high = measure_inches(ax)
+    inches = 0.0
+    if handles:
+        texts, columns, size, inches = arrange_legend([handle.get_label() for handle in handles], wide, len(handles))
+        look: dict[str, Any] = {"loc": "lower center", "ncols": columns, "fontsize": size, "frameon": False}
+        look |= {"borderpad": 0.0, "borderaxespad": 0.0, "handlelength": 1.6}
+        ax.legend(handles=handles, labels=texts, bbox_to_anchor=(0.5, 0), **look).set_in_layout(False)
+    if label:
+        at = (0.5, (inches + 0.06) / high)
+        ax.text(*at, label, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
 
 
 def _measure_height(texts: Sequence[str], size: float) -> float:

@@ -130,14 +130,21 @@ def choose_ticks(low: float, high: float, n_ticks: int, **options: Any) -> np.nd
     return ticks[(ticks >= low) & (ticks <= high)]
 
 
-def name_groups(ax: Axes, names: Sequence[str], *, at: Sequence[float] | None = None, size: float = 10) -> None:
+def name_groups(
+    ax: Axes,
+    names: Sequence[str],
+    *,
+    at: Sequence[float] | None = None,
+    size: float = 10,
+    inches: tuple[float, float] | None = None,
+) -> None:
     """Write names under places, by default 0, 1, …: in several lines, or slanted if they would run into each other.
 
     Slanted names are shortened to two inches, or to half of the height of the axes, and upright where slanted ones
-    would touch.
+    would touch. ``inches`` are those of axes that were measured before.
     """
     places = list(range(len(names)) if at is None else at)
-    wide, high = measure_inches(ax)
+    wide, high = measure_inches(ax) if inches is None else inches
     room = wide / (places[-1] - places[0] + 1) * 0.95
     broken = [fill_name(name, room, size) for name in names]
     if all(map(bool, broken)):
@@ -164,9 +171,11 @@ def fill_name(name: str, width: float, size: float, lines: int = 4) -> str:
     return "\n".join(words) if len(words) <= lines and measure_text("\n".join(words), size) <= width else ""
 
 
-def write_heading(ax: Axes, text: str, *, lines: int = 3, size: float = 10, **look: Any) -> None:
-    """Write a title in lines that are no wider than the axes."""
-    ax.set_title(fit_names([text], measure_inches(ax)[0], size, lines)[0], fontsize=size, **look)
+def write_heading(ax: Axes, text: str, *, width: float | None = None, lines: int = 3, size: float = 10) -> None:
+    """Write a title in lines that are no wider than the axes, or than so many inches; long ones in smaller letters."""
+    width = measure_inches(ax)[0] if width is None else width
+    size = size if measure_text(text, size) <= width else min(size, SMALL)
+    ax.set_title(fit_names([text], width, size, lines)[0], fontsize=size)
 
 
 def write_label(axis: Axis, text: str, *, lines: int = 3, size: float = 10, room: float | None = None) -> None:
@@ -185,17 +194,19 @@ def finish(
     columns: int = 2,
     most: float | None = None,
     width: float | None = None,
+    inches: tuple[float, float] | None = None,
 ) -> None:
     """Write a legend inside, in room that the upper limit of y makes for its rows and for so many inches ``below``.
 
     The legend has at most so many columns, and is as wide as the axes or ``width`` inches; long names are broken. With
-    ``most`` there are no ticks in this room, nor above so much.
+    ``most`` there are no ticks in this room, nor above so much. ``inches`` are those of axes that were measured before,
+    which a grid of many panels does once.
     """
     ax.spines[["top", "right"]].set_visible(False)
-    wide, high = measure_inches(ax)
+    wide, high = measure_inches(ax) if inches is None else inches
     labels, columns, size, rows = arrange_legend([h.get_label() for h in handles], width or wide, columns, high)
     need = rows + 0.1 + below  # inches
-    if need > (1 - FREE) * high:
+    if need > (1 - FREE) * high and inches is None:
         grow(ax, height=need - (1 - FREE) * high)
         high = measure_inches(ax)[1]
     share = min(0.8, need / high)
@@ -222,9 +233,10 @@ def arrange_legend(
         for n_columns in range(min(columns, len(labels)) or 1, 0, -1):
             n_rows = -(-len(labels) // n_columns)
             parts = [labels[i : i + n_rows] for i in range(0, len(labels), n_rows)]
-            if sum(max(measure_text(text, size) for text in part) + handle for part in parts) <= width:
+            fits = sum(max(measure_text(text, size) for text in part) + handle for part in parts) <= width
+            if fits:
                 break
-        fitted = fit_names(labels, width / n_columns - handle, size, 3)
+        fitted = list(labels) if fits else fit_names(labels, width - handle, size, 3)
         lines = [1 + text.count("\n") for text in fitted]
         rows = sum(max(lines[i::n_rows], default=1) for i in range(n_rows))
         inches = (rows * LINE * size + n_rows * 0.3 * size) / 72
