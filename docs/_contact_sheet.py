@@ -1,7 +1,7 @@
 """Writes contact sheets: a page for each picture of ``semiclip.pl``, with 1, 9 and 30 names, short and long ones.
 
-``python docs/_contact_sheet.py FOLDER`` writes ``index.html``, a page and six PNG for each picture. What they show is
-what ``tests/pl/test_legibility.py`` tests, and comes from the same place, ``tests/pl/pictures.py``.
+``python docs/_contact_sheet.py FOLDER`` writes ``index.html``, and a page and six PNG for each picture. What they show
+is what ``tests/pl/test_legibility.py`` tests, and comes from the same place, ``tests/pl/pictures.py``.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ def _fit(name: str, short: str, width: float, size: float, lines: int) -> str:
     while low < high:  # the most letters that fit
         kept = (low + high + 1) // 2
         low, high = (kept, high) if len(wrap_name(_cut(short, kept), width, size)) <= lines else (low, kept - 1)
-    return "\n".join(wrap_name(_cut(short, low), width, size))
+    parts = wrap_name(_cut(short, low), width, size)
+    return "\n".join(parts) if len(parts) <= lines else _cut(short, low)  # no room for any name
 
 
 def _cut(name: str, kept: int) -> str:
