@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = {"up": "#D55E00", "down": "#0072B2", "mixed": "0.55", "none": "0.8"}
-SMALLEST = 5.5  # points of a name that can still be read
+SMALLEST = 6.0  # points of a name that can still be read
 LINE = 1.25  # heights of letters that a line takes
 LETTER = 0.0088  # inches of a letter of one point
 NAMES = 0.5  # share of the width that names take at most
@@ -33,9 +33,8 @@ def gene_attribution(
     """Draw the genes that contribute most, of either sign, as bars.
 
     Colours say whether the gene's expression is up or down against the controls, or in a pair up in one and down in the
-    other (mixed). The label of the axis says how many
-    of all genes are drawn, on low axes fewer than ``n_top``, so that names stay legible. Long names are broken, then
-    shortened by an ellipsis.
+    other (mixed). The label of the axis says how many of all genes are drawn, on low axes fewer than ``n_top``, so that
+    names stay legible. Long names are broken, then shortened by an ellipsis.
 
     Parameters
     ----------
@@ -70,13 +69,13 @@ def gene_attribution(
     colours = COLOURS if palette is None else style.pick_colours(drawn, palette)
 
     ax = style.take_axes(ax, size=(5.2, 1.1 + 0.21 * len(top)))[0]
-    _label_axes(ax, len(top), len(table), drawn, colours)
-    wide, high = style.measure_inches(ax)
-    if (room := max(1, int(72 * high / (LINE * SMALLEST)))) < len(top):
-        top = top.iloc[:room]
+    while True:  # the words below and above the bars take room, and are fewer or more with fewer bars
         drawn = [name for name in drawn if (top["direction"] == name).any()]
         _label_axes(ax, len(top), len(table), drawn, colours)
         wide, high = style.measure_inches(ax)
+        if len(top) <= (room := max(1, int(72 * high / (LINE * SMALLEST)))):
+            break
+        top = top.iloc[:room]
     points = min(8.0, 72 * high / len(top) / LINE)
     lines = max(1, min(3, int(72 * high / len(top) / (LINE * points))))
     letters = max(8, int(NAMES * wide / (LETTER * points)))
@@ -104,11 +103,13 @@ def shorten_apart(names: Sequence[str], letters: int, lines: int) -> list[str]:
             text if count == 1 else _fit(name, letters, lines, tail)
             for name, text, count in zip(names, texts, _count(texts), strict=True)
         ]
-    places: Counter[str] = Counter()
-    for i, (text, count) in enumerate(zip(texts, _count(texts), strict=True)):
-        places[text] += 1
-        if count > 1:
-            texts[i] = f"{text[: letters - 5]} ({places[text]})"
+    counts = _count(texts)
+    taken = {text for text, count in zip(texts, counts, strict=True) if count == 1}
+    for i, count in enumerate(counts):
+        if count > 1:  # numbered, as nothing else tells them apart in so few letters
+            numbered = (f"{texts[i][: letters - 2 - len(str(n))]}({n})" for n in range(1, len(texts) + len(taken) + 1))
+            texts[i] = next(text for text in numbered if text not in taken)
+            taken.add(texts[i])
     return texts
 
 
