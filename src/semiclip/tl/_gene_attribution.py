@@ -133,7 +133,7 @@ def gene_attribution(
     >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=20, rng=0)
     >>> encoder = scl.pp.encode(rna, encoder=encoder)
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-    >>> options = {"pair_on": ["perturbation", "dose"], "rng": 0, "enable_progress_bar": False}
+    >>> options = {"pair_on": ["perturbation", "dose"], "rng": 0, "max_epochs": 2, "enable_progress_bar": False}
     >>> model = scl.tl.semiclip(study.mdata, student_rep="X_pca", teacher_rep="X_image", **columns, **options)
     >>> scl.tl.embed(rna, model)
     >>> explain = {"encoder": encoder, "method": "center", "rng": 0, **columns}
@@ -176,9 +176,8 @@ def gene_attribution(
     chains = fit_chains(spec, values, batch, reference, list(batch_names), used)
     # directions of what is stored, which the rows of the map are compared with
     means = [_average(values, batch, rows, chains) for rows in rows_of]
-    directions = _choose_directions(
-        means, names, [_average_pools(values, batch, rows, chains, pools) for rows in rows_of]
-    )
+    origins = [_average_pools(values, batch, rows, chains, pools) for rows in rows_of]
+    directions = _choose_directions(means, names, origins)
     gene_map = map_genes(adata, encoder, model, design, fallback, used)
     with warn_once():
         controls = {code: _average_genes(adata, gene_map, rows) for code, rows in pools.items()}
@@ -196,9 +195,10 @@ def _read_names(perturbation: Any, pair: Sequence[Any] | None) -> list[Any]:
         raise Conflict("perturbation", "pair", "pass one of them")
     if pair is None:
         return [perturbation]
-    if isinstance(pair, str) or len(list(pair)) != 2 or pair[0] == pair[1]:
+    names = [pair] if isinstance(pair, str) else list(pair)
+    if len(names) != 2 or names[0] == names[1]:
         raise BadValue("pair", pair, "two different perturbations")
-    return list(pair)
+    return names
 
 
 def _pool_reference(
