@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 
 from semiclip import errors, pl
 
@@ -29,8 +30,24 @@ def test_long_names_are_broken_and_shortened(table):
     assert names[0].split() == ["HALLMARK", "TNFA", "SIGNALING", "VIA", "NFKB"]
     assert names[1] == "Cell Cycle"
     assert names[2].startswith("Respiratory electron")
-    assert names[2].endswith("…")
-    assert names[2].count("\n") == 1
+    assert names[2].endswith("by uncouplers"), "what is cut is the middle"
+    assert names[2].count("…") == names[2].count("\n") == 1
+
+
+def test_ten_names_that_begin_and_end_alike_stay_ten(table):
+    names = [f"GOBP_positive_regulation_of_{part}_by_RNA_polymerase_II" for part in "ABCDEFGHIJ"]
+    written = [label.get_text() for label in pl.enrichment(table.iloc[:10].assign(gene_set=names)).get_yticklabels()]
+    assert len(set(written)) == 10
+    few = plt.subplots(figsize=(2.4, 2.4), layout="constrained")[1]
+    assert (
+        len(
+            {
+                label.get_text()
+                for label in pl.enrichment(table.assign(gene_set=[*names, "a", "b"]), ax=few).get_yticklabels()
+            }
+        )
+        == 10
+    )
 
 
 def test_few_gene_sets_and_the_smallest_and_the_largest_p(table, assert_legible):

@@ -1,14 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from semiclip import errors
 from semiclip.pl import gene_attribution
-from semiclip.pl._genes import SMALLEST, shorten_apart
+from semiclip.pl._genes import SMALLEST
 
 
 def name_long(n):
@@ -80,28 +78,6 @@ def test_zeros_and_one_sign_are_drawn(assert_legible):
         ax = gene_attribution(table)
         assert_legible(ax)
         assert ax.get_xlim()[0] < ax.get_xlim()[1]
-
-
-@given(
-    st.lists(st.text("ab _-(1)", min_size=1, max_size=40), unique=True, min_size=1, max_size=12),
-    st.integers(8, 20),
-    st.integers(1, 3),
-)
-def test_names_that_differ_stay_different(names, letters, lines):
-    texts = shorten_apart(names, letters, lines)
-    assert len({*texts}) == len(names)
-    for text in texts:
-        parts = text.split("\n")
-        assert len(parts) <= lines
-        assert max(map(len, parts)) <= letters
-
-
-def test_what_names_look_like():
-    assert shorten_apart(["TP53", "a name of words"], 8, 1) == ["TP53", "a name…"]
-    assert shorten_apart(["a name of words"], 8, 2) == ["a name\nof words"]
-    assert shorten_apart(["subunit of complex 1", "subunit of complex 2"], 12, 1) == ["subunit…ex 1", "subunit…ex 2"]
-    alike = [f"{'a' * 20}{i}{'b' * 20}" for i in "xy"]
-    assert shorten_apart([*alike, "aa…bbb(1)"], 9, 1) == ["aa…bbb(2)", "aa…bbb(3)", "aa…bbb(1)"]
 
 
 def test_refuses_directions_and_numbers_that_mean_nothing(table, refuses):

@@ -9,9 +9,9 @@ from semiclip import errors, pl
 
 EPOCHS = pd.RangeIndex(30, name="epoch")
 RIGHT = {
-    "rank percentile": "validation_mean_rank_percentile",
-    "recall@1": "validation_recall_at_1",
-    "recall@10": "validation_recall_at_10",
+    "rank percentile ↓": "validation_mean_rank_percentile",
+    "recall@1 ↑": "validation_recall_at_1",
+    "recall@10 ↑": "validation_recall_at_10",
 }
 
 
@@ -35,16 +35,18 @@ def test_both_panels(history, legend):
     drawn = {line.get_label(): np.asarray(line.get_ydata(), dtype=float) for ax in axes for line in ax.lines}
     for label, name in (RIGHT | {"training": "train_loss", "validation": "validation_loss"}).items():
         np.testing.assert_allclose(drawn[label], history[name][name].astype(float))
-    np.testing.assert_array_equal(drawn["its chance"], [0.5, 0.5])
-    assert {line.get_label(): line.get_linestyle() for line in right.lines}["its chance"] == "--"
+    np.testing.assert_array_equal(drawn["chance of the rank"], [0.5, 0.5])
+    assert {line.get_label(): line.get_linestyle() for line in right.lines}["chance of the rank"] == "--"
     assert legend(left) == ["training", "validation"]
-    assert legend(right) == ["rank percentile", "its chance", "recall@1", "recall@10"]
-    assert (left.get_xlabel(), left.get_ylabel()) == ("Epoch", "Loss")
-    assert (right.get_xlabel(), right.get_ylabel()) == ("Epoch", "Retrieval in validation")
+    assert legend(right) == ["rank percentile ↓", "chance of the rank", "recall@1 ↑", "recall@10 ↑"]
+    assert (left.get_xlabel(), left.get_ylabel()) == ("Epoch", "Loss (lower is better)")
+    assert (right.get_xlabel(), right.get_ylabel()) == ("Epoch", "Retrieval in validation\n(↑ more, ↓ less is better)")
     assert right.get_ylim()[0] == 0
     assert right.get_ylim()[1] > 1
     np.testing.assert_allclose(right.get_yticks(), [0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert len({line.get_color() for line in right.lines}) == 4
+    colours = [line.get_color() for line in right.lines]
+    assert len(set(colours)) == 3
+    assert colours[-1] == colours[0], "chance has the colour of its curve"
     assert legend(pl.history(SimpleNamespace(history=history))[0]) == ["training", "validation"], "a model"
 
 
@@ -56,7 +58,7 @@ def test_without_validation_and_of_the_loss_or_of_recall_alone(history, legend):
     assert not right.axison
     del history["validation_mean_rank_percentile"]
     _, right = pl.history(history)
-    assert legend(right) == ["recall@1", "recall@10"]
+    assert legend(right) == ["recall@1 ↑", "recall@10 ↑"]
     del history["validation_recall_at_1"], history["validation_recall_at_10"]
     left, right = pl.history(history)
     assert legend(left) == ["training", "validation"]
@@ -90,6 +92,24 @@ def test_nothing_is_cut_or_hidden(history, size, assert_legible):
         assert_legible(ax)
         legend = ax.get_legend().get_window_extent()
         assert all(line.get_window_extent().y1 <= legend.y0 for line in ax.lines)
+
+
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        ({"select": "best"}, 29),  # by the loss, which falls
+        ({"select": "best", "monitor": "validation_recall_at_1"}, 12),
+        ({"select": "last"}, None),
+        ({}, None),
+    ],
+)
+def test_the_kept_epoch_is_marked(history, params, kept, legend):
+    history["validation_recall_at_1"].iloc[12] = 0.9
+    axes = pl.history(SimpleNamespace(history=history, train_params_=params))
+    for ax in axes:
+        marked = [list(line.get_xdata()) for line in ax.lines if line.get_linestyle() == ":"]
+        assert marked == ([] if kept is None else [[kept, kept]])
+        assert (legend(ax)[-1] == f"kept: epoch {kept}") == (kept is not None)
 
 
 def test_refuses(history, refuses):

@@ -58,6 +58,18 @@ def test_more_databases_than_colours(write, adata, study):
     assert "Pairs recalled by planted, by database" in tree.said
 
 
+def test_more_representations_than_colours(write, adata, annotated, study):
+    names = [f"X_{i}_with_a_name_that_is_longer_than_most_names_of_embeddings" for i in range(9)]
+    adata = adata.copy()
+    for i, name in enumerate(names):
+        adata.obsm[name] = adata.obsm["planted"] + np.random.default_rng(i).normal(0, i, adata.obsm["planted"].shape)
+    tree = write(adata, use_rep=names, relationships=annotated, **study.keys)
+    assert all(name in tree.said for name in names)
+    images = tree.all("img")
+    heights = [float(part["height"]) for part in images if part["alt"].startswith(("Bars of", "Histograms", "Overlap"))]
+    assert min(heights) > 96 * 4, "pictures grow with what they hold"
+
+
 def test_the_same_seed_gives_the_same_page_and_nothing_is_changed(tmp_path, write, adata, annotated, study):
     before, settings, figures = adata.copy(), mpl.rcParams.copy(), plt.get_fignums()
     keys = {"use_rep": ["planted", "noise"], "relationships": annotated, **study.keys}

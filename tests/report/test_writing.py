@@ -25,7 +25,7 @@ def never(monkeypatch):
     [
         ({"use_rep": []}, errors.BadValue, {"name": "use_rep"}),
         ({"use_rep": "absent"}, errors.MissingEntry, {"key": "absent", "name": "use_rep", "where": "obsm"}),
-        ({"use_rep": list("abcdefg")}, errors.TooMany, {"number": 7, "limit": 6}),
+        ({"use_rep": list("abcdefghijklmnopq")}, errors.TooMany, {"number": 17, "limit": 16}),
         ({"base": "absent"}, errors.MissingEntry, {"key": "absent", "there": ["planted"], "name": "base"}),
         ({"n_permutations": 99}, errors.BadValue, {"name": "n_permutations", "value": 99}),
         ({"method": "absent"}, errors.UnknownChoice, {"name": "method"}),

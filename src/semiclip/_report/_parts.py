@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 
 from semiclip._csv import format_csv
+from semiclip.pl._style import OWN
 
 NONE = "–"  # where there is no value
 # letters become shapes, so that a picture looks alike everywhere; the salt names its parts the same each time
@@ -116,11 +117,13 @@ def illustrate(
     with style.context(["default", SETTINGS]):
         figure = Figure(inches, layout="constrained")
         FigureCanvasAgg(figure)
+        OWN.add(figure)  # pictures of many names may enlarge it
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for empty in axes[n:]:
             empty.remove()
         draw(axes[0] if panels is None else axes[:n])
         file = BytesIO()
+        inches = tuple(figure.get_size_inches())
         figure.savefig(file, format=file_format, dpi=RESOLUTION, metadata=NO_METADATA[file_format])
     address = _address(MEDIA_TYPES[file_format], file.getvalue())
     alt = f"{alt}. {table.tell(n_told)}." if n_told else f"{alt}."

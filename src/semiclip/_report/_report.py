@@ -22,8 +22,8 @@ from semiclip._storage import write_file
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import FileExists, MissingEntry, MissingFile, TooMany, WrongType
 from semiclip.tl._maps import list_names
+from semiclip.tl._sets import MOST
 
-MOST = 6  # representations, which pictures can tell apart
 FEWEST = 100  # permutations, for a p-value of 0.01
 
 
@@ -64,7 +64,7 @@ def report(
     path
         File to write; its folder must exist.
     use_rep
-        Key or keys of ``obsm`` (or ``"X"``), at most six.
+        Key or keys of ``obsm`` (or ``"X"``), at most 16.
     {columns}
     base
         Representation that gains and losses are counted from; by default the first of ``use_rep``.
@@ -171,7 +171,7 @@ def _read_names(use_rep: str | Sequence[str], base: str | None) -> tuple[list[st
     """Return the representations, each once, and the one that the others are compared with."""
     names = list_names(use_rep)
     if len(names) > MOST:
-        raise TooMany("representations", len(names), MOST)
+        raise TooMany("representations", len(names), MOST, "write a page for some of them")
     if base is not None and base not in names:
         raise MissingEntry(base, names, "use_rep", name="base")
     return names, names[0] if base is None else base

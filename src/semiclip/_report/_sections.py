@@ -15,7 +15,7 @@ from semiclip._report._parts import Download, Table, count, decimals, illustrate
 from semiclip._report._request import SUMMARIES, THRESHOLDS, Request, Results
 from semiclip.errors import some
 from semiclip.pl._scores import BASELINES
-from semiclip.pl._style import OKABE_ITO
+from semiclip.pl._style import pick_colours
 from semiclip.pl._tables import check_table
 
 UNSEEN = "unseen perturbations"
@@ -28,6 +28,7 @@ SCORES = {
 N_PAIRS = 20  # shown; all are in the file below the table
 N_NETWORK = 100
 N_SETS = 10
+N_REGIONS = 63  # combinations of six representations
 LEVEL = 0.05
 PACKAGES = ["semiclip", "anndata", "numpy", "pandas", "scipy", "scikit-learn", "scvi-tools", "torch", "matplotlib"]
 LONGEST = 200  # letters of a value
@@ -114,7 +115,7 @@ def show_preservation(table: pd.DataFrame, names: Sequence[str]) -> dict[str, An
     key = UNSEEN if (table["key"] == UNSEEN).any() else str(table["key"].iloc[0])
     seeds = f", means over {table['seed'].nunique()} seeds" if "seed" in table else ""
     coloured = [name for name in dict.fromkeys([*names, *table["representation"].unique()]) if name not in BASELINES]
-    palette = dict(zip(coloured, OKABE_ITO, strict=False)) if len(coloured) <= len(OKABE_ITO) else None
+    palette = pick_colours(coloured)
 
     values = table.pivot_table("value", ["representation", "key"], "metric", sort=False, dropna=False, observed=True)
     values = values.reindex(columns=list(SCORES)).dropna(how="all").dropna(axis=1, how="all").rename(columns=SCORES)
@@ -136,9 +137,12 @@ def show_shared(request: Request, results: Results) -> dict[str, Any] | None:
     """Return which pairs the representations share, if there are several and they recall any."""
     if results.overlap is None or (held := results.overlap[results.overlap["n_pairs"] > 0]).empty:
         return None
+    n_more = max(0, len(held) - N_REGIONS)
+    held = held.nlargest(N_REGIONS, "n_pairs", keep="first").sort_index() if n_more else held
     columns = [(name, held[name].map({True: "yes", False: "no"})) for name in request.names]
     columns += [("Pairs", held["n_pairs"].map(count)), ("Genes", held["n_genes"].map(count))]
-    caption, file = "Pairs recalled by just these representations", Download("overlap", results.overlap)
+    more = f", in the largest combinations; {n_more:,} more are in the file below" if n_more else ""
+    caption, file = f"Pairs recalled by just these representations{more}", Download("overlap", results.overlap)
     told = "; ".join(
         f"{count(n, 'pair')} by {listed([name for name, has in zip(request.names, inside, strict=True) if has])} alone"
         for inside, n in zip(held[request.names].to_numpy(), held["n_pairs"], strict=True)
@@ -149,7 +153,7 @@ def show_shared(request: Request, results: Results) -> dict[str, Any] | None:
         f"Overlap of the recalled pairs. {told}",
         "Annotated pairs of all databases, each counted once, by the representations that recall them.",
         n_told=0,
-        size=(5.2, 4.0) if len(request.names) < 4 else (5.8, 4.0),
+        size=(5.2, 4.0) if len(request.names) < 4 else (5.8, max(4.0, 2.2 + 0.32 * len(request.names))),
     )
 
 
@@ -191,8 +195,6 @@ def show_region(request: Request, results: Results, name: str) -> dict[str, Any]
     caption = f"{count(len(pairs), 'pair')}, those in most databases first{more}"
     cells = [("Gene", top["gene_a"]), ("Gene", top["gene_b"]), ("Databases", top["databases"].str.replace(";", ", "))]
     databases, sets = {name for names in results.sets["databases"].unique() for name in names.split(";")}, results.sets
-    if len(databases) > len(OKABE_ITO):  # more than there are colours
-        sets = sets.assign(databases="annotated")
     options: dict[str, Any] = {"max_pairs": N_NETWORK, "rng": request.seed, **region}
     return shown | illustrate(
         Table(caption, cells, 3, Download(file, pairs)),

@@ -361,7 +361,7 @@ class SemiClip(PairedModel):
             params |= {"select": select, "pea": options.params if options else False, "views": views or False}
             params["epochs"] = count_epochs(self.train_params_, runner, resumed="ckpt_path" in trainer_kwargs)
             params["distilled_weight"] = weigh_parts(self, data)
-            self.train_params_ = {**params, "shared_keys": data.host.n_keys, **optimisation}
+            self.train_params_ = {**params, "monitor": monitor, "shared_keys": data.host.n_keys, **optimisation}
             self.trainer = None  # it holds data and the optimiser's state
 
     def _pair_data(self, pea: PEA | None, view_keys: Sequence[str], **splitting: Any) -> PairedDataModule:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
-from contextlib import suppress
-from itertools import chain, permutations
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from semiclip._docs import document
-from semiclip.errors import Empty, Refused, TooFew, TooMany, WrongShape, some
+from semiclip.pl import _panels as panels
 from semiclip.pl import _style as style
+from semiclip.pl._names import fit_names, measure_text
 from semiclip.pl._tables import THRESHOLDS, check_once, check_table, read_single, sort_by_share
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
-
+    import pandas as pd
     from matplotlib.axes import Axes
 
 NUMBERS = ("n_recalled", "overlap", "null_low", "null_median", "null_high", "p_value")
@@ -27,11 +21,6 @@ LEVEL = 0.05
 SPOT: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgewidth": 1.2, "linestyle": "none"}
 PARTS = {"preserved": "0.65", "gains": "#009E73", "losses": "#D55E00"}
 LETTER = 0.07  # inches of small print
-MAX_SETS = 6
-SMALL: dict[str, Any] = {"fontsize": 8}
-POINTS: dict[str, Any] = {"textcoords": "offset points"}
-NARROW = 0.13  # inches that a column takes at least
-BARE: dict[str, Any] = {"xticks": [], "yticks": []}
 
 
 @document
@@ -74,25 +63,21 @@ def null_overlap(
     alone = len(shares) == 1  # a curve needs two places: then the references have a place each
 
     ax = style.take_axes(ax, size=(4.8, 4.0))[0]
+    if not alone and len(names) > panels.MOST_CURVES:
+        _draw_grid(ax, table, palette, recalled=recalled)
+        return ax
     handles: list[Any] = []
     for i, name in enumerate(names):
-        rows, colour = table[table["reference"] == name], palette[name]
-        at = rows["share"] * 0 + i if alone else rows["share"]
+        rows = table[table["reference"] == name]
         if alone:
-            ax.vlines(at, rows["null_low"], rows["null_high"], color=colour, alpha=0.3, linewidth=8)
-            ax.plot(at, rows["null_median"], "_", color=colour, markersize=12)
+            _draw_marks(ax, rows, i, palette[name])
         else:
-            ax.fill_between(at, rows["null_low"], rows["null_high"], color=colour, **style.BAND)
-            ax.plot(at, rows["null_median"], color=colour, linestyle="--", linewidth=1)
-        ax.plot(at, rows["overlap"], color=colour, linewidth=1.4)
-        likely = rows["p_value"] > LEVEL
-        for which, face in ((~likely, colour), (likely, "white")):
-            ax.plot(at[which], rows["overlap"][which], color=colour, markerfacecolor=face, **SPOT)
-        handles.append(style.make_mark(color=colour, label=name, **SPOT | {"linestyle": "-"}))
-    if (table["p_value"] > LEVEL).any():
-        handles.append(style.make_mark(color="0.35", markerfacecolor="white", label=f"p > {LEVEL}", **SPOT))
-    chance = {"marker": "_", "linestyle": "none"} if alone else {"linestyle": "--", "linewidth": 1}
-    handles.append(style.make_mark(color="0.35", label="chance, 95% band", **chance))
+            _draw_curve(ax, rows, palette[name], share=min(1, 3 / len(names)))
+        handles.append(style.make_mark(color=palette[name], label=name, **SPOT | {"linestyle": "-"}))
+    if len(names) > panels.MOST_CURVES:
+        handles = []  # names stand below their places
+        style.grow(ax, width=0.22 * len(names) - style.measure_inches(ax)[0])
+    handles += _explain(table, alone=alone)
     ends = (-0.5, len(names) - 0.5)
     if recalled:
         whole = table.drop_duplicates("share")
@@ -104,9 +89,67 @@ def null_overlap(
     else:
         style.write_percent(ax.xaxis)
         ax.set_xlabel("Share of all pairs in the tails")
-    ax.set(ylim=(0, None), ylabel=f"Pairs that {representation}\nand the reference recall")
+    ax.set(ylim=(0, None))
+    style.write_label(ax.yaxis, _write_label(representation))
     style.finish(ax, handles, most=np.inf)
     return ax
+
+
+def _write_label(representation: str) -> str:
+    return f"Pairs that {representation}\nand the reference recall"
+
+
+def _draw_marks(ax: Axes, rows: pd.DataFrame, place: int, colour: str) -> None:
+    """Draw the overlap at one pair of thresholds, on the range of the permutations."""
+    at = rows["share"] * 0 + place
+    ax.vlines(at, rows["null_low"], rows["null_high"], color=colour, alpha=0.3, linewidth=8)
+    ax.plot(at, rows["null_median"], "_", color=colour, markersize=12)
+    _draw_overlap(ax, at, rows, colour)
+
+
+def _draw_curve(ax: Axes, rows: pd.DataFrame, colour: str, share: float = 1) -> None:
+    """Draw the overlap over the thresholds, and the band of the permutations."""
+    ax.fill_between(
+        rows["share"],
+        rows["null_low"],
+        rows["null_high"],
+        color=colour,
+        **style.BAND | {"alpha": share * style.BAND["alpha"]},
+    )
+    ax.plot(rows["share"], rows["null_median"], color=colour, linestyle="--", linewidth=1)
+    _draw_overlap(ax, rows["share"], rows, colour)
+
+
+def _draw_overlap(ax: Axes, at: pd.Series, rows: pd.DataFrame, colour: str) -> None:
+    ax.plot(at, rows["overlap"], color=colour, linewidth=1.4)
+    likely = rows["p_value"] > LEVEL
+    for which, face in ((~likely, colour), (likely, "white")):
+        ax.plot(at[which], rows["overlap"][which], color=colour, markerfacecolor=face, **SPOT)
+
+
+def _explain(table: pd.DataFrame, *, alone: bool) -> list[Any]:
+    """Return the entries of the legend beside the names."""
+    handles = []
+    if (table["p_value"] > LEVEL).any():
+        handles.append(style.make_mark(color="0.35", markerfacecolor="white", label=f"p > {LEVEL}", **SPOT))
+    chance: dict[str, Any] = {"marker": "_", "linestyle": "none"} if alone else {"linestyle": "--", "linewidth": 1}
+    return [*handles, style.make_mark(color="0.35", label="chance, 95% band", **chance)]
+
+
+def _draw_grid(ax: Axes, table: pd.DataFrame, palette: dict[str, str], *, recalled: bool) -> None:
+    """Give each of many references a panel."""
+    rows = {name: table[table["reference"] == name] for name in palette}
+    whole, representation = table.drop_duplicates("share"), table["representation"].iloc[0]
+
+    def draw(part: Axes, name: str) -> list[Any]:
+        _draw_curve(part, rows[name], palette[name])
+        style.write_percent(part.xaxis)
+        look = {"label": f"all of {representation}", **style.BASELINE}
+        return part.plot(whole["share"], whole["n_recalled"], **look) if recalled else []
+
+    curves = {name: part[["share", "overlap"]].to_numpy() for name, part in rows.items()}
+    labels = ("Share of all pairs in the tails", _write_label(representation))
+    panels.draw_grid(ax, curves, draw, labels, _explain(table, alone=False))
 
 
 @document
@@ -147,13 +190,14 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.
     starts: dict[str, Any] = {"preserved": 0, "gains": preserved, "losses": -losses}
     bars = [ax.barh(rows, table[part], 0.62, left=starts[part], color=palette[part], label=part) for part in PARTS]
     ax.vlines(0, -0.5, len(rows) - 0.5, color="0.2", linewidth=0.8)
-    room = max(8, int(0.4 * style.measure_inches(ax)[0] / LETTER))
-    names = [fill(str(name), room, break_long_words=False) for name in table["representation"]]
-    ax.set_yticks(rows, names, fontsize="small")
+    names = list(map(str, table["representation"]))
+    style.grow(ax, width=min(2.4, max(measure_text(name, style.SMALL) for name in names)) - 1)
+    names = fit_names(names, min(2.4, max(0.6, 0.4 * style.measure_inches(ax)[0])), style.SMALL, 3)
+    ax.set_yticks(rows, names, fontsize=style.SMALL)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     totals = set((preserved + losses).tolist())
     total = f" ({_write_count(totals.pop())})" if len(totals) == 1 else ""
-    ax.set_xlabel(fill(f"Recalled pairs, compared with {base}{total}", int(style.measure_inches(ax)[0] / 0.085)))
+    style.write_label(ax.xaxis, f"Recalled pairs, compared with {base}{total}", lines=4)
     ax.spines["left"].set_visible(False)
     ax.tick_params("y", length=0)
     style.finish(ax, bars)
@@ -181,166 +225,3 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.
 def _write_count(count: float) -> str:
     """Write a count, which is no whole number if it was averaged."""
     return f"{count:,.1f}".removesuffix(".0")
-
-
-def venn(
-    sets: pd.DataFrame | Mapping[str, Iterable[Hashable]],
-    *,
-    ax: Axes | None = None,
-    labels: Sequence[str] | None = None,
-    palette: style.Palette = None,
-) -> Axes:
-    """Draw how sets overlap: two or three as circles in proportion to the counts, four to six as an UpSet plot.
-
-    An UpSet plot has a bar for each combination of sets, the largest first, with the count of what is in just these
-    sets (Lex et al. 2014, DOI 10.1109/TVCG.2014.2346248). Dots below say which sets they are, and bars to the left how
-    large each set is. Empty combinations are left out, and combinations without room are counted.
-
-    Three circles cannot show every combination of counts, so their overlaps are approximate; the written counts are
-    exact. Where no circles come close, or a set is empty, the circles are equal and marked "not to scale".
-
-    Parameters
-    ----------
-    sets
-        What :func:`semiclip.tl.relationship_sets` returns at one pair of thresholds, with a boolean column per set, or
-        a mapping of names to sets.
-    ax
-        Where to draw; by default a new figure.
-    labels
-        Names to write instead of the names in ``sets``, in the same order.
-    palette
-        Colours of the sets, in their order or by their name in ``sets``.
-
-    Returns
-    -------
-    The axes. Each circle is labelled with its name and size, each region with its count. The parts of an UpSet plot are
-    in its ``child_axes``: bars of the combinations, sizes of the sets, dots.
-
-    Raises
-    ------
-    ValueError
-        If there are not two to six sets, all are empty, a column is not boolean, or labels or colours are too few.
-
-    Examples
-    --------
-    >>> import semiclip as scl
-    >>> ax = scl.pl.venn({"unimodal": {1, 2, 3}, "distilled": {2, 3, 4, 5}})
-    >>> [text.get_text() for text in ax.texts if text.get_text().isdigit()]
-    ['1', '2', '2']
-    """
-    members = _read_members(sets)
-    if len(members) < 2:
-        raise TooFew("sets", len(members), 2)
-    if len(members) > MAX_SETS:
-        raise TooMany("sets", len(members), MAX_SETS, f"choose among {some(members)}")
-    names = list(members) if labels is None else list(labels)
-    if len(names) != len(members):
-        raise WrongShape("labels", (len(names),), f"one label per set, ({len(members)},)")
-    if not any(members.values()):
-        raise Empty(f"members of the sets {some(members)} to draw")
-    colours = list(style.pick_colours(list(members), palette).values())
-    draw, size = (_draw_circles, (4.8, 4.4)) if len(members) <= 3 else (_draw_upset, (6.4, 4.0))
-    ax = style.take_axes(ax, size=size)[0]
-    draw(list(members.values()), names, colours, ax)
-    return ax
-
-
-def _read_members(sets: pd.DataFrame | Mapping[str, Iterable[Hashable]]) -> dict[str, set[Hashable]]:
-    if not isinstance(sets, pd.DataFrame):
-        return {name: set(items) for name, items in sets.items()}
-    from semiclip.tl._sets import NOT_SETS, check_single_level
-
-    check_single_level(sets, "sets")
-    columns = sets.drop(columns=NOT_SETS, errors="ignore")
-    if wrong := [name for name in columns if not pd.api.types.is_bool_dtype(columns[name].convert_dtypes())]:
-        raise Refused("columns are not true or false", wrong, "draw what scl.tl.relationship_sets returns")
-    return {str(name): set(np.flatnonzero(columns[name].to_numpy(bool))) for name in columns}
-
-
-def _draw_circles(members: Sequence[set[Hashable]], names: Sequence[str], colours: Sequence[str], ax: Axes) -> None:
-    import matplotlib_venn
-    from matplotlib_venn._region import VennRegionException
-    from matplotlib_venn.layout import venn2, venn3
-
-    titles = [f"{name}\n{len(items):,}" for name, items in zip(names, members, strict=True)]
-    draw, layout = {2: (matplotlib_venn.venn2, venn2), 3: (matplotlib_venn.venn3, venn3)}[len(members)]
-    options = {"set_colors": colours, "alpha": 0.5, "ax": ax, "subset_label_formatter": "{:,}".format}
-    diagram = None
-    # the labels of nested circles would lie on top of each other
-    if not any(one <= other for one, other in permutations(members, 2)):
-        with warnings.catch_warnings(), suppress(UserWarning, VennRegionException):  # no circles have these areas
-            warnings.simplefilter("error", UserWarning)
-            diagram = draw(members, titles, **options)
-    if diagram is None:  # equal circles with every region, and no pretence of scale
-        sizes = (1,) * (2 ** len(members) - 1)
-        equal = layout.DefaultLayoutAlgorithm(fixed_subset_sizes=sizes)
-        diagram = draw(members, titles, layout_algorithm=equal, **options)
-        side = "top" if len(members) == 2 else "bottom"  # where no title stands
-        ax.annotate("not to scale", (0, side == "top"), xycoords="axes fraction", va=side, color="0.35", size="small")
-    for title in diagram.set_labels:
-        title.set_multialignment("center")
-
-
-def _draw_upset(members: Sequence[set[Hashable]], names: Sequence[str], colours: Sequence[str], ax: Axes) -> None:
-    """Divide the place of the axes into bars of the combinations, bars of the sets, and the dots between them."""
-    ax.set_axis_off()
-    wide, high = style.measure_inches(ax)
-    texts = [ax.text(0, 0, name, **SMALL) for name in names]
-    longest = max(text.get_window_extent().width for text in texts) / ax.figure.dpi + 0.12  # with a margin
-    for text in texts:
-        text.remove()
-    named = min(0.4, longest / wide + 0.02)
-    left = min(0.22, 0.9 / wide)
-    low = min(0.6, max(0.25 * len(names) / high, 0.3))
-    start = left + named
-    bars = ax.inset_axes((start, low + 0.02, 1 - start, 0.98 - low), label="bars")
-    sizes = ax.inset_axes((0.0, 0.0, left, low), label="sizes")
-    dots = ax.inset_axes((start, 0.0, 1 - start, low), label="dots")
-
-    # what is in just these sets and no other, the largest combination first
-    counter = Counter(tuple(item in items for items in members) for item in set(chain.from_iterable(members)))
-    regions = sorted(counter.items(), key=lambda item: (-item[1], sum(item[0]), [not inside for inside in item[0]]))
-    room = max(1, int(wide * (1 - start) / NARROW))
-    shown, hidden = regions[:room], regions[room:]
-    if hidden:
-        note = f"not shown: {len(hidden)} smaller combinations, {sum(count for _, count in hidden):,} in all"
-        letters = max(1, int(start * wide / 0.065))
-        ax.text(0, 1, fill(note, letters), transform=ax.transAxes, va="top", color="0.35", **SMALL)
-
-    column, row = wide * (1 - start) / len(shown), low * high / len(names)  # inches
-    counts = [count for _, count in shown]
-    bars.bar(range(len(shown)), counts, 0.7, color="0.3")
-    fits = len(f"{max(counts):,}") * 0.075 < column
-    look: dict[str, Any] = {"ha": "center", "va": "bottom", "rotation": 0 if fits else 90, **POINTS, **SMALL}
-    for at, count in enumerate(counts):
-        bars.annotate(f"{count:,}", (at, count), (0, 2), **look)
-    bars.set(**BARE, ylim=(0, max(counts) * (1.12 if fits else 1.25)))
-    bars.spines[["left", "right", "top"]].set_visible(False)
-
-    # a column of dots for each combination; the dots of its sets are dark and joined
-    held, rows = np.array([inside for inside, _ in shown]), np.arange(len(names))
-    look = {"s": min(60, 40 * (column / 0.2) ** 2, 40 * (row / 0.2) ** 2), "linewidths": 0}
-    for i in rows[::2]:
-        dots.axhspan(i - 0.5, i + 0.5, color="0.95", zorder=0, linewidth=0)
-    x, y = np.meshgrid(np.arange(len(held)), rows, indexing="ij")
-    dots.scatter(x[~held], y[~held], color="0.85", **look)
-    for at, inside in enumerate(held):
-        dots.plot([at, at], [rows[inside].min(), rows[inside].max()], color="0.2", linewidth=1.2)
-    dots.scatter(x[held], y[held], color="0.2", zorder=3, **look)
-    for panel in (bars, dots):
-        panel.set_xlim(-0.6, len(shown) - 0.4)
-
-    totals = [len(items) for items in members]
-    sizes.barh(range(len(totals)), totals, 0.55, color=list(colours))
-    for i, total in enumerate(totals):
-        sizes.annotate(f"{total:,}", (total, i), (-2, 0), ha="right", va="center", **POINTS, **SMALL)
-    # the bars grow to the left, and what their numbers take of the width stays free
-    share = min(0.7, 0.07 * (len(f"{max(totals):,}") + 1) / (left * wide))
-    sizes.set_xlim(max(totals) / (1 - share), 0)
-    for panel in (dots, sizes):
-        panel.set(**BARE, ylim=(len(names) - 0.5, -0.5))
-        panel.spines[:].set_visible(False)
-    points = min(8.0, 8 * named * wide / longest)
-    look = {"va": "center", "fontsize": points, "annotation_clip": False, **POINTS}
-    for i, name in enumerate(names):
-        sizes.annotate(name, (1, i), (4, 0), xycoords=sizes.get_yaxis_transform(), **look)

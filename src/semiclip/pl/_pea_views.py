@@ -12,6 +12,7 @@ from semiclip.correction import PEA, fit
 from semiclip.correction._correct import split_controls
 from semiclip.errors import BadValue, MissingEntry, UnknownChoice, WrongShape
 from semiclip.pl import _style as style
+from semiclip.pl._names import fit_names
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -136,7 +137,9 @@ def pea_views(
         where = f" in {names[shown[0]]}" if batch_key is not None else ""
         n_views, n_samples = drawn.kept.shape
         counts = f"{n_samples:,} sample{'s' * (n_samples > 1)} × {n_views:,} view{'s' * (n_views > 1)}"
-        axes[0, 0].figure.suptitle(f"PEA of {perturbation}{where}: {counts}", fontsize="medium")
+        figure = axes[0, 0].figure
+        title = fit_names([f"PEA of {perturbation}{where}: {counts}"], 0.95 * figure.get_figwidth(), 10, 3)[0]
+        figure.suptitle(title, fontsize="medium")
     return axes
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from semiclip._docs import document
 from semiclip.errors import Empty, MissingEntry, Refused, TooFew, TooMany
+from semiclip.pl import _panels as panels
 from semiclip.pl import _style as style
 from semiclip.pl import _tables as tables
 from semiclip.tl._maps import list_names
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 COLUMNS = ("representation", "key", "value", "ci_low", "ci_high", "n_pairs", *tables.THRESHOLDS)
 SUMMARIES = ("mean", "union")
 MEASURED = ("chance_mean", "chance_sd")
+MOST_GROUPS = 8
+WIDEST = 0.8  # inches of a bar
 APART = 0.35  # between the databases and what summarises them
 POINTS: dict[str, Any] = {"marker": "o", "markersize": 3.5, "linewidth": 1.4}
 BINS = ("low", "high", "n_all", "n_annotated", "all", "annotated", "cut_low", "cut_high")
@@ -67,8 +70,14 @@ def recall(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.Palett
     palette = style.pick_colours(names, palette)
     places = np.arange(len(keys)) + APART * (np.arange(len(keys)) >= len(databases)) * bool(databases)
 
-    ax = style.take_axes(ax, size=(6.4, 4.0))[0]
-    width, bands = 0.8 / len(names), []
+    if len(names) > panels.MOST_BARS or len(keys) > MOST_GROUPS:
+        ax = style.take_axes(ax, size=(4.8, 4.0))[0]
+        _draw_rows(ax, table, names, keys, palette, measured=measured)
+        return ax
+    width = 0.8 / len(names)
+    size = (max(2.7, 1.4 + 0.6 * len(keys) + 0.12 * len(keys) * len(names)), 4.0)
+    ax = style.take_axes(ax, size=size)[0]
+    bands: list[Any] = []
     handles: list[Any] = []
     for i, name in enumerate(names):
         rows = table[table["representation"] == name].set_index("key").reindex(keys)
@@ -79,9 +88,10 @@ def recall(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.Palett
         if measured:
             bands.append(_draw_band(ax, at, width, *(rows[column].to_numpy(float) for column in MEASURED)))
     handles += [ax.axhline(chance, label="chance", **style.CHANCE) for chance in table["chance"].unique()]
+    span = max(places[-1] + 1.2, width * style.measure_inches(ax)[0] / WIDEST)
+    middle = places[-1] / 2
+    ax.set_xlim(middle - span / 2, middle + span / 2)
     style.name_groups(ax, keys, at=places.tolist())
-    room = max(0, 3 - len(keys)) / 2  # a single database would make bars as wide as the picture
-    ax.set_xlim(-0.6 - room, places[-1] + 0.6 + room)
     ax.set_ylabel("Known relationships recalled", loc="top")
     style.write_percent(ax.yaxis)
     ax.set_ylim(bottom=0)
@@ -89,17 +99,50 @@ def recall(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.Palett
     return ax
 
 
-def _draw_band(ax: Axes, at: np.ndarray, width: float, mean: np.ndarray, sd: np.ndarray) -> Collection:
-    """Lay the measured chance across the bars."""
+def _draw_rows(
+    ax: Axes, table: pd.DataFrame, names: list[str], keys: list[str], palette: dict[str, str], *, measured: bool
+) -> None:
+    """Draw a row of bars per representation, with a column per database; or the other way if it has more rows then."""
+    over = len(names) >= len(keys) or len(names) > panels.MOST_BARS
+    lines, heads, line, head = (
+        (names, keys, "representation", "key") if over else (keys, names, "key", "representation")
+    )
+    parts = panels.divide_rows(ax, lines, heads, foot=0.75)
+    chances = table["chance"].unique()
+    top = max(table["ci_high"].max(), table["value"].max()) * 1.05
+    bands: list[Any] = []
+    for part, title in zip(parts, heads, strict=True):
+        rows = table[table[head] == title].set_index(line).reindex(lines)
+        at, colours = np.arange(len(lines)), [palette[name] for name in (lines if over else [title] * len(lines))]
+        part.barh(at, rows["value"], 0.66, color=colours)
+        middle, half = (rows["ci_high"] + rows["ci_low"]) / 2, (rows["ci_high"] - rows["ci_low"]) / 2
+        part.errorbar(middle, at, xerr=half, fmt="none", **style.ERROR)
+        if measured:
+            levels = (rows[column].to_numpy(float) for column in MEASURED)
+            bands.append(_draw_band(part, at, 0.66, *levels, lying=True))
+        for chance in chances:
+            part.axvline(chance, label="chance", **style.CHANCE)
+        part.set_xlim(0, top)
+        style.write_percent(part.xaxis)
+        part.set_xticks(style.choose_ticks(0, min(top, 1), 3))
+    panels.explain(ax, [style.make_mark(label="chance", **style.CHANCE), *bands[:1]], "Known relationships recalled")
+
+
+def _draw_band(
+    ax: Axes, at: np.ndarray, width: float, mean: np.ndarray, sd: np.ndarray, *, lying: bool = False
+) -> Collection:
+    """Outline the measured chance on the bars, whose colours stay as they are."""
     from matplotlib.collections import PolyCollection
+    from matplotlib.patheffects import withStroke
 
     left, right = at - width / 2, at + width / 2
     low, high = np.maximum(mean - 2 * sd, 0), mean + 2 * sd
     corners = np.array([[left, low], [right, low], [right, high], [left, high]]).transpose(2, 0, 1)
-    look: dict[str, Any] = {"facecolor": "0.35", "alpha": 0.25, "edgecolor": "none", "zorder": 1.5}
+    corners = corners[:, :, ::-1] if lying else corners
+    look: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.15", "linewidth": 0.7, "zorder": 2.5}
+    look["path_effects"] = [withStroke(linewidth=1.8, foreground="white")]
     band = PolyCollection(corners[np.isfinite(mean)].tolist(), label="permuted ± 2 sd", **look)
     ax.add_collection(band)
-    ax.hlines(mean, left, right, color="0.35", linewidth=0.6, zorder=1.6)
     return band
 
 
@@ -145,18 +188,40 @@ def recall_curve(
     palette = style.pick_colours(names, palette)
 
     ax = style.take_axes(ax, size=(4.8, 4.0))[0]
+    labels = ("Share of all pairs in the tails", f"Known relationships recalled\n({key})")
+    curves = {name: table[table["representation"] == name] for name in names}
+    if len(names) > panels.MOST_CURVES:
+        panels.draw_grid(
+            ax,
+            {name: rows[["share", "value"]].to_numpy() for name, rows in curves.items()},
+            lambda part, name: [*_draw_curve(part, curves[name], name, palette), *_draw_chance(part, widest)][1:],
+            labels,
+        )
+        for part in ax.child_axes:
+            part.set(xlim=(0, widest * 1.03), ylim=(0, None))
+            style.write_percent(part.xaxis)
+            style.write_percent(part.yaxis)
+        return ax
     handles: list[Any] = []
-    for name in names:
-        rows = table[table["representation"] == name]
-        ax.fill_between(rows["share"], rows["ci_low"], rows["ci_high"], color=palette[name], **style.BAND)
-        handles += ax.plot(rows["share"], rows["value"], label=name, color=palette[name], **POINTS)
-    handles += ax.plot([0, widest], [0, widest], label="chance", **style.CHANCE)
+    for name, rows in curves.items():
+        handles += _draw_curve(ax, rows, name, palette)
+    handles += _draw_chance(ax, widest)
     ax.set(xlim=(0, widest * 1.03), ylim=(0, None))
-    ax.set(xlabel="Share of all pairs in the tails", ylabel=f"Known relationships recalled\n({key})")
+    ax.set_xlabel(labels[0])
+    style.write_label(ax.yaxis, labels[1])
     style.write_percent(ax.xaxis)
     style.write_percent(ax.yaxis)
     style.finish(ax, handles, most=1)
     return ax
+
+
+def _draw_curve(ax: Axes, rows: pd.DataFrame, name: str, palette: dict[str, str]) -> list[Any]:
+    ax.fill_between(rows["share"], rows["ci_low"], rows["ci_high"], color=palette[name], **style.BAND)
+    return ax.plot(rows["share"], rows["value"], label=name, color=palette[name], **POINTS)
+
+
+def _draw_chance(ax: Axes, widest: float) -> list[Any]:
+    return ax.plot([0, widest], [0, widest], label="chance", **style.CHANCE)
 
 
 @document
@@ -194,14 +259,20 @@ def similarity(
     names = list_names(present if representation is None else representation, "representation")
     if absent := [name for name in names if name not in present]:
         raise MissingEntry(absent, present, "the table", "representation")
-    panels = [table[table["representation"] == name].sort_values("low", kind="stable") for name in names]
-    for name, rows in zip(names, panels, strict=True):
+    bins = [table[table["representation"] == name].sort_values("low", kind="stable") for name in names]
+    for name, rows in zip(names, bins, strict=True):
         if not np.allclose(rows["low"].to_numpy()[1:], rows["high"].to_numpy()[:-1]):
             raise Refused(f"the bins of {name} overlap or leave gaps", way_out="draw what scl.tl.similarity returns")
     palette = style.pick_colours(names, palette)
 
-    axes = style.take_axes(ax, len(names), size=(1 + 2.8 * len(names), 3.0), panels=names)
-    for panel, name, rows in zip(axes, names, panels, strict=True):
+    columns = min(len(names), 5 if len(names) > 9 else 3 if len(names) > 4 else 4)
+    n_rows, wide = -(-len(names) // columns), 2.8 if columns < 5 else 2.3
+    axes = style.take_axes(ax, len(names), size=(1 + wide * columns, 3.0 * n_rows), columns=columns, panels=names)
+    for panel in axes:
+        panel.set(xlabel="Cosine", ylabel="Density")
+        panel.set_title("\n" * 2)
+    inches = style.measure_inches(axes[0])
+    for panel, name, rows in zip(axes, names, bins, strict=True):
         colour, edges = palette[name], [*rows["low"], rows["high"].iloc[-1]]
         filled_bins = rows[rows["n_all"] > 0]
         left, right = filled_bins["low"].min(), filled_bins["high"].max()
@@ -211,7 +282,7 @@ def similarity(
         tail = {"color": colour, "alpha": 0.12, "linewidth": 0, "zorder": 0, "label": "recalled"}
         panel.axvspan(left, rows["cut_low"].iloc[0], **tail)
         recalled = panel.axvspan(rows["cut_high"].iloc[0], right, **tail)
-        panel.set(xlim=(left, right), ylim=(0, None), xlabel="Cosine", ylabel="Density")
-        style.finish(panel, [everything, annotated, recalled], most=np.inf)
-        panel.set_title(name, fontsize="medium")
+        panel.set(xlim=(left, right), ylim=(0, None))
+        style.finish(panel, [everything, annotated, recalled], most=np.inf, inches=inches)
+        style.write_heading(panel, name, width=inches[0])
     return axes[0] if len(names) == 1 else axes

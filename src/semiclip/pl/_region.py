@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from semiclip._arguments import check_whole
 from semiclip._docs import document
 from semiclip.errors import Empty, MissingEntry, MissingValues, Refused
 from semiclip.pl import _style as style
+from semiclip.pl._names import fit_names
 from semiclip.pl._tables import check_table
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 LEVELS = (0.05, 0.01)
 SEVERAL = "several"
-LEGEND: dict[str, Any] = {"loc": "lower left", "frameon": False, "fontsize": 7.5, "borderaxespad": 0.0}
-LEGEND |= {"borderpad": 0.0, "handlelength": 1.0, "columnspacing": 1.0}
+LEGEND: dict[str, Any] = {"loc": "lower left", "frameon": False, "borderaxespad": 0.0, "borderpad": 0.0}
+LEGEND |= {"handlelength": 1.8, "columnspacing": 0.8}
+PLAIN: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # hides the lines behind a text
+SAFE = 1.08  # letters are so much wider at another resolution
 FEW = 4  # genes of a component that keeps its shape
 MARGIN = np.array([0.28, 0.16])  # inches beside a component, for names
 # where a name may stand beside its node, in half widths and half heights; the first that is free is taken
@@ -36,7 +38,8 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
     """Draw the gene sets that are most enriched among the genes of a region (Table 3 of the paper).
 
     A dot stands at −log10 p. Its area is the number of genes of the region in the set, and that number is written
-    beside the dot with the size of the set. Dashed lines are p = 0.05 and 0.01. Long names are shortened.
+    beside the dot with the size of the set. Dashed lines are p = 0.05 and 0.01. Names that are too long lose their
+    middle, and still differ.
 
     Parameters
     ----------
@@ -68,15 +71,17 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
     top = table.sort_values(["p_adjusted", "p_value"], kind="stable").head(n_top)
     height = -np.log10(np.maximum(top[column].to_numpy(float), np.finfo(float).tiny)) + 0.0  # no minus zero
 
+    names = [str(name).replace("_", " ") for name in top["gene_set"]]
+    if len(set(names)) < len(set(top["gene_set"])):
+        names = list(map(str, top["gene_set"]))
     ax = style.take_axes(ax, size=(5.8, 1.2 + 0.34 * len(top)))[0]
     of_all = f"\n{len(top)} of {len(table):,} gene sets" if len(top) < len(table) else ""
     ax.set_xlabel(f"−log₁₀ {'adjusted p' if adjusted else 'p'}{of_all}")
     wide, high = style.measure_inches(ax)
     rows = np.arange(len(top))
-    line = min(8, 2.2 * wide, 60 * high / len(top))  # points of a name
-    two_lines = high / len(top) > 2.6 * line / 72
-    letters = max(10, int(0.45 * wide / (0.0085 * line)))
-    ax.set_yticks(rows, [_shorten(name, letters, 1 + two_lines) for name in top["gene_set"]], fontsize=line)
+    line = float(np.clip(60 * high / len(top), style.LEAST, min(style.SMALL, max(style.LEAST, 2.2 * wide))))
+    lines = 1 + (high / len(top) > 2.6 * line / 72)
+    ax.set_yticks(rows, fit_names(names, max(0.6, 0.47 * wide), line, lines), fontsize=line)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     for level, text, side in zip(LEVELS, ("p = 0.05 ", " 0.01"), ("right", "left"), strict=True):
         ax.axvline(-np.log10(level), **style.CHANCE | {"linewidth": 0.9, "zorder": 0})
@@ -87,21 +92,12 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
     ax.scatter(height, rows, s=np.maximum(area, 6), color=style.OKABE_ITO[0], zorder=3, clip_on=False)
     shares = [f"{n:,}/{of:,}" for n, of in zip(top["n_overlap"], top["n_set"], strict=True)]
     for row, at, share in zip(rows, height, shares, strict=True):
-        style.add_note(ax, share, (at, row), (7, 0), va="center", fontsize=7)
+        style.add_note(ax, share, (at, row), (7, 0), va="center", fontsize=7, bbox=PLAIN)
     end = max(height.max(), -np.log10(min(LEVELS)) + 0.15)
     margin = 0.065 * max(map(len, shares)) + 0.15  # inches
     ax.set_xlim(0, end / max(0.3, 1 - margin / style.measure_inches(ax)[0]))
     ax.spines[["top", "right"]].set_visible(False)
     return ax
-
-
-def _shorten(name: object, letters: int, lines: int) -> str:
-    """Break a name between words; what does not fit becomes an ellipsis."""
-    parts = wrap(str(name).replace("_", " "), letters)
-    if len(parts) > lines:
-        rest = " ".join(parts[lines - 1 :])
-        parts = [*parts[: lines - 1], f"{rest[: letters - 1].rstrip()}…"]
-    return "\n".join(parts)
 
 
 @document
@@ -150,7 +146,7 @@ def relationship_network(
     """
     check_whole("max_pairs", max_pairs)
     pairs, databases, where = _choose_pairs(sets, inside, outside, database)
-    colours = style.pick_colours(databases, palette) | {SEVERAL: "0.45"}
+    looks = style.pick_looks(databases, palette) | {SEVERAL: style.Look("0.45", "-", "o", None)}
     shown, rule = _keep_largest(pairs, max_pairs)
 
     ax = style.take_axes(ax, size=(6.4, 5.6))[0]
@@ -158,9 +154,9 @@ def relationship_network(
     n_genes = len(set(shown["gene_a"]) | set(shown["gene_b"]))
     count = f"{len(shown):,} of {len(pairs):,}" if rule else f"{len(pairs):,}"
     title = [f"{count} pair{'s' * (len(pairs) > 1)} ({n_genes:,} genes) {where}".rstrip(), rule]
-    letters = int(style.measure_inches(ax)[0] / 0.075)
-    ax.set_title("\n".join(fill(line, letters) for line in title if line), fontsize="small")
-    _draw(ax, shown, colours, rng)
+    wide = style.measure_inches(ax)[0]
+    ax.set_title("\n".join(fit_names([line], wide, 8.4, 4)[0] for line in title if line), fontsize="small")
+    _draw(ax, shown, looks, rng)
     return ax
 
 
@@ -212,20 +208,24 @@ def _keep_largest(pairs: pd.DataFrame, max_pairs: int) -> tuple[pd.DataFrame, st
     return pairs[part.isin(kept)], "shown: the largest components that fit"
 
 
-def _draw(ax: Axes, pairs: pd.DataFrame, colours: dict[str, str], rng: int | np.random.Generator | None) -> None:
+def _draw(ax: Axes, pairs: pd.DataFrame, looks: dict[str, style.Look], rng: int | np.random.Generator | None) -> None:
     """Draw in inches, so that names keep clear of each other."""
     import networkx as nx
     from matplotlib.collections import LineCollection
     from matplotlib.transforms import Bbox
 
-    wide, high = style.measure_inches(ax)
-    ax.set(xlim=(0, wide), ylim=(0, high))
     shown_as = pairs["databases"].where(~pairs["databases"].str.contains(";"), SEVERAL)
-    colours = {name: colour for name, colour in colours.items() if (shown_as == name).any()}
-    columns = max(1, int(wide / 0.95))
-    strip = 0.16 * (-(-len(colours) // columns)) + 0.2  # the legend and a line of small print
-    handles = [style.make_mark(color=colour, linewidth=2, label=name) for name, colour in colours.items()]
-    ax.legend(handles=handles, ncols=columns, bbox_to_anchor=(0, 0.15 / high), **LEGEND).set_in_layout(False)
+    looks = {name: look for name, look in looks.items() if (shown_as == name).any()}
+    wide, high = style.measure_inches(ax)
+    labels, columns, size, inches = style.arrange_legend(list(looks), wide, max(1, int(wide / 0.7)))
+    strip = inches + 0.24  # the legend and a line of small print
+    if strip > high / 4:
+        style.grow(ax, height=strip - high / 4)
+        wide, high = style.measure_inches(ax)
+    ax.set(xlim=(0, wide), ylim=(0, high))
+    handles = [style.make_mark(color=look.colour, linestyle=look.line, linewidth=2) for look in looks.values()]
+    how = LEGEND | {"fontsize": size, "ncols": columns, "bbox_to_anchor": (0, 0.15 / high)}
+    ax.legend(handles=handles, labels=labels, **how).set_in_layout(False)
 
     graph = nx.from_pandas_edgelist(pairs, "gene_a", "gene_b")
     page = Bbox([[0, strip], [wide, high]])
@@ -234,9 +234,10 @@ def _draw(ax: Axes, pairs: pd.DataFrame, colours: dict[str, str], rng: int | np.
     points = np.array([places[name] for name in names])
     room = np.sqrt(wide * high / len(points))  # inches per gene
     radius = float(np.clip(0.06 * room, 0.015, 0.04))
-    for name, colour in colours.items():
+    for name, look in looks.items():
         ends = pairs.loc[shown_as == name, ["gene_a", "gene_b"]].to_numpy()
-        lines = LineCollection([(places[a], places[b]) for a, b in ends], colors=colour, linewidths=1.3, label=name)
+        kind: dict[str, Any] = {"colors": look.colour, "linestyles": [look.line], "linewidths": 1.3, "label": name}
+        lines = LineCollection([(places[a], places[b]) for a, b in ends], **kind)
         ax.add_collection(lines, autolim=False)
     ax.scatter(points[:, 0], points[:, 1], s=(2 * radius * 72) ** 2, color="0.2", linewidths=0, zorder=2)
     if n_nameless := _write_names(ax, names, points, radius, page, float(np.clip(14 * room, 5, 8))):
@@ -291,7 +292,7 @@ def _write_names(ax: Axes, names: Sequence[str], points: np.ndarray, gap: float,
     taken: list[Bbox] = []
     for name, point in zip(names, points, strict=True):
         text = ax.text(point[0], point[1], name, **look)
-        size = np.array(text.get_window_extent().size) / ax.figure.dpi
+        size = SAFE * np.array(text.get_window_extent().size) / ax.figure.dpi
         for side in np.array(SIDES):
             centre = point + side * (size / 2 + gap)
             box = Bbox([centre - size / 2, centre + size / 2])

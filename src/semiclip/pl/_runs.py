@@ -1,4 +1,4 @@
-"""Pictures of training runs: how one went, and what repeated ones reached."""
+"""Pictures of what repeated training runs reached."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 from semiclip._arguments import check_choice
 from semiclip._docs import document
 from semiclip._seed_table import read_grid, read_runs
-from semiclip.errors import Empty, MissingEntry, TooFew, UnknownChoice
+from semiclip.errors import TooFew, UnknownChoice
 from semiclip.metrics import paired_wilcoxon, smallest_p
 from semiclip.pl import _style as style
+from semiclip.pl._names import fit_names, measure_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,87 +22,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-RANK, RECALL = "validation_mean_rank_percentile", "validation_recall_at_"
 LEVEL = 0.05  # where fewer seeds than six cannot reach it, no p is written
 ROW = 9  # points from line to line of the small print
 SEEDS: dict[str, Any] = {"alpha": 0.3, "linewidth": 0.5, "marker": ".", "markersize": 3, "label": "_seeds"}
 BASE: dict[str, Any] = {"linestyle": ":", "linewidth": 1, "label": "_base"}
 GAIN: dict[str, Any] = {"fontsize": 7, "ha": "center", "va": "bottom", "linespacing": 1.05}
 BRACKET: dict[str, Any] = {"arrowstyle": "|-|,widthA=0.15,widthB=0.15", "linewidth": 0.7, "shrinkA": 2, "shrinkB": 2}
+MOST_RUNGS = 6  # beside each other; more lie below each other, as those do whose words are too long
+WORD, WIDE_NAME = 1.9, 2.4  # inches
 WIDE = 10  # settings of a wider range than this are spaced by their logarithms
 PRINT: dict[str, Any] = {"va": "bottom", "color": "0.35", "fontsize": "small"}
-
-
-def history(
-    model_or_history: Any | Mapping[str, pd.DataFrame], *, ax: Sequence[Axes] | np.ndarray | None = None
-) -> np.ndarray:
-    """Draw how training went: the loss, and how well the validation pairs find each other.
-
-    Parameters
-    ----------
-    model_or_history
-        A trained model, or its ``history``: tables indexed by epoch, one per quantity.
-    ax
-        Two axes to draw on; by default a new figure.
-
-    Returns
-    -------
-    The two axes. Left are ``train_loss`` and ``validation_loss``. Right are recall at k and the mean rank percentile of
-    the right image among all validation images: 0 is best, 0.5 (dashed) is chance. Without validation it says so.
-
-    Raises
-    ------
-    ValueError, KeyError
-        If the model is not trained, there is no training loss, or ``ax`` does not hold two axes.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> import semiclip as scl
-    >>> losses = pd.DataFrame({"train_loss": [3.0, 2.0, 1.5]}, index=pd.RangeIndex(3, name="epoch"))
-    >>> left, right = scl.pl.history({"train_loss": losses})
-    >>> left.get_xlabel(), left.get_ylabel()
-    ('Epoch', 'Loss')
-    """
-    tables = getattr(model_or_history, "history", model_or_history)
-    if tables is None:
-        raise Empty("epochs in the history of the model", "call .train() first")
-    # epochs without a value go, and so does the object type that loggers leave
-    curves = {name: table.iloc[:, 0].astype(float).dropna() for name, table in tables.items()}
-    if "train_loss" not in curves:
-        raise MissingEntry("train_loss", curves, "the history", way_out="draw the history of a SemiClip model")
-    axes = left, right = style.take_axes(ax, 2, size=(8.4, 3.4), panels=("loss", "validation"))
-
-    losses = {"training": curves["train_loss"]}
-    losses |= {"validation": curves["validation_loss"]} if "validation_loss" in curves else {}
-    style.finish(left, _draw_lines(left, losses, style.OKABE_ITO))
-    left.set_ylabel("Loss")
-
-    measures = {"rank percentile": curves[RANK]} if RANK in curves else {}
-    ks = sorted(int(name.removeprefix(RECALL)) for name in curves if name.startswith(RECALL))
-    measures |= {f"recall@{k}": curves[f"{RECALL}{k}"] for k in ks}
-    if not measures:
-        right.text(0.5, 0.5, "no validation", transform=right.transAxes, ha="center", va="center", color="0.35")
-        right.set_axis_off()
-        return axes
-    lines = _draw_lines(right, measures, style.OKABE_ITO[2:])
-    if RANK in curves:
-        lines.insert(1, right.axhline(0.5, label="its chance", **style.CHANCE))
-    right.set(ylabel="Retrieval in validation", ylim=(0, 1), yticks=np.linspace(0, 1, 6))
-    style.finish(right, lines)
-    return axes
-
-
-def _draw_lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str]) -> list[Any]:
-    """Draw a line per curve, and a point where a curve has a single epoch."""
-    from matplotlib.ticker import MaxNLocator
-
-    lines: list[Any] = []
-    for (label, curve), colour in zip(curves.items(), colours, strict=False):
-        lines += ax.plot(curve.index, curve, label=label, color=colour, marker="o" if len(curve) == 1 else None)
-    ax.set_xlabel("Epoch")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    return lines
 
 
 @document
@@ -171,34 +101,55 @@ def ablation(
     ladders = dict(zip(methods, values.reshape(len(methods), len(rungs), n_seeds), strict=True))
     palette = style.pick_colours(methods, palette)
 
-    ax = style.take_axes(ax, size=(4.8, 3.3 + 0.5 * len(methods)))[0]
+    lying = len(rungs) > MOST_RUNGS or any(measure_text(word, 8) > WORD for name in rungs for word in name.split())
+    if lying:
+        longest = min(WIDE_NAME, max(measure_text(name, style.SMALL) for name in rungs))
+        size = (3.6 + longest + 1.1 * len(methods), 1.3 + len(rungs) * max(0.34, 0.16 * len(methods)))
+    else:
+        size = (4.8, 3.3 + 0.5 * len(methods))
+    ax = style.take_axes(ax, size=size)[0]
+    # lines that lie end below the legend
+    reach = (-0.5, len(rungs) - 0.5)
+
+    def draw_line(height: float, **look: Any) -> Any:
+        return ax.plot([height] * 2, reach, **look)[0] if lying else ax.axhline(height, **look)
+
     handles: list[Any] = []
     joined: dict[str, Any] = {} if base_rung is None else {"linestyle": "none"}
     for i, (name, runs) in enumerate(ladders.items()):
         at = np.arange(len(rungs)) + style.shift_in_group(i, len(methods), 0.7 / len(methods))
-        ax.plot(at, runs, color=palette[name], **SEEDS, **joined)
+        ax.plot(*_turn(lying, at, runs), color=palette[name], **SEEDS, **joined)
         spread = runs.std(axis=1, ddof=1) if n_seeds > 1 else None
         look = {"label": name, "color": palette[name], **style.MEAN, **joined}
-        handles.append(ax.errorbar(at, runs.mean(axis=1), spread, **look))
+        bars: dict[str, Any] = {"xerr" if lying else "yerr": spread}
+        x, y = _turn(lying, at, runs.mean(axis=1))
+        handles.append(ax.errorbar(x, y, **bars, **look))
         if base_rung is not None:
-            ax.axhline(runs[base_rung].mean(), color=palette[name], **BASE)
+            draw_line(runs[base_rung].mean(), color=palette[name], **BASE)
     if baseline is not None:
-        handles.append(ax.axhline(table[baseline].mean(), label=baseline.replace("_", " "), **style.BASELINE))
+        handles.append(draw_line(table[baseline].mean(), label=baseline.replace("_", " "), **style.BASELINE))
     if chance is not None:
-        handles.append(ax.axhline(chance, label="chance", **style.CHANCE))
-    ax.set_xlim(-0.5, len(rungs) - 0.5)
-    style.name_groups(ax, rungs, size=8)
-    ax.set_ylabel(_write_title(value))
+        handles.append(draw_line(chance, label="chance", **style.CHANCE))
     seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
     enough = smallest_p(n_seeds) < LEVEL
     note = f"{seeds}; p of paired Wilcoxon tests" if enough else f"{seeds}: too few for p < 0.05 in a Wilcoxon test"
-    ax.set_xlabel(note if base is None else f"gains over {base}\n{note}", fontsize="small", color="0.35")
+    note = note if base is None else f"gains over {base}\n{note}"
+    steps = list(pairwise(range(len(rungs))))
+    if base_rung is not None:
+        steps = [(base_rung, i) for i in range(len(rungs)) if i != base_rung]
+    if lying:
+        ax.set_xlabel(f"{_write_title(value)}\n")
+        _write_rows(ax, rungs, ladders, steps, palette, joined=base_rung is None)
+        style.write_label(ax.xaxis, f"{_write_title(value)}\n{note}")
+        style.finish(ax, handles)
+        return ax
+    ax.set_xlim(-0.5, len(rungs) - 0.5)
+    style.name_groups(ax, rungs, size=8)
+    ax.set_ylabel(_write_title(value))
+    ax.set_xlabel(note, fontsize="small", color="0.35")
 
     floor, points = ax.get_ylim()[1], 0
     for name, runs in reversed(ladders.items()):  # from the top down as in the legend
-        steps = list(pairwise(range(len(rungs))))
-        if base_rung is not None:
-            steps = [(base_rung, i) for i in range(len(rungs)) if i != base_rung]
         for before, after in steps:
             text = _write_gain(runs[after], runs[before], "\n")
             _draw_bracket(ax, (before if base is None else after, after), (floor, points), text, palette[name])
@@ -216,6 +167,51 @@ def ablation(
     ax.spines["left"].set_bounds(bottom, floor)
     ax.yaxis.label.set_y(share / 2)
     return ax
+
+
+def _turn(lying: bool, places: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: FBT001
+    """Return what is drawn over x and over y."""
+    return (values, places) if lying else (places, values)
+
+
+def _write_rows(
+    ax: Axes,
+    rungs: Sequence[str],
+    ladders: Mapping[str, np.ndarray],
+    steps: Sequence[tuple[int, int]],
+    palette: Mapping[str, str],
+    *,
+    joined: bool,
+) -> None:
+    """Name the rungs from top to bottom, and write the gains beside them: between two rungs, or in the row of one."""
+    limits = ax.get_xlim()
+    ax.set_ylim(len(rungs) - 0.5 + 0.6 * joined, -0.5)
+    ax.set_yticks(range(len(rungs)), [""] * len(rungs))
+    wide, high = style.measure_inches(ax)
+    room = min(WIDE_NAME, 0.45 * wide)
+    row = high / (len(rungs) + 1)
+    size = float(np.clip(72 * row / style.LINE, style.LEAST, style.SMALL))
+    names = fit_names(rungs, room, size, max(1, int(72 * row / (style.LINE * size))))
+    ax.set_yticks(range(len(rungs)), names, fontsize=size)
+    for i in range(0, len(rungs), 2):
+        ax.axhspan(i - 0.5, i + 0.5, color="0.95", zorder=0, linewidth=0)
+    wide = style.measure_inches(ax)[0]
+    column = 1.3  # inches of a gain and its p
+    share = min(0.7, column * len(ladders) / wide)
+    ax.set_xlim(limits[0], limits[0] + (limits[1] - limits[0]) / (1 - share))
+    look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 7}
+    for k, (name, runs) in enumerate(ladders.items()):
+        at = 1 - share + share * k / len(ladders) + 0.04 / wide
+        for before, after in steps:
+            place = (before + after) / 2 if joined else after
+            ax.text(at, place, _write_gain(runs[after], runs[before], ", "), color=palette[name], **look)
+        if joined and len(rungs) > 2:
+            text = f"all: {_write_gain(runs[-1], runs[0], ', ')}"
+            ax.text(at, len(rungs) - 0.2, text, color=palette[name], **look)
+    ax.set_xticks(style.choose_ticks(*limits, max(2, int((1 - share) * wide / 0.55))))
+    ax.spines["bottom"].set_bounds(*limits)
+    ax.tick_params("y", length=0)
+    ax.spines["left"].set_visible(False)
 
 
 def _write_title(name: str) -> str:
@@ -276,7 +272,7 @@ def sweep(
     chance
         The value that knows nothing reaches, drawn as a dashed line.
     ax
-        One axes per parameter; by default a new figure with two columns.
+        One axes per parameter; by default a new figure with two columns, or more where there are many panels.
 
     {drawn}
 
@@ -297,9 +293,22 @@ def sweep(
         chosen = default.get(name, settings[0])
         if chosen not in settings and not _are_numbers([*settings, chosen]):
             raise UnknownChoice(f"default[{name!r}]", chosen, settings, "run it, or leave it out")
-    columns = min(len(panels), 2)
-    size = (2.4 * columns, 2 * -(-len(panels) // columns))
+    n_names = max((len(settings) for _, (settings, _) in panels.values() if not _are_numbers(settings)), default=0)
+    columns = min(len(panels), 2 if len(panels) <= 6 else 3 if len(panels) <= 9 else 4)
+    size = (max(2.4, 0.5 + 0.13 * n_names) * columns, 2 * -(-len(panels) // columns))
     axes = style.take_axes(ax, len(panels), size=size, columns=columns, panels=list(panels))
+    for panel, name in zip(axes, panels, strict=True):
+        panel.set(xlabel=name.replace("_", " "), ylabel=_write_title(value), xticks=[])
+        panel.spines[["top", "right"]].set_visible(False)
+    style.measure_inches(axes[0])
+    wide = axes[0].get_window_extent().width / axes[0].figure.dpi
+    for panel, name, text in zip(axes, panels, style.fit_names(list(panels), 1.05 * wide, 9, 3), strict=True):
+        panel.set_xlabel(text.replace("_", " "), fontsize=10 if len(text) == len(name) and "\n" not in text else 9)
+    named = [
+        panel for panel, (_, (settings, _)) in zip(axes, panels.values(), strict=True) if not _are_numbers(settings)
+    ]
+    style.grow(axes[0], height=0.9 * bool(named))
+    style.measure_inches(axes[0])
 
     for panel, (name, (values, (settings, seeds))) in zip(axes, panels.items(), strict=True):
         at = _place_settings(panel, settings, default.get(name))
@@ -314,10 +323,9 @@ def sweep(
             panel.axvline(place, color="0.35", linestyle=":", linewidth=1.2, zorder=0)
             share = (panel.transData - panel.transAxes).transform((place, 0))[0]
             side = "left" if share < 0.3 else "right" if share > 0.7 else "center"
-            text, transform = f"default {_write_setting(default[name])}", panel.get_xaxis_transform()
+            room, transform = 0.7 * wide, panel.get_xaxis_transform()
+            text = style.fit_names([f"default {_write_setting(default[name])}"], room, 8, 1)[0]
             panel.text(place, 1.01, text, ha=side, transform=transform, **PRINT)
-        panel.set(xlabel=name.replace("_", " "), ylabel=_write_title(value))
-        panel.spines[["top", "right"]].set_visible(False)
     limits = np.array([panel.get_ylim() for panel in axes])
     for panel in axes:
         panel.set_ylim(limits[:, 0].min(), limits[:, 1].max())
@@ -329,7 +337,7 @@ def sweep(
 def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarray:
     """Choose a scale of x that has the default too, label settings where there is room, and return their places."""
     if not _are_numbers(settings):
-        style.name_groups(ax, [_write_setting(setting) for setting in settings])
+        style.name_groups(ax, [_write_setting(setting) for setting in settings], inches=_inches(ax))
         ax.set_xlim(-0.5, len(settings) - 0.5)
         return np.arange(len(settings))
     at = np.array(settings, dtype=float)
@@ -341,7 +349,7 @@ def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarr
     low, high = spaced.min() - margin, spaced.max() + margin
     # said here, since error bars of older matplotlib stretch a logarithmic scale to 1
     ax.set_xlim((np.exp(low), np.exp(high)) if log else (low, high))
-    width = style.measure_inches(ax)[0] / (high - low)  # inches per unit
+    width = _inches(ax)[0] / (high - low)  # inches per unit
     labels, end = [""] * len(at), -np.inf
     for i in np.argsort(at):
         text = _write_setting(settings[i])
@@ -351,6 +359,12 @@ def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarr
     ax.set_xticks(at, labels, fontsize="small")
     ax.minorticks_off()
     return at
+
+
+def _inches(ax: Axes) -> tuple[float, float]:
+    """Return width and height of axes whose layout is known already; many panels are not laid out one by one."""
+    box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
+    return box.width, box.height
 
 
 def _are_numbers(settings: Sequence[Any]) -> bool:

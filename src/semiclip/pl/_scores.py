@@ -7,7 +7,9 @@ import pandas as pd
 
 from semiclip._docs import document
 from semiclip.errors import Refused
+from semiclip.pl import _panels as panels
 from semiclip.pl import _style as style
+from semiclip.pl._names import fit_names, measure_text
 from semiclip.pl._tables import check_numbers, check_once, check_table, select_rows
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ BASELINES: dict[str, dict[str, Any]] = {
 }
 SUMMARY = ("mean", "sd", "n_seeds")
 MARKERS = "os^Dv*X"
-LETTER = 0.075  # inches of small print
+WIDE = 2.4  # inches of names beside an axis
 
 
 @document
@@ -76,24 +78,50 @@ def preservation(
     palette = style.pick_colours(others, palette)
     names = [name for name in BASELINES if name in present] + others
 
-    ax = style.take_axes(ax, size=(6.4, 4.0))[0]
-    width, bars, scales = 0.8 / len(names), [], np.array(list(SCALES.values()))
-    for i, name in enumerate(names):
-        at = np.arange(3) + style.shift_in_group(i, len(names), width)
-        heights, spread = (rows.loc[name].to_numpy(float, na_value=np.nan) * scales for rows in (means, deviations))
-        look = BASELINES.get(name) or {"color": palette[name]}
-        error = {"yerr": spread, "error_kw": style.ERROR} if np.isfinite(spread).all() else {}
-        bars.append(ax.bar(at, heights, width, label=name, **look, **error))
-    ax.axhline(0, color="0.2", linewidth=0.8)
-    style.name_groups(ax, NAMES)
     n_seeds = counts.to_numpy()
     seeds = f"{n_seeds.max():.0f} seeds" if n_seeds.min() == n_seeds.max() else "seeds"
     note = key if n_seeds.max() == 1 else f"{key}\nmean ± sd over {seeds}"
+    looks = {name: BASELINES.get(name) or {"color": palette[name]} for name in names}
+    scales = np.array(list(SCALES.values()))
+    figures = {
+        name: (
+            means.loc[name].to_numpy(float, na_value=np.nan) * scales,
+            deviations.loc[name].to_numpy(float, na_value=np.nan) * scales,
+        )
+        for name in names
+    }
+    if len(others) > panels.MOST_BARS:
+        ax = style.take_axes(ax, size=(6.4, 4.0))[0]
+        _draw_rows(ax, figures, looks, note)
+        return ax
+    ax = style.take_axes(ax, size=(max(6.4, 1.4 + 0.6 * len(names)), 4.0))[0]
+    width, bars = 0.8 / len(names), []
+    for i, (name, (heights, spread)) in enumerate(figures.items()):
+        at = np.arange(3) + style.shift_in_group(i, len(names), width)
+        error = {"yerr": spread, "error_kw": style.ERROR} if np.isfinite(spread).all() else {}
+        bars.append(ax.bar(at, heights, width, label=name, **looks[name], **error))
+    ax.axhline(0, color="0.2", linewidth=0.8)
+    style.name_groups(ax, NAMES)
     ax.set_xlim(-0.6, 2.6)
     ax.set_xlabel(note, fontsize="small", color="0.35")
     ax.set_ylabel("Preservation (perfect: 100)", loc="top")
     style.finish(ax, bars, most=100)  # nothing is better than perfect
     return ax
+
+
+def _draw_rows(ax: Axes, figures: dict[str, tuple[np.ndarray, np.ndarray]], looks: dict[str, Any], note: str) -> None:
+    """Draw a row per representation, with a column per figure."""
+    parts = panels.divide_rows(ax, list(figures), NAMES, foot=0.5, column=1.5)
+    heights, spreads = (np.array(values) for values in zip(*figures.values(), strict=True))
+    ends = np.nan_to_num(spreads)
+    limits = min(0, (heights - ends).min()), max((heights + ends).max(), 1) * 1.04
+    for part, values, spread in zip(parts, heights.T, spreads.T, strict=True):
+        for row, (look, value, sd) in enumerate(zip(looks.values(), values, spread, strict=True)):
+            error = {"xerr": sd, "error_kw": style.ERROR} if np.isfinite(sd) else {}
+            part.barh(row, value, 0.66, **look, **error)
+        part.axvline(0, color="0.2", linewidth=0.8)
+        part.set(xlim=limits, xticks=style.choose_ticks(limits[0], min(limits[1], 100), 4))
+    panels.explain(ax, label="Preservation (perfect: 100), " + note.replace("\n", ", "))
 
 
 @document
@@ -140,15 +168,26 @@ def zscores(
     check_numbers(table, ["mean"])
     check_once(table, [by, *within])
     methods = list(table[by].unique())
-    panels = {"": table} if panel not in within else {str(p): table[table[panel] == p] for p in table[panel].unique()}
+    headings = list(table[panel].unique()) if panel in within else []
+    panel_rows = {str(name): table[table[panel] == name] for name in headings} or {"": table}
     figures = _name_figures(table, [name for name in within if name != panel], [panel] if panel in within else [])
     names = list(figures.unique())
     palette = style.pick_colours(names, palette)
-    height = 1.2 + 0.2 * len(names) + len(methods) * max(0.26, 0.11 * len(names))
-    axes = style.take_axes(ax, len(panels), size=(max(4.2, 1.2 + 2 * len(panels)), height), panels=list(panels))
+    longest = max(measure_text(str(method), 10) for method in methods)
+    row = max(0.26 if longest <= WIDE else 0.34, 0.11 * len(names))
+    columns = min(len(panel_rows), 4)
+    n_rows = -(-len(panel_rows) // columns)
+    size = (max(4.2, 1.2 + 2 * columns), n_rows * (1.4 + 0.2 * len(names) / n_rows + len(methods) * row))
+    axes = style.take_axes(ax, len(panel_rows), size=size, columns=columns, panels=list(panel_rows))
+    style.grow(axes[0], width=min(longest, WIDE) - 1)
+    if longest > WIDE:
+        longest, letters = WIDE, style.SMALL
+    else:
+        letters = 10
+    written = fit_names(list(map(str, methods)), WIDE, letters, 2)
 
     handles = []
-    for part, (heading, rows) in zip(axes, panels.items(), strict=True):
+    for part, rows in zip(axes, panel_rows.values(), strict=True):
         for i in range(0, len(methods), 2):
             part.axhspan(i - 0.5, i + 0.5, color="0.95", zorder=0)
         part.vlines(0, -0.5, len(methods) - 0.5, color="0.35", linewidth=0.8, zorder=1)
@@ -161,21 +200,23 @@ def zscores(
             handles.append(part.errorbar(mean, at, xerr=sd, label=name, **look))
         part.set_ylim(len(methods) - 0.5, -0.5)
         first = (place := part.get_subplotspec()) is None or place.is_first_col()
-        part.set_yticks(range(len(methods)), [str(method) for method in methods] if first else [""] * len(methods))
+        part.set_yticks(range(len(methods)), written if first else [""] * len(methods), fontsize=letters)
         part.tick_params("y", length=0)
         n_seeds = rows["n_seeds"].unique()
         seeds = f", {n_seeds[0]} seeds" if len(n_seeds) == 1 else " over seeds"
         part.set_xlabel("z-score (1 seed)" if n_seeds.max() == 1 else f"z-score\n(mean ± sd{seeds})")
-        part.set_title(heading.replace("_", " "), fontsize="medium")
+        part.set_title("\n" * (len(panel_rows) > 1))  # the room of a heading
         part.spines[["top", "right", "left"]].set_visible(False)
+    inches = style.measure_inches(axes[0])
+    for part, heading in zip(axes, panel_rows, strict=True):
+        style.write_heading(part, heading.replace("_", " "), width=inches[0])
     limits = np.array([part.get_xlim() for part in axes])
     for part in axes:
         part.set_xlim(limits[:, 0].min(), limits[:, 1].max())
     if any(names):
-        width = style.measure_inches(axes[0])[0] * (len(axes) if ax is None else 1)
+        wide = style.measure_inches(axes[0])[0] * (columns if ax is None else 1)
         axes[0].set_zorder(axes[-1].get_zorder() + 1)  # the next panel does not hide a wide legend
-        fit = int(width / (LETTER * max(map(len, names)) + 0.4))
-        style.finish(axes[0], handles[: len(names)], columns=max(1, min(fit, len(names))))
+        style.finish(axes[0], handles[: len(names)], columns=len(names), width=wide)
         for part in axes[1:]:
             part.set_ylim(axes[0].get_ylim())
     return axes
