@@ -104,6 +104,13 @@ def draw_enrichment(names):
     return pl.enrichment(table.assign(p_value=p / 4, p_adjusted=p), n_top=n)
 
 
+def draw_gene_attribution(names):
+    values = np.random.default_rng(0).normal(size=len(names))
+    direction = np.resize(["up", "down", "mixed"], len(names))
+    table = pd.DataFrame({"gene": names, "attribution": values, "direction": direction})
+    return pl.gene_attribution(table, n_top=len(names))
+
+
 def draw_relationship_network(names):
     rng, genes = np.random.default_rng(0), np.array([f"GENE{i}" for i in range(40)])
     a, b = np.triu_indices(len(genes), 1)

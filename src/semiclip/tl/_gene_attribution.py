@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from semiclip._arguments import check_whole
 from semiclip._checks import check_adata, read_representation
@@ -18,17 +17,17 @@ from semiclip._provenance import TOLERANCE
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import BadValue, Conflict, Mismatch, NotGiven, NoVariation, TooFewControls, UnknownChoice
 from semiclip.metrics._gene_weights import count_exchanged
-from semiclip.tl._gene_map import GeneMap, fit_chains, map_genes
+from semiclip.tl._maps import fit_chains
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from anndata import AnnData
-    from torch import Tensor
 
-    from semiclip.correction._steps import Affine
+    from semiclip.correction import Affine
     from semiclip.encoders import Trainable
     from semiclip.model import SemiClip
+    from semiclip.tl._gene_map import GeneMap
 
 VALUES = 1 << 22  # numbers that exist at a time
 WAY_OUT = "pass the encoder and the model that made it, and model=None for an embedding by the encoder alone"
@@ -134,7 +133,7 @@ def gene_attribution(
     >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=20, rng=0)
     >>> encoder = scl.pp.encode(rna, encoder=encoder)
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-    >>> options = {"pair_on": ["perturbation", "dose"], "rng": 0, "enable_progress_bar": False}
+    >>> options = {"pair_on": ["perturbation", "dose"], "rng": 0, "max_epochs": 2, "enable_progress_bar": False}
     >>> model = scl.tl.semiclip(study.mdata, student_rep="X_pca", teacher_rep="X_image", **columns, **options)
     >>> scl.tl.embed(rna, model)
     >>> explain = {"encoder": encoder, "method": "center", "rng": 0, **columns}
@@ -156,6 +155,8 @@ def gene_attribution(
     >>> scl.tl.enrich(table, inside="top", gene_sets=pathways)["gene_set"].iloc[0]
     'pathway_0'
     """
+    from semiclip.tl._gene_map import map_genes  # needs torch
+
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     check_whole("n_steps", n_steps)
@@ -175,9 +176,8 @@ def gene_attribution(
     chains = fit_chains(spec, values, batch, reference, list(batch_names), used)
     # directions of what is stored, which the rows of the map are compared with
     means = [_average(values, batch, rows, chains) for rows in rows_of]
-    directions = _choose_directions(
-        means, names, [_average_pools(values, batch, rows, chains, pools) for rows in rows_of]
-    )
+    origins = [_average_pools(values, batch, rows, chains, pools) for rows in rows_of]
+    directions = _choose_directions(means, names, origins)
     gene_map = map_genes(adata, encoder, model, design, fallback, used)
     with warn_once():
         controls = {code: _average_genes(adata, gene_map, rows) for code, rows in pools.items()}
@@ -195,9 +195,10 @@ def _read_names(perturbation: Any, pair: Sequence[Any] | None) -> list[Any]:
         raise Conflict("perturbation", "pair", "pass one of them")
     if pair is None:
         return [perturbation]
-    if isinstance(pair, str) or len(list(pair)) != 2 or pair[0] == pair[1]:
+    names = [pair] if isinstance(pair, str) else list(pair)
+    if len(names) != 2 or names[0] == names[1]:
         raise BadValue("pair", pair, "two different perturbations")
-    return list(pair)
+    return names
 
 
 def _pool_reference(
@@ -214,29 +215,29 @@ def _pool_reference(
     return pools
 
 
-def _average(values: np.ndarray, batch: np.ndarray, rows: np.ndarray, chains: list[Affine]) -> Tensor:
+def _average(values: np.ndarray, batch: np.ndarray, rows: np.ndarray, chains: list[Affine]) -> np.ndarray:
     """Return the mean of corrected rows, shape (d,)."""
     total: Any = 0.0
     for code in np.unique(batch[rows]).tolist():
         of_batch = rows[batch[rows] == code]
-        total = total + chains[code](torch.as_tensor(values[of_batch], dtype=torch.float64)).sum(dim=0)
+        total = total + chains[code](values[of_batch].astype(np.float64)).sum(axis=0)
     return total / len(rows)
 
 
 def _average_pools(
     values: np.ndarray, batch: np.ndarray, rows: np.ndarray, chains: list[Affine], pools: dict[int, np.ndarray]
-) -> Tensor:
+) -> np.ndarray:
     """Return the mean of the corrected controls of these rows' batches, each as often as it has rows, shape (d,)."""
     codes, counts = np.unique(batch[rows], return_counts=True)
     means = [_average(values, batch, pools[code], chains) for code in codes.tolist()]
     return sum(mean * count for mean, count in zip(means, counts.tolist(), strict=True)) / len(rows)
 
 
-def _choose_directions(means: list[Tensor], names: Sequence[Any], origins: list[Tensor]) -> list[Tensor]:
+def _choose_directions(means: list[np.ndarray], names: Sequence[Any], origins: list[np.ndarray]) -> list[np.ndarray]:
     """Return for each perturbation the vector on which its mean is projected, shape (d,)."""
     if len(means) == 1:
         means = [means[0] - origins[0]]
-    lengths = [float(mean.norm()) for mean in means]
+    lengths = [float(np.linalg.norm(mean)) for mean in means]
     if still := [name for name, length in zip(names, lengths, strict=True) if not length > 0]:
         raise NoVariation("the mean of a perturbation that lies on the controls", still, "choose another")
     if len(means) == 1:
@@ -264,7 +265,7 @@ def _attribute(
     batch: np.ndarray,
     controls: dict[int, np.ndarray],
     chains: list[Affine],
-    direction: Tensor,
+    direction: np.ndarray,
     values: np.ndarray,
     use_rep: str,
     n_steps: int,
@@ -280,13 +281,13 @@ def _attribute(
         onto = direction if weight is None else weight * direction if weight.ndim == 1 else weight @ direction
         offset = 0.0 if shift is None else float(shift @ onto)
         start = gene_map.enter(controls[code][None])
-        of_controls = _leave(gene_map, start, code)
+        of_controls = gene_map.represent(start, code)
         if of_controls.shape[1] != values.shape[1]:
             raise Mismatch(f"the width of {use_rep!r}", values.shape[1], of_controls.shape[1], WAY_OUT)
         baseline += len(of_batch) * (float(of_controls[0] @ onto) - offset)
         for block, x in _read_blocks(adata, gene_map, of_batch, per_row):
             hidden = gene_map.enter(x)
-            made = _leave(gene_map, hidden, code)
+            made = gene_map.represent(hidden, code)
             _check_made(adata, of_batch[block], made, values[of_batch[block]], use_rep)
             value += float((made @ onto).sum()) - len(x) * offset
             slope = gene_map.slope(hidden, start, code, onto, n_steps)
@@ -299,14 +300,9 @@ def _attribute(
     return Part(contributions / n, changes / n, weights, value / n, baseline / n)
 
 
-@torch.no_grad()
-def _leave(gene_map: GeneMap, hidden: Tensor, code: int) -> Tensor:
-    return gene_map.leave(hidden, code)
-
-
-def _check_made(adata: AnnData, rows: np.ndarray, made: Tensor, stored: np.ndarray, use_rep: str) -> None:
+def _check_made(adata: AnnData, rows: np.ndarray, made: np.ndarray, stored: np.ndarray, use_rep: str) -> None:
     """Refuse a representation that this map does not make, as by another encoder or model."""
-    distance = np.linalg.norm(made.numpy() - stored, axis=1)
+    distance = np.linalg.norm(made - stored, axis=1)
     if (wrong := distance > TOLERANCE * np.linalg.norm(stored, axis=1)).any():
         what = f"{use_rep!r} of {adata.obs_names[rows[wrong]][0]}"
         raise Mismatch(what, "something else", "what encoder and model make of its expression", WAY_OUT)

@@ -6,7 +6,6 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -16,14 +15,16 @@ from semiclip._numerics import single_precision
 from semiclip.correction._steps import Affine
 from semiclip.encoders import Trainable, build
 from semiclip.errors import Mismatch, MissingExtra, NotFitted, Refused, WrongType
+from semiclip.tl._maps import fit_chains
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
+    import numpy as np
     from anndata import AnnData
 
     from semiclip._design import Design
-    from semiclip.correction import CorrectionSpec, Fallback
+    from semiclip.correction import Fallback
     from semiclip.model import SemiClip
 
 LINEAR = (nn.Linear, nn.Identity, nn.Dropout, nn.BatchNorm1d, nn.Sequential)  # in evaluation mode
@@ -79,7 +80,12 @@ class GeneMap:
         seen = self.before(hidden)
         return self.after(seen if self.chains is None else self.chains[batch](seen))
 
-    def slope(self, hidden: Tensor, start: Tensor, batch: int, direction: Tensor, n_steps: int) -> np.ndarray:
+    @torch.no_grad()
+    def represent(self, hidden: Tensor, batch: int) -> np.ndarray:
+        """Return the representation of rows of one batch as an array, shape (n, d)."""
+        return self.leave(hidden, batch).numpy()
+
+    def slope(self, hidden: Tensor, start: Tensor, batch: int, direction: np.ndarray, n_steps: int) -> np.ndarray:
         """Return how a projection on ``direction`` rises with each gene, averaged on the line from ``start`` (1, k).
 
         These are integrated gradients before they are multiplied by the change (Sundararajan et al. 2017). The line is
@@ -88,7 +94,7 @@ class GeneMap:
         """
 
         def project(rows: Tensor) -> Tensor:
-            return self.leave(rows, batch) @ direction
+            return self.leave(rows, batch) @ torch.as_tensor(direction)
 
         with torch.enable_grad():
             if self.is_linear:
@@ -154,25 +160,10 @@ def read_model(
         columns: dict[str, Any] = {"perturbation_key": design.perturbation_key, "batch_key": design.batch_key}
         query = model._read(adata, STUDENT, model.design.changed(**columns, control=design.control))
         spec = replace(spec, fallback="pooled" if "pooled" in (fallback, spec.fallback) else "raise")
-        chains = fit_chains(spec, query.values, query.batch, query.reference, query.batch_names, rows)
+        fitted = fit_chains(spec, query.values, query.batch, query.reference, query.batch_names, rows)
+        chains = [Affine(*(None if part is None else torch.as_tensor(part) for part in chain)) for chain in fitted]
     scale = module.input_scale if module.encoder is None else 1.0
     return chains, Adapted(_freeze(module.adapter), scale, module.part_scales)
-
-
-def fit_chains(
-    spec: CorrectionSpec,
-    values: np.ndarray,
-    batch: np.ndarray,
-    reference: np.ndarray,
-    batch_names: Sequence[Any],
-    rows: np.ndarray,
-) -> list[Affine]:
-    """Fit a correction on the reference among ``rows``, and return the map of each batch in double precision."""
-    correction = spec.fit(values[rows].astype(np.float64), batch[rows], reference[rows], list(batch_names))
-    return [
-        Affine(*(None if part is None else torch.as_tensor(part, dtype=torch.float64) for part in chain))
-        for chain in correction.chains
-    ]
 
 
 def _build_network(encoder: Trainable, architecture: Mapping[str, Any]) -> Any:
