@@ -11,7 +11,7 @@ from scipy import sparse
 from semiclip import errors
 from semiclip._arguments import check_choice, read_whole
 from semiclip._checks import read_column
-from semiclip._messages import hush_lightning
+from semiclip._messages import announce_loading, hush_lightning
 from semiclip._numerics import row_blocks, single_precision
 from semiclip._seed import seeded
 from semiclip.encoders._expression import TARGET_SUM, align_genes, check_counts, densify, is_fractional, read_counts
@@ -91,6 +91,7 @@ class SCVIEncoder(Stored):
 
     def fit(self, adata: AnnData) -> SCVIEncoder:
         """Train scVI on the counts of ``adata`` and return the encoder itself."""
+        announce_loading()
         from anndata import AnnData
         from scvi.model import SCVI
 
@@ -274,6 +275,7 @@ def _read_recipe(model: Any) -> dict[str, Any]:
 
 def _build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     """Build the network of scVI with these weights, without a random number and without scvi-tools' pickles."""
+    announce_loading()
     import torch
     from scvi.module import VAE
 

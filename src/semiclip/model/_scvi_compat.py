@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 from contextlib import contextmanager
 from copy import deepcopy
@@ -38,6 +37,7 @@ from semiclip import errors
 from semiclip._checks import read_representation
 from semiclip._damage import say_reason
 from semiclip._design import MODALITIES, STUDENT
+from semiclip._messages import is_watched
 from semiclip._mudata import make_mudata, silence_mudata
 from semiclip._provenance import recorded_fingerprint
 from semiclip._sides import FINGERPRINT, match_columns
@@ -389,8 +389,7 @@ class ProgressLines(Callback):
 
 def choose_progress(trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments of the trainer with lines in place of the bar where nobody can see a bar move."""
-    is_seen = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if is_seen or not trainer_kwargs.get("enable_progress_bar", True):
+    if is_watched() or not trainer_kwargs.get("enable_progress_bar", True):
         return {**trainer_kwargs}
     callbacks = [*trainer_kwargs.get("callbacks", []), ProgressLines()]
     return {**trainer_kwargs, "enable_progress_bar": False, "callbacks": callbacks}
