@@ -17,6 +17,7 @@ from semiclip._seed import seeded
 from semiclip.encoders._expression import TARGET_SUM, align_genes, check_counts, densify, is_fractional, read_counts
 from semiclip.encoders._files import Stored, check_arrays, read_names
 from semiclip.encoders._network import describe, network
+from semiclip.encoders._protocol import remembered_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -241,7 +242,8 @@ class SCVIEncoder(Stored):
         """Return the codes of the batches, all of which scVI must know."""
         if self.batch_key is None:
             return np.zeros(adata.n_obs, dtype=np.int64)
-        names = pd.Index(read_column(adata, self.batch_key, "batch_key").astype(str))
+        with remembered_by(self):
+            names = pd.Index(read_column(adata, self.batch_key, "batch_key").astype(str))
         codes = self.batches_.get_indexer(names)
         trained, present = (index.str.replace(WHOLE, r"\1", regex=True) for index in (self.batches_, names))
         if trained.is_unique:

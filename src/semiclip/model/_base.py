@@ -20,6 +20,7 @@ from semiclip._sides import SideArrays, check_columns, pair_sides, read_side, wa
 from semiclip.baselines import BASELINES
 from semiclip.correction import PEA, CorrectionSpec, Fallback, Method
 from semiclip.errors import BadValue, NoData, NotInMemory
+from semiclip.errors._base import remembered
 from semiclip.model._plan import DistillationPlan
 from semiclip.model._scvi_compat import (
     DATA_ID,
@@ -245,14 +246,10 @@ class PairedModel(SafeModel):
             if self.adata is None:
                 raise NoData("model", "pass the samples to embed")
             adata = self._validate_anndata(None)
-        # a query is read here and not registered: scvi-tools would ask for the teacher and keep the query in memory
-        changes = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-        design = self.design.changed(**{name: value for name, value in changes.items() if value is not AS_IN_SETUP})
-        samples = design.side(adata, STUDENT)
-        if control is not AS_IN_SETUP and design.control is not None:  # every label named for this query must be in it
-            modalities = getattr(adata, "mod", {"student": samples}).values()
-            design.check_controls([side for side in modalities if design.perturbation_key in side.obs] or [samples])
-        query = self._read(adata, STUDENT, design)
+        given = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+        given = {name: value for name, value in given.items() if value is not AS_IN_SETUP}
+        with remembered("the model", self.registry_[SETUP_ARGS].keys() - given):
+            samples, query = self._read_query(adata, given)
         spec = self._specs[STUDENT]
         correction = query.fit(spec if fallback is None else replace(spec, fallback=fallback))
         rows = np.arange(len(query.values))
@@ -264,6 +261,18 @@ class PairedModel(SafeModel):
         )
         check_finite(embedded, samples.obs_names[rows], "the embedding")
         return embedded
+
+    def _read_query(self, adata: AnnData | MuData, given: Mapping[str, Any]) -> tuple[AnnData, SideArrays]:
+        """Return samples and their arrays, with the columns of the setup unless others are given.
+
+        They are not registered: scvi-tools would ask for the teacher and keep the query in memory.
+        """
+        design = self.design.changed(**given)
+        samples = design.side(adata, STUDENT)
+        if "control" in given and design.control is not None:  # every label named for this query must be in it
+            modalities = getattr(adata, "mod", {"student": samples}).values()
+            design.check_controls([side for side in modalities if design.perturbation_key in side.obs] or [samples])
+        return samples, self._read(adata, STUDENT, design)
 
     def _read(self, adata: AnnData | MuData, side: Side, design: Design | None = None) -> SideArrays:
         """Return the arrays of a side, whose representation must be the one of the setup."""

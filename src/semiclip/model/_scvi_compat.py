@@ -42,6 +42,7 @@ from semiclip._mudata import make_mudata, silence_mudata
 from semiclip._provenance import recorded_fingerprint
 from semiclip._sides import FINGERPRINT, match_columns
 from semiclip._storage import load_folder, save_folder
+from semiclip.errors._base import remembered
 
 if TYPE_CHECKING:
     import os
@@ -248,7 +249,8 @@ class SafeModel(BaseModelClass):
                 adata = make_mudata(**{{**MODALITIES, **(setup_args["modalities"] or {})}[STUDENT]: adata})
             adata = None if adata is False else adata
             if adata is not None:
-                getattr(cls, method)(adata, source_registry=registry, **setup_args)
+                with remembered("the model", setup_args):
+                    getattr(cls, method)(adata, source_registry=registry, **setup_args)
             more = {name: value for part in init_params["kwargs"].values() for name, value in part.items()}
             model = cls(adata, registry=registry, **init_params["non_kwargs"], **more)
             for name in (name for name in attributes if name.endswith("_") and not name.startswith("_")):

@@ -15,7 +15,9 @@ from semiclip._messages import warn
 from semiclip._numerics import row_blocks
 from semiclip._sides import pair_sides, read_groups
 from semiclip.errors import BadValue, Conflict, Refused, TooMany
+from semiclip.errors._base import remembered
 from semiclip.metrics import choose_weight, group_mean, shared_directions
+from semiclip.model._scvi_compat import SETUP_ARGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -116,7 +118,9 @@ def embed_teacher(model: SemiClip, data: AnnData | MuData) -> np.ndarray:
         raise Refused(
             f"{model.module.objective_name!r} does not embed in the teacher's space", way_out="use 'semiclip'"
         )
-    taught = model._read(data, TEACHER).correct(model._specs[TEACHER])
+    with remembered("the model", model.registry_[SETUP_ARGS]):
+        arrays = model._read(data, TEACHER)
+    taught = arrays.correct(model._specs[TEACHER])
     if model.projection_ is not None:
         taught = project(taught, model.projection_)
     module, n = model.module, model.module.n_output

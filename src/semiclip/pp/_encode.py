@@ -9,7 +9,7 @@ from semiclip._checks import check_adata, check_finite, check_writable
 from semiclip._messages import warn_once
 from semiclip._provenance import made_by, name_of, record
 from semiclip.encoders import ENCODERS, Encoder, Trainable
-from semiclip.encoders._protocol import embed_checked
+from semiclip.encoders._protocol import embed_checked, remembered_by
 from semiclip.errors import BadValue, Conflict, IdleArgument, UnknownChoice, WrongShape, WrongType
 
 ELSEWHERE = {
@@ -86,7 +86,7 @@ def encode(
     check_writable(check_adata(adata), key_added)
     with warn_once():
         fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
-        values = embed_checked(fitted, adata, **({"zscores": True} if zscores else {}))
+        values = embed_checked(fitted, adata, encoder_kwargs, **({"zscores": True} if zscores else {}))
     adata.obsm[key_added] = _as_float32(values, adata, "the embedding")
     params = {"encoder": name, **encoder_kwargs, **({"zscores": True} if zscores else {})}
     record(adata, key_added, params, **made_by(fitted, adata, key_added))
@@ -137,7 +137,8 @@ def expression(
         raise WrongType("encoder", type(encoder), needed, "scl.encoders.MLPEncoder().fit(adata) makes one")
     check_writable(check_adata(adata), key_added, copy=copy)
     shape = (adata.n_obs, encoder.architecture["n_input"])
-    features = np.asarray(encoder.features(adata))
+    with remembered_by(encoder):
+        features = np.asarray(encoder.features(adata))
     if features.shape != shape:
         raise WrongShape("what the encoder's features() returns", features.shape, f"{shape}, as its network reads")
     features = _as_float32(features, adata, "expression")
