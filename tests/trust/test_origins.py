@@ -60,7 +60,9 @@ def test_labels_and_representations_are_from_the_model(model, knockouts):
 
 
 def test_gaps_are_in_columns_from_the_model(model, knockouts):
-    knockouts.obs["batch"] = knockouts.obs["batch"].astype(object).where(knockouts.obs["batch"] != "batch1")
+    knockouts.obs["batch"] = (
+        knockouts.obs["batch"].astype(object).mask(knockouts.obs["batch"] == knockouts.obs["batch"].iloc[0])
+    )
     with pytest.raises(errors.MissingValues) as caught:
         scl.tl.embed(knockouts, model)
     assert str(caught.value).startswith("obs['batch'] (batch_key from the model) has no value")
