@@ -17,6 +17,7 @@ from semiclip.metrics import _map
 from semiclip.metrics._cosines import Cosines
 from semiclip.metrics._matrices import normalise
 from semiclip.metrics._nearest import order_by_closeness, rank_by_closeness, read_closeness
+from semiclip.tl._columns import order_columns
 from semiclip.tl._maps import Corrected, list_names, list_sources, read_corrected
 from semiclip.tl._relationship_sets import join_databases
 
@@ -169,7 +170,9 @@ def nearest(
         columns |= dict(zip(("p_value", "p_adjusted"), p_values, strict=True))
     if student_rep is not None and teacher_rep is not None:
         columns["evidence"] = _name_evidence(ranks[student_rep], ranks[teacher_rep], n_neighbors)
-    return pd.DataFrame(columns)
+    return order_columns(
+        pd.DataFrame(columns), ["perturbation", "neighbour", "cosine"], ["p_value", "p_adjusted", "evidence"]
+    )
 
 
 def _check_roles(sources: Mapping[str, AnnData], student_rep: str | None, teacher_rep: str | None) -> None:
