@@ -38,8 +38,8 @@ BOTH = pytest.mark.parametrize("function", [compare_with_base, zscores])
 
 def test_means_differences_and_p(table):
     result = compare(table, base="X_scvi")
-    summary = ["mean", "sd", "n_seeds", "difference", "difference_sd", "p_value", "p_min"]
-    assert list(result.columns) == ["metric", "key", "representation", *summary]
+    summary = ["sd", "n_seeds", "difference_sd", "p_min", "mean", "difference", "p_value"]
+    assert list(result.columns) == ["representation", "metric", "key", *summary]
     assert isinstance(result.index, pd.RangeIndex)
     assert list(result["representation"]) == METHODS * 3
     assert list(zip(result["metric"], result["key"], strict=True))[::3] == FIGURES
@@ -82,7 +82,7 @@ def test_zscores_equal_a_naive_loop(table):
             for method, value in zip(METHODS, values, strict=True):
                 z.setdefault((metric, key, method), []).append((value - mean) / sd)
     result = zscores(table)
-    assert list(result.columns) == ["metric", "key", "representation", "mean", "sd", "n_seeds"]
+    assert list(result.columns) == ["representation", "metric", "key", "mean", "sd", "n_seeds"]
     assert isinstance(result.index, pd.RangeIndex)
     for row, (name, values) in zip(result.itertuples(index=False), z.items(), strict=True):
         assert tuple(row[:3]) == name
@@ -145,7 +145,7 @@ def test_several_thresholds_are_figures_of_their_own_beside_those_without(table,
     recall, others = (rows for _, rows in table.groupby(table["metric"] == "preservation"))
     levels = [recall.assign(value=recall["value"] + i, threshold_low=i / 10, threshold_high=1 - i / 10) for i in (0, 1)]
     result = function(pd.concat([*levels, others], ignore_index=True))
-    assert list(result.columns[:5]) == ["metric", "key", "threshold_low", "threshold_high", "representation"]
+    assert list(result.columns[:5]) == ["representation", "metric", "key", "threshold_low", "threshold_high"]
     assert len(result) == 15
     expected = pd.concat([function(part) for part in (*levels, others)], ignore_index=True)
     pd.testing.assert_frame_equal(result, expected[result.columns])

@@ -82,7 +82,7 @@ def compare(
         result["difference_sd"] = _summarise(differences)["sd"]
         result["p_value"] = [paired_wilcoxon(row, scores, alternative=alternative) for row in values]
         results.append(pd.DataFrame({**result, "p_min": smallest_p(values.shape[1], alternative)}))
-    return order_columns(pd.concat(results, ignore_index=True), [], ["mean", "difference", "p_value"])
+    return order_columns(pd.concat(results, ignore_index=True), [by], ["mean", "difference", "p_value"])
 
 
 @document
@@ -124,7 +124,7 @@ def zscores(
         equal = np.ptp(values, axis=0) <= EQUAL * np.abs(values).max(axis=0)
         z = (values - values.mean(axis=0)) / np.where(equal, 1, values.std(axis=0))
         results.append(pd.DataFrame({**figure, by: methods, **_summarise(np.where(equal, 0, z))}))
-    return pd.concat(results, ignore_index=True)
+    return order_columns(pd.concat(results, ignore_index=True), [by], ["mean", "sd", "n_seeds"])
 
 
 def _read_figures(

@@ -113,10 +113,10 @@ def nearest(
     >>> options = {"query": "gene_00", "n_neighbors": 3, "rng": 0, "progress_bar": False}
     >>> table = scl.tl.nearest(study.knockouts["image"], use_rep="X_image", **columns, **options)
     >>> table.drop(columns="perturbation").round(3)
-      neighbour  rank  cosine  known databases  p_value  p_adjusted
-    0   gene_18     1   0.792   True  pathways    0.001       0.009
-    1   gene_12     2   0.730   True  pathways    0.002       0.050
-    2   gene_06     3   0.582   True  pathways    0.063       0.676
+      neighbour  cosine  rank  known databases  p_value  p_adjusted
+    0   gene_18   0.792     1   True  pathways    0.001       0.009
+    1   gene_12   0.730     2   True  pathways    0.002       0.050
+    2   gene_06   0.582     3   True  pathways    0.063       0.676
 
     The same pairs in expression, of other samples:
 
