@@ -124,7 +124,7 @@ class PairedModel(SafeModel):
         """
         pair_on = [pair_on] if isinstance(pair_on, str) else list(pair_on)
         setup_method_args = cls._get_setup_method_args(**locals())
-        design = _read_design(setup_method_args[SETUP_ARGS])
+        design = read_design(setup_method_args[SETUP_ARGS])
         get_modality(mdata, design.student)
         check_columns(mdata, design, STUDENT)
         if kwargs.get("source_registry") is None:  # data for a trained model need no teacher
@@ -167,7 +167,7 @@ class PairedModel(SafeModel):
             Passed to scvi-tools when a setup is transferred.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        design = _read_design(setup_method_args[SETUP_ARGS])
+        design = read_design(setup_method_args[SETUP_ARGS])
         check_columns(check_adata(adata), design, STUDENT)
         fields = [RepresentationField(STUDENT, student_rep), RepresentationField(TEACHER, teacher_rep, required=False)]
         cls._register(adata, fields, setup_method_args, **kwargs)
@@ -183,7 +183,7 @@ class PairedModel(SafeModel):
     @property
     def design(self) -> Design:
         """What the columns of the training data mean."""
-        return _read_design(self.registry_[SETUP_ARGS])
+        return read_design(self.registry_[SETUP_ARGS])
 
     @property
     def read_keys(self) -> list[str]:
@@ -320,7 +320,7 @@ def list_read_keys(design: Design, reps: Mapping[str, str], views: str | Iterabl
     return [*keys, reps["teacher_rep"]] if in_one else keys
 
 
-def _read_design(setup_args: Mapping[str, Any]) -> Design:
+def read_design(setup_args: Mapping[str, Any]) -> Design:
     """Return the design of the arguments of a setup."""
     return Design.of(**{name: value for name, value in setup_args.items() if not name.endswith("_rep")})
 

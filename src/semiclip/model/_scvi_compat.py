@@ -24,7 +24,7 @@ from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data._constants import _FIELD_REGISTRIES_KEY as FIELDS
 from scvi.data._constants import _SCVI_UUID_KEY as DATA_ID
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS
-from scvi.data._constants import _SETUP_METHOD_NAME
+from scvi.data._constants import _SETUP_METHOD_NAME as SETUP_METHOD
 from scvi.data._constants import _STATE_REGISTRY_KEY as STATE
 from scvi.data.fields import MuDataWrapper, ObsmField
 from scvi.model._utils import parse_device_args
@@ -58,6 +58,7 @@ __all__ = [
     "DATA_ID",
     "FIELDS",
     "SETUP_ARGS",
+    "SETUP_METHOD",
     "STATE",
     "Manager",
     "MuDataRepresentationField",
@@ -68,6 +69,7 @@ __all__ = [
     "all_or_nothing",
     "devices_dsp",
     "keep_checkpoints",
+    "parse_device_args",
     "split_callbacks",
     "setup_anndata_dsp",
 ]
@@ -128,7 +130,7 @@ class Manager(AnnDataManager):
         self._registry[FIELDS].update(states)
 
     def _get_setup_method_args(self) -> dict[str, Any]:
-        return {**super()._get_setup_method_args(), _SETUP_METHOD_NAME: self._registry[_SETUP_METHOD_NAME]}
+        return {**super()._get_setup_method_args(), SETUP_METHOD: self._registry[SETUP_METHOD]}
 
 
 PICKLE = "model.pt"  # what scvi-tools writes, and this package before 0.2
@@ -180,7 +182,7 @@ class SafeModel(BaseModelClass):
         if save_anndata:
             if self.adata is None:
                 raise errors.NoData("model", "leave out save_anndata")
-            data = DATA[self.registry_[_SETUP_METHOD_NAME]][0], partial(self.adata.write, **anndata_write_kwargs)
+            data = DATA[self.registry_[SETUP_METHOD]][0], partial(self.adata.write, **anndata_write_kwargs)
         contents = {
             "class": type(self).__name__,
             "versions": {name: version(name) for name in ("semiclip", "scvi-tools", "torch")},
@@ -240,7 +242,7 @@ class SafeModel(BaseModelClass):
                 raise errors.Mismatch("the class of the model", contents["class"], cls.__name__, way_out)
             attributes = contents["attributes"]
             registry, init_params = attributes.pop("registry_"), attributes.pop("init_params_")
-            method, setup_args = registry[_SETUP_METHOD_NAME], registry[SETUP_ARGS]
+            method, setup_args = registry[SETUP_METHOD], registry[SETUP_ARGS]
             _, read = DATA[method]
             if adata is None and path is not None:
                 with silence_mudata():
