@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from lightning import Callback
@@ -62,7 +61,8 @@ def same(one, other):
 def state(model):
     """Return all that a model knows, by value."""
     names = [name for name in vars(model) if name.endswith("_") and name not in ("registry_",)]
-    return {name: copy.deepcopy(getattr(model, name)) for name in names}
+    values = {name: copy.deepcopy(getattr(model, name)) for name in names}
+    return {**values, "history_": {name: curve.to_numpy().tolist() for name, curve in model.history.items()}}
 
 
 def assert_same_state(one, other):
@@ -133,8 +133,8 @@ def test_columns_may_have_other_names(reference, screen, quiet):
     names = {"pair_on": ["gene"], "perturbation_key": "gene", "control": "NT", "batch_key": "plate"}
     models = []
     for data, columns in ((screen, NEW), (renamed, names)):
-        model = SemiClip.load_query_data(data, reference, accelerator="cpu", **columns)
         torch.manual_seed(0)
+        model = SemiClip.load_query_data(data, reference, accelerator="cpu", **columns)
         model.train(2, **quiet, **RATE)
         models.append(model)
     np.testing.assert_array_equal(models[0].get_latent_representation(), models[1].get_latent_representation())
@@ -177,6 +177,8 @@ class Interrupt(Callback):
             raise RuntimeError("power cut")
 
 
+# Lightning remarks that a resumed run writes where the interrupted one did
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_an_interrupted_training_is_taken_up(reference, screen, quiet, tmp_path):
     def tune(seed, **kwargs):
         torch.manual_seed(seed)
@@ -188,8 +190,7 @@ def test_an_interrupted_training_is_taken_up(reference, screen, quiet, tmp_path)
     keep = {"dirpath": tmp_path, "save_last": True}
     with pytest.raises(RuntimeError, match="power cut"):
         tune(0, callbacks=[ModelCheckpoint(**keep), Interrupt()])
-    torch.manual_seed(0)  # of the split, which the projection of the teacher must share
-    resumed = tune(0, ckpt_path=str(tmp_path / "last.ckpt"))
+    resumed = tune(0, callbacks=[ModelCheckpoint(**keep)], ckpt_path=str(tmp_path / "last.ckpt"))
     assert same(weights(resumed), weights(whole))
 
 
@@ -291,12 +292,11 @@ def test_other_references_are_refused(reference, screen, setup, shared_study, re
 # ---- what it is for
 
 
-def test_few_pairs_recall_more_from_a_reference_than_from_nothing(quiet):
+def test_few_pairs_recall_more_from_a_reference_than_from_nothing(quiet, warned):
     """12 of 48 knockouts are paired, and the other 36 are judged; chance is 0.1."""
-    values = {"reference": [], "tuned": [], "nothing": []}
-    options = {"student_rep": "X_pca", "teacher_rep": "X_image", **COLUMNS, "recipe": "whole", **quiet}
-    for seed in range(3):
-        study = scl.datasets.simulate(n_compounds=120, n_knockouts=48, n_pathways=8, n_genes=150, rng=seed)
+    options = {"student_rep": "X_pca", "teacher_rep": "X_image", **COLUMNS, **quiet}
+    for seed in range(2):
+        study = scl.datasets.simulate(n_compounds=100, n_knockouts=48, n_pathways=8, n_genes=120, rng=seed)
         encoder = scl.pp.encode(study.mdata["rna"], n_components=20, rng=seed)
         few = study.knockouts
         scl.pp.encode(few["rna"], encoder=encoder)
@@ -304,18 +304,16 @@ def test_few_pairs_recall_more_from_a_reference_than_from_nothing(quiet):
         paired = {*np.random.default_rng(seed).permutation(genes)[:12], "control"}
         judged = few["rna"][~few["rna"].obs["perturbation"].isin(paired - {"control"})].copy()
         few = MuData({name: side[side.obs["perturbation"].isin(paired)].copy() for name, side in few.mod.items()})
-        reference = scl.tl.semiclip(study.mdata, pair_on=["perturbation", "dose"], max_epochs=20, rng=seed, **options)
+        reference = scl.tl.semiclip(study.mdata, pair_on=["perturbation", "dose"], rng=seed, **options)
         torch.manual_seed(seed)
         tuned = SemiClip.load_query_data(few, reference, accelerator="cpu", **NEW)
-        tuned.train(5, **quiet, **RATE)
-        nothing = scl.tl.semiclip(few, pair_on="perturbation", max_epochs=20, rng=seed, **options)
-        for name, model in {"reference": reference, "tuned": tuned, "nothing": nothing}.items():
+        tuned.train(10, **quiet, **RATE)
+        assert not warned()
+        nothing = scl.tl.semiclip(few, pair_on="perturbation", rng=seed, **options)
+        assert any("share no direction" in message for message in warned())  # that 12 perturbations could show
+        for name, model in {"tuned": tuned, "nothing": nothing}.items():
             judged.obsm[name] = model.get_latent_representation(judged)
         recall = {"relationships": study.relationships, "method": "center", "n_permutations": 0, **COLUMNS}
-        table = scl.tl.recall(judged, use_rep=list(values), **recall)
-        table = table[table["key"] == "union"].set_index("representation")["value"]
-        for name in values:
-            values[name].append(table[name])
-    table = pd.DataFrame(values)
-    assert (table["tuned"] > table["nothing"]).all(), table
-    assert table["tuned"].mean() > table["nothing"].mean() + 0.1, table
+        table = scl.tl.recall(judged, use_rep=["tuned", "nothing"], **recall)
+        values = table[table["key"] == "union"].set_index("representation")["value"]
+        assert values["tuned"] > values["nothing"] + 0.1, values

@@ -12,7 +12,7 @@ import torch
 from scvi.train import SaveCheckpoint
 
 from semiclip._arguments import check_number, check_whole
-from semiclip._checks import read_representation
+from semiclip._checks import get_modality, read_representation
 from semiclip._design import STUDENT, TEACHER
 from semiclip._messages import warn
 from semiclip._numerics import row_blocks
@@ -117,6 +117,8 @@ class Transferable(PairedModel):
         setup: dict[str, Any] = {**known, **columns}
         with remembered("the model", known.keys() - columns.keys()):
             design = read_design(setup)
+            if design.pair_on is not None:  # an AnnData has one side alone
+                get_modality(adata, design.teacher)
             for side in (STUDENT, TEACHER):
                 check_columns(adata, design, side)
                 read_representation(design.side(adata, side), setup[f"{side}_rep"], f"{side}_rep")
