@@ -18,8 +18,10 @@ from semiclip.tl._sets import GENES, Sets, read_sets
 Level = Literal["gene", "pair"]
 logger = logging.getLogger(__name__)
 
-ENRICHED = {"gene_set": object, **dict.fromkeys(["n_overlap", "n_region", "n_set", "n_background"], np.intp)}
-ENRICHED |= {**dict.fromkeys(["expected", "fold", "p_value", "p_adjusted"], float), "genes": object}
+# long texts in the middle, which is left out where a table is printed
+ENRICHED = {"gene_set": object, "n_overlap": np.intp, "fold": float, "genes": object}
+ENRICHED |= dict.fromkeys(["n_region", "n_set", "n_background"], np.intp)
+ENRICHED |= dict.fromkeys(["expected", "p_value", "p_adjusted"], float)
 
 
 @document
@@ -131,7 +133,7 @@ def enrich(
     table = table.assign(n_region=n_drawn, n_set=n_set, n_background=n_background, expected=expected)
     table = table.assign(fold=n_overlap / expected, p_value=p_value, p_adjusted=false_discovery_control(p_value))
     table["genes"] = [";".join(genes[which]) for which in shared]
-    return table.astype(ENRICHED).sort_values("p_value", kind="stable", ignore_index=True)
+    return table.astype(ENRICHED)[[*ENRICHED]].sort_values("p_value", kind="stable", ignore_index=True)
 
 
 def _pair_genes(table: pd.DataFrame, inside: str | Sequence[str], outside: str | Sequence[str]) -> pd.DataFrame:
