@@ -128,7 +128,7 @@ def test_refuses_rows_that_repeat(name, row, make, refuses):
     ("names", "width", "written", "rotation"),
     [
         (["a", "b c"], 5, ["a", "b c"], 0),
-        (["base", "one word after another"], 3.5, ["base", "one word after\nanother"], 0),
+        (["base", "one word after another"], 3.1, ["base", "one word after\nanother"], 0),
         (["base", "incomprehensibilities"], 3, ["base", "incomprehensibilities"], 30),
     ],
 )
