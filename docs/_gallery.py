@@ -63,7 +63,13 @@ def draw_pictures(app: Any) -> None:
     missing = [name for name in scl.pl.__all__ if not (DRAWN / f"{name}.png").exists()]
     standard_logging.getLogger("lightning.pytorch").setLevel("ERROR")
     study: dict[str, Any] = {}
-    with contextlib.chdir(HERE.parent), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    said = io.StringIO()
+    with (
+        contextlib.chdir(HERE.parent),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         if missing:
             exec((HERE / "numbers" / "study.py").read_text(encoding="utf-8"), study)

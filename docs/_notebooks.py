@@ -26,7 +26,7 @@ class DownloadNotebook(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         folder = Path(self.env.docname).parent
         uri = "../" * (len(folder.parts)) + (Path("_sources") / folder / f"{self.text}.ipynb").as_posix()
-        return [nodes.reference(self.rawtext, f"{self.text}.ipynb", refuri=uri, internal=True)], []
+        return [nodes.reference(self.rawtext, "download", refuri=uri, internal=True)], []
 
 
 def setup(app: Any) -> dict[str, bool]:

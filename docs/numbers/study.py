@@ -1,4 +1,4 @@
-"""A small simulated study, in which there is something to find, and a model trained on it."""
+"""A small simulated study with something to find, and a model trained on it."""
 
 import numpy as np
 

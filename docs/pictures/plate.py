@@ -1,10 +1,8 @@
-# the simulation has no wells: each batch is laid out row by row
-n_of_batch = rna.obs.groupby("batch", observed=True).cumcount()
-rows, columns_of_plate = divmod(n_of_batch.to_numpy(), 24)
-letters = "ABCDEFGHIJKLMNOP"
-rna.obs["well"] = [
-    f"{letters[row]}{column + 1:02}"
-    for row, column in zip(rows, columns_of_plate, strict=True)
-]
-names = {"perturbation_key": "perturbation", "control": "control"}
-scl.pl.plate(rna, use_rep="X_semiclip", batch_key="batch", **names)
+# the simulation has no positions: here are some, with an effect of the edge
+plate = images[:96].copy()
+rows, cols = np.divmod(np.arange(96), 12)
+wells = [f"{'ABCDEFGH'[i // 12]}{i % 12 + 1:02}" for i in range(96)]
+edge = np.isin(rows, [0, 7]) | np.isin(cols, [0, 11])
+cells = np.random.default_rng(0).poisson(np.where(edge, 150, 220))
+plate.obs = plate.obs.assign(well=wells, cells=cells)
+scl.pl.plate(plate, color="cells")
