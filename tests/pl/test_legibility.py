@@ -181,7 +181,7 @@ def test_every_picture_is_in_the_table():
 
 
 def list_cases():
-    """Yield pictures, numbers and lengths of names; the long ones cover what many panels with short names would show."""
+    """Yield pictures, numbers and lengths of names; long ones cover what many panels with short names would show."""
     for case in itertools.product(pl.__all__, pictures.NUMBERS, pictures.LENGTHS):
         slow = case[0] in pictures.PANELS and case[1:] == (30, "short")
         yield pytest.param(*case, marks=[pytest.mark.slow] * slow)
