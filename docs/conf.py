@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from numpy.typing import ArrayLike
+from sphinx import addnodes
+from sphinx.ext.autosummary import Autosummary
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _examples import wrap_examples
 
 project = "semiclip"
 author = "The semiclip developers"
@@ -22,17 +30,27 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_autodoc_typehints",  # after napoleon, whose sections it fills with the types of the signature
     "sphinx_copybutton",
+    "_gallery",
+    "_mathml",
+    "_notebooks",
 ]
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 
 html_theme = "sphinx_book_theme"
 html_title = "semiclip"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
+html_math_renderer = "mathml"
 html_theme_options = {
     "repository_url": "https://github.com/semiclip/semiclip",
     "use_repository_button": True,
     "path_to_docs": "docs",
+    "navbar_persistent": [],  # the sidebar has a search box
+    "show_toc_level": 2,
 }
+toc_object_entries_show_parents = "hide"
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -40,8 +58,11 @@ nb_execution_mode = "force"  # a cache would keep outputs of older code: it look
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_ipywidgets_js = {}  # progress bars are not shown, and need scripts of another host
+os.environ.pop("MPLBACKEND", None)  # a notebook shows its pictures by a backend of its own
 if not {"READTHEDOCS", "SEMICLIP_DATA_DIR"} & set(os.environ):
-    nb_execution_excludepatterns = ["tutorials/evaluation.md"]  # it needs the published files, or a network
+    # they need the published files, or a network
+    nb_execution_excludepatterns = ["tutorials/evaluation.md", "tutorials/near_my_gene.md"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # sphinx_autodoc_typehints writes them
@@ -78,9 +99,28 @@ def write_returns_as_prose(app: Any, what: str, name: str, obj: Any, options: An
             return
 
 
+def shorten_links(app: Any, doctree: Any) -> None:
+    """Show ``tl.recall()``, as it is called after ``import semiclip as scl``, for a link to ``semiclip.tl.recall``."""
+    for link in doctree.findall(addnodes.pending_xref):
+        for text in list(link.findall(nodes.Text)):
+            if not link.get("refexplicit") and text.startswith("semiclip."):
+                text.parent.replace(text, nodes.Text(text.removeprefix("semiclip.")))
+
+
+class Summary(Autosummary):
+    """A table of names and what they are; signatures are on the page of each."""
+
+    def run(self) -> list[nodes.Node]:
+        self.options.setdefault("nosignatures", None)
+        return super().run()
+
+
 def setup(app: Any) -> None:
-    """Run before napoleon, whose priority is 500."""
+    """Change docstrings before napoleon, whose priority is 500."""
     app.connect("autodoc-process-docstring", write_returns_as_prose, priority=400)
+    app.connect("autodoc-process-docstring", wrap_examples, priority=460)
+    app.connect("doctree-read", shorten_links)
+    app.add_directive("autosummary", Summary, override=True)
 
 
 typehints_fixup_module_name = public_module

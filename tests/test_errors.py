@@ -5,11 +5,13 @@ from __future__ import annotations
 import builtins
 import os
 import pickle
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from semiclip import errors
+from semiclip.errors._base import remembered
 
 SNAPSHOT = Path(__file__).parent / "errors.txt"
 EXAMPLES = [
@@ -24,7 +26,7 @@ EXAMPLES = [
     errors.MissingColumn("plate", ["gene", "dose"], name="batch_key"),
     errors.MissingColumn(["gene_a", "gene_b"], [], where="the table"),
     errors.MissingEntry("X_pca", ["X_scvi"], name="use_rep", way_out="make it with scl.pp.encode"),
-    errors.MissingValues("obs['plate'] (batch_key)", [f"cell{i}" for i in range(7)]),
+    errors.MissingValues("obs['plate']", [f"cell{i}" for i in range(7)], name="batch_key"),
     errors.NotFinite("obsm['X_pca']", ["cell1"]),
     errors.NotCounts(["cell1", "cell2"]),
     errors.WrongDtype("obsm['X_pca']", "<U1"),
@@ -55,6 +57,21 @@ EXAMPLES = [
     errors.DownloadFailed("relationships.csv", "https://example.org", "no route to host", "try again"),
     errors.MissingExtra("timm", "model='timm/vit'"),
 ]
+
+REMEMBERED = [
+    errors.BadValue("perturbation_key", None, "the obs column of the perturbations"),
+    errors.UnknownChoice("layer", "raw", ["counts"]),
+    errors.MissingColumn("plate", ["gene", "dose"], name="batch_key"),
+    errors.MissingEntry("counts", ["raw"], "layers", name="layer"),
+    errors.MissingValues("obs['plate']", ["cell1"], name="batch_key"),
+    errors.UnknownControl(["DMSO"], "compound", ["dmso", "aspirin"]),
+    errors.UnknownControl(["DMSO"], None),
+]  # of these the model or the encoder remembers the arguments, which nobody typed
+for _error in REMEMBERED:
+    _arguments = ["perturbation_key", "control", "batch_key"]
+    with suppress(errors.SemiclipError), remembered("the model", _arguments), remembered("the encoder", ["layer"]):
+        raise _error
+EXAMPLES += REMEMBERED
 
 
 def test_the_wording_is_the_one_that_was_read_and_kept():

@@ -9,7 +9,7 @@ import jupytext
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "tutorials"
-REAL_DATA = {"evaluation"}  # these read the published files
+REAL_DATA = {"evaluation", "near_my_gene"}  # these read the published files
 
 
 def test_the_tutorials_are_there():

@@ -58,7 +58,7 @@ def read_column(adata: AnnData, key: str, parameter: str, rows: np.ndarray | Non
         raise errors.MissingColumn(key, adata.obs.columns, name=parameter)
     values = adata.obs[key] if rows is None else adata.obs[key][rows]
     if missing := values.index[values.isna()].tolist():
-        raise errors.MissingValues(f"obs[{key!r}] ({parameter})", missing)
+        raise errors.MissingValues(f"obs[{key!r}]", missing, name=parameter)
     return values
 
 

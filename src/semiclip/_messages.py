@@ -61,6 +61,20 @@ class Settings:
 
 
 settings = Settings()
+logger = logging.getLogger(__name__)
+HEAVY = {"torch": "PyTorch", "lightning": "Lightning", "scvi": "scvi-tools"}
+
+
+def is_watched() -> bool:
+    """Say whether somebody sees lines as they come: in a terminal or a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def announce_loading() -> None:
+    """Say that packages which take seconds to load are waited for, if they are and somebody watches."""
+    absent = [name for package, name in HEAVY.items() if package not in sys.modules]
+    if absent and is_watched():
+        logger.info("loading %s, once in a session: this takes some seconds", ", ".join(absent))
 
 
 def warn(message: str) -> None:

@@ -188,6 +188,23 @@ def test_the_smallest_study():
     assert set(study.mdata["rna"].obs["dose"]) == {0.0, 0.5}
 
 
+def test_the_genes_of_a_pathway_are_those_that_its_knockouts_move(whole):
+    rna = whole.knockouts["rna"]
+    loadings = rna.varm["pathways"]
+    pd.testing.assert_frame_equal(loadings, whole.mdata["rna"].varm["pathways"])
+    assert list(loadings) == sorted(set(rna.obs["pathway"]) - {"none"})
+    assert list(loadings.index) == list(rna.var_names)
+    assert (loadings != 0).to_numpy().mean() == pytest.approx(0.1, abs=0.01)
+    assert loadings.to_numpy()[loadings.to_numpy() != 0].std() == pytest.approx(1, abs=0.05)
+    share = np.log1p(1e4 * rna.X / rna.X.sum(axis=1, keepdims=True))
+    means = pd.DataFrame(share, columns=rna.var_names).groupby(rna.obs["pathway"].to_numpy()).mean()
+    for pathway in loadings:
+        change = means.loc[pathway] - means.loc["none"]
+        own = np.corrcoef(change, loadings[pathway])[0, 1]
+        assert own > 0.3
+        assert own > np.corrcoef(change, loadings.drop(columns=pathway).T)[0, 1:].max()
+
+
 BAD_SIZES = [(name, 0) for name in ("n_compounds", "n_image_features", "n_batches", "n_knockout_batches")]
 BAD_SIZES += [("n_pathways", 2), ("n_knockouts", 11), ("n_genes", 23), ("n_controls", 1), ("n_controls", 2.5)]
 

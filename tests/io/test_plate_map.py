@@ -8,6 +8,7 @@ import pytest
 
 from semiclip import errors
 from semiclip.io import plate_map
+from semiclip.io._tables import read_positions
 
 
 def samples(plates, wells):
@@ -161,3 +162,14 @@ def test_refuses_files_that_are_no_tables_views_other_types_and_names_that_repea
     for table in (twice, tmp_path / "twice.csv"):
         with refuses(errors.Repeated, items=["drug"]):
             plate_map(adata, table)
+
+
+def test_positions_of_wells_up_to_1536():
+    wells = pd.Series(["A1", "h12", "P24", "Z09", "AA01", "AF48"])
+    expected = [[0, 0], [7, 11], [15, 23], [25, 8], [26, 0], [31, 47]]
+    assert read_positions(wells, "wells").to_numpy().tolist() == expected
+
+
+def test_refuses_wells_without_a_position(refuses):
+    with refuses(errors.Refused, items=[1, 2]):
+        read_positions(pd.Series(["A1", "A00", "pool"]), "wells")

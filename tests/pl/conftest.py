@@ -89,6 +89,13 @@ def enrichment_table() -> pd.DataFrame:
     return pd.DataFrame({"gene_set": names, "p_value": p, "p_adjusted": np.minimum(1, 4 * p)} | counts)
 
 
+def gene_attribution_table() -> pd.DataFrame:
+    values = np.random.default_rng(0).normal(size=12)
+    return pd.DataFrame(
+        {"gene": [f"GENE{i}" for i in range(12)], "attribution": values, "direction": ["up", "down"] * 6}
+    )
+
+
 def gains_losses_table() -> pd.DataFrame:
     """The counts that the paper prints for Figure 5, against 61 pairs."""
     counts = {"preserved": [52, 44, 40], "gains": [29, 33, 42], "losses": [9, 17, 21]}

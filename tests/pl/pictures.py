@@ -14,7 +14,7 @@ from semiclip import errors, pl
 
 NUMBERS = (1, 9, 30)
 LENGTHS = {"short": "X_{:02d}", "long": "X_semiclip_distilled_from_images_{:02d}_of_cell_painting_assays"}
-LIMITS = {("venn", 1): errors.TooFew}  # pictures and numbers of names
+LIMITS = {("venn", 1): errors.TooFew, ("heatmap", 1): errors.TooFew}  # pictures and numbers of names
 # pictures in which names need not be written, and why
 UNWRITTEN = {"history": "draws a curve for each k", "pea_views": "outlines batches, whose names do not matter"}
 
@@ -104,6 +104,13 @@ def draw_enrichment(names):
     return pl.enrichment(table.assign(p_value=p / 4, p_adjusted=p), n_top=n)
 
 
+def draw_gene_attribution(names):
+    values = np.random.default_rng(0).normal(size=len(names))
+    direction = np.resize(["up", "down", "mixed"], len(names))
+    table = pd.DataFrame({"gene": names, "attribution": values, "direction": direction})
+    return pl.gene_attribution(table, n_top=len(names))
+
+
 def draw_relationship_network(names):
     rng, genes = np.random.default_rng(0), np.array([f"GENE{i}" for i in range(40)])
     a, b = np.triu_indices(len(genes), 1)
@@ -155,6 +162,39 @@ def draw_pea_views(names):
     keys = {"use_rep": "X_pca", "perturbation_key": "gene", "control": "NT", "batch_key": "plate"}
     scl.pp.pea_correct(adata, **keys, stochastic=True, n_views=20, rng=0)
     return pl.pea_views(adata, **keys, views="X_pca_pea", perturbation=names[0])
+
+
+def make_screen(names, n_wells=8):
+    """Return wells of perturbations with these names, on four plates with these names."""
+    import anndata
+
+    rng, n = np.random.default_rng(0), len(names) * n_wells
+    obs = pd.DataFrame({"gene": np.repeat(names, n_wells), "plate": np.resize(names[:4], n)}).astype("category")
+    obs["well"] = [f"{'ABCDEFGHIJKLMNOP'[i % 16]}{i // 16 + 1:02}" for i in range(n)]
+    x = np.repeat(rng.normal(size=(len(names), 10)), n_wells, axis=0) + 0.5 * rng.normal(size=(n, 10))
+    obsm = {"X_pca": x + rng.normal(size=x.shape), "X_semiclip": x}
+    return anndata.AnnData(obs=obs.set_axis([f"well{i}" for i in range(n)]), obsm=obsm)
+
+
+def draw_embedding(names):
+    return pl.embedding(make_screen(names), use_rep=["X_pca", "X_semiclip"], color="gene", layout="pca")
+
+
+def draw_heatmap(names):
+    genes = make_screen(names, n_wells=1)
+    known = pd.DataFrame({"gene_a": names[:1], "gene_b": names[-1:]})
+    return pl.heatmap(genes, use_rep=["X_pca", "X_semiclip"], perturbation_key="gene", relationships=known)
+
+
+def draw_plate(names):
+    return pl.plate(make_screen(names), color="gene", batch_key="plate")
+
+
+def draw_dose(names):
+    table = cross(perturbation=names, dose=[0.1, 1.0, 10.0])
+    rise = np.log10(table["dose"]) + 2 + np.repeat(np.arange(len(names)) / len(names), 3)
+    rest = {"representation": "X_semiclip", "chance": 1.0, "direction": np.tanh(rise)}
+    return pl.dose(table.assign(size=rise, **rest))
 
 
 PICTURES = {name.removeprefix("draw_"): draw for name, draw in list(globals().items()) if name.startswith("draw_")}

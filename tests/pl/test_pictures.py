@@ -19,6 +19,7 @@ TOOLS = {  # by picture: names that have colours, and columns of names and of nu
     "similarity": (["X_scvi", "X_semiclip"], "representation", "all"),
     "zscores": (["relationship recall", "preservation"], "sd", "mean"),
     "relationship_network": (["CORUM", "SIGNOR", "StringDB"], "databases", None),
+    "gene_attribution": (["up", "down"], "gene", "attribution"),
     "enrichment": (None, "gene_set", "p_value"),
 }
 OPTIONS = {"ablation": {"baseline": "unimodal", "chance": 0.1}, "sweep": {"default": {"lr": 0.03}, "chance": 0.1}}

@@ -73,6 +73,20 @@ def test_fits_and_writes_a_pca(adata):
     assert_unchanged(adata, before)
 
 
+def test_the_default_is_a_pca(adata):
+    default = adata.copy()
+    assert isinstance(scl.pp.encode(default, n_components=3, rng=0), PCAEncoder)
+    scl.pp.encode(adata, encoder="pca", n_components=3, rng=0)
+    assert list(default.obsm) == ["X_pca"]
+    np.testing.assert_array_equal(default.obsm["X_pca"], adata.obsm["X_pca"])
+
+
+@pytest.mark.parametrize(("name", "home"), [("batch_key", "scvi"), ("n_latent", "scvi"), ("checkpoint", "scgpt")])
+def test_an_argument_of_another_encoder_names_it(adata, refuses, name, home):
+    with refuses(errors.UnexpectedArgument, names=[name], way_out=f"it is an argument of encoder={home!r}"):
+        scl.pp.encode(adata, **{name: 3})
+
+
 def test_a_fitted_encoder_embeds_other_data_in_the_same_space(adata):
     encoder = scl.pp.encode(adata, encoder="pca", n_components=3)
     other = make(1)

@@ -38,8 +38,8 @@ BOTH = pytest.mark.parametrize("function", [compare_with_base, zscores])
 
 def test_means_differences_and_p(table):
     result = compare(table, base="X_scvi")
-    summary = ["mean", "sd", "n_seeds", "difference", "difference_sd", "p_value", "p_min"]
-    assert list(result.columns) == ["metric", "key", "representation", *summary]
+    summary = ["sd", "n_seeds", "difference_sd", "p_min", "mean", "difference", "p_value"]
+    assert list(result.columns) == ["representation", "metric", "key", *summary]
     assert isinstance(result.index, pd.RangeIndex)
     assert list(result["representation"]) == METHODS * 3
     assert list(zip(result["metric"], result["key"], strict=True))[::3] == FIGURES
@@ -48,7 +48,7 @@ def test_means_differences_and_p(table):
         values, base = figure[row["representation"]], figure["X_scvi"]
         difference = (values - base).mean(), (values - base).std(ddof=1)
         p_value = 1 if row["representation"] == "X_scvi" else wilcoxon(values, base).pvalue
-        expected = [values.mean(), values.std(ddof=1), 6, *difference, p_value, 0.03125]
+        expected = [values.std(ddof=1), 6, difference[1], 0.03125, values.mean(), difference[0], p_value]
         assert row[summary].tolist() == pytest.approx(expected)
     assert (result.loc[result["representation"] == "X_scvi", ["difference", "difference_sd"]] == 0).all(axis=None)
 
@@ -82,10 +82,10 @@ def test_zscores_equal_a_naive_loop(table):
             for method, value in zip(METHODS, values, strict=True):
                 z.setdefault((metric, key, method), []).append((value - mean) / sd)
     result = zscores(table)
-    assert list(result.columns) == ["metric", "key", "representation", "mean", "sd", "n_seeds"]
+    assert list(result.columns) == ["representation", "metric", "key", "mean", "sd", "n_seeds"]
     assert isinstance(result.index, pd.RangeIndex)
     for row, (name, values) in zip(result.itertuples(index=False), z.items(), strict=True):
-        assert tuple(row[:3]) == name
+        assert (*row[1:3], row[0]) == name
         assert row[3:] == pytest.approx((np.mean(values), np.std(values, ddof=1), 6))
 
 
@@ -121,11 +121,11 @@ def test_columns_by_other_names(table, function):
 
 def test_within_by_default_by_name_and_not_at_all(table):
     both = compare(pd.concat([table.assign(dataset="LINCS"), table.assign(dataset="SC-RPE1")]), base="X_scvi")
-    assert (len(both), list(both)[:4]) == (18, ["metric", "key", "dataset", "representation"])
+    assert (len(both), list(both)[:4]) == (18, ["representation", "metric", "key", "dataset"])
     one = table[(table["metric"] == "relationship_recall") & (table["key"] == "mean")]
-    assert list(compare(one, base="X_scvi", within="metric").columns[:2]) == ["metric", "representation"]
+    assert list(compare(one, base="X_scvi", within="metric").columns[:2]) == ["representation", "metric"]
     bare = compare(one[["representation", "seed", "value"]], base="X_scvi")
-    assert list(bare.columns[:2]) == ["representation", "mean"]
+    assert [*bare.columns[:1], *bare.columns[-3:]] == ["representation", "mean", "difference", "p_value"]
     pd.testing.assert_frame_equal(compare(one, base="X_scvi", within=()), bare)
     by_key = compare(table[table["metric"] == "relationship_recall"], base="mean", by="key", within="representation")
     assert list(by_key["key"]) == ["CORUM", "mean"] * 3
@@ -145,7 +145,7 @@ def test_several_thresholds_are_figures_of_their_own_beside_those_without(table,
     recall, others = (rows for _, rows in table.groupby(table["metric"] == "preservation"))
     levels = [recall.assign(value=recall["value"] + i, threshold_low=i / 10, threshold_high=1 - i / 10) for i in (0, 1)]
     result = function(pd.concat([*levels, others], ignore_index=True))
-    assert list(result.columns[:5]) == ["metric", "key", "threshold_low", "threshold_high", "representation"]
+    assert list(result.columns[:5]) == ["representation", "metric", "key", "threshold_low", "threshold_high"]
     assert len(result) == 15
     expected = pd.concat([function(part) for part in (*levels, others)], ignore_index=True)
     pd.testing.assert_frame_equal(result, expected[result.columns])

@@ -13,6 +13,7 @@ from semiclip.tl import enrich, region
 GENES = [f"G{i:02}" for i in range(40)]
 COLUMNS = ["gene_set", "n_overlap", "n_region", "n_set", "n_background"]
 COLUMNS += ["expected", "fold", "p_value", "p_adjusted", "genes"]
+ENDS = ["gene_set", "n_overlap", "fold", "expected", "p_value", "p_adjusted"]
 WORDS = ["recalled", "map", "inside"]
 REGION = {"inside": "distilled", "outside": ["tx", "image"]}
 
@@ -81,14 +82,14 @@ def test_equals_fishers_test_and_statsmodels(sets, gene_sets, background, level)
     table = enrich(sets, **REGION, gene_sets=gene_sets, background=background, level=level)
     pd.testing.assert_frame_equal(sets, before)
     assert gene_sets == sets_before
-    assert list(table) == COLUMNS
+    assert [*list(table)[:3], *list(table)[-3:]] == ENDS
     assert table["p_value"].is_monotonic_increasing
     expected = naive(sets, gene_sets, background, level)
     assert 5 < len(expected) < 30
     assert expected["n_overlap"].max() > 1
     table = table.sort_values("gene_set", ignore_index=True)
     expected = expected.sort_values("gene_set", ignore_index=True)
-    pd.testing.assert_frame_equal(table, expected, rtol=1e-9, check_dtype=False)
+    pd.testing.assert_frame_equal(table[COLUMNS], expected, rtol=1e-9, check_dtype=False)
 
 
 def test_equals_gseapy(sets, gene_sets):

@@ -43,7 +43,7 @@ def value(table, name, key=UNSEEN):
 def test_equals_the_steps_by_hand(adata):
     table = preservation(adata, use_rep=["noise", "latent", "noise"], rng=7, **KEYS, **QUIET)
     counts = ["n_obs", "n_batches", "n_dropped_batches", "n_constant_genes"]
-    assert list(table) == ["metric", "representation", "key", "value", *counts]
+    assert list(table) == ["metric", "representation", *counts, "key", "value"]
     names = ["noise", "latent", "random", "constant", "PCA"]
     rows = pd.MultiIndex.from_product([names, [SEEN, UNSEEN], MEASURES])
     assert pd.MultiIndex.from_frame(table[["representation", "key", "metric"]]).equals(rows)

@@ -124,6 +124,39 @@ def test_lines_are_shown_once_whoever_listens():
         assert told.stderr.splitlines() == seen
 
 
+# ---- what takes long to load
+
+
+WATCH = "import sys; sys.stderr.isatty = lambda: True"
+LOADING = "loading PyTorch, Lightning, scvi-tools, once in a session: this takes some seconds"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (f"{WATCH}; import semiclip as scl; scl.pp, scl.tl, scl.encoders", []),
+        (f"{WATCH}; import semiclip as scl; scl.model; scl.model", [LOADING]),
+        (f"{WATCH}; import torch; import semiclip.model", [LOADING.replace("PyTorch, ", "")]),
+        (f"{WATCH}; import scvi; import semiclip.model", []),
+        (f"{WATCH}; from semiclip import settings; settings.verbosity = 1; import semiclip.model", []),
+        ("import semiclip.model", []),  # nobody watches
+    ],
+)
+def test_what_takes_long_to_load_is_said_once_before(code, told):
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if "loading" in line] == told
+
+
+def test_an_encoder_says_so_as_well():
+    study = "scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40)"
+    quiet = "train_kwargs={'enable_progress_bar': False}"
+    fit = f"scl.pp.encode({study}.mdata['rna'], encoder='scvi', max_epochs=1, {quiet})"
+    done = run("-c", f"{WATCH}; import semiclip as scl; {fit}; scl.model")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(LOADING) == done.stderr.count("loading") == 1
+
+
 def test_a_warning_stops_what_it_warns_of_where_it_is_an_error(small_study):
     adata = small_study.mdata["rna"].copy()
     adata.X = adata.X * 0.5

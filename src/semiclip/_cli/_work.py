@@ -32,6 +32,7 @@ from semiclip._cli._record import (
     write_record,
 )
 from semiclip._cli._toml import read_settings
+from semiclip._messages import announce_loading
 from semiclip._storage import remove_folder, write_file
 from semiclip.errors import Conflict, FileExists, MissingFile, UnexpectedArgument
 
@@ -78,6 +79,7 @@ def train_study(settings: Settings, *, overwrite: bool) -> None:
 
     An interrupted training goes on from its last epoch.
     """
+    announce_loading()
     from semiclip._cli._free_tables import check_free_tables
     from semiclip._cli._unfinished import CHECKPOINT, SaveProgress, find_checkpoint, hash_file, open_unfinished, publish
 

@@ -67,7 +67,8 @@ def augment(
     >>> import numpy as np
     >>> x, batch = np.random.default_rng(0).normal(size=(60, 3)), np.repeat([0, 1], 30)
     >>> views = augment(x, batch, np.arange(60) % 2 == 0, pea={"methods": ["center_scale"]}, n_views=4, rng=0)
-    >>> views.steps[[0, 3], 0]  # whether the first row was centred, scaled and whitened in the first and last view
+    >>> # was the first row centred, scaled, whitened in the first and last view?
+    >>> views.steps[[0, 3], 0]
     array([[ True,  True, False],
            [False, False, False]])
     >>> views.n_controls[:, 0]

@@ -143,7 +143,8 @@ def simulate(
     Returns
     -------
     The study. ``obs`` has ``perturbation`` (``"control"`` for controls), ``dose`` (µM, 0 for controls and knockouts),
-    ``batch`` and, for knockouts, ``pathway``.
+    ``batch`` and, for knockouts, ``pathway``. ``varm["pathways"]`` of the expression is :math:`L^\top`, the loading of
+    each gene on each pathway, 0 for the genes that are not in it.
 
     Examples
     --------
@@ -281,7 +282,10 @@ class _World:
         library = LIBRARY_SIZE * np.exp(rng.normal(0, LIBRARY_SD, (n, 1)))
         mean = library * rate / rate.sum(axis=1, keepdims=True)
         rate = self.counting.gamma(INVERSE_DISPERSION, mean / INVERSE_DISPERSION)
-        return _annotate(self.counting.poisson(rate), "gene", samples, stem)
+        adata = _annotate(self.counting.poisson(rate), "gene", samples, stem)
+        names = _name("pathway", len(self.pathway_genes))
+        adata.varm["pathways"] = pd.DataFrame(self.pathway_genes.T + 0.0, index=adata.var_names, columns=names)
+        return adata
 
     def _image(self, stem: str, samples: pd.DataFrame, activity: np.ndarray, private: np.ndarray) -> AnnData:
         effects = self._respond(activity) @ self.pathway_features

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from semiclip.errors import WrongShape
+from semiclip.errors._base import remembered
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from contextlib import AbstractContextManager
+
     import torch
     from anndata import AnnData
 
@@ -51,9 +55,15 @@ class Trainable(Protocol):
         ...
 
 
-def embed_checked(encoder: Encoder, adata: AnnData, **options: Any) -> np.ndarray:
+def remembered_by(encoder: object, typed: Collection[str] = ()) -> AbstractContextManager[None]:
+    """Let errors say of an encoder's settings that they come from it, but for those that a user has just typed."""
+    return remembered("the encoder", [name for name in getattr(encoder, "__dict__", {}) if name not in typed])
+
+
+def embed_checked(encoder: Encoder, adata: AnnData, typed: Collection[str] = (), **options: Any) -> np.ndarray:
     """Return the embedding by an encoder, which must be an array (n_obs, d)."""
-    values = np.asarray(encoder.encode(adata, **options))
+    with remembered_by(encoder, typed):
+        values = np.asarray(encoder.encode(adata, **options))
     if values.ndim != 2 or len(values) != adata.n_obs or values.shape[1] == 0:
         raise WrongShape("the embedding by the encoder", values.shape, f"({adata.n_obs}, d), a row per sample")
     return values

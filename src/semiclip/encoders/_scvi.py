@@ -11,12 +11,13 @@ from scipy import sparse
 from semiclip import errors
 from semiclip._arguments import check_choice, read_whole
 from semiclip._checks import read_column
-from semiclip._messages import hush_lightning
+from semiclip._messages import announce_loading, hush_lightning
 from semiclip._numerics import row_blocks, single_precision
 from semiclip._seed import seeded
 from semiclip.encoders._expression import TARGET_SUM, align_genes, check_counts, densify, is_fractional, read_counts
 from semiclip.encoders._files import Stored, check_arrays, read_names
 from semiclip.encoders._network import describe, network
+from semiclip.encoders._protocol import remembered_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +92,7 @@ class SCVIEncoder(Stored):
 
     def fit(self, adata: AnnData) -> SCVIEncoder:
         """Train scVI on the counts of ``adata`` and return the encoder itself."""
+        announce_loading()
         from anndata import AnnData
         from scvi.model import SCVI
 
@@ -240,7 +242,8 @@ class SCVIEncoder(Stored):
         """Return the codes of the batches, all of which scVI must know."""
         if self.batch_key is None:
             return np.zeros(adata.n_obs, dtype=np.int64)
-        names = pd.Index(read_column(adata, self.batch_key, "batch_key").astype(str))
+        with remembered_by(self):
+            names = pd.Index(read_column(adata, self.batch_key, "batch_key").astype(str))
         codes = self.batches_.get_indexer(names)
         trained, present = (index.str.replace(WHOLE, r"\1", regex=True) for index in (self.batches_, names))
         if trained.is_unique:
@@ -274,6 +277,7 @@ def _read_recipe(model: Any) -> dict[str, Any]:
 
 def _build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Any:
     """Build the network of scVI with these weights, without a random number and without scvi-tools' pickles."""
+    announce_loading()
     import torch
     from scvi.module import VAE
 

@@ -27,7 +27,7 @@ __all__ = [
 class BadValue(SemiclipError, ValueError):
     """An argument has a value that means nothing here."""
 
-    template = "{name}={value!r} must be {needed}"
+    template = "{name}={value!r}{origin} must be {needed}"
     name: str
     value: Any
     needed: str  #: What it must be, such as ``"at least 1"``.
@@ -45,7 +45,7 @@ class UnknownChoice(SemiclipError, ValueError):
     def _sentence(self) -> str:
         near = get_close_matches(str(self.value), map(str, self.choices), 1)
         meant = f"; did you mean {near[0]!r}?" if near and near[0] != self.value else ""
-        return f"{self.name}={self.value!r} is not one of {some(self.choices, 20)}{meant}"
+        return f"{self.name}={self.value!r}{self.say_origin()} is not one of {some(self.choices, 20)}{meant}"
 
 
 class WrongType(SemiclipError, TypeError):
@@ -110,7 +110,8 @@ class MissingColumn(_Missing):
     def _sentence(self) -> str:
         several = isinstance(self.key, list | tuple) and len(self.key) > 1
         verb = "are not columns" if several else "is not a column"
-        return f"{name_key(self.key, self.name)} {verb} of {self.where}, which has {some(self.there, 10) or 'none'}"
+        named, there = name_key(self.key, self.name) + self.say_origin(), some(self.there, 10) or "none"
+        return f"{named} {verb} of {self.where}, which has {there}"
 
 
 class MissingEntry(_Missing):
@@ -119,16 +120,18 @@ class MissingEntry(_Missing):
     where: str = "obsm"
 
     def _sentence(self) -> str:
-        return f"{name_key(self.key, self.name)} is not in {self.where}, which has {some(self.there, 10) or 'nothing'}"
+        named, there = name_key(self.key, self.name) + self.say_origin(), some(self.there, 10) or "nothing"
+        return f"{named} is not in {self.where}, which has {there}"
 
 
 class MissingValues(SemiclipError, ValueError):
     """Rows lack a value, such as a label."""
 
-    template = "{where} has no value{rows:rows}"
+    template = "{where}{named} has no value{rows:rows}"
     where: str
     rows: Sequence[Any]
     way_out: str = "fill or drop them"
+    name: str = ""  #: The argument that gave the place.
 
 
 class NotFinite(SemiclipError, ValueError):
@@ -288,12 +291,12 @@ class UnknownControl(SemiclipError, ValueError):
     way_out: str = "pass the right label(s) as control=, or control=None for data without controls"
 
     def _sentence(self) -> str:
-        labels = some(self.labels)
+        labels = some(self.labels) + self.say_origin("control")
         if self.perturbation_key is None:
             return f"control={labels} needs perturbation_key=, the obs column that holds this label"
         if not self.labels:
             return "control names no label"
-        column = f"obs[{self.perturbation_key!r}]"
+        column = f"obs[{self.perturbation_key!r}]" + self.say_origin("perturbation_key", " (perturbation_key from {})")
         return (
             f"control label(s) {labels} match no row of {column}, whose most frequent labels are {some(self.frequent)}"
         )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from string import Formatter
@@ -45,10 +46,12 @@ class SemiclipError(Exception):
     """What all errors of this package have in common: data as attributes, and a sentence made of them.
 
     A subclass names its data as a dataclass does, and gives the sentence as ``template`` or as the method
-    ``_sentence``. Data of type ``Iterable`` are kept as lists. ``way_out``, if there is one, ends the sentence.
+    ``_sentence``; ``{origin}`` and ``{named}`` tell where its argument ``name`` comes from. Data of type ``Iterable``
+    are kept as lists. ``way_out``, if there is one, ends the sentence.
     """
 
     template = ""
+    origins: ClassVar[Mapping[str, str]] = {}  # of arguments that nobody typed, see `remembered`
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def __init_subclass__(cls) -> None:
@@ -63,7 +66,28 @@ class SemiclipError(Exception):
         return "; ".join(filter(None, (self._sentence(), getattr(self, "way_out", ""))))
 
     def __reduce__(self) -> Any:  # so that errors of worker processes arrive whole
-        return partial(type(self), **{name: getattr(self, name) for name in self.__dataclass_fields__}), ()
+        return partial(type(self), **{name: getattr(self, name) for name in self.__dataclass_fields__}), (), vars(self)
+
+    def say_origin(self, argument: str = "", form: str = " (from {})") -> str:
+        """Say where an argument comes from that nobody typed, by default the one that the error names, or nothing."""
+        argument = argument or getattr(self, "name", "")
+        return form.format(self.origins[argument]) if argument in self.origins else ""
 
     def _sentence(self) -> str:
-        return _Sentence().vformat(self.template, (), vars(self))
+        name = getattr(self, "name", "")
+        named = f" ({name}{self.say_origin(form=' from {}')})" if name else ""
+        return _Sentence().vformat(self.template, (), {**vars(self), "origin": self.say_origin(), "named": named})
+
+
+@contextmanager
+def remembered(origin: str, arguments: Iterable[str]) -> Iterator[None]:
+    """Let errors say of these arguments that they come from ``origin``, such as ``"the model"``.
+
+    Users then know why a message names what they did not type.
+    """
+    try:
+        yield
+    except SemiclipError as error:
+        found: Any = {**dict.fromkeys(arguments, origin), **error.origins}  # the innermost knows best
+        vars(error)["origins"] = found
+        raise

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from semiclip._damage import say_reason
-from semiclip.errors import DamagedFile, Empty, MissingExtra, MissingFile, Repeated, SemiclipError, WrongType, some
+from semiclip.errors import (
+    DamagedFile,
+    Empty,
+    MissingExtra,
+    MissingFile,
+    Refused,
+    Repeated,
+    SemiclipError,
+    WrongType,
+    some,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -121,6 +131,17 @@ def format_wells(wells: pd.Series) -> pd.Series:
     """Return names of wells in one spelling, such as A01 for a1; other names stay as they are."""
     parts = format_labels(wells).str.extract(r"^([A-Za-z]{1,2})0*(\d{1,2})$")
     return (parts[0].str.upper() + parts[1].str.zfill(2)).fillna(format_labels(wells))
+
+
+def read_positions(wells: pd.Series, where: str) -> pd.DataFrame:
+    """Return ``row`` and ``column`` of wells such as A01 or AF48, whole numbers from 0; AA follows Z."""
+    parts = format_wells(wells).str.extract(r"^([A-Z]{1,2})(\d{2})$")
+    column = pd.to_numeric(parts[1]) - 1
+    if (unknown := wells.index[~(column >= 0)]).size:
+        raise Refused(f"{where} holds what is no name of a well, such as A01", unknown.tolist(), "mend or drop them")
+    letters = [[ord(letter) - ord("A") + 1 for letter in name] for name in parts[0]]
+    row = [value[0] - 1 if len(value) == 1 else 26 * value[0] + value[1] - 1 for value in letters]
+    return pd.DataFrame({"row": row, "column": column.astype(int)}, index=wells.index)
 
 
 def format_columns(table: pd.DataFrame) -> pd.DataFrame:

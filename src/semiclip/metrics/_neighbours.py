@@ -99,7 +99,9 @@ def _score(codes: np.ndarray, fold: np.ndarray | None, neighbours: np.ndarray) -
     return float(right.mean()), n_obs, float(np.bincount(codes[counted]).max() / n_obs)
 
 
-def average_precision(x: ArrayLike, codes: ArrayLike, batch: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
+def average_precision(
+    x: ArrayLike, codes: ArrayLike, batch: ArrayLike | None = None, site: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     r"""Measure for each row how well its cosines rank the other rows of its group before all others.
 
     Source, as a measure of replicates: Kalinin et al. 2025, DOI 10.1038/s41467-025-60306-2.
@@ -113,6 +115,8 @@ def average_precision(x: ArrayLike, codes: ArrayLike, batch: ArrayLike | None = 
     batch
         Batch of each row; then only rows of other batches are candidates. Without batches the candidates are all rows
         but the row itself.
+    site
+        Site of each row, such as its well position; then rows of its own site are no candidates either.
 
     Returns
     -------
@@ -128,47 +132,76 @@ def average_precision(x: ArrayLike, codes: ArrayLike, batch: ArrayLike | None = 
     >>> value.round(3).tolist(), chance.round(3).tolist()
     ([1.0, 0.5, 0.333, 1.0], [0.611, 0.611, 0.611, 0.611])
     """
-    x = read_embedding(x)
-    codes, rows = read_codes(codes, len(x)), np.arange(len(x))
-    unit = normalise(x.astype(np.float64, copy=False))
+    unit = normalise(read_embedding(x).astype(np.float64, copy=False))
+    return _rank_by_products(unit, unit, codes, batch, site)
+
+
+def nearby_precision(
+    position: np.ndarray, codes: ArrayLike, batch: ArrayLike | None = None, site: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the same as :func:`average_precision` for rankings by distance between positions (n, 2), whole numbers.
+
+    >>> value, chance = nearby_precision(np.array([[0, 0], [0, 1], [0, 4], [3, 0]]), np.array([0, 0, 1, 1]))
+    >>> value.round(3).tolist()
+    [1.0, 1.0, 0.333, 0.333]
+    """
+    # of a row x, -|x - y|² orders all y as 2 x·y - |y|² does, a product that is exact in whole numbers
+    squares = (position**2).sum(axis=1)
+    asked = np.column_stack([2 * position, np.ones_like(squares)]).astype(np.float64)
+    return _rank_by_products(asked, np.column_stack([position, -squares]).astype(np.float64), codes, batch, site)
+
+
+def _rank_by_products(
+    asked: np.ndarray, given: np.ndarray, codes: ArrayLike, batch: ArrayLike | None, site: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rank all candidates of each row by the product of what it asks with and what they are given by."""
+    codes, rows = read_codes(codes, len(asked)), np.arange(len(asked))
+    sites = rows if site is None else read_labels(site, len(asked), "site")[0]  # each row is a site of its own
     if batch is None:
-        value, chance = _rank(unit, codes, rows, rows)
+        value, chance = _rank(asked, given, codes, sites, rows, rows)
         return value, chance
-    value, chance = np.full((2, len(x)), np.nan)
-    fold, names = read_labels(batch, len(x), "batch")
+    value, chance = np.full((2, len(asked)), np.nan)
+    fold, names = read_labels(batch, len(asked), "batch")
     for code in range(len(names)):
         inside = fold == code
-        value[inside], chance[inside] = _rank(unit, codes, rows[inside], rows[~inside])
+        value[inside], chance[inside] = _rank(asked, given, codes, sites, rows[inside], rows[~inside])
     return value, chance
 
 
-def _rank(unit: np.ndarray, codes: np.ndarray, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Return the average precision of the queries, and its expectation; no query is its own candidate."""
+def _rank(
+    asked: np.ndarray,
+    given: np.ndarray,
+    codes: np.ndarray,
+    sites: np.ndarray,
+    queries: np.ndarray,
+    candidates: np.ndarray,
+) -> np.ndarray:
+    """Return the average precision of the queries, and its expectation; a row of its own site is no candidate."""
     candidates = candidates[np.argsort(codes[candidates], kind="stable")]  # a group is a stretch of columns
     first, last = (np.searchsorted(codes[candidates], codes[queries], side=side) for side in ("left", "right"))
-    place = np.full(len(unit), -1)
-    place[candidates] = np.arange(candidates.size)
-    column = place[queries]  # of the query itself, or -1
-    is_candidate = (column >= 0).astype(int)
-    n_relevant, n_candidates = last - first - is_candidate, candidates.size - is_candidate
+    by_site = np.argsort(sites[candidates], kind="stable")
+    start, stop = (
+        np.searchsorted(sites[candidates], sites[queries], side=side, sorter=by_site) for side in ("left", "right")
+    )
+    harmonic = np.append(0, np.cumsum(1 / np.arange(1, candidates.size + 1)))
     value, chance = result = np.full((2, queries.size), np.nan)
-    ranked = np.flatnonzero(n_relevant > 0)
-    if not ranked.size:
-        return result
-    harmonic = (1 / np.arange(1, n_candidates[0] + 1)).sum()
-    by_others = (n_candidates[0] - harmonic) * (n_relevant[ranked] - 1) / max(n_candidates[0] - 1, 1)
-    chance[ranked] = (harmonic + by_others) / n_candidates[0]
-    among = unit[candidates].T
-    for block in row_blocks(ranked.size, rows_at_once(BLOCK, candidates.size)):
-        for i, cosine in zip(ranked[block], unit[queries[ranked[block]]] @ among, strict=True):
-            if is_candidate[i]:
-                cosine[column[i]] = -np.inf
-            relevant = np.sort(cosine[first[i] : last[i]])[is_candidate[i] :] - TOLERANCE
-            # how many of the relevant cosines each candidate reaches, then how many candidates reach each of these
-            reached = np.bincount(np.searchsorted(relevant, cosine, side="right"), minlength=relevant.size + 1)
+    ranked = np.flatnonzero(last > first)
+    among = given[candidates].T
+    for block in row_blocks(ranked.size, rows_at_once(BLOCK, max(candidates.size, 1))):
+        for i, closeness in zip(ranked[block], asked[queries[ranked[block]]] @ among, strict=True):
+            here = by_site[start[i] : stop[i]]
+            closeness[here] = -np.inf
+            n_here = np.count_nonzero((here >= first[i]) & (here < last[i]))
+            relevant = np.sort(closeness[first[i] : last[i]])[n_here:] - TOLERANCE
+            if not relevant.size:
+                continue
+            # how many of the relevant ones each candidate reaches, then how many candidates reach each of these
+            reached = np.bincount(np.searchsorted(relevant, closeness, side="right"), minlength=relevant.size + 1)
             n_before = reached[::-1].cumsum()[-2::-1]
             n_relevant_before = relevant.size - np.searchsorted(relevant, relevant - TOLERANCE, side="left")
             value[i] = np.mean(n_relevant_before / n_before)
+            n = candidates.size - here.size
+            chance[i] = (harmonic[n] + (n - harmonic[n]) * (relevant.size - 1) / max(n - 1, 1)) / n
     return result
 
 

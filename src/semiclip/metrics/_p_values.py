@@ -47,7 +47,7 @@ def over_representation(
 ) -> np.ndarray:
     r"""Return how probable an overlap at least this large is if the region is drawn at random (Fisher's exact test).
 
-    .. math:: p = \sum_{i \ge x} \binom{K}{i} \binom{N - K}{n - i} \Big/ \binom{N}{n} .
+    .. math:: p = \sum_{i \ge x} \frac{\binom{K}{i} \binom{N - K}{n - i}}{\binom{N}{n}} .
 
     Source: Fisher, Journal of the Royal Statistical Society 1922, DOI 10.2307/2340521. Table 3 of Bendidi et al., ICML
     2025, DOI 10.48550/arXiv.2505.21317, agrees with this test.

@@ -92,7 +92,8 @@ def preservation(
     >>> targets = np.random.default_rng(0).normal(size=(40, 3))
     >>> table = preservation(np.ones((40, 3)), targets, np.zeros(40), np.tile([True, False], 20))
     >>> dict(zip(table["metric"], table["value"]))
-    {'structural_integrity': 0.5, 'spearman_gene': 0.0, 'spearman_sample': 0.0, 'preservation': 25.0}
+    {'structural_integrity': 0.5, 'spearman_gene': 0.0,
+     'spearman_sample': 0.0, 'preservation': 25.0}
     """
     parts = _read(predictions, targets, batch, control)
     if legacy_subsample:

@@ -1,6 +1,10 @@
 """The scvi-tools models that distil a teacher embedding into a student embedding, and their baselines."""
 
-from semiclip.model._baseline import Baseline
-from semiclip.model._model import SemiClip
+from semiclip._messages import announce_loading
+
+announce_loading()
+
+from semiclip.model._baseline import Baseline  # noqa: E402
+from semiclip.model._model import SemiClip  # noqa: E402
 
 __all__ = ["Baseline", "SemiClip"]

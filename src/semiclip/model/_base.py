@@ -20,6 +20,7 @@ from semiclip._sides import SideArrays, check_columns, pair_sides, read_side, wa
 from semiclip.baselines import BASELINES
 from semiclip.correction import PEA, CorrectionSpec, Fallback, Method
 from semiclip.errors import BadValue, NoData, NotInMemory
+from semiclip.errors._base import remembered
 from semiclip.model._plan import DistillationPlan
 from semiclip.model._scvi_compat import (
     DATA_ID,
@@ -123,7 +124,7 @@ class PairedModel(SafeModel):
         """
         pair_on = [pair_on] if isinstance(pair_on, str) else list(pair_on)
         setup_method_args = cls._get_setup_method_args(**locals())
-        design = _read_design(setup_method_args[SETUP_ARGS])
+        design = read_design(setup_method_args[SETUP_ARGS])
         get_modality(mdata, design.student)
         check_columns(mdata, design, STUDENT)
         if kwargs.get("source_registry") is None:  # data for a trained model need no teacher
@@ -166,7 +167,7 @@ class PairedModel(SafeModel):
             Passed to scvi-tools when a setup is transferred.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        design = _read_design(setup_method_args[SETUP_ARGS])
+        design = read_design(setup_method_args[SETUP_ARGS])
         check_columns(check_adata(adata), design, STUDENT)
         fields = [RepresentationField(STUDENT, student_rep), RepresentationField(TEACHER, teacher_rep, required=False)]
         cls._register(adata, fields, setup_method_args, **kwargs)
@@ -182,7 +183,7 @@ class PairedModel(SafeModel):
     @property
     def design(self) -> Design:
         """What the columns of the training data mean."""
-        return _read_design(self.registry_[SETUP_ARGS])
+        return read_design(self.registry_[SETUP_ARGS])
 
     @property
     def read_keys(self) -> list[str]:
@@ -245,14 +246,10 @@ class PairedModel(SafeModel):
             if self.adata is None:
                 raise NoData("model", "pass the samples to embed")
             adata = self._validate_anndata(None)
-        # a query is read here and not registered: scvi-tools would ask for the teacher and keep the query in memory
-        changes = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-        design = self.design.changed(**{name: value for name, value in changes.items() if value is not AS_IN_SETUP})
-        samples = design.side(adata, STUDENT)
-        if control is not AS_IN_SETUP and design.control is not None:  # every label named for this query must be in it
-            modalities = getattr(adata, "mod", {"student": samples}).values()
-            design.check_controls([side for side in modalities if design.perturbation_key in side.obs] or [samples])
-        query = self._read(adata, STUDENT, design)
+        given = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
+        given = {name: value for name, value in given.items() if value is not AS_IN_SETUP}
+        with remembered("the model", self.registry_[SETUP_ARGS].keys() - given):
+            samples, query = self._read_query(adata, given)
         spec = self._specs[STUDENT]
         correction = query.fit(spec if fallback is None else replace(spec, fallback=fallback))
         rows = np.arange(len(query.values))
@@ -264,6 +261,18 @@ class PairedModel(SafeModel):
         )
         check_finite(embedded, samples.obs_names[rows], "the embedding")
         return embedded
+
+    def _read_query(self, adata: AnnData | MuData, given: Mapping[str, Any]) -> tuple[AnnData, SideArrays]:
+        """Return samples and their arrays, with the columns of the setup unless others are given.
+
+        They are not registered: scvi-tools would ask for the teacher and keep the query in memory.
+        """
+        design = self.design.changed(**given)
+        samples = design.side(adata, STUDENT)
+        if "control" in given and design.control is not None:  # every label named for this query must be in it
+            modalities = getattr(adata, "mod", {"student": samples}).values()
+            design.check_controls([side for side in modalities if design.perturbation_key in side.obs] or [samples])
+        return samples, self._read(adata, STUDENT, design)
 
     def _read(self, adata: AnnData | MuData, side: Side, design: Design | None = None) -> SideArrays:
         """Return the arrays of a side, whose representation must be the one of the setup."""
@@ -311,7 +320,7 @@ def list_read_keys(design: Design, reps: Mapping[str, str], views: str | Iterabl
     return [*keys, reps["teacher_rep"]] if in_one else keys
 
 
-def _read_design(setup_args: Mapping[str, Any]) -> Design:
+def read_design(setup_args: Mapping[str, Any]) -> Design:
     """Return the design of the arguments of a setup."""
     return Design.of(**{name: value for name, value in setup_args.items() if not name.endswith("_rep")})
 

@@ -13,7 +13,7 @@ from semiclip.correction._augmentation import Augmentation
 from semiclip.correction._correct import find_short_batches
 from semiclip.encoders._protocol import Trainable
 from semiclip.errors import NoData
-from semiclip.model._base import MODEL_RIDGE, RENAMED, PairedModel, check_training_arguments
+from semiclip.model._base import MODEL_RIDGE, RENAMED, check_training_arguments
 from semiclip.model._data import FILLED_DATA, PairedDataModule, check_trainable, choose_train_size, split_rows
 from semiclip.model._module import (
     SemiClipModule,
@@ -43,6 +43,7 @@ from semiclip.model._scvi_compat import (
     split_callbacks,
 )
 from semiclip.model._shared import (
+    Transferable,
     average_keys,
     check_weight,
     count_shared,
@@ -51,12 +52,7 @@ from semiclip.model._shared import (
     start_adapter,
     weigh_parts,
 )
-from semiclip.model._tensors import (
-    PairedTensors,
-    correct_views,
-    reduce_components,
-    sort_by_key,
-)
+from semiclip.model._tensors import PairedTensors, correct_views, reduce_components, sort_by_key
 from semiclip.objectives import PRESETS
 from semiclip.objectives._presets import merge_rates
 
@@ -73,7 +69,7 @@ Preset = Literal["default", "paper"]
 Select = Literal["last", "best"]
 
 
-class SemiClip(PairedModel):
+class SemiClip(Transferable):
     """Distillation: a frozen teacher embedding teaches an adapter on a frozen student embedding.
 
     The default is Semi-Clipped, with the CLIP loss. Some rivals learn from classes, or adapt the teacher as well.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
 from contextlib import contextmanager
 from copy import deepcopy
@@ -25,7 +24,7 @@ from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data._constants import _FIELD_REGISTRIES_KEY as FIELDS
 from scvi.data._constants import _SCVI_UUID_KEY as DATA_ID
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS
-from scvi.data._constants import _SETUP_METHOD_NAME
+from scvi.data._constants import _SETUP_METHOD_NAME as SETUP_METHOD
 from scvi.data._constants import _STATE_REGISTRY_KEY as STATE
 from scvi.data.fields import MuDataWrapper, ObsmField
 from scvi.model._utils import parse_device_args
@@ -38,10 +37,12 @@ from semiclip import errors
 from semiclip._checks import read_representation
 from semiclip._damage import say_reason
 from semiclip._design import MODALITIES, STUDENT
+from semiclip._messages import is_watched
 from semiclip._mudata import make_mudata, silence_mudata
 from semiclip._provenance import recorded_fingerprint
 from semiclip._sides import FINGERPRINT, match_columns
 from semiclip._storage import load_folder, save_folder
+from semiclip.errors._base import remembered
 
 if TYPE_CHECKING:
     import os
@@ -57,6 +58,7 @@ __all__ = [
     "DATA_ID",
     "FIELDS",
     "SETUP_ARGS",
+    "SETUP_METHOD",
     "STATE",
     "Manager",
     "MuDataRepresentationField",
@@ -67,6 +69,7 @@ __all__ = [
     "all_or_nothing",
     "devices_dsp",
     "keep_checkpoints",
+    "parse_device_args",
     "split_callbacks",
     "setup_anndata_dsp",
 ]
@@ -127,7 +130,7 @@ class Manager(AnnDataManager):
         self._registry[FIELDS].update(states)
 
     def _get_setup_method_args(self) -> dict[str, Any]:
-        return {**super()._get_setup_method_args(), _SETUP_METHOD_NAME: self._registry[_SETUP_METHOD_NAME]}
+        return {**super()._get_setup_method_args(), SETUP_METHOD: self._registry[SETUP_METHOD]}
 
 
 PICKLE = "model.pt"  # what scvi-tools writes, and this package before 0.2
@@ -179,7 +182,7 @@ class SafeModel(BaseModelClass):
         if save_anndata:
             if self.adata is None:
                 raise errors.NoData("model", "leave out save_anndata")
-            data = DATA[self.registry_[_SETUP_METHOD_NAME]][0], partial(self.adata.write, **anndata_write_kwargs)
+            data = DATA[self.registry_[SETUP_METHOD]][0], partial(self.adata.write, **anndata_write_kwargs)
         contents = {
             "class": type(self).__name__,
             "versions": {name: version(name) for name in ("semiclip", "scvi-tools", "torch")},
@@ -239,7 +242,7 @@ class SafeModel(BaseModelClass):
                 raise errors.Mismatch("the class of the model", contents["class"], cls.__name__, way_out)
             attributes = contents["attributes"]
             registry, init_params = attributes.pop("registry_"), attributes.pop("init_params_")
-            method, setup_args = registry[_SETUP_METHOD_NAME], registry[SETUP_ARGS]
+            method, setup_args = registry[SETUP_METHOD], registry[SETUP_ARGS]
             _, read = DATA[method]
             if adata is None and path is not None:
                 with silence_mudata():
@@ -248,7 +251,8 @@ class SafeModel(BaseModelClass):
                 adata = make_mudata(**{{**MODALITIES, **(setup_args["modalities"] or {})}[STUDENT]: adata})
             adata = None if adata is False else adata
             if adata is not None:
-                getattr(cls, method)(adata, source_registry=registry, **setup_args)
+                with remembered("the model", setup_args):
+                    getattr(cls, method)(adata, source_registry=registry, **setup_args)
             more = {name: value for part in init_params["kwargs"].values() for name, value in part.items()}
             model = cls(adata, registry=registry, **init_params["non_kwargs"], **more)
             for name in (name for name in attributes if name.endswith("_") and not name.startswith("_")):
@@ -389,8 +393,7 @@ class ProgressLines(Callback):
 
 def choose_progress(trainer_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments of the trainer with lines in place of the bar where nobody can see a bar move."""
-    is_seen = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if is_seen or not trainer_kwargs.get("enable_progress_bar", True):
+    if is_watched() or not trainer_kwargs.get("enable_progress_bar", True):
         return {**trainer_kwargs}
     callbacks = [*trainer_kwargs.get("callbacks", []), ProgressLines()]
     return {**trainer_kwargs, "enable_progress_bar": False, "callbacks": callbacks}

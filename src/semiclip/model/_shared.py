@@ -1,21 +1,27 @@
-"""What both sides share: the teacher projected on it, and the share of an embedding that comes from it."""
+"""What is kept of what was learned: the teacher projected on what both sides share, and a model on other data."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+import os
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from scvi.train import SaveCheckpoint
 
 from semiclip._arguments import check_number, check_whole
+from semiclip._checks import get_modality, read_representation
 from semiclip._design import STUDENT, TEACHER
 from semiclip._messages import warn
 from semiclip._numerics import row_blocks
-from semiclip._sides import pair_sides, read_groups
-from semiclip.errors import BadValue, Conflict, Refused, TooMany
+from semiclip._sides import check_columns, pair_sides, read_groups
+from semiclip.errors import BadValue, Conflict, NotFitted, Refused, TooMany, UnexpectedArgument, WrongType, some
+from semiclip.errors._base import remembered
 from semiclip.metrics import choose_weight, group_mean, shared_directions
+from semiclip.model._base import PairedModel, read_design
+from semiclip.model._scvi_compat import SETUP_ARGS, SETUP_METHOD, devices_dsp, parse_device_args
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +35,106 @@ if TYPE_CHECKING:
     from semiclip.model._module import SemiClipModule
 
 logger = logging.getLogger(__name__)
+
+LEARNED = ("classes_", "part_scales_", "input_scale_", "projection_", "history_", "train_params_")  # beside weights
+
+
+class Transferable(PairedModel):
+    """A model that can go on from another one on other data."""
+
+    @classmethod
+    @devices_dsp.dedent
+    def load_query_data(
+        cls,
+        adata: AnnData | MuData,
+        reference_model: Self | str | os.PathLike[str],
+        *,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+        **columns: Any,
+    ) -> Self:
+        """Return a model of another screen that starts from what a reference model has learned, to be fine-tuned.
+
+        Until it is trained, it embeds with the same bits as the reference. :meth:`train` then goes on from the weights
+        of the reference, on the pairs of the new screen, whose batches, perturbations and controls may all be new. The
+        reference and its data stay as they are.
+
+        What stays fixed: widths, objective and corrections; and, of a model that is taught what both sides share
+        (``n_shared``, the recipe ``"shared"``), the directions that the teacher is projected on. They are not fitted
+        anew, since few pairs do not show them; only the adapter learns. Of objectives with classes, heads start anew
+        where the classes are others.
+
+        Parameters
+        ----------
+        adata
+            The new screen, as the reference was set up: a MuData of both modalities, or an AnnData that holds both
+            representations. They must come from the encoders of the reference.
+        reference_model
+            A trained model, or the folder of a saved one.
+        %(param_accelerator)s
+        %(param_device)s
+        **columns
+            Arguments of :meth:`setup_mudata` or :meth:`setup_anndata` that differ from those of the reference, such as
+            ``batch_key``.
+
+        Returns
+        -------
+        A model of the new screen. ``history`` and ``train_params_["epochs"]`` go on from those of the reference.
+
+        Raises
+        ------
+        ValueError
+            If a representation has another width, other column names or another encoder than the reference's.
+        TypeError
+            If an argument is none of the setup: objective, recipe and widths are those of the reference.
+
+        Examples
+        --------
+        >>> import semiclip as scl
+        >>> study = scl.datasets.simulate(n_compounds=20, n_knockouts=20, n_pathways=5, n_genes=40, rng=0)
+        >>> encoder = scl.pp.encode(study.mdata["rna"], n_components=8)
+        >>> encoder = scl.pp.encode(study.knockouts["rna"], encoder=encoder)
+        >>> columns = {"pair_on": "perturbation", "perturbation_key": "perturbation", "control": "control"}
+        >>> options = {"recipe": "whole", "max_epochs": 2, "enable_progress_bar": False, "batch_key": "batch"}
+        >>> model = scl.tl.semiclip(study.mdata, student_rep="X_pca", teacher_rep="X_image", **columns, **options)
+        >>> tuned = scl.model.SemiClip.load_query_data(study.knockouts, model)
+        >>> tuned.train(2, plan_kwargs={"lr": 0.01}, enable_progress_bar=False)
+        >>> tuned.get_latent_representation().shape
+        (312, 128)
+        """
+        if not isinstance(reference_model, cls):
+            if isinstance(reference_model, PairedModel) or not isinstance(reference_model, str | os.PathLike):
+                needed = f"a scl.model.{cls.__name__} or the folder of a saved one"
+                raise WrongType("reference_model", type(reference_model), needed)
+            reference_model = cls.load(reference_model, False, "cpu")  # noqa: FBT003  # without data
+        reference: Any = reference_model
+        if not reference.is_trained_:
+            raise NotFitted("the reference model", "train it first")
+        known, init = reference.registry_[SETUP_ARGS], reference.init_params_
+        if unknown := [name for name in columns if name not in known]:
+            problem = f"{some(unknown)} cannot be changed, since the reference model is kept"
+            raise UnexpectedArgument("load_query_data", unknown, problem, f"it takes {some(known, 99)}")
+        setup: dict[str, Any] = {**known, **columns}
+        with remembered("the model", known.keys() - columns.keys()):
+            design = read_design(setup)
+            if design.pair_on is not None:  # an AnnData has one side alone
+                get_modality(adata, design.teacher)
+            for side in (STUDENT, TEACHER):
+                check_columns(adata, design, side)
+                read_representation(design.side(adata, side), setup[f"{side}_rep"], f"{side}_rep")
+            pair_sides(adata, design).report(design.student, design.teacher)
+            getattr(cls, reference.registry_[SETUP_METHOD])(adata, source_registry=reference.registry_, **setup)
+        more = {name: value for part in init["kwargs"].values() for name, value in part.items()}
+        model: Any = cls(adata, **init["non_kwargs"], **more)
+        for name in LEARNED:
+            setattr(model, name, deepcopy(getattr(reference, name)))
+        model.module.on_load(model)
+        model.module.load_state_dict(reference.module.state_dict())
+        *_, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
+        model.to_device(torch_device)
+        model.module.eval()
+        model.is_trained_ = True
+        return model
 
 
 class KeyMeans(NamedTuple):
@@ -116,7 +222,9 @@ def embed_teacher(model: SemiClip, data: AnnData | MuData) -> np.ndarray:
         raise Refused(
             f"{model.module.objective_name!r} does not embed in the teacher's space", way_out="use 'semiclip'"
         )
-    taught = model._read(data, TEACHER).correct(model._specs[TEACHER])
+    with remembered("the model", model.registry_[SETUP_ARGS]):
+        arrays = model._read(data, TEACHER)
+    taught = arrays.correct(model._specs[TEACHER])
     if model.projection_ is not None:
         taught = project(taught, model.projection_)
     module, n = model.module, model.module.n_output
@@ -142,13 +250,14 @@ def start_adapter(model: SemiClip, data: PairedDataModule, callbacks: Sequence[A
     )
     if blends and any(isinstance(callback, SaveCheckpoint) for callback in callbacks):
         raise Conflict("SaveCheckpoint", "parts that are weighed after training", "pass distilled_weight=1")
-    if data.key_means is not None and model.projection_ is None:  # training goes on with what the adapter has learned
+    is_fresh = model.projection_ is None  # otherwise training goes on with what the adapter has learned
+    if data.key_means is not None and is_fresh:
         model.projection_ = fit_projection(data.key_means, data.host.teacher.shape[1])
     if settings["n_shared"] == 0:
         return False
     layer: Any = model.module.adapter[0]
     n, is_linear = model.module.n_output, len(model.module.adapter) == 1
-    if data.key_means is None or model.is_trained_ or not is_linear or n != data.host.teacher.shape[1]:
+    if data.key_means is None or not is_fresh or not is_linear or n != data.host.teacher.shape[1]:
         return True
     shared = fit_shared(data.key_means, n)
     # the other corrections leave rows at about the scale of the controls, which is 1

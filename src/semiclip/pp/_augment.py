@@ -17,7 +17,7 @@ from semiclip._provenance import made_by, name_of, record
 from semiclip.augment import AUGMENTATIONS, Expression, ExpressionAugmentation
 from semiclip.encoders import ENCODERS, Encoder
 from semiclip.encoders._expression import read_counts, warn_unless_counts
-from semiclip.encoders._protocol import embed_checked
+from semiclip.encoders._protocol import embed_checked, remembered_by
 from semiclip.errors import BadValue, IdleArgument, NameTaken, WrongShape, WrongType, some
 
 if TYPE_CHECKING:
@@ -113,12 +113,15 @@ def augment(
     recorded = adata.uns.get("semiclip", {}).get(key_added, {}).get("params", {})
     if key_added in adata.obsm and "n_views" not in recorded:
         raise NameTaken(key_added, "an embedding that is no augmented view")
+    typed = () if layer is None else ("layer",)
     layer = getattr(encoder, "layer", None) if layer is None else layer
     normalize = bool(getattr(encoder, "normalize", True)) if normalize is None else normalize
     batch, batch_names = design.batches(adata)
     treated = ~design.within(adata).controls(adata)
     group = key_codes(adata, [*design.pair_on, *([split_key] if split_key else [])], treated)
-    values, generator = read_counts(adata, layer), np.random.default_rng(rng)
+    with remembered_by(encoder, typed):
+        values = read_counts(adata, layer)
+    generator = np.random.default_rng(rng)
     with warn_once():
         if normalize:
             warn_unless_counts(values, adata, layer)  # which knows more than what is augmented and encoded below

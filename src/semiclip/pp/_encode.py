@@ -9,7 +9,7 @@ from semiclip._checks import check_adata, check_finite, check_writable
 from semiclip._messages import warn_once
 from semiclip._provenance import made_by, name_of, record
 from semiclip.encoders import ENCODERS, Encoder, Trainable
-from semiclip.encoders._protocol import embed_checked
+from semiclip.encoders._protocol import embed_checked, remembered_by
 from semiclip.errors import BadValue, Conflict, IdleArgument, UnknownChoice, WrongShape, WrongType
 
 ELSEWHERE = {
@@ -23,7 +23,7 @@ ELSEWHERE = {
 def encode(
     adata: AnnData,
     *,
-    encoder: str | Encoder = "scvi",
+    encoder: str | Encoder = "pca",
     key_added: str | None = None,
     zscores: bool = False,
     **encoder_kwargs: Any,
@@ -33,20 +33,20 @@ def encode(
     Parameters
     ----------
     adata
-        Expression; raw counts for ``"scvi"``.
+        Expression; raw counts, unless ``normalize=False`` or ``zscores=True`` says otherwise.
     encoder
-        ``"scvi"`` or ``"pca"`` to fit one on ``adata``, ``"scgpt"`` to read a published one (``checkpoint=folder``), or
+        ``"pca"`` or ``"scvi"`` to fit one on ``adata``, ``"scgpt"`` to read a published one (``checkpoint=folder``), or
         an encoder that is ready: one that an earlier call or :func:`semiclip.encoders.load` returned, or any object
-        with ``encode(adata) -> array of shape (n_obs, d)``.
+        with ``encode(adata) -> array of shape (n_obs, d)``. PCA takes seconds; scVI trains a network for minutes.
     key_added
-        Key of the embedding in ``obsm``, by default ``"X_scvi"``, ``"X_pca"`` or ``"X_scgpt"``; needed for your own
+        Key of the embedding in ``obsm``, by default ``"X_pca"``, ``"X_scvi"`` or ``"X_scgpt"``; needed for your own
         encoder.
     zscores
         Whether expression is z-scores of each gene, to be embedded by a :class:`~semiclip.encoders.PCAEncoder` that was
         fitted on other data. Such data, like those of L1000, often lack many genes: allow it first by
         ``encoder.min_overlap``. To fit on z-scores, pass ``encoder="pca", normalize=False`` instead.
     **encoder_kwargs
-        Arguments of :class:`~semiclip.encoders.SCVIEncoder`, :class:`~semiclip.encoders.PCAEncoder` or
+        Arguments of :class:`~semiclip.encoders.PCAEncoder`, :class:`~semiclip.encoders.SCVIEncoder` or
         :class:`~semiclip.encoders.ScGPTEncoder`.
 
     Returns
@@ -59,7 +59,7 @@ def encode(
     --------
     >>> import semiclip as scl
     >>> study = scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0)
-    >>> encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=10)
+    >>> encoder = scl.pp.encode(study.mdata["rna"], n_components=10)
     >>> encoder = scl.pp.encode(study.knockouts["rna"], encoder=encoder)
     >>> study.knockouts["rna"].obsm["X_pca"].shape
     (312, 10)
@@ -67,7 +67,10 @@ def encode(
     if isinstance(encoder, str):
         if encoder not in ENCODERS:
             raise UnknownChoice("encoder", encoder, ENCODERS, ELSEWHERE.get(encoder, "write other embeddings to obsm"))
-        check_arguments(ENCODERS[encoder], encoder_kwargs, f"encoder={encoder!r}")
+        others = {
+            f"encoder={name!r}": list(signature(kind).parameters) for name, kind in ENCODERS.items() if name != encoder
+        }
+        check_arguments(ENCODERS[encoder], encoder_kwargs, f"encoder={encoder!r}", homes=others)
     elif not isinstance(encoder, Encoder) or isinstance(encoder, type):
         raise WrongType("encoder", type(encoder), f"an object with encode(adata), or one of {', '.join(ENCODERS)}")
     elif encoder_kwargs:
@@ -83,7 +86,7 @@ def encode(
     check_writable(check_adata(adata), key_added)
     with warn_once():
         fitted = ENCODERS[encoder](**encoder_kwargs).fit(adata) if isinstance(encoder, str) else encoder
-        values = embed_checked(fitted, adata, **({"zscores": True} if zscores else {}))
+        values = embed_checked(fitted, adata, encoder_kwargs, **({"zscores": True} if zscores else {}))
     adata.obsm[key_added] = _as_float32(values, adata, "the embedding")
     params = {"encoder": name, **encoder_kwargs, **({"zscores": True} if zscores else {})}
     record(adata, key_added, params, **made_by(fitted, adata, key_added))
@@ -134,7 +137,8 @@ def expression(
         raise WrongType("encoder", type(encoder), needed, "scl.encoders.MLPEncoder().fit(adata) makes one")
     check_writable(check_adata(adata), key_added, copy=copy)
     shape = (adata.n_obs, encoder.architecture["n_input"])
-    features = np.asarray(encoder.features(adata))
+    with remembered_by(encoder):
+        features = np.asarray(encoder.features(adata))
     if features.shape != shape:
         raise WrongShape("what the encoder's features() returns", features.shape, f"{shape}, as its network reads")
     features = _as_float32(features, adata, "expression")

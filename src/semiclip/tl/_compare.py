@@ -8,6 +8,7 @@ from semiclip._seed_table import name_run, read_grid, read_runs
 from semiclip.errors import NameTaken, Repeated, TooFew, UnknownChoice
 from semiclip.metrics import paired_wilcoxon, smallest_p
 from semiclip.metrics._p_values import Alternative
+from semiclip.tl._columns import order_columns
 
 THRESHOLDS = ("threshold_low", "threshold_high")  # which figures other than recall do not have
 WITHIN = ("metric", "key", "dataset", *THRESHOLDS)  # the columns that tell figures apart where the caller names none
@@ -81,7 +82,7 @@ def compare(
         result["difference_sd"] = _summarise(differences)["sd"]
         result["p_value"] = [paired_wilcoxon(row, scores, alternative=alternative) for row in values]
         results.append(pd.DataFrame({**result, "p_min": smallest_p(values.shape[1], alternative)}))
-    return pd.concat(results, ignore_index=True)
+    return order_columns(pd.concat(results, ignore_index=True), [by], ["mean", "difference", "p_value"])
 
 
 @document
@@ -123,7 +124,7 @@ def zscores(
         equal = np.ptp(values, axis=0) <= EQUAL * np.abs(values).max(axis=0)
         z = (values - values.mean(axis=0)) / np.where(equal, 1, values.std(axis=0))
         results.append(pd.DataFrame({**figure, by: methods, **_summarise(np.where(equal, 0, z))}))
-    return pd.concat(results, ignore_index=True)
+    return order_columns(pd.concat(results, ignore_index=True), [by], ["mean", "sd", "n_seeds"])
 
 
 def _read_figures(

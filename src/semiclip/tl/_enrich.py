@@ -12,13 +12,16 @@ from scipy import sparse
 from semiclip import datasets, errors, metrics
 from semiclip._arguments import check_choice, check_whole
 from semiclip._docs import document
-from semiclip.tl._sets import Sets, read_sets
+from semiclip.tl._maps import list_names
+from semiclip.tl._sets import GENES, Sets, read_sets
 
 Level = Literal["gene", "pair"]
 logger = logging.getLogger(__name__)
 
-ENRICHED = {"gene_set": object, **dict.fromkeys(["n_overlap", "n_region", "n_set", "n_background"], np.intp)}
-ENRICHED |= {**dict.fromkeys(["expected", "fold", "p_value", "p_adjusted"], float), "genes": object}
+# long texts in the middle, which is left out where a table is printed
+ENRICHED = {"gene_set": object, "n_overlap": np.intp, "fold": float, "genes": object}
+ENRICHED |= dict.fromkeys(["n_region", "n_set", "n_background"], np.intp)
+ENRICHED |= dict.fromkeys(["expected", "p_value", "p_adjusted"], float)
 
 
 @document
@@ -28,23 +31,26 @@ def enrich(
     inside: str | Sequence[str],
     outside: str | Sequence[str] = (),
     gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]],
-    background: str | Iterable[str] = "recalled",
+    background: str | Iterable[str] | None = None,
     min_size: int = 3,
     level: Level = "gene",
 ) -> pd.DataFrame:
-    """Return how over-represented gene sets are among the pairs of a region (paper Table 3).
+    """Return how over-represented gene sets are among the pairs of a region (paper Table 3), or in a list of genes.
 
     The test is :func:`semiclip.metrics.over_representation`.
 
     Parameters
     ----------
     sets, inside, outside
-        What :func:`relationship_sets` returns, at one pair of thresholds, and the region, as in :func:`region`.
+        What :func:`relationship_sets` returns, at one pair of thresholds, and the region, as in :func:`region`. Or a
+        table with a row for each gene, such as :func:`gene_attribution` returns: its column ``gene``, and true or false
+        in the columns that ``inside`` and ``outside`` name.
     gene_sets
         ``"hallmark"``, ``"reactome"`` or the path of a GMT file, see :func:`semiclip.datasets.gene_sets`, or a mapping
         of names to genes, labelled as in ``sets``.
     background
-        What the region is drawn from: ``"recalled"``, the pairs that any representation in ``sets`` recalls;
+        What the region is drawn from: ``"recalled"``, the pairs that any representation in ``sets`` recalls (by
+        default; of a table of genes all of them, which is ``"map"``);
         ``"inside"``, those that all of ``inside`` recall; the name of a representation, those that it recalls;
         ``"map"``, all pairs in ``sets``; or a list of genes. Parts of the region outside the background are left out,
         which is logged. The paper compares a region with the other pairs that the same method retrieves: name its
@@ -79,6 +85,9 @@ def enrich(
     """
     check_choice("level", level, Level)
     check_whole("min_size", min_size)
+    if lists_genes := isinstance(sets, pd.DataFrame) and "gene" in sets and not {*GENES} & {*sets}:
+        sets = _pair_genes(sets, inside, outside)
+    background = ("map" if lists_genes else "recalled") if background is None else background
     read = read_sets(sets)
     in_region = read.mark_region(inside, outside)
     members = _read_gene_sets(gene_sets)
@@ -124,7 +133,15 @@ def enrich(
     table = table.assign(n_region=n_drawn, n_set=n_set, n_background=n_background, expected=expected)
     table = table.assign(fold=n_overlap / expected, p_value=p_value, p_adjusted=false_discovery_control(p_value))
     table["genes"] = [";".join(genes[which]) for which in shared]
-    return table.astype(ENRICHED).sort_values("p_value", kind="stable", ignore_index=True)
+    return table.astype(ENRICHED)[[*ENRICHED]].sort_values("p_value", kind="stable", ignore_index=True)
+
+
+def _pair_genes(table: pd.DataFrame, inside: str | Sequence[str], outside: str | Sequence[str]) -> pd.DataFrame:
+    """Return a table of genes as one of pairs, each gene with itself."""
+    columns = [*list_names(inside, "inside"), *([outside] if isinstance(outside, str) else outside)]
+    if absent := [name for name in columns if name not in table]:
+        raise errors.MissingColumn(absent, table.columns, "the table of genes")
+    return table[list(dict.fromkeys(columns))].assign(**dict.fromkeys(GENES, table["gene"]))
 
 
 def _read_gene_sets(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
-from semiclip.correction import CorrectionSpec
+from semiclip.correction import Affine, CorrectionSpec
 from semiclip.errors import BadValue, Conflict, Empty, some
 from semiclip.metrics import group_mean
 
@@ -129,3 +129,15 @@ def add_baselines(
             generator, shape = np.random.default_rng(rng), first.x.shape
             x = generator.standard_normal(shape) if kind == "normal" else generator.random(shape)
             yield replace(first, name=f"random ({kind})", x=x, rank=shape[1])
+
+
+def fit_chains(
+    spec: CorrectionSpec,
+    values: np.ndarray,
+    batch: np.ndarray,
+    reference: np.ndarray,
+    batch_names: Sequence[Any],
+    rows: np.ndarray,
+) -> list[Affine]:
+    """Fit a correction on the reference among ``rows``, and return the map of each batch in double precision."""
+    return spec.fit(values[rows].astype(np.float64), batch[rows], reference[rows], list(batch_names)).chains

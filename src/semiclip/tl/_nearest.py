@@ -17,6 +17,7 @@ from semiclip.metrics import _map
 from semiclip.metrics._cosines import Cosines
 from semiclip.metrics._matrices import normalise
 from semiclip.metrics._nearest import order_by_closeness, rank_by_closeness, read_closeness
+from semiclip.tl._columns import order_columns
 from semiclip.tl._maps import Corrected, list_names, list_sources, read_corrected
 from semiclip.tl._relationship_sets import join_databases
 
@@ -112,10 +113,10 @@ def nearest(
     >>> options = {"query": "gene_00", "n_neighbors": 3, "rng": 0, "progress_bar": False}
     >>> table = scl.tl.nearest(study.knockouts["image"], use_rep="X_image", **columns, **options)
     >>> table.drop(columns="perturbation").round(3)
-      neighbour  rank  cosine  known databases  p_value  p_adjusted
-    0   gene_18     1   0.792   True  pathways    0.001       0.009
-    1   gene_12     2   0.730   True  pathways    0.002       0.050
-    2   gene_06     3   0.582   True  pathways    0.063       0.676
+      neighbour  cosine  rank  known databases  p_value  p_adjusted
+    0   gene_18   0.792     1   True  pathways    0.001       0.009
+    1   gene_12   0.730     2   True  pathways    0.002       0.050
+    2   gene_06   0.582     3   True  pathways    0.063       0.676
 
     The same pairs in expression, of other samples:
 
@@ -169,7 +170,9 @@ def nearest(
         columns |= dict(zip(("p_value", "p_adjusted"), p_values, strict=True))
     if student_rep is not None and teacher_rep is not None:
         columns["evidence"] = _name_evidence(ranks[student_rep], ranks[teacher_rep], n_neighbors)
-    return pd.DataFrame(columns)
+    return order_columns(
+        pd.DataFrame(columns), ["perturbation", "neighbour", "cosine"], ["p_value", "p_adjusted", "evidence"]
+    )
 
 
 def _check_roles(sources: Mapping[str, AnnData], student_rep: str | None, teacher_rep: str | None) -> None:

@@ -14,6 +14,7 @@ from semiclip._docs import document
 from semiclip.encoders._expression import normalize_expression, read_counts, warn_unless_counts
 from semiclip.encoders._pca import count_components, fit_pca
 from semiclip.errors import BadValue, NameTaken
+from semiclip.tl._columns import order_columns
 from semiclip.tl._maps import list_names
 
 Predict = Callable[[np.ndarray], np.ndarray]  # from numbers of rows to expression
@@ -161,4 +162,4 @@ def preservation(
 
     tables = [table for name, x in arrays.items() for table in judge(name, decode(name, x))]
     tables += [table for name in dict.fromkeys(baselines) for table in judge(name, fit(name))]
-    return pd.concat(tables, ignore_index=True)
+    return order_columns(pd.concat(tables, ignore_index=True), ["metric", "representation"], ["key", "value"])

@@ -12,6 +12,7 @@ from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import WrongType
 from semiclip.metrics import _map
 from semiclip.metrics._cosines import Cosines
+from semiclip.tl._columns import order_columns
 from semiclip.tl._maps import RecallBaseline, add_baselines, list_sources, read_corrected
 
 NULL_THRESHOLDS = ((0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75))  # of null_overlap
@@ -86,9 +87,10 @@ def recall(
         table = metrics.relationship_recall(
             *corrected.average(), annotated, thresholds=levels, n_permutations=n_permutations, rng=rng
         )
-        table.insert(1, "representation", corrected.name)
-        tables.append(table.assign(rank=corrected.rank))
-    return pd.concat(tables, ignore_index=True)
+        tables.append(table.assign(representation=corrected.name, rank=corrected.rank))
+    return order_columns(
+        pd.concat(tables, ignore_index=True), ["representation", "key", "value"], ["ci_low", "ci_high"]
+    )
 
 
 @document
@@ -138,7 +140,8 @@ def similarity(
         corrected.name: metrics.similarity(*corrected.average(), annotated, thresholds=level, n_bins=n_bins)
         for corrected in representations
     }
-    return pd.concat(tables, names=["representation", None]).reset_index(level=0).reset_index(drop=True)
+    table = pd.concat(tables, names=["representation", None]).reset_index(level=0).reset_index(drop=True)
+    return order_columns(table, ["representation", "low", "high", "n_all"], ["n_annotated", "all", "annotated"])
 
 
 @document
@@ -246,4 +249,5 @@ def null_overlap(
     table = pd.DataFrame([(use_rep, key, *level) for key in sources for level in levels], columns=names)
     n_recalled, n_shared = np.tile(in_own.sum(axis=0), len(sources)), n_pairs.repeat(len(levels))
     table = table.assign(n_recalled=n_recalled, n_reference=n_reference.ravel(), n_pairs=n_shared)
-    return table.assign(**{name: score.ravel() for name, score in scores.items()}, n_permutations=n_permutations)
+    table = table.assign(**{name: score.ravel() for name, score in scores.items()}, n_permutations=n_permutations)
+    return order_columns(table, ["representation", "reference", "overlap"], ["null_median", "null_high", "p_value"])

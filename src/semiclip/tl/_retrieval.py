@@ -13,6 +13,7 @@ from semiclip._pairing import pair_rows
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import BadValue, Empty, Mismatch, TooFew
 from semiclip.metrics._matrices import normalise
+from semiclip.tl._columns import order_columns
 from semiclip.tl._maps import list_names, read_corrected
 
 
@@ -78,7 +79,7 @@ def knn_accuracy(
             corrected.x[treated], labels, batch, n_neighbors=n_neighbors, n_permutations=n_permutations, rng=rng
         )
         rows.append({"metric": "knn_accuracy", "representation": corrected.name, "key": label_key, **scores})
-    return pd.DataFrame(rows)
+    return order_columns(pd.DataFrame(rows), ["representation", "key"], ["chance", "value"])
 
 
 @document
@@ -136,7 +137,7 @@ def replicate_retrieval(
         scores = {"value": value[judged].mean(), "n_obs": int(judged.sum()), "chance": chance[judged].mean()}
         names = {"metric": "replicate_retrieval", "representation": corrected.name, "key": "mean_average_precision"}
         rows.append(names | scores)
-    return pd.DataFrame(rows)
+    return order_columns(pd.DataFrame(rows), ["representation", "key"], ["chance", "value"])
 
 
 @document
@@ -227,7 +228,7 @@ def cross_modal_retrieval(
         columns = {"metric": "cross_modal_retrieval", "representation": corrected.name, "key": list(scores)}
         chance = [0.5, *(min(1.0, k / n_keys) for k in dict.fromkeys(ks))]
         tables.append(pd.DataFrame({**columns, "value": list(scores.values()), "n_obs": n_keys, "chance": chance}))
-    return pd.concat(tables, ignore_index=True)
+    return order_columns(pd.concat(tables, ignore_index=True), ["representation", "key"], ["chance", "value"])
 
 
 def _average_directions(x: np.ndarray, codes: np.ndarray, n_keys: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+scl.pl.history(model)

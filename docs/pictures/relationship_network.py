@@ -1,0 +1,7 @@
+reps = ["X_pca64", "X_semiclip"]
+sets = scl.tl.relationship_sets(
+    rna, use_rep=reps, references={"X_image": images}, **evaluation
+)
+scl.pl.relationship_network(
+    sets, inside=["X_semiclip", "X_image"], outside="X_pca64", rng=0
+)

@@ -1,0 +1,71 @@
+"""Legends and names beside what is drawn, with room made for them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from semiclip.pl import _style as style
+from semiclip.pl._names import fit_names, measure_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
+WIDEST = 2.6  # inches of a name
+SPACING = 0.4  # between entries, in heights of letters
+
+
+def write_beside(ax: Axes, handles: Sequence[Any], title: str = "") -> None:
+    """Write a legend right of the last axes of a picture, in as many columns as the height asks for.
+
+    A figure that the picture made itself grows with it; other axes keep their size, and the legend stands beside them.
+    """
+    if not handles:
+        return
+    figure: Any = ax.get_figure(root=True)
+    is_own = figure in style.OWN
+    high = figure.get_size_inches()[1] if is_own else style.measure_inches(ax)[1]
+    size, names = style.SMALL, [str(handle.get_label()) for handle in handles]
+    heading = fit_names([title], WIDEST, size, 2)[0]
+    room = high - 0.15 - _measure_height(heading.split(), size)
+    labels = fit_names(names, WIDEST, size, 2)
+    if _measure_height(labels, size) > room:
+        labels = fit_names(names, WIDEST, size)
+    columns, parts = 0, [labels]
+    while columns < len(labels) and (not columns or max(_measure_height(part, size) for part in parts) > room):
+        columns += 1
+        n_rows = -(-len(labels) // columns)
+        parts = [labels[i : i + n_rows] for i in range(0, len(labels), n_rows)]
+    look = {"title": heading or None, "fontsize": size, "title_fontsize": size, "alignment": "left", "ncols": columns}
+    look |= {"frameon": False, "handlelength": 1.5, "columnspacing": 1, "labelspacing": SPACING}
+    if is_own:
+        width = sum(max(measure_text(label, size) for label in part) for part in parts)
+        style.grow(ax, width=width + columns * 4 * size / 72)
+        figure.legend(handles, labels, loc="outside right upper", **look)
+    else:
+        ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, **look)
+
+
+def _measure_height(labels: Sequence[str], size: float) -> float:
+    """Return the inches that the entries of a column of a legend take."""
+    lines = sum(1 + label.count("\n") for label in labels)
+    return (lines * style.LINE + len(labels) * SPACING) * size / 72
+
+
+def name_cells(axis: Axis, names: Sequence[str], pitch: float) -> None:
+    """Write a name at each of the places 0, 1, …, which lie ``pitch`` inches apart, as large as fits."""
+    size = min(style.SMALL, max(style.LEAST, 72 * pitch / 1.15))
+    axis.set_ticks(range(len(names)), fit_names(list(names), WIDEST, size), fontsize=size)
+    axis.set_tick_params(length=0, rotation=90 if axis is axis.axes.xaxis else 0)
+
+
+def add_scale(axes: Sequence[Axes], drawn: Any, label: str) -> None:
+    """Draw the scale of colours right of all axes; its label is no longer than the figure is high."""
+    figure: Any = axes[-1].figure
+    bar = figure.colorbar(drawn, ax=list(axes), shrink=0.8, aspect=25, pad=0.02)
+    high = 0.85 * figure.get_size_inches()[1]
+    bar.set_label(fit_names([label], high, style.SMALL, 2)[0], fontsize=style.SMALL)
+    bar.ax.tick_params(labelsize=style.SMALL)
+    bar.outline.set_visible(False)

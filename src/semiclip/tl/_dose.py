@@ -1,0 +1,104 @@
+"""How far and where a perturbation moves cells at each of its doses."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from semiclip._checks import check_adata, read_column
+from semiclip._design import Design
+from semiclip._docs import document
+from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
+from semiclip.errors import WrongDtype
+from semiclip.metrics import group_mean
+from semiclip.metrics._matrices import normalise
+from semiclip.tl._maps import read_corrected
+
+
+@document
+def dose(
+    adata: AnnData,
+    *,
+    use_rep: str | Sequence[str],
+    perturbation_key: str,
+    control: str | Sequence[str] | None,
+    dose_key: str,
+    batch_key: str | None = None,
+    method: Method | None = "tvn",
+    profile: Profile = "clean",
+    ridge: float | None = None,
+    fallback: Fallback = "raise",
+) -> pd.DataFrame:
+    """Return how far each dose of a perturbation is from the controls, and whether all doses go the same way.
+
+    Each representation is corrected on the controls. A dose is the mean of its rows less the mean of all controls.
+
+    Parameters
+    ----------
+    {samples}
+    dose_key
+        ``obs`` column of the doses, numbers. Controls need none.
+    {correction}
+
+    Returns
+    -------
+    One row per representation, perturbation and dose, in this order: ``representation``, ``perturbation``, ``dose``,
+    ``n_obs`` (its rows), and
+
+    - ``size``: the length of the mean, in units of the corrected representation.
+    - ``chance``: the root of the mean squared size of as many controls, √(trace of their covariance / ``n_obs``). NaN
+      with fewer than two controls.
+    - ``direction``: the cosine with the sum of the means of the other doses of the perturbation, 1 if all go the same
+      way, near 0 for noise. NaN for a single dose.
+
+    Without controls, the corrected representation is compared with 0.
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).mdata["image"]
+    >>> columns = {"perturbation_key": "perturbation", "control": "control", "dose_key": "dose"}
+    >>> scl.tl.dose(images, use_rep="X_image", **columns).round(2).head(2).drop(columns="representation")
+      perturbation  dose  n_obs   size  chance  direction
+    0   compound_0   0.1      3   9.69    5.34      -0.31
+    1   compound_0   1.0      3  14.80    5.34       0.29
+    """
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    treated = ~design.controls(check_adata(adata))
+    doses = read_column(adata, dose_key, "dose_key", treated)
+    values = doses.astype(doses.cat.categories.dtype) if isinstance(doses.dtype, pd.CategoricalDtype) else doses
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        raise WrongDtype(f"obs[{dose_key!r}] (dose_key)", values.dtype, "numbers")
+    steps, step_of_row = np.unique(values.to_numpy(float), return_inverse=True)
+    tables = []
+    for corrected in read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback)):
+        # perturbation and dose, in this order, as one number
+        pairs, groups = np.unique(corrected.codes[treated] * len(steps) + step_of_row, return_inverse=True)
+        perturbation, step = np.divmod(pairs, len(steps))
+        controls = corrected.x[~treated].astype(np.float64)
+        origin = controls.mean(axis=0) if len(controls) else 0.0
+        means = group_mean(corrected.x[treated], groups, len(pairs)) - origin
+        n_obs = np.bincount(groups)
+        noise = controls.var(axis=0, ddof=1).sum() if len(controls) > 1 else np.nan
+        # a group is a perturbation: the sum of its doses, less the dose itself
+        others = _sum_by(means, perturbation) - means
+        direction = (normalise(means) * normalise(others)).sum(axis=1)
+        several = np.bincount(perturbation)[perturbation] > 1
+        columns = {
+            "representation": corrected.name,
+            "perturbation": corrected.labels[perturbation],
+            "dose": steps[step],
+            "n_obs": n_obs,
+            "size": np.linalg.norm(means, axis=1),
+            "chance": np.sqrt(noise / n_obs),
+            "direction": np.where(several, direction, np.nan),
+        }
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _sum_by(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return the sum of the rows of each row's group, shape (n, d)."""
+    n_groups = int(codes.max()) + 1
+    return (group_mean(x, codes, n_groups) * np.bincount(codes)[:, None])[codes]

@@ -1,0 +1,100 @@
+"""Size and direction of each dose, against a loop over perturbations and doses."""
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from semiclip import errors
+from semiclip.correction import correct
+from semiclip.tl import aggregate, dose
+
+KEYS = {"perturbation_key": "gene", "control": ["EGFP", "LACZ"], "batch_key": "plate", "dose_key": "dose"}
+
+
+@pytest.fixture
+def dosed(adata):
+    """A screen whose every perturbation has up to three doses, in a column in which controls have none."""
+    control = adata.obs["gene"].isin(["EGFP", "LACZ"])
+    amounts = np.random.default_rng(1).choice([0.1, 1.0, 10.0], adata.n_obs)
+    adata.obs["dose"] = pd.Series(amounts, adata.obs_names).mask(control)
+    return adata
+
+
+def cosine(u, v):
+    return u @ v / np.sqrt((u @ u) * (v @ v))
+
+
+@pytest.mark.parametrize("method", ["tvn", "center", None])
+def test_rows_are_what_loops_make(dosed, method):
+    table = dose(dosed, use_rep=["signal", "noise"], method=method, **KEYS)
+    assert list(table) == ["representation", "perturbation", "dose", "n_obs", "size", "chance", "direction"]
+    control = dosed.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy()
+    plate = dosed.obs["plate"].astype(int).to_numpy()
+    expected = []
+    for key in ("signal", "noise"):
+        x = dosed.obsm[key].astype(float)
+        x = x if method is None else correct(dosed.obsm[key], plate, control, method=method).astype(float)
+        noise = np.trace(np.cov(x[control].T))
+        for gene in sorted(set(dosed.obs["gene"][~control])):
+            is_gene = (dosed.obs["gene"] == gene).to_numpy()
+            steps = sorted(set(dosed.obs["dose"][is_gene]))
+            rows = {step: x[is_gene & (dosed.obs["dose"] == step).to_numpy()] for step in steps}
+            means = {step: rows[step].mean(axis=0) - x[control].mean(axis=0) for step in steps}
+            for step in steps:
+                others = [means[other] for other in steps if other != step]
+                direction = cosine(means[step], sum(others)) if others else np.nan
+                size, n = np.linalg.norm(means[step]), len(rows[step])
+                expected.append((key, gene, step, n, size, np.sqrt(noise / n), direction))
+    # the correction is fitted in the precision of the data
+    pd.testing.assert_frame_equal(table, pd.DataFrame(expected, columns=list(table)), rtol=1e-5, atol=1e-6)
+    assert table["direction"].isna().any()
+
+
+def test_one_dose_has_the_effect_size_of_the_aggregate(dosed):
+    dosed.obs["dose"] = 1
+    table = dose(dosed, use_rep="signal", **KEYS)
+    genes = aggregate(dosed, use_rep="signal", **{name: KEYS[name] for name in KEYS if name != "dose_key"})
+    assert list(table["perturbation"]) == list(genes.obs_names)
+    np.testing.assert_allclose(table["size"], genes.obs["effect_size_signal"], rtol=1e-12)
+    assert table["direction"].isna().all()
+
+
+def test_chance_is_the_size_of_random_controls():
+    rng, n_sets = np.random.default_rng(0), 400
+    obs = pd.DataFrame({"drug": ["DMSO"] * 1000 + [f"d{i:03}" for i in range(n_sets) for _ in range(5)], "dose": 1.0})
+    x = rng.normal(size=(len(obs), 7)) * np.arange(1, 8)
+    adata = anndata.AnnData(obs=obs.set_axis(obs.index.astype(str)), obsm={"X_noise": x})
+    columns = {"perturbation_key": "drug", "control": "DMSO", "dose_key": "dose"}
+    table = dose(adata, use_rep="X_noise", method=None, **columns)
+    assert np.sqrt((table["size"] ** 2).mean()) == pytest.approx(table["chance"].mean(), rel=0.05)
+
+
+def test_doses_the_same_way_and_without_controls(dosed):
+    straight = np.outer(np.where(dosed.obs["dose"].isna(), 0, dosed.obs["dose"].fillna(0)), np.ones(4))
+    dosed.obsm["straight"] = straight
+    treated = dosed[~dosed.obs["dose"].isna()].copy()
+    table = dose(treated, use_rep="straight", method=None, **{**KEYS, "control": None})
+    several = table["direction"].notna()
+    np.testing.assert_allclose(table.loc[several, "direction"], 1)
+    np.testing.assert_allclose(table["size"], 2 * table["dose"])
+    assert table["chance"].isna().all()
+
+
+def test_doses_may_be_categories_of_numbers(dosed):
+    expected = dose(dosed, use_rep="signal", **KEYS)
+    dosed.obs["dose"] = dosed.obs["dose"].astype("category")
+    pd.testing.assert_frame_equal(dose(dosed, use_rep="signal", **KEYS), expected)
+
+
+def test_refuses_what_is_no_dose(dosed, refuses):
+    with refuses(errors.MissingColumn, key="dosage", name="dose_key"):
+        dose(dosed, use_rep="signal", **{**KEYS, "dose_key": "dosage"})
+    first = dosed.obs_names[~dosed.obs["dose"].isna()][0]
+    gap = dosed.copy()
+    gap.obs.loc[first, "dose"] = np.nan
+    with refuses(errors.MissingValues, rows=[first]):
+        dose(gap, use_rep="signal", **KEYS)
+    dosed.obs["dose"] = dosed.obs["dose"].astype(str) + " uM"
+    with refuses(errors.WrongDtype, where="obs['dose'] (dose_key)"):
+        dose(dosed, use_rep="signal", **KEYS)
