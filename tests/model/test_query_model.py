@@ -293,11 +293,11 @@ def test_other_references_are_refused(reference, screen, setup, shared_study, re
 
 
 def test_few_pairs_recall_more_from_a_reference_than_from_nothing(quiet, warned):
-    """12 of 48 knockouts are paired, and the other 36 are judged; chance is 0.1."""
+    """12 of 72 knockouts are paired, and the other 60 are judged; chance is 0.1."""
     options = {"student_rep": "X_pca", "teacher_rep": "X_image", **COLUMNS, **quiet}
     for seed in range(2):
-        study = scl.datasets.simulate(n_compounds=100, n_knockouts=48, n_pathways=8, n_genes=120, rng=seed)
-        encoder = scl.pp.encode(study.mdata["rna"], n_components=20, rng=seed)
+        study = scl.datasets.simulate(n_compounds=150, n_knockouts=72, n_pathways=18, n_genes=200, rng=seed)
+        encoder = scl.pp.encode(study.mdata["rna"], n_components=30, rng=seed)
         few = study.knockouts
         scl.pp.encode(few["rna"], encoder=encoder)
         genes = sorted({*few["rna"].obs["perturbation"]} - {"control"})
