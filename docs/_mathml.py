@@ -10,6 +10,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
+LONG = 24  # characters of LaTeX that a line of a phone holds in any case
 
 
 def convert(node: nodes.Element, *, as_block: bool = False) -> str:
@@ -21,7 +22,9 @@ def convert(node: nodes.Element, *, as_block: bool = False) -> str:
 
 
 def write_inline(translator: Any, node: nodes.math) -> None:
-    translator.body.append(convert(node))
+    # a formula does not break, so that a long one has a box of its own, which scrolls where it must
+    formula = convert(node)
+    translator.body.append(f'<span class="long math">{formula}</span>' if len(node.astext()) > LONG else formula)
     raise nodes.SkipNode
 
 
