@@ -1,44 +1,29 @@
-"""Writes contact sheets: a page for each picture of ``semiclip.pl``, with 1, 9 and 30 names, short and long ones.
+"""Each picture of ``semiclip.pl`` with 1, 9 and 30 names, short and long ones, on the page ``contact_sheet``.
 
-``python docs/_contact_sheet.py FOLDER`` writes ``index.html``, and a page and six PNG for each picture. What they show
-is what ``tests/pl/test_legibility.py`` tests, and comes from the same place, ``tests/pl/pictures.py``.
+What they show is what ``tests/pl/test_legibility.py`` tests, and comes from the same place, ``tests/pl/pictures.py``.
+A build that runs no notebooks shows the pictures that are there.
 """
 
 from __future__ import annotations
 
-import sys
-from html import escape
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import ModuleType
+import numpy as np
+from docutils import nodes
+from matplotlib import pyplot as plt
+from sphinx import addnodes
+from sphinx.util.docutils import SphinxDirective
 
-INPUTS = Path(__file__).parents[1] / "tests" / "pl" / "pictures.py"
-DPI = 90
-STYLE = """body { font-family: sans-serif; margin: 2rem; } figure { margin: 0 0 2rem; overflow-x: auto; }
-img { border: 1px solid #ccc; } figcaption { margin-bottom: .4rem; }"""
-
-
-def main(out: str | Path) -> None:
-    """Write all sheets to a folder, which is made if it is not there."""
-    import matplotlib as mpl
-
-    folder, pictures = Path(out), _read_inputs()
-    folder.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(mpl.rcParamsDefault | {"backend": mpl.rcParams["backend"]}):
-        for name in pictures.PICTURES:
-            cells = "\n".join(_draw_cells(pictures, name, folder))
-            _write_page(folder / f"{name}.html", f"pl.{name} with few and many names", cells)
-    links = "".join(f'<li><a href="{name}.html">pl.{name}</a></li>' for name in pictures.PICTURES)
-    _write_page(folder / "index.html", "Pictures with few and many names", f"<ul>{links}</ul>")
+HERE = Path(__file__).parent
+DRAWN = HERE / "generated" / "contact_sheet"
+DPI = 80
 
 
-def _read_inputs() -> ModuleType:
+def read_inputs() -> Any:
     """Import what makes the inputs, which lies among the tests and in no package."""
-    spec = spec_from_file_location("semiclip_pictures", INPUTS)
+    spec = spec_from_file_location("semiclip_pictures", HERE.parent / "tests" / "pl" / "pictures.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -46,33 +31,52 @@ def _read_inputs() -> ModuleType:
     return module
 
 
-def _draw_cells(pictures: Any, name: str, folder: Path) -> Iterator[str]:
-    """Draw a picture with each number and length of names, and return what shows it on a page."""
-    import numpy as np
-    from matplotlib import pyplot as plt
-
-    for n in pictures.NUMBERS:
-        for length in pictures.LENGTHS:
-            caption = f"{n} {length} name{'s' * (n > 1)}"
-            try:
-                drawn = pictures.PICTURES[name](pictures.make_names(n, length))
-            except ValueError as error:
-                if (name, n) not in pictures.LIMITS:
-                    raise
-                yield f"<figure><figcaption>{caption}</figcaption><code>{escape(str(error))}</code></figure>"
+def draw_cells(app: Any) -> None:
+    """Draw every picture with each number and length of names."""
+    if app.config.nb_execution_mode == "off":
+        return
+    DRAWN.mkdir(parents=True, exist_ok=True)
+    for file in DRAWN.glob("*.png"):
+        file.unlink()
+    pictures = read_inputs()
+    for name, draw in pictures.PICTURES.items():
+        for n in pictures.NUMBERS:
+            if (name, n) in pictures.LIMITS:
                 continue
-            figure = np.ravel(np.array(drawn, dtype=object))[0].get_figure(root=True)
-            file = f"{name}_{n}_{length}.png"
-            figure.savefig(folder / file, dpi=DPI)
-            plt.close(figure)
-            picture = f'<img src="{file}" alt="pl.{name}, {caption}" loading="lazy">'
-            yield f"<figure><figcaption>{caption}</figcaption>{picture}</figure>"
+            for length in pictures.LENGTHS:
+                drawn = draw(pictures.make_names(n, length))
+                figure = np.ravel(np.array(drawn, dtype=object))[0].get_figure(root=True)
+                figure.savefig(DRAWN / f"{name}_{n}_{length}.png", dpi=DPI)
+                plt.close("all")
 
 
-def _write_page(path: Path, title: str, body: str) -> None:
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    path.write_text(f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{title}</h1>{body}</body></html>')
+class ContactSheet(SphinxDirective):
+    """All pictures, each with a link to its function."""
+
+    def run(self) -> list[nodes.Node]:
+        pictures = read_inputs()
+        return [self.section(pictures, name) for name in sorted(pictures.PICTURES)]
+
+    def section(self, pictures: Any, name: str) -> nodes.Node:
+        target = {"refdomain": "py", "reftype": "func", "reftarget": f"semiclip.pl.{name}", "refexplicit": True}
+        link = addnodes.pending_xref(
+            "", nodes.literal(text=f"pl.{name}"), refdoc=self.env.docname, refwarn=True, **target
+        )
+        section = nodes.section("", nodes.title("", "", link), ids=[f"sheet-{name}"])
+        for n in pictures.NUMBERS:
+            for length in pictures.LENGTHS:
+                file = f"{name}_{n}_{length}.png"
+                caption = f"{n} {length} name{'s' * (n > 1)}"
+                if (DRAWN / file).exists():
+                    uri = f"/generated/contact_sheet/{file}"
+                    alt = f"pl.{name} with {caption}"
+                    section += [nodes.paragraph(text=caption), nodes.image(uri=uri, alt=alt, loading="lazy")]
+        if refused := [str(n) for picture, n in pictures.LIMITS if picture == name]:
+            section += nodes.paragraph(text=f"refused, with what to do instead: {', '.join(refused)} name")
+        return section
 
 
-if __name__ == "__main__":
-    main(sys.argv[1])
+def setup(app: Any) -> dict[str, bool]:
+    app.add_directive("contact-sheet", ContactSheet)
+    app.connect("builder-inited", draw_cells, priority=110)  # after the pictures of the gallery
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -31,6 +31,7 @@ extensions = [
     "sphinx_autodoc_typehints",  # after napoleon, whose sections it fills with the types of the signature
     "sphinx_copybutton",
     "_gallery",
+    "_contact_sheet",
     "_mathml",
     "_notebooks",
 ]
