@@ -501,7 +501,7 @@ def test_overwriting_replaces_a_result_and_nothing_else(folder, study, tmp_path,
     assert main(["train", str(path), "--overwrite", "--student-rep", "X_pca", "--seed", "1"]) == 0
     assert [path.name for path in (tmp_path / "results" / "encoder").iterdir()] == ["mine.txt"]
     embed = ["embed", tmp_path / "results", folder / "knockouts.h5ad", "--out", tmp_path / "new.h5ad"]
-    assert "student_rep='X_pca' is not in obsm" in fails(1, *embed)
+    assert "student_rep='X_pca' (from the model) is not in obsm" in fails(1, *embed)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
