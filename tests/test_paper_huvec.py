@@ -86,6 +86,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_study_of_the_paper_runs_on_files_of_its_shape(folder):
     parts = ["table1", "figure4", "figure6"]
     assert main(["paper", str(folder / "huvec.toml"), "--quick", "--jobs", "1", "--only", *parts]) == 0

@@ -12,6 +12,7 @@ import semiclip as scl
 pytestmark = pytest.mark.usefixtures("data_dir")
 
 
+@pytest.mark.slow
 def test_lincs_pairs_and_trains_with_plates_as_batches_and_dmso_as_controls(quiet):
     mdata = scl.datasets.lincs_a549()
     keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "control": "DMSO"}
@@ -27,6 +28,7 @@ def test_lincs_pairs_and_trains_with_plates_as_batches_and_dmso_as_controls(quie
     assert len(model.train_indices) + len(model.validation_indices) == kept
 
 
+@pytest.mark.slow
 def test_compounds_distil_and_overexpression_wells_embed_with_their_controls(quiet):
     compounds, orfs = scl.datasets.u2os_compounds(), scl.datasets.u2os_orfs()
     encoder = scl.pp.encode(compounds["rna"], encoder="pca", n_components=20, normalize=False, rng=0)

@@ -38,7 +38,10 @@ def test_modalities_keep_their_columns():
         assert options == mudata._core.config.OPTIONS
 
 
-@pytest.mark.parametrize("name", ["simulated", "u2os_compounds", "u2os_orfs", "lincs_a549", "rpe1_periscope"])
+SLOW_TO_READ = pytest.param("rpe1_periscope", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["simulated", "u2os_compounds", "u2os_orfs", "lincs_a549", SLOW_TO_READ])
 def test_data_sets_survive_a_file(name, request, small_study, through_h5mu):
     if name != "simulated":
         request.getfixturevalue("data_dir")

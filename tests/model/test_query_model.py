@@ -292,6 +292,7 @@ def test_other_references_are_refused(reference, screen, setup, shared_study, re
 # ---- what it is for
 
 
+@pytest.mark.slow
 def test_few_pairs_recall_more_from_a_reference_than_from_nothing(quiet, warned):
     """12 of 72 knockouts are paired, and the other 60 are judged; chance is 0.1."""
     options = {"student_rep": "X_pca", "teacher_rep": "X_image", **COLUMNS, **quiet}

@@ -18,9 +18,6 @@ LIMITS = {("venn", 1): errors.TooFew, ("heatmap", 1): errors.TooFew}  # pictures
 # pictures in which names need not be written, and why
 UNWRITTEN = {"history": "draws a curve for each k", "pea_views": "outlines batches, whose names do not matter"}
 
-# pictures with a panel for each name, which take seconds
-PANELS = ("recall_curve", "null_overlap", "similarity", "sweep", "pea_views")
-
 LEVELS = np.array([0.05, 0.1, 0.15, 0.2, 0.25])
 DATABASES = ["CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB", "mean", "union"]
 

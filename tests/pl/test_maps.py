@@ -81,6 +81,7 @@ def test_rows_without_a_value_are_grey_and_named(adata):
     assert ax.figure.legends[0].get_texts()[-1].get_text() == "none"
 
 
+@pytest.mark.slow
 def test_umap_is_that_of_scanpy_and_leaves_the_data_alone(adata):
     import scanpy as sc
 

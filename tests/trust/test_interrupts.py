@@ -105,6 +105,7 @@ def interrupt(times):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_a_signal_at_any_moment_is_a_keyboard_interrupt():
     assert interrupt(40) == ["KeyboardInterrupt"] * 40

@@ -79,6 +79,7 @@ def test_warnings_can_be_errors(files, tmp_path):
     assert "SemiclipWarning" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_them_as_well(files, tmp_path):
     pytest.importorskip("ipykernel")
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
