@@ -8,6 +8,7 @@ import pytest
 from semiclip import errors
 from semiclip.correction import correct
 from semiclip.tl import aggregate, dose
+from semiclip.tl._effects import hold_out
 
 KEYS = {"perturbation_key": "gene", "control": ["EGFP", "LACZ"], "batch_key": "plate", "dose_key": "dose"}
 
@@ -27,25 +28,30 @@ def cosine(u, v):
 
 @pytest.mark.parametrize("method", ["tvn", "center", None])
 def test_rows_are_what_loops_make(dosed, method):
-    table = dose(dosed, use_rep=["signal", "noise"], method=method, **KEYS)
+    table = dose(dosed, use_rep=["signal", "noise"], method=method, rng=3, **KEYS)
     assert list(table) == ["representation", "perturbation", "dose", "n_obs", "size", "chance", "direction"]
     control = dosed.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy()
     plate = dosed.obs["plate"].astype(int).to_numpy()
-    expected = []
+    expected, compared = [], control
+    if method is not None:  # the correction is fitted on the other half
+        compared = hold_out(plate, control, np.random.default_rng(3))
+        assert 0 < compared.sum() < control.sum()
     for key in ("signal", "noise"):
         x = dosed.obsm[key].astype(float)
-        x = x if method is None else correct(dosed.obsm[key], plate, control, method=method).astype(float)
-        noise = np.trace(np.cov(x[control].T))
+        if method is not None:
+            x = correct(dosed.obsm[key], plate, control & ~compared, method=method).astype(float)
+        noise = np.trace(np.cov(x[compared].T))
         for gene in sorted(set(dosed.obs["gene"][~control])):
             is_gene = (dosed.obs["gene"] == gene).to_numpy()
             steps = sorted(set(dosed.obs["dose"][is_gene]))
             rows = {step: x[is_gene & (dosed.obs["dose"] == step).to_numpy()] for step in steps}
-            means = {step: rows[step].mean(axis=0) - x[control].mean(axis=0) for step in steps}
+            means = {step: rows[step].mean(axis=0) - x[compared].mean(axis=0) for step in steps}
             for step in steps:
                 others = [means[other] for other in steps if other != step]
                 direction = cosine(means[step], sum(others)) if others else np.nan
                 size, n = np.linalg.norm(means[step]), len(rows[step])
-                expected.append((key, gene, step, n, size, np.sqrt(noise / n), direction))
+                chance = np.sqrt(noise * (1 / n + 1 / compared.sum()))
+                expected.append((key, gene, step, n, size, chance, direction))
     # the correction is fitted in the precision of the data
     pd.testing.assert_frame_equal(table, pd.DataFrame(expected, columns=list(table)), rtol=1e-5, atol=1e-6)
     assert table["direction"].isna().any()
@@ -53,21 +59,26 @@ def test_rows_are_what_loops_make(dosed, method):
 
 def test_one_dose_has_the_effect_size_of_the_aggregate(dosed):
     dosed.obs["dose"] = 1
-    table = dose(dosed, use_rep="signal", **KEYS)
-    genes = aggregate(dosed, use_rep="signal", **{name: KEYS[name] for name in KEYS if name != "dose_key"})
+    table = dose(dosed, use_rep="signal", method=None, **KEYS)
+    columns = {name: KEYS[name] for name in KEYS if name != "dose_key"}
+    genes = aggregate(dosed, use_rep="signal", method=None, **columns)
     assert list(table["perturbation"]) == list(genes.obs_names)
     np.testing.assert_allclose(table["size"], genes.obs["effect_size_signal"], rtol=1e-12)
     assert table["direction"].isna().all()
 
 
-def test_chance_is_the_size_of_random_controls():
-    rng, n_sets = np.random.default_rng(0), 400
-    obs = pd.DataFrame({"drug": ["DMSO"] * 1000 + [f"d{i:03}" for i in range(n_sets) for _ in range(5)], "dose": 1.0})
-    x = rng.normal(size=(len(obs), 7)) * np.arange(1, 8)
-    adata = anndata.AnnData(obs=obs.set_axis(obs.index.astype(str)), obsm={"X_noise": x})
-    columns = {"perturbation_key": "drug", "control": "DMSO", "dose_key": "dose"}
-    table = dose(adata, use_rep="X_noise", method=None, **columns)
-    assert np.sqrt((table["size"] ** 2).mean()) == pytest.approx(table["chance"].mean(), rel=0.05)
+@pytest.mark.parametrize("method", ["tvn", "center", None])
+def test_controls_under_another_name_are_as_large_as_chance(method):
+    rng, n = np.random.default_rng(0), 3000
+    plate = rng.integers(0, 3, n)
+    drug = np.where(rng.random(n) < 0.4, "DMSO", [f"d{i:03}" for i in rng.integers(0, 300, n)])
+    x = rng.normal(size=(n, 7)) * np.arange(1, 8) + (plate[:, None] if method else 0)
+    obs = pd.DataFrame({"drug": drug, "dose": 1.0, "plate": plate.astype(str)}, index=[f"w{i}" for i in range(n)])
+    adata = anndata.AnnData(obs=obs, obsm={"X_noise": x})
+    columns = {"perturbation_key": "drug", "control": "DMSO", "dose_key": "dose", "batch_key": "plate"}
+    table = dose(adata, use_rep="X_noise", method=method, rng=0, **columns)
+    ratio = (table["size"] / table["chance"]) ** 2
+    assert ratio.mean() == pytest.approx(1, abs=0.1)
 
 
 def test_doses_the_same_way_and_without_controls(dosed):
@@ -82,9 +93,9 @@ def test_doses_the_same_way_and_without_controls(dosed):
 
 
 def test_doses_may_be_categories_of_numbers(dosed):
-    expected = dose(dosed, use_rep="signal", **KEYS)
+    expected = dose(dosed, use_rep="signal", rng=0, **KEYS)
     dosed.obs["dose"] = dosed.obs["dose"].astype("category")
-    pd.testing.assert_frame_equal(dose(dosed, use_rep="signal", **KEYS), expected)
+    pd.testing.assert_frame_equal(dose(dosed, use_rep="signal", rng=0, **KEYS), expected)
 
 
 def test_refuses_what_is_no_dose(dosed, refuses):

@@ -118,6 +118,8 @@ def test_a_linear_way_is_exact_one_gene_at_a_time(make, names, method):
     assert table.attrs["value"] == pytest.approx(value, rel=1e-5)
     assert table.attrs["baseline"] == pytest.approx(0, abs=1e-5 * value)
     assert table["attribution"].sum() == pytest.approx(table.attrs["value"] - table.attrs["baseline"], rel=1e-9)
+    explained = {"use_rep": "X_semiclip", "perturbations": list(names), "reference": "controls"}
+    assert explained.items() <= table.attrs.items()
     assert list(table["rank"]) == list(range(1, len(table) + 1))
     assert table["attribution"].abs().is_monotonic_decreasing
     words = [np.select([change > 0, change < 0], ["up", "down"], "none") for change in changes]
@@ -234,6 +236,7 @@ def test_the_student_beside_the_distilled_part_and_no_controls(shared_study):
     genes = scl.tl.aggregate(rna, use_rep="X_semiclip", method="center", **treated)
     table = gene_attribution(rna, use_rep="X_semiclip", encoder=encoder, model=model, perturbation="gene_05",
                              method="center", n_permutations=0, **treated)  # fmt: skip
+    assert table.attrs["reference"] == "all rows"
     assert table["attribution"].sum() == pytest.approx(genes.obs["effect_size_X_semiclip"]["gene_05"], rel=1e-4)
 
 

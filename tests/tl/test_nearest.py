@@ -49,7 +49,7 @@ def images(make_screen):
 def test_neighbours_and_their_places_elsewhere_are_those_of_loops(adata, images, known, student, teacher, opposite):
     sources = {"noise": adata, "X_image": images}
     options = {"references": sources, "student_rep": student, "teacher_rep": teacher, "relationships": known}
-    table = nearest(adata, use_rep="signal", n_neighbors=6, opposite=opposite, **options, **KEYS, **NONE)
+    table = nearest(adata, use_rep="signal", n_neighbors=6, n_near=4, opposite=opposite, **options, **KEYS, **NONE)
     own = cosines_by_hand(*read_by_hand(adata, "signal"))
     genes = sorted({gene for gene, _ in own})
     elsewhere = {key: cosines_by_hand(*read_by_hand(data, key)) for key, data in sources.items()}
@@ -79,12 +79,12 @@ def test_neighbours_and_their_places_elsewhere_are_those_of_loops(adata, images,
                 assert row[f"rank_{key}"] == ranks[key]
             if student not in ranks:
                 evidence = "not measured"
-            elif ranks[student] <= 6:
+            elif ranks[student] <= 4:
                 evidence = "known to expression"
             elif teacher not in ranks:
                 evidence = "not measured"
             else:
-                evidence = "gained by images" if ranks[teacher] <= 6 else "distilled alone"
+                evidence = "gained by images" if ranks[teacher] <= 4 else "distilled alone"
             assert row["evidence"] == evidence
             seen.add(evidence)
     assert next(rows, None) is None

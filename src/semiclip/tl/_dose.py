@@ -13,6 +13,7 @@ from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import WrongDtype
 from semiclip.metrics import group_mean
 from semiclip.metrics._matrices import normalise
+from semiclip.tl._effects import hold_out
 from semiclip.tl._maps import read_corrected
 
 
@@ -29,10 +30,13 @@ def dose(
     profile: Profile = "clean",
     ridge: float | None = None,
     fallback: Fallback = "raise",
+    rng: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Return how far each dose of a perturbation is from the controls, and whether all doses go the same way.
 
-    Each representation is corrected on the controls. A dose is the mean of its rows less the mean of all controls.
+    Each representation is corrected on the controls, half of those of each batch, as long as two are left to fit it on:
+    a correction pulls the controls that it is fitted on together, so the others are what doses are compared with. A
+    dose is the mean of its rows less the mean of these controls.
 
     Parameters
     ----------
@@ -40,6 +44,8 @@ def dose(
     dose_key
         ``obs`` column of the doses, numbers. Controls need none.
     {correction}
+    rng
+        Seed or generator of the half of the controls, which with an integer all representations share.
 
     Returns
     -------
@@ -47,8 +53,8 @@ def dose(
     ``n_obs`` (its rows), and
 
     - ``size``: the length of the mean, in units of the corrected representation.
-    - ``chance``: the root of the mean squared size of as many controls, √(trace of their covariance / ``n_obs``). NaN
-      with fewer than two controls.
+    - ``chance``: the root of the mean squared size of as many other controls, √(trace of the covariance ·
+      (1 / ``n_obs`` + 1 / n_controls)). NaN with fewer than two controls.
     - ``direction``: the cosine with the sum of the means of the other doses of the perturbation, 1 if all go the same
       way, near 0 for noise. NaN for a single dose.
 
@@ -59,31 +65,38 @@ def dose(
     >>> import semiclip as scl
     >>> images = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).mdata["image"]
     >>> columns = {"perturbation_key": "perturbation", "control": "control", "dose_key": "dose"}
-    >>> scl.tl.dose(images, use_rep="X_image", **columns).round(2).head(2).drop(columns="representation")
+    >>> options = {"method": "center", "rng": 0}
+    >>> scl.tl.dose(images, use_rep="X_image", **columns, **options).round(2).head(2).drop(columns="representation")
       perturbation  dose  n_obs   size  chance  direction
-    0   compound_0   0.1      3   9.69    5.34      -0.31
-    1   compound_0   1.0      3  14.80    5.34       0.29
+    0   compound_0   0.1      3  23.11   24.35       0.02
+    1   compound_0   1.0      3  33.12   24.35       0.42
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    treated = ~design.controls(check_adata(adata))
+    spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
+    controls = design.controls(check_adata(adata))
+    treated = ~controls
     doses = read_column(adata, dose_key, "dose_key", treated)
     values = doses.astype(doses.cat.categories.dtype) if isinstance(doses.dtype, pd.CategoricalDtype) else doses
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         raise WrongDtype(f"obs[{dose_key!r}] (dose_key)", values.dtype, "numbers")
     steps, step_of_row = np.unique(values.to_numpy(float), return_inverse=True)
+    compared, fit_on = controls, None
+    if spec.method is not None and design.control is not None:
+        compared = hold_out(design.batches(adata)[0], controls, np.random.default_rng(rng))
+        fit_on = controls & ~compared
     tables = []
-    for corrected in read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback)):
+    for corrected in read_corrected(adata, use_rep, design, spec, fit_on):
         # perturbation and dose, in this order, as one number
         pairs, groups = np.unique(corrected.codes[treated] * len(steps) + step_of_row, return_inverse=True)
         perturbation, step = np.divmod(pairs, len(steps))
-        controls = corrected.x[~treated].astype(np.float64)
-        origin = controls.mean(axis=0) if len(controls) else 0.0
+        others = corrected.x[compared].astype(np.float64)
+        origin = others.mean(axis=0) if len(others) else 0.0
         means = group_mean(corrected.x[treated], groups, len(pairs)) - origin
         n_obs = np.bincount(groups)
-        noise = controls.var(axis=0, ddof=1).sum() if len(controls) > 1 else np.nan
+        noise = others.var(axis=0, ddof=1).sum() if len(others) > 1 else np.nan
         # a group is a perturbation: the sum of its doses, less the dose itself
-        others = _sum_by(means, perturbation) - means
-        direction = (normalise(means) * normalise(others)).sum(axis=1)
+        rest = _sum_by(means, perturbation) - means
+        direction = (normalise(means) * normalise(rest)).sum(axis=1)
         several = np.bincount(perturbation)[perturbation] > 1
         columns = {
             "representation": corrected.name,
@@ -91,7 +104,7 @@ def dose(
             "dose": steps[step],
             "n_obs": n_obs,
             "size": np.linalg.norm(means, axis=1),
-            "chance": np.sqrt(noise / n_obs),
+            "chance": np.sqrt(noise * (1 / n_obs + 1 / max(len(others), 1))),
             "direction": np.where(several, direction, np.nan),
         }
         tables.append(pd.DataFrame(columns))

@@ -160,7 +160,7 @@ def magnitude(
     controls, (batch, _) = design.controls(check_adata(adata)), design.batches(adata)
     compared, fit_on = controls, None
     if null is None and spec.method is not None:
-        compared = _hold_out(batch, controls, np.random.default_rng(rng))
+        compared = hold_out(batch, controls, np.random.default_rng(rng))
         fit_on = controls & ~compared
     if compared.sum() < 2:
         way_out = "name inactive perturbations as null=, correct beforehand and pass method=None, or use consistency"
@@ -187,7 +187,7 @@ def magnitude(
     return pd.concat(tables, ignore_index=True)
 
 
-def _hold_out(batch: np.ndarray, control: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def hold_out(batch: np.ndarray, control: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mark half of the controls of each batch, at random, but leave two."""
     held = np.zeros(control.shape, dtype=bool)
     for code in np.unique(batch[control]):

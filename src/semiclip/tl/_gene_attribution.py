@@ -103,10 +103,11 @@ def gene_attribution(
     -------
     One row for each gene that the encoder reads, the largest contributions of either sign first: ``gene``;
     ``attribution``, in units of the corrected representation for a perturbation, and of the cosine for a pair;
-    ``direction``, whether its expression is ``"up"`` or ``"down"`` against the controls, ``"mixed"`` where the two of
-    a pair differ, ``"none"`` without a change; and ``rank``, from 1. ``attrs["value"]`` is the projection or the
-    cosine, ``attrs["baseline"]`` the same of the controls, near 0 after centring: attributions sum to their difference,
-    up to the error of ``n_steps``. Unless ``n_permutations`` is 0, then
+    ``direction``, whether its expression is ``"up"`` or ``"down"`` against the controls (with ``control=None``, against
+    the mean of all rows), ``"mixed"`` where the two of a pair differ, ``"none"`` without a change; and ``rank``, from
+    1. ``attrs["value"]`` is the projection or the cosine, ``attrs["baseline"]`` the same of the controls, near 0 after
+    centring: attributions sum to their difference, up to the error of ``n_steps``. ``attrs`` also has ``use_rep``,
+    ``perturbations`` and ``reference``, which is ``"controls"`` or ``"all rows"``. Unless ``n_permutations`` is 0, then
 
     - ``p_value``: the share of contributions at least as large when the slopes :math:`w_g` are exchanged among the
       genes, over all genes and exchanges (Phipson and Smyth 2010, DOI 10.2202/1544-6115.1585). Changes stay with
@@ -185,7 +186,10 @@ def gene_attribution(
             _attribute(adata, gene_map, rows, batch, controls, chains, direction, values, use_rep, n_steps)
             for rows, direction in zip(rows_of, directions, strict=True)
         ]
-    return _make_table(gene_map.genes, parts, n_permutations, rng)
+    table = _make_table(gene_map.genes, parts, n_permutations, rng)
+    explained = {"use_rep": use_rep, "perturbations": [str(name) for name in names]}
+    table.attrs |= {**explained, "reference": "all rows" if design.control is None else "controls"}
+    return table
 
 
 def _read_names(perturbation: Any, pair: Sequence[Any] | None) -> list[Any]:

@@ -36,6 +36,7 @@ def nearest(
     references: str | Sequence[str] | Mapping[str, AnnData] | None = None,
     student_rep: str | None = None,
     teacher_rep: str | None = None,
+    n_near: int = 10,
     relationships: pd.DataFrame | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
@@ -68,8 +69,9 @@ def nearest(
         Key or keys of ``obsm`` of the representations to look the same pairs up in. A mapping of such keys to AnnData
         takes them from other objects, such as images, which share only the perturbations; the columns mean the same in
         all. If ``adata`` is an aggregate, so must they be.
-    student_rep, teacher_rep
-        Which of the references are the unimodal student and the images, for the column ``evidence``.
+    student_rep, teacher_rep, n_near
+        Which of the references are the unimodal student and the images, and up to which rank a pair is near in them,
+        for the column ``evidence``.
     {relationships}
         A table without rows says that none are known, as of compounds.
     {correction}
@@ -96,14 +98,14 @@ def nearest(
     compared with other pairs, and ``p_value`` comes near the share of all pairs that are at least as near.
 
     And, with ``student_rep`` and ``teacher_rep``, ``evidence``. A pair is near in a reference if its rank there is at
-    most ``n_neighbors``:
+    most ``n_near``; look at the ranks themselves where they lie close to it:
 
     - ``"known to expression"``: near in the student.
     - ``"gained by images"``: not in the student, but in the images.
     - ``"distilled alone"``: in neither.
     - ``"not measured"``: the student lacks one of the two, or it is not near there and the images lack one.
 
-    By chance a pair is near in a reference of n perturbations in ``n_neighbors`` / (n − 1) of all cases.
+    By chance a pair is near in a reference of n perturbations in ``n_near`` / (n − 1) of all cases.
 
     Examples
     --------
@@ -128,6 +130,7 @@ def nearest(
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     check_whole("n_neighbors", n_neighbors)
+    check_whole("n_near", n_near)
     check_whole("n_permutations", n_permutations, 0)
     if not isinstance(use_rep, str):
         raise WrongType("use_rep", type(use_rep), "one key of obsm", "call once for each representation")
@@ -169,7 +172,7 @@ def nearest(
         p_values = (1 + counts.reshape(2, -1)) / (1 + n_permutations)
         columns |= dict(zip(("p_value", "p_adjusted"), p_values, strict=True))
     if student_rep is not None and teacher_rep is not None:
-        columns["evidence"] = _name_evidence(ranks[student_rep], ranks[teacher_rep], n_neighbors)
+        columns["evidence"] = _name_evidence(ranks[student_rep], ranks[teacher_rep], n_near)
     return order_columns(
         pd.DataFrame(columns), ["perturbation", "neighbour", "cosine"], ["p_value", "p_adjusted", "evidence"]
     )
@@ -256,12 +259,12 @@ def _count_exchanges(
     return counts
 
 
-def _name_evidence(student: np.ndarray, teacher: np.ndarray, n_neighbors: int) -> np.ndarray:
-    """Say in which of the two each pair has a rank of at most ``n_neighbors``; a comparison with NaN is false."""
+def _name_evidence(student: np.ndarray, teacher: np.ndarray, n_near: int) -> np.ndarray:
+    """Say in which of the two each pair has a rank of at most ``n_near``; a comparison with NaN is false."""
     cases = {
-        "known to expression": student <= n_neighbors,
+        "known to expression": student <= n_near,
         "not measured": np.isnan(student),
-        "gained by images": teacher <= n_neighbors,
+        "gained by images": teacher <= n_near,
         "distilled alone": ~np.isnan(teacher),
     }
     return np.select(list(cases.values()), list(cases), "not measured")
