@@ -32,10 +32,11 @@ def test_rows_are_what_loops_make(dosed, method):
     assert list(table) == ["representation", "perturbation", "dose", "n_obs", "size", "chance", "direction"]
     control = dosed.obs["gene"].isin(["EGFP", "LACZ"]).to_numpy()
     plate = dosed.obs["plate"].astype(int).to_numpy()
-    expected, compared = [], control
+    expected, compared, rng = [], control, np.random.default_rng(3)
     if method is not None:  # the correction is fitted on the other half
-        compared = hold_out(plate, control, np.random.default_rng(3))
+        compared = hold_out(plate, control, rng)
         assert 0 < compared.sum() < control.sum()
+    halves = np.array_split(rng.permutation(np.flatnonzero(compared)), 2)
     for key in ("signal", "noise"):
         x = dosed.obsm[key].astype(float)
         if method is not None:
@@ -45,11 +46,11 @@ def test_rows_are_what_loops_make(dosed, method):
             is_gene = (dosed.obs["gene"] == gene).to_numpy()
             steps = sorted(set(dosed.obs["dose"][is_gene]))
             rows = {step: x[is_gene & (dosed.obs["dose"] == step).to_numpy()] for step in steps}
-            means = {step: rows[step].mean(axis=0) - x[compared].mean(axis=0) for step in steps}
+            means = {step: rows[step].mean(axis=0) for step in steps}
             for step in steps:
-                others = [means[other] for other in steps if other != step]
-                direction = cosine(means[step], sum(others)) if others else np.nan
-                size, n = np.linalg.norm(means[step]), len(rows[step])
+                others = [means[other] - x[halves[1]].mean(axis=0) for other in steps if other != step]
+                direction = cosine(means[step] - x[halves[0]].mean(axis=0), sum(others)) if others else np.nan
+                size, n = np.linalg.norm(means[step] - x[compared].mean(axis=0)), len(rows[step])
                 chance = np.sqrt(noise * (1 / n + 1 / compared.sum()))
                 expected.append((key, gene, step, n, size, chance, direction))
     # the correction is fitted in the precision of the data
@@ -79,6 +80,32 @@ def test_controls_under_another_name_are_as_large_as_chance(method):
     table = dose(adata, use_rep="X_noise", method=method, rng=0, **columns)
     ratio = (table["size"] / table["chance"]) ** 2
     assert ratio.mean() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("method", ["center", None])
+def test_noise_has_no_direction_where_controls_are_few(method):
+    directions = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        labels = ["DMSO"] * 8 + [f"d{i % 6}" for i in range(60)]
+        obs = pd.DataFrame({"drug": labels, "dose": np.r_[np.zeros(8), np.repeat([1.0, 2, 3, 4, 5], 12)]})
+        adata = anndata.AnnData(obs=obs.set_axis(obs.index.astype(str)), obsm={"X_noise": rng.normal(size=(68, 20))})
+        columns = {"perturbation_key": "drug", "control": "DMSO", "dose_key": "dose"}
+        directions.append(dose(adata, use_rep="X_noise", method=method, rng=seed, **columns)["direction"].mean())
+    error = np.std(directions) / np.sqrt(30)
+    assert np.mean(directions) == pytest.approx(0, abs=3 * error)
+
+
+def test_doses_of_six_equal_digits_are_one(dosed):
+    expected = dose(dosed, use_rep="signal", **KEYS)
+    dosed.obs["dose"] *= 1 + 1e-12 * np.arange(dosed.n_obs)
+    pd.testing.assert_frame_equal(dose(dosed, use_rep="signal", **KEYS), expected)
+
+
+def test_a_correction_that_takes_all_controls_leaves_none_to_compare_with(dosed, refuses):
+    few = dosed[~dosed.obs["gene"].isin(["EGFP", "LACZ"]) | ~dosed.obs.duplicated(["gene", "plate"])].copy()
+    with refuses(errors.TooFew, number=0, needed=2):
+        dose(few, use_rep="signal", method="center", **KEYS)
 
 
 def test_doses_the_same_way_and_without_controls(dosed):

@@ -138,7 +138,8 @@ def read_positions(wells: pd.Series, where: str) -> pd.DataFrame:
     parts = format_wells(wells).str.extract(r"^([A-Z]{1,2})(\d{2})$")
     column = pd.to_numeric(parts[1]) - 1
     if (unknown := wells.index[~(column >= 0)]).size:
-        raise Refused(f"{where} holds what is no name of a well, such as A01", unknown.tolist(), "mend or drop them")
+        spelt = some(wells[unknown].unique(), 3)
+        raise Refused(f"{where} holds {spelt}, not wells such as A01", unknown.tolist(), "mend or drop these rows")
     letters = [[ord(letter) - ord("A") + 1 for letter in name] for name in parts[0]]
     row = [value[0] - 1 if len(value) == 1 else 26 * value[0] + value[1] - 1 for value in letters]
     return pd.DataFrame({"row": row, "column": column.astype(int)}, index=wells.index)

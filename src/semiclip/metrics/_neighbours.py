@@ -1,4 +1,4 @@
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -133,49 +133,35 @@ def average_precision(
     ([1.0, 0.5, 0.333, 1.0], [0.611, 0.611, 0.611, 0.611])
     """
     unit = normalise(read_embedding(x).astype(np.float64, copy=False))
-    return _rank_by_products(unit, unit, codes, batch, site)
-
-
-def nearby_precision(
-    position: np.ndarray, codes: ArrayLike, batch: ArrayLike | None = None, site: ArrayLike | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Measure the same as :func:`average_precision` for rankings by distance between positions (n, 2), whole numbers.
-
-    >>> value, chance = nearby_precision(np.array([[0, 0], [0, 1], [0, 4], [3, 0]]), np.array([0, 0, 1, 1]))
-    >>> value.round(3).tolist()
-    [1.0, 1.0, 0.333, 0.333]
-    """
-    # of a row x, -|x - y|² orders all y as 2 x·y - |y|² does, a product that is exact in whole numbers
-    squares = (position**2).sum(axis=1)
-    asked = np.column_stack([2 * position, np.ones_like(squares)]).astype(np.float64)
-    return _rank_by_products(asked, np.column_stack([position, -squares]).astype(np.float64), codes, batch, site)
-
-
-def _rank_by_products(
-    asked: np.ndarray, given: np.ndarray, codes: ArrayLike, batch: ArrayLike | None, site: ArrayLike | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rank all candidates of each row by the product of what it asks with and what they are given by."""
-    codes, rows = read_codes(codes, len(asked)), np.arange(len(asked))
-    sites = rows if site is None else read_labels(site, len(asked), "site")[0]  # each row is a site of its own
-    if batch is None:
-        value, chance = _rank(asked, given, codes, sites, rows, rows)
-        return value, chance
-    value, chance = np.full((2, len(asked)), np.nan)
-    fold, names = read_labels(batch, len(asked), "batch")
-    for code in range(len(names)):
-        inside = fold == code
-        value[inside], chance[inside] = _rank(asked, given, codes, sites, rows[inside], rows[~inside])
+    codes, rows = read_codes(codes, len(unit)), np.arange(len(unit))
+    sites = rows if site is None else read_labels(site, len(unit), "site")[0]  # each row is a site of its own
+    value, chance = np.full((2, len(unit)), np.nan)
+    for inside, candidates in split_candidates(batch, len(unit)):
+        value[inside], chance[inside] = _rank(unit, codes, sites, inside, candidates)
     return value, chance
 
 
+def split_candidates(batch: ArrayLike | None, n: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the rows of each batch and those of all others; without batches all rows, twice."""
+    rows = np.arange(n)
+    if batch is None:
+        yield rows, rows
+        return
+    fold, names = read_labels(batch, n, "batch")
+    for code in range(len(names)):
+        yield rows[fold == code], rows[fold != code]
+
+
+def chance_precision(n_relevant: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """Return the expected average precision of a random ranking of ``n`` candidates, some of them relevant."""
+    harmonic = np.append(0, np.cumsum(1 / np.arange(1, n.max(initial=0) + 1)))[n]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (harmonic + (n - harmonic) * (n_relevant - 1) / np.maximum(n - 1, 1)) / n
+
+
 def _rank(
-    asked: np.ndarray,
-    given: np.ndarray,
-    codes: np.ndarray,
-    sites: np.ndarray,
-    queries: np.ndarray,
-    candidates: np.ndarray,
-) -> np.ndarray:
+    unit: np.ndarray, codes: np.ndarray, sites: np.ndarray, queries: np.ndarray, candidates: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the average precision of the queries, and its expectation; a row of its own site is no candidate."""
     candidates = candidates[np.argsort(codes[candidates], kind="stable")]  # a group is a stretch of columns
     first, last = (np.searchsorted(codes[candidates], codes[queries], side=side) for side in ("left", "right"))
@@ -183,26 +169,25 @@ def _rank(
     start, stop = (
         np.searchsorted(sites[candidates], sites[queries], side=side, sorter=by_site) for side in ("left", "right")
     )
-    harmonic = np.append(0, np.cumsum(1 / np.arange(1, candidates.size + 1)))
-    value, chance = result = np.full((2, queries.size), np.nan)
+    value, n_relevant = np.full(queries.size, np.nan), np.zeros(queries.size, dtype=np.intp)
     ranked = np.flatnonzero(last > first)
-    among = given[candidates].T
+    among = unit[candidates].T
     for block in row_blocks(ranked.size, rows_at_once(BLOCK, max(candidates.size, 1))):
-        for i, closeness in zip(ranked[block], asked[queries[ranked[block]]] @ among, strict=True):
+        for i, cosine in zip(ranked[block], unit[queries[ranked[block]]] @ among, strict=True):
             here = by_site[start[i] : stop[i]]
-            closeness[here] = -np.inf
+            cosine[here] = -np.inf
             n_here = np.count_nonzero((here >= first[i]) & (here < last[i]))
-            relevant = np.sort(closeness[first[i] : last[i]])[n_here:] - TOLERANCE
+            relevant = np.sort(cosine[first[i] : last[i]])[n_here:] - TOLERANCE
+            n_relevant[i] = relevant.size
             if not relevant.size:
                 continue
-            # how many of the relevant ones each candidate reaches, then how many candidates reach each of these
-            reached = np.bincount(np.searchsorted(relevant, closeness, side="right"), minlength=relevant.size + 1)
+            # how many of the relevant cosines each candidate reaches, then how many candidates reach each of these
+            reached = np.bincount(np.searchsorted(relevant, cosine, side="right"), minlength=relevant.size + 1)
             n_before = reached[::-1].cumsum()[-2::-1]
             n_relevant_before = relevant.size - np.searchsorted(relevant, relevant - TOLERANCE, side="left")
             value[i] = np.mean(n_relevant_before / n_before)
-            n = candidates.size - here.size
-            chance[i] = (harmonic[n] + (n - harmonic[n]) * (relevant.size - 1) / max(n - 1, 1)) / n
-    return result
+    chance = chance_precision(n_relevant, candidates.size - (stop - start))
+    return value, np.where(n_relevant > 0, chance, np.nan)
 
 
 def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[int] = (1, 5, 10)) -> dict[str, float]:

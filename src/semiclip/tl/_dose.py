@@ -9,8 +9,9 @@ from anndata import AnnData
 from semiclip._checks import check_adata, read_column
 from semiclip._design import Design
 from semiclip._docs import document
+from semiclip._pairing import canonical_keys
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
-from semiclip.errors import WrongDtype
+from semiclip.errors import TooFew, WrongDtype
 from semiclip.metrics import group_mean
 from semiclip.metrics._matrices import normalise
 from semiclip.tl._effects import hold_out
@@ -30,7 +31,7 @@ def dose(
     profile: Profile = "clean",
     ridge: float | None = None,
     fallback: Fallback = "raise",
-    rng: int | np.random.Generator | None = None,
+    rng: int | np.random.Generator | None = 0,
 ) -> pd.DataFrame:
     """Return how far each dose of a perturbation is from the controls, and whether all doses go the same way.
 
@@ -42,10 +43,10 @@ def dose(
     ----------
     {samples}
     dose_key
-        ``obs`` column of the doses, numbers. Controls need none.
+        ``obs`` column of the doses, numbers, of which six digits count. Controls need none.
     {correction}
     rng
-        Seed or generator of the half of the controls, which with an integer all representations share.
+        Seed or generator of the halves of the controls, which with an integer all representations share.
 
     Returns
     -------
@@ -56,7 +57,8 @@ def dose(
     - ``chance``: the root of the mean squared size of as many other controls, √(trace of the covariance ·
       (1 / ``n_obs`` + 1 / n_controls)). NaN with fewer than two controls.
     - ``direction``: the cosine with the sum of the means of the other doses of the perturbation, 1 if all go the same
-      way, near 0 for noise. NaN for a single dose.
+      way, near 0 for noise: the two are compared with different halves of the controls, whose error they would
+      share. NaN for a single dose.
 
     Without controls, the corrected representation is compared with 0.
 
@@ -78,40 +80,49 @@ def dose(
     doses = read_column(adata, dose_key, "dose_key", treated)
     values = doses.astype(doses.cat.categories.dtype) if isinstance(doses.dtype, pd.CategoricalDtype) else doses
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-        raise WrongDtype(f"obs[{dose_key!r}] (dose_key)", values.dtype, "numbers")
-    steps, step_of_row = np.unique(values.to_numpy(float), return_inverse=True)
+        way_out = (
+            f"adata.obs[{dose_key!r}] = pd.to_numeric(adata.obs[{dose_key!r}]), with units in a column of their own"
+        )
+        raise WrongDtype(f"obs[{dose_key!r}] (dose_key)", values.dtype, "numbers", way_out)
+    steps, step_of_row = np.unique(canonical_keys(values).astype(float), return_inverse=True)
+    generator, batch = np.random.default_rng(rng), design.batches(adata)[0]
     compared, fit_on = controls, None
     if spec.method is not None and design.control is not None:
-        compared = hold_out(design.batches(adata)[0], controls, np.random.default_rng(rng))
+        compared = hold_out(batch, controls, generator)
         fit_on = controls & ~compared
+    if design.control is not None and compared.sum() < 2:
+        way_out = "correct beforehand and pass method=None, or compare with all rows by control=None"
+        raise TooFew("controls that a correction leaves to compare with", int(compared.sum()), 2, way_out)
+    halves = np.array_split(generator.permutation(np.flatnonzero(compared)), 2)
     tables = []
     for corrected in read_corrected(adata, use_rep, design, spec, fit_on):
         # perturbation and dose, in this order, as one number
         pairs, groups = np.unique(corrected.codes[treated] * len(steps) + step_of_row, return_inverse=True)
         perturbation, step = np.divmod(pairs, len(steps))
+        means, n_obs = group_mean(corrected.x[treated], groups, len(pairs)), np.bincount(groups)
         others = corrected.x[compared].astype(np.float64)
-        origin = others.mean(axis=0) if len(others) else 0.0
-        means = group_mean(corrected.x[treated], groups, len(pairs)) - origin
-        n_obs = np.bincount(groups)
-        noise = others.var(axis=0, ddof=1).sum() if len(others) > 1 else np.nan
-        # a group is a perturbation: the sum of its doses, less the dose itself
-        rest = _sum_by(means, perturbation) - means
-        direction = (normalise(means) * normalise(rest)).sum(axis=1)
+        origins, noise, chance = [0.0, 0.0, 0.0], np.nan, np.full(len(pairs), np.nan)
+        if len(others):
+            origins = [corrected.x[rows].mean(axis=0, dtype=np.float64) for rows in (np.flatnonzero(compared), *halves)]
+            noise = others.var(axis=0, ddof=1).sum()
+            chance = np.sqrt(noise * (1 / n_obs + 1 / len(others)))
+        rest = _sum_others(means - origins[2], perturbation)
+        direction = (normalise(means - origins[1]) * normalise(rest)).sum(axis=1)
         several = np.bincount(perturbation)[perturbation] > 1
         columns = {
             "representation": corrected.name,
             "perturbation": corrected.labels[perturbation],
             "dose": steps[step],
             "n_obs": n_obs,
-            "size": np.linalg.norm(means, axis=1),
-            "chance": np.sqrt(noise * (1 / n_obs + 1 / max(len(others), 1))),
+            "size": np.linalg.norm(means - origins[0], axis=1),
+            "chance": chance,
             "direction": np.where(several, direction, np.nan),
         }
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 
 
-def _sum_by(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return the sum of the rows of each row's group, shape (n, d)."""
-    n_groups = int(codes.max()) + 1
-    return (group_mean(x, codes, n_groups) * np.bincount(codes)[:, None])[codes]
+def _sum_others(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return the sum of the other rows of each row's group, shape (n, d)."""
+    counts = np.bincount(codes)
+    return (group_mean(x, codes, len(counts)) * counts[:, None])[codes] - x

@@ -14,7 +14,8 @@ from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import Empty
 from semiclip.io import _tables
-from semiclip.metrics._neighbours import nearby_precision
+from semiclip.metrics._nearby import nearby_precision
+from semiclip.tl._columns import order_columns
 from semiclip.tl._maps import read_corrected
 
 ALL, OTHERS = "all positions", "other positions"
@@ -57,6 +58,8 @@ def position_baseline(
     ``representation``, ``key``, ``value``, ``n_obs`` and ``chance`` as in :func:`replicate_retrieval`. ``key`` says
     which candidates are ranked: ``"all positions"``, or ``"other positions"`` than the query's own. ``value`` is NaN
     and ``n_obs`` 0 where no perturbation has a second row there.
+
+    Wells that are equally far are in a random order: their mean over all orders counts.
 
     A representation that scores no higher than the position may have found nothing else. One that falls to chance
     among the other positions has found nothing else, or each perturbation has one position alone.
@@ -102,8 +105,8 @@ def position_baseline(
         for key, apart in ((ALL, None), (OTHERS, site)):
             scores = _average(*metrics.average_precision(corrected.x[treated], codes, batch, apart))
             rows.append({"representation": corrected.name, "key": key, **scores})
-    columns = ["metric", "representation", "key", "value", "n_obs", "chance"]
-    return pd.DataFrame(rows).assign(metric="position_baseline")[columns]
+    table = pd.DataFrame(rows).assign(metric="position_baseline")
+    return order_columns(table, ["representation", "key"], ["chance", "value"])
 
 
 def _average(value: np.ndarray, chance: np.ndarray) -> dict[str, float]:
