@@ -95,7 +95,8 @@ def show_picture(app: Any, what: str, name: str, obj: Any, options: Any, lines: 
     picture += ["   :class: picture", f"   :width: {read_width(function)}px", ""]
     code = snippet(function)
     if code:
-        lines += ["", "The picture above, of :ref:`a small simulated study <study>`:", "", ".. code-block:: python", ""]
+        source = "of runs that the repository keeps" if "benchmarks/" in code else "of :ref:`a small study <study>`"
+        lines += ["", f"The picture above, {source}:", "", ".. code-block:: python", ""]
         lines += ["   " + line for line in code.splitlines()]
     else:
         picture += ["The example below draws it.", ""]
