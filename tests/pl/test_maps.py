@@ -6,6 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist
@@ -158,3 +159,20 @@ def test_heatmap_refuses_what_it_cannot_show(adata, refuses):
         pl.heatmap(many, **columns)
     with refuses(errors.NothingShared, what="pair of two genes"):
         pl.heatmap(adata, **columns, relationships=pd.DataFrame({"gene_a": ["A"], "gene_b": ["B"]}))
+
+
+@pytest.mark.parametrize(("n", "size", "step"), [(8, (5, 5), 1), (40, (8, 7), 2), (100, (8, 7), 5)])
+def test_names_on_given_axes_are_apart(n, size, step):
+    names = [f"g{i:03}" for i in range(n)]
+    x = np.random.default_rng(0).normal(size=(n, 5))
+    adata = anndata.AnnData(obs=pd.DataFrame({"gene": names}, index=names), obsm={"X_a": x})
+    figure, grid = plt.subplots(*((2, 2) if n > 8 else (1, 1)), figsize=size, squeeze=False)
+    ax = pl.heatmap(adata, use_rep="X_a", perturbation_key="gene", ax=grid[0, 0])
+    figure.draw_without_rendering()
+    order = leaves_list(linkage(pdist(x, "cosine"), "average", optimal_ordering=True))
+    for axis in (ax.xaxis, ax.yaxis):
+        labels = axis.get_ticklabels()
+        assert [label.get_text() for label in labels] == [names[i] for i in order[::step]]
+        np.testing.assert_array_equal(axis.get_ticklocs(), np.arange(0, n, step))
+        points = 72 / figure.dpi * ax.get_window_extent().height * step / n
+        assert 6 <= labels[0].get_fontsize() <= points

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
 
 WIDEST = 2.6  # inches of a name
+CELL = 1.15  # heights of letters between names of rows
 SPACING = 0.4  # between entries, in heights of letters
 
 
@@ -54,11 +54,28 @@ def _measure_height(labels: Sequence[str], size: float) -> float:
     return (lines * style.LINE + len(labels) * SPACING) * size / 72
 
 
-def name_cells(axis: Axis, names: Sequence[str], pitch: float) -> None:
-    """Write a name at each of the places 0, 1, …, which lie ``pitch`` inches apart, as large as fits."""
-    size = min(style.SMALL, max(style.LEAST, 72 * pitch / 1.15))
-    axis.set_ticks(range(len(names)), fit_names(list(names), WIDEST, size), fontsize=size)
-    axis.set_tick_params(length=0, rotation=90 if axis is axis.axes.xaxis else 0)
+def name_cells(axes: Sequence[Axes], names: Sequence[str]) -> None:
+    """Name the cells of axes that already hold all else: below each, and left of the first.
+
+    Letters are as large as a cell. Where cells are smaller than the smallest letters, only some of them have names.
+    """
+    room = max(measure_text(name, style.SMALL) for name in fit_names(names, WIDEST, style.SMALL))
+    style.grow(axes[0], width=room, height=room)
+    _write_cells(axes, names, style.SMALL)  # takes its room, so that the cells can be measured
+    least = style.LEAST * CELL / 72
+    pitch = min(min(style.measure_inches(ax)) for ax in axes) / len(names)
+    size = min(style.SMALL, max(style.LEAST, 72 * pitch / CELL))
+    _write_cells(axes, names, size, -(-least // (1.001 * pitch)))
+
+
+def _write_cells(axes: Sequence[Axes], names: Sequence[str], size: float, step: float = 1) -> None:
+    places = range(0, len(names), int(step))
+    texts = fit_names([names[i] for i in places], WIDEST, size)
+    for ax in axes:
+        ax.xaxis.set_ticks(places, texts, fontsize=size)
+        ax.yaxis.set_ticks(*((places, texts) if ax is axes[0] else ([], [])), fontsize=size)
+        ax.xaxis.set_tick_params(length=0, rotation=90)
+        ax.yaxis.set_tick_params(length=0)
 
 
 def add_scale(axes: Sequence[Axes], drawn: Any, label: str) -> None:

@@ -113,6 +113,8 @@ def measure_inches(ax: Axes) -> tuple[float, float]:
     figure = ax.get_figure(root=True)
     if figure is not None and (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
+    locate = ax.get_axes_locator()
+    ax.apply_aspect(None if locate is None else locate(ax, None))  # equal scales leave a part of the place free
     box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
     return box.width, box.height
 
