@@ -79,7 +79,7 @@ def test_rows_without_a_value_are_grey_and_named(adata):
     ax = pl.embedding(adata, use_rep="X_a", color="group", layout=None)
     np.testing.assert_array_equal(ax.collections[0].get_offsets(), adata.obsm["X_a"][:1, :2])
     assert len(ax.collections[1].get_offsets()) == 11
-    assert ax.figure.legends[0].get_texts()[-1].get_text() == "none"
+    assert ax.figure.legends[0].get_texts()[-1].get_text() == "no value"
 
 
 @pytest.mark.slow
@@ -176,3 +176,25 @@ def test_names_on_given_axes_are_apart(n, size, step):
         np.testing.assert_array_equal(axis.get_ticklocs(), np.arange(0, n, step))
         points = 72 / figure.dpi * ax.get_window_extent().height * step / n
         assert 6 <= labels[0].get_fontsize() <= points
+
+
+def test_draws_in_a_part_of_a_figure(adata):
+    figure = plt.figure(figsize=(8, 4))
+    left, right = figure.subfigures(1, 2)
+    pl.embedding(adata, use_rep="X_a", color="n", layout="pca", ax=left.subplots())
+    pl.heatmap(adata, use_rep="X_a", perturbation_key="gene", ax=right.subplots())
+    assert [part.axes[-1].get_ylabel() for part in (left, right)] == ["n", "Cosine"]
+    figure.draw_without_rendering()
+
+
+def test_a_column_without_values_is_refused(adata, refuses):
+    for column in (pd.Categorical([None] * 12, ["a"]), np.full(12, None, dtype=object)):
+        adata.obs["batch"] = column
+        with refuses(errors.Empty, what="values in batch (color)"):
+            pl.embedding(adata, use_rep="X_a", color="batch", layout="pca")
+
+
+def test_a_category_called_none_is_not_what_is_missing(adata):
+    adata.obs["group"] = ["none", None] + ["some"] * 10
+    ax = pl.embedding(adata, use_rep="X_a", color="group", layout="pca")
+    assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["none", "some", "no value"]

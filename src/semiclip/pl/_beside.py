@@ -82,7 +82,7 @@ def add_scale(axes: Sequence[Axes], drawn: Any, label: str) -> None:
     """Draw the scale of colours right of all axes; its label is no longer than the figure is high."""
     figure: Any = axes[-1].figure
     bar = figure.colorbar(drawn, ax=list(axes), shrink=0.8, aspect=25, pad=0.02)
-    high = 0.85 * figure.get_size_inches()[1]
+    high = 0.85 * figure.bbox.height / figure.dpi  # of a part of a figure too
     bar.set_label(fit_names([label], high, style.SMALL, 2)[0], fontsize=style.SMALL)
     bar.ax.tick_params(labelsize=style.SMALL)
     bar.outline.set_visible(False)
