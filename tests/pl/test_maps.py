@@ -161,7 +161,7 @@ def test_heatmap_refuses_what_it_cannot_show(adata, refuses):
         pl.heatmap(adata, **columns, relationships=pd.DataFrame({"gene_a": ["A"], "gene_b": ["B"]}))
 
 
-@pytest.mark.parametrize(("n", "size", "step"), [(8, (5, 5), 1), (40, (8, 7), 2), (100, (8, 7), 5)])
+@pytest.mark.parametrize(("n", "size", "step"), [(8, (5, 5), 1), (40, (8, 7), 3), (100, (8, 7), 6)])
 def test_names_on_given_axes_are_apart(n, size, step):
     names = [f"g{i:03}" for i in range(n)]
     x = np.random.default_rng(0).normal(size=(n, 5))
@@ -176,6 +176,7 @@ def test_names_on_given_axes_are_apart(n, size, step):
         np.testing.assert_array_equal(axis.get_ticklocs(), np.arange(0, n, step))
         points = 72 / figure.dpi * ax.get_window_extent().height * step / n
         assert 6 <= labels[0].get_fontsize() <= points
+        assert step == 1 or points * (step - 1) / step < 7  # no more are left out than need be
 
 
 def test_draws_in_a_part_of_a_figure(adata):
@@ -198,3 +199,17 @@ def test_a_category_called_none_is_not_what_is_missing(adata):
     adata.obs["group"] = ["none", None] + ["some"] * 10
     ax = pl.embedding(adata, use_rep="X_a", color="group", layout="pca")
     assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["none", "some", "no value"]
+
+
+@pytest.mark.parametrize("color", ["group", "n"])
+def test_what_explains_colours_stays_in_the_place_of_given_axes(adata, color):
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.5))
+    place, neighbour = (ax.get_window_extent().frozen() for ax in axes)
+    ax = pl.embedding(adata, use_rep="X_a", color=color, layout="pca", ax=axes[0])
+    figure.draw_without_rendering()
+    guide = ax.get_legend() if color == "group" else figure.axes[-1]
+    box = guide.get_window_extent() if color == "group" else guide.get_tightbbox()
+    assert box.x0 >= ax.get_window_extent().x1 - 1
+    assert box.x1 <= place.x1 + 10  # pixels, much less than what is between the axes
+    assert ax.get_window_extent().width > place.width / 2
+    np.testing.assert_allclose(axes[1].get_window_extent().bounds, neighbour.bounds)

@@ -31,8 +31,9 @@ def gene_attribution(
     """Draw the genes that contribute most, of either sign, as bars.
 
     Colours say whether the gene's expression is up or down against the controls, or against the average of all rows
-    where there are none, or in a pair up in one and down in the other (mixed). The label of the axis says how many of all genes are drawn, on low axes fewer than ``n_top``, so that
-    names stay legible. Long names are broken, then lose their middle.
+    where there are none, or in a pair up in one and down in the other (mixed). The label of the axis says how many of
+    all genes are drawn, on low axes fewer than ``n_top``, so that names stay legible. Long names are broken, then lose
+    their middle.
 
     Parameters
     ----------

@@ -342,22 +342,9 @@ def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarr
         return np.arange(len(settings))
     at = np.array(settings, dtype=float)
     shown = at if default is None else np.append(at, default)
-    if log := shown.min() > 0 and shown.max() > WIDE * shown.min():
-        ax.set_xscale("log")
-    spaced = np.log(shown) if log else shown
-    margin = np.ptp(spaced) / 20 or abs(at[0]) / 2 or 1
-    low, high = spaced.min() - margin, spaced.max() + margin
     # said here, since error bars of older matplotlib stretch a logarithmic scale to 1
-    ax.set_xlim((np.exp(low), np.exp(high)) if log else (low, high))
-    width = _inches(ax)[0] / (high - low)  # inches per unit
-    labels, end = [""] * len(at), -np.inf
-    for i in np.argsort(at):
-        text = _write_setting(settings[i])
-        half = 0.035 * len(text)  # inches of small print
-        if (middle := spaced[i] * width) - half > end + 0.05:
-            labels[i], end = text, middle + half
-    ax.set_xticks(at, labels, fontsize="small")
-    ax.minorticks_off()
+    style.span_numbers(ax, shown, log=bool(shown.min() > 0 and shown.max() > WIDE * shown.min()))
+    style.name_places(ax, at, [_write_setting(setting) for setting in settings])
     return at
 
 

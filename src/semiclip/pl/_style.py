@@ -113,7 +113,7 @@ def measure_inches(ax: Axes) -> tuple[float, float]:
     figure = ax.get_figure(root=True)
     if figure is not None and (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
-    locate = ax.get_axes_locator()
+    locate: Any = ax.get_axes_locator()
     ax.apply_aspect(None if locate is None else locate(ax, None))  # equal scales leave a part of the place free
     box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
     return box.width, box.height
@@ -160,6 +160,28 @@ def name_groups(
     if not upright:
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
+
+
+def span_numbers(ax: Axes, values: np.ndarray, *, log: bool) -> None:
+    """Choose a scale of x and limits a little beyond the values, whatever is drawn later."""
+    if log:
+        ax.set_xscale("log")
+    spaced = np.log(values) if log else values
+    margin = np.ptp(spaced) / 20 or (0.5 if log else abs(values[0]) / 2) or 1
+    low, high = spaced.min() - margin, spaced.max() + margin
+    ax.set_xlim((np.exp(low), np.exp(high)) if log else (low, high))
+
+
+def name_places(ax: Axes, at: np.ndarray, names: Sequence[str], size: float = SMALL) -> None:
+    """Mark places on x, and from the left name each that has room; scale, limits and layout are known before."""
+    middles = ax.get_xaxis_transform().transform(np.column_stack([at, np.zeros(len(at))]))[:, 0] / ax.figure.dpi
+    labels, end = [""] * len(at), -np.inf
+    for i in np.argsort(at):
+        half = measure_text(names[i], size) / 2
+        if middles[i] - half > end + 0.05:
+            labels[i], end = names[i], middles[i] + half
+    ax.set_xticks(at, labels, fontsize=size)
+    ax.minorticks_off()
 
 
 def fill_name(name: str, width: float, size: float, lines: int = 4) -> str:
