@@ -109,8 +109,10 @@ def test_embedding_refuses_what_cannot_be_drawn(adata, refuses):
         pl.embedding(adata, use_rep="X_a", color="moa")
     with refuses(errors.UnknownChoice, name="layout", value="tsne"):
         pl.embedding(adata, use_rep="X_a", layout="tsne")
+    with refuses(errors.TooFew, number=3, needed=4):
+        pl.embedding(adata[:3], use_rep="X_a")
     with refuses(errors.TooFew, number=2, needed=3):
-        pl.embedding(adata[:2], use_rep="X_a")
+        pl.embedding(adata[:2], use_rep="X_a", layout="pca")
     adata.obsm["X_line"] = adata.obsm["X_a"][:, :1]
     with refuses(errors.WrongShape, where="X_line", shape=(12, 1)):
         pl.embedding(adata, use_rep="X_line")
@@ -213,3 +215,8 @@ def test_what_explains_colours_stays_in_the_place_of_given_axes(adata, color):
     assert box.x1 <= place.x1 + 10  # pixels, much less than what is between the axes
     assert ax.get_window_extent().width > place.width / 2
     np.testing.assert_allclose(axes[1].get_window_extent().bounds, neighbour.bounds)
+
+
+def test_a_palette_is_no_name(adata, refuses):
+    with refuses(errors.WrongType, name="palette", got=str):
+        pl.embedding(adata, use_rep="X_a", color="group", layout="pca", palette="tab10")

@@ -114,3 +114,11 @@ def test_letters_on_small_axes_are_apart(assert_apart):
         assert len(axis.get_ticklabels()) >= 4
         assert_apart(axis.get_ticklabels())
     assert not ax.get_legend().get_window_extent().overlaps(axes[0, 1].get_window_extent())
+
+
+@pytest.mark.parametrize("well", ["AF49", "AG01", "ZZ99"])
+def test_wells_beyond_the_largest_plate_are_refused_by_name(adata, well, refuses):
+    adata.obs["well"] = [well, "AF48", *adata.obs["well"][2:]]
+    where = "obs['well'] (well_key) holds wells beyond AF48, the last of the largest plate"
+    with refuses(errors.Refused, problem=where, items=[well]):
+        pl.plate(adata, color="plate")

@@ -73,7 +73,7 @@ def embedding(
     KeyError
         If the column or a representation is missing, or a mapping as ``palette`` lacks a name.
     ValueError
-        If there are fewer than three rows, or colours are too few.
+        If there are fewer than three rows, or four for a UMAP, no row has a value in ``color``, or colours are too few.
     ImportError
         If scanpy is not installed.
 
@@ -90,8 +90,8 @@ def embedding(
     if layout is not None:
         check_choice("layout", layout, Layout)
     check_whole("n_neighbors", n_neighbors, 2)
-    if check_adata(adata).n_obs < 3:
-        raise TooFew("rows", adata.n_obs, 3)
+    if check_adata(adata).n_obs < (least := 4 if layout == "umap" else 3):
+        raise TooFew("rows", adata.n_obs, least)
     arrays = {name: read_representation(adata, name) for name in names}
     for name, x in arrays.items():
         if x.shape[1] < 2:

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from semiclip.errors import MissingEntry, TooFew, WrongShape, some
+from semiclip.errors import MissingEntry, TooFew, WrongShape, WrongType, some
 from semiclip.pl._names import fit_names, measure_text
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ def pick_colours(names: Sequence[str], palette: Palette = None) -> dict[str, str
 
     After ten names the colours begin again: then a place, or the rest of :func:`pick_looks`, tells names apart.
     """
+    if isinstance(palette, str):
+        way_out = f"for a colour map pass matplotlib.colormaps[{palette!r}].colors"
+        raise WrongType("palette", str, "a sequence of colours or a mapping of names to colours", way_out)
     if isinstance(palette, Mapping):
         if absent := [name for name in names if name not in palette]:
             raise MissingEntry(absent, palette, "palette", way_out="add it, or pass a sequence of colours")

@@ -93,7 +93,7 @@ def venn(
 
 def _read_members(sets: pd.DataFrame | Mapping[str, Iterable[Hashable]]) -> dict[str, set[Hashable]]:
     if not isinstance(sets, pd.DataFrame):
-        return {name: set(items) for name, items in sets.items()}
+        return {str(name): set(items) for name, items in sets.items()}
     from semiclip.tl._sets import NOT_SETS, check_single_level
 
     check_single_level(sets, "sets")
