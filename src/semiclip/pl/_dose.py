@@ -90,12 +90,12 @@ def dose(
         axes[1].plot(rows["dose"], rows["direction"], **look)
     chance = table.groupby("dose")["chance"].median().dropna()
     if len(chance):
-        handles += axes[0].plot(chance.index, chance, label="as many controls", **style.CHANCE)
+        handles += axes[0].plot(chance.index, chance, label="as many controls", **style.make_chance_look())
     doses = np.unique(table["dose"].to_numpy(float))
     log = bool(doses[0] > 0)
     axes[0].set_ylim(0, None)
     axes[1].set_ylim(-1.05, 1.05)
-    axes[1].axhline(0, **style.CHANCE)
+    axes[1].axhline(0, **style.make_chance_look())
     for panel, label in zip(
         axes, (f"Distance from the controls\n({name})", "Cosine with its other doses"), strict=True
     ):

@@ -84,7 +84,7 @@ def gene_attribution(
 
     rows, values = np.arange(len(top)), top["attribution"].to_numpy(float)
     ax.barh(rows, values, 0.72, color=[colours[name] for name in top["direction"]])
-    ax.plot([0, 0], [-0.5, len(top) - 0.5], color="0.2", linewidth=0.8)  # not through the legend
+    ax.plot([0, 0], [-0.5, len(top) - 0.5], color=style.tone(0.2), linewidth=0.8)  # not through the legend
     ax.set_yticks(rows, fit_names([str(name) for name in top["gene"]], NAMES * wide, points, lines), fontsize=points)
     ax.set_ylim(len(top) - 0.4, -0.6)
     low, up = min(0.0, values.min()), max(0.0, values.max())

@@ -82,7 +82,7 @@ def null_overlap(
     if recalled:
         whole = table.drop_duplicates("share")
         x, y = (ends, np.repeat(whole["n_recalled"], 2)) if alone else (whole["share"], whole["n_recalled"])
-        handles += ax.plot(x, y, label=f"all of {representation}", **style.BASELINE)
+        handles += ax.plot(x, y, label=f"all of {representation}", **style.make_baseline_look())
     if alone:
         style.name_groups(ax, names)
         ax.set(xlim=ends, xlabel=f"{100 * shares[0]:.4g}% of all pairs in the tails")
@@ -123,7 +123,7 @@ def _draw_curve(ax: Axes, rows: pd.DataFrame, colour: str, share: float = 1) -> 
 def _draw_overlap(ax: Axes, at: pd.Series, rows: pd.DataFrame, colour: str) -> None:
     ax.plot(at, rows["overlap"], color=colour, linewidth=1.4)
     likely = rows["p_value"] > LEVEL
-    for which, face in ((~likely, colour), (likely, "white")):
+    for which, face in ((~likely, colour), (likely, style.find_ground())):
         ax.plot(at[which], rows["overlap"][which], color=colour, markerfacecolor=face, **SPOT)
 
 
@@ -131,9 +131,10 @@ def _explain(table: pd.DataFrame, *, alone: bool) -> list[Any]:
     """Return the entries of the legend beside the names."""
     handles = []
     if (table["p_value"] > LEVEL).any():
-        handles.append(style.make_mark(color="0.35", markerfacecolor="white", label=f"p > {LEVEL}", **SPOT))
+        hollow = {"color": style.tone(0.35), "markerfacecolor": style.find_ground()}
+        handles.append(style.make_mark(label=f"p > {LEVEL}", **hollow, **SPOT))
     chance: dict[str, Any] = {"marker": "_", "linestyle": "none"} if alone else {"linestyle": "--", "linewidth": 1}
-    return [*handles, style.make_mark(color="0.35", label="chance, 95% band", **chance)]
+    return [*handles, style.make_mark(color=style.tone(0.35), label="chance, 95% band", **chance)]
 
 
 def _draw_grid(ax: Axes, table: pd.DataFrame, palette: dict[str, str], *, recalled: bool) -> None:
@@ -144,7 +145,7 @@ def _draw_grid(ax: Axes, table: pd.DataFrame, palette: dict[str, str], *, recall
     def draw(part: Axes, name: str) -> list[Any]:
         _draw_curve(part, rows[name], palette[name])
         style.write_percent(part.xaxis)
-        look = {"label": f"all of {representation}", **style.BASELINE}
+        look = {"label": f"all of {representation}", **style.make_baseline_look()}
         return part.plot(whole["share"], whole["n_recalled"], **look) if recalled else []
 
     curves = {name: part[["share", "overlap"]].to_numpy() for name, part in rows.items()}
@@ -189,7 +190,7 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.
     ax = style.take_axes(ax, size=(5.2, 1.4 + 0.45 * len(table)))[0]
     starts: dict[str, Any] = {"preserved": 0, "gains": preserved, "losses": -losses}
     bars = [ax.barh(rows, table[part], 0.62, left=starts[part], color=palette[part], label=part) for part in PARTS]
-    ax.vlines(0, -0.5, len(rows) - 0.5, color="0.2", linewidth=0.8)
+    ax.vlines(0, -0.5, len(rows) - 0.5, color=style.tone(0.2), linewidth=0.8)
     names = list(map(str, table["representation"]))
     style.grow(ax, width=min(2.4, max(measure_text(name, style.SMALL) for name in names)) - 1)
     names = fit_names(names, min(2.4, max(0.6, 0.4 * style.measure_inches(ax)[0])), style.SMALL, 3)

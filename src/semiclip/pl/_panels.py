@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip.pl._names import fit_names, measure_text
-from semiclip.pl._style import LEAST, LINE, SMALL, arrange_legend, grow, measure_inches
+from semiclip.pl._style import LEAST, LINE, SMALL, arrange_legend, grow, measure_inches, tone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ def divide_rows(
         x, y = (left + i * (column + GAP)) / wide, foot / high
         part = ax.inset_axes((x, y, column / wide, step * len(names) / high))
         for stripe in range(0, len(names), 2):
-            part.axhspan(stripe - 0.5, stripe + 0.5, color="0.95", zorder=0, linewidth=0)
+            part.axhspan(stripe - 0.5, stripe + 0.5, color=tone(0.95), zorder=0, linewidth=0)
         part.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
         part.set_yticklabels(written if i == 0 else [""] * len(names))
         part.tick_params("y", length=0, labelsize=size)
@@ -121,7 +121,7 @@ def draw_grid(
 
     parts = divide_grid(ax, list(curves), *labels, foot=0.22)
     for part, name in zip(parts, curves, strict=True):
-        others = LineCollection(list(curves.values()), colors="0.85", linewidths=0.7, zorder=1, label="all others")
+        others = LineCollection(list(curves.values()), colors=tone(0.85), linewidths=0.7, zorder=1, label="all others")
         part.add_collection(others)
         shown = draw(part, name)
     limits = np.array([[part.get_xlim(), part.get_ylim()] for part in parts])

@@ -35,9 +35,6 @@ MARKERS = "os^Dv*X"
 HATCHES = (None, "//////", "......", "xxxxxx")
 
 BAND: dict[str, Any] = {"alpha": 0.18, "linewidth": 0}
-BASELINE: dict[str, Any] = {"color": "0.1", "linestyle": "-.", "linewidth": 1.2}
-CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
-ERROR: dict[str, Any] = {"elinewidth": 1, "ecolor": "0.2"}  # of a bar
 MEAN: dict[str, Any] = {"marker": "o", "markersize": 4, "elinewidth": 1.2, "capsize": 2.5, "zorder": 3}
 
 SMALL = 8.0  # points of names, legends and notes
@@ -45,6 +42,35 @@ LEAST = 6.0  # points of the smallest print
 LINE = 1.25  # from line to line, in heights of letters
 FREE = 0.75  # share of the height that a legend leaves to the data of a figure that can grow
 OWN: WeakSet[Figure] = WeakSet()  # figures that pictures made themselves
+
+
+def find_ground() -> tuple[float, float, float]:
+    """Return the colour behind what is drawn, which styles of matplotlib decide on."""
+    from matplotlib import rcParams
+    from matplotlib.colors import to_rgb, to_rgba
+
+    behind = (rcParams["axes.facecolor"], rcParams["figure.facecolor"])
+    return to_rgb(next((colour for colour in behind if to_rgba(colour)[3]), "white"))
+
+
+def tone(grey: float) -> str:
+    """Return a grey that differs from the ground as much as this one differs from white."""
+    return f"{grey if np.mean(find_ground()) >= 0.5 else 1 - grey:g}"
+
+
+def make_baseline_look() -> dict[str, Any]:
+    """Return how the line of a baseline looks."""
+    return {"color": tone(0.1), "linestyle": "-.", "linewidth": 1.2}
+
+
+def make_chance_look() -> dict[str, Any]:
+    """Return how the line of chance looks."""
+    return {"color": tone(0.35), "linestyle": "--", "linewidth": 1.2}
+
+
+def make_error_look() -> dict[str, Any]:
+    """Return how the interval of a bar looks."""
+    return {"elinewidth": 1, "ecolor": tone(0.2)}
 
 
 class Look(NamedTuple):
@@ -69,7 +95,9 @@ def pick_colours(names: Sequence[str], palette: Palette = None) -> dict[str, str
             raise MissingEntry(absent, palette, "palette", way_out="add it, or pass a sequence of colours")
         return {name: palette[name] for name in names}
     if palette is None:
-        return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+        dark = tone(0) != "0"  # where black is the ground, white takes its place
+        colours = ["#FFFFFF" if dark and colour == "#000000" else colour for colour in COLOURS]
+        return {name: colours[i % len(colours)] for i, name in enumerate(names)}
     if len(names) > len(palette):
         raise TooFew(f"colours for {some(names)}", len(palette), len(names), "pass more as palette=, or draw fewer")
     return dict(zip(names, palette, strict=False))
