@@ -20,7 +20,6 @@ NUMBERS = ("n_recalled", "overlap", "null_low", "null_median", "null_high", "p_v
 LEVEL = 0.05
 SPOT: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgewidth": 1.2, "linestyle": "none"}
 PARTS = {"preserved": "0.65", "gains": "#009E73", "losses": "#D55E00"}
-LETTER = 0.07  # inches of small print
 
 
 @document
@@ -203,14 +202,13 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.
     ax.tick_params("y", length=0)
     style.finish(ax, bars)
 
-    wide, longest = style.measure_inches(ax)[0], len(_write_count(recalled.max()))
-    between = " " if (3 * longest + 6) * LETTER < 0.5 * wide else "\n"
+    wide, longest = style.measure_inches(ax)[0], _write_count(recalled.max())
+    between = " " if measure_text(f"{longest} + {longest} = {longest}", style.SMALL) < 0.5 * wide else "\n"
     kept, new, whole, lost = ([_write_count(n) for n in counts] for counts in (preserved, gains, recalled, losses))
     sums = [f"{a} + {b}{between}= {c}" for a, b, c in zip(kept, new, whole, strict=True)]
     # the texts at both ends of the bars have room, where the scale has no meaning and no ticks
     left, right = losses.max(), recalled.max()
-    letters = [max(map(len, "\n".join(texts).splitlines())) for texts in (lost, sums)]
-    margins = np.array(letters) * LETTER + 0.1
+    margins = np.array([measure_text("\n".join(texts), style.SMALL) for texts in (lost, sums)]) + 0.1
     scale = max(left + right, 1) / max(wide - margins.sum(), 0.2 * wide)  # counts per inch
     ax.set_xlim(-left - margins[0] * scale, right + margins[1] * scale)
     n_ticks = max(1, int((left + right) / scale / (0.25 + 0.06 * len(_write_count(max(left, right))))))
@@ -219,7 +217,7 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.
     ax.spines["bottom"].set_bounds(-left, right)
     for texts, ends, shift, side in ((sums, recalled, 3, "left"), (lost, -losses, -3, "right")):
         for row, text, end in zip(rows, texts, ends, strict=True):
-            style.add_note(ax, text, (end, row), (shift, 0), ha=side, va="center", fontsize="small")
+            style.add_note(ax, text, (end, row), (shift, 0), ha=side, va="center", fontsize=style.SMALL)
     return ax
 
 

@@ -9,6 +9,7 @@ from semiclip.errors import Empty, MissingEntry, Refused, TooFew, TooMany
 from semiclip.pl import _panels as panels
 from semiclip.pl import _style as style
 from semiclip.pl import _tables as tables
+from semiclip.pl._names import measure_text
 from semiclip.tl._maps import list_names
 
 if TYPE_CHECKING:
@@ -124,7 +125,9 @@ def _draw_rows(
             part.axvline(chance, label="chance", **style.make_chance_look())
         part.set_xlim(0, top)
         style.write_percent(part.xaxis)
-        part.set_xticks(style.choose_ticks(0, min(top, 1), 3))
+        room = style.measure_inches(part)[0] / measure_text("100% ", 7)
+        ticks = style.choose_ticks(0, min(top, 1), max(1, min(3, int(room))))
+        part.set_xticks(ticks if len(ticks) <= room else ticks[-1:])
     panels.explain(
         ax, [style.make_mark(label="chance", **style.make_chance_look()), *bands[:1]], "Known relationships recalled"
     )

@@ -209,6 +209,7 @@ def zscores(
         part.spines[["top", "right", "left"]].set_visible(False)
     inches = style.measure_inches(axes[0])
     for part, heading in zip(axes, panel_rows, strict=True):
+        style.write_label(part.xaxis, part.get_xlabel(), room=inches[0])
         style.write_heading(part, heading.replace("_", " "), width=inches[0])
     limits = np.array([part.get_xlim() for part in axes])
     for part in axes:
