@@ -233,3 +233,15 @@ def assert_legible() -> Callable[[Axes], None]:
             assert not box.padded(-1).overlaps(second.padded(-1)), (one, other)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def assert_apart() -> Callable[..., None]:
+    """Check that no two of these things cover each other."""
+
+    def check(artists: list[Any]) -> None:
+        boxes = [artist.get_window_extent().padded(-1) for artist in artists]
+        for one, other in itertools.combinations(range(len(boxes)), 2):
+            assert not boxes[one].overlaps(boxes[other]), (artists[one], artists[other])
+
+    return check

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 from semiclip import errors, pl
 
@@ -38,12 +39,11 @@ def test_a_dose_of_0_needs_a_linear_axis_and_no_controls_no_line(table):
 
 
 def test_draws_on_given_axes(table):
-    from matplotlib import pyplot as plt
-
     _, given = plt.subplots(1, 2)
     axes = pl.dose(table, ax=given)
     assert list(axes) == list(given)
-    assert [text.get_text() for text in given[1].get_legend().get_texts()] == ["a", "b", "as many controls"]
+    labels = [text.get_text().replace("\n", " ") for text in given[1].get_legend().get_texts()]
+    assert labels == ["a", "b", "as many controls"]
 
 
 def test_refuses_what_is_no_such_table(table, refuses):
@@ -59,3 +59,26 @@ def test_refuses_what_is_no_such_table(table, refuses):
     with refuses(errors.TooMany, number=2, limit=1):
         pl.dose(two)
     assert "X_pca" in pl.dose(two, representation="X_pca")[0].get_ylabel()
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_names_of_close_doses_are_apart(given, assert_apart):
+    doses = np.round(10 / 3.0 ** np.arange(8), 4)
+    rest = {"representation": "X", "size": 1.0, "chance": 1.0, "direction": 0.4}
+    table = pd.DataFrame({"perturbation": "a", "dose": doses}).assign(**rest)
+    axes = pl.dose(table, ax=plt.subplots(2, 2, figsize=(9, 7))[1][0] if given else None)
+    for ax in axes:
+        ax.figure.draw_without_rendering()
+        labels = [label for label in ax.get_xticklabels() if label.get_text()]
+        assert_apart(labels)
+        assert len(labels) >= 3
+        np.testing.assert_array_equal(ax.get_xticks(), np.sort(doses))
+        for at, label in zip(ax.get_xticks(), ax.get_xticklabels(), strict=True):
+            assert label.get_text() in ("", f"{at:g}")
+
+
+def test_panels_have_the_scale_of_the_doses_without_a_direction(table):
+    for values in (table, table.assign(direction=np.nan)):
+        size, direction = pl.dose(values)
+        np.testing.assert_allclose(size.get_xlim(), [10**-0.1, 10**2.1])
+        assert size.get_xlim() == direction.get_xlim()

@@ -46,3 +46,8 @@ def test_large_and_averaged_counts(table, assert_legible):
 def test_refuses_several_bases(table, refuses):
     with refuses(errors.TooMany, number=2, limit=1):
         pl.gains_losses(table.assign(base=["X_scvi", "X_image", "X_scvi"]))
+
+
+def test_large_letters_of_a_style_cut_nothing(table, assert_legible):
+    with plt.rc_context({"font.size": 14}):
+        assert_legible(pl.gains_losses(table))

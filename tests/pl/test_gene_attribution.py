@@ -87,3 +87,26 @@ def test_refuses_directions_and_numbers_that_mean_nothing(table, refuses):
         gene_attribution(table, n_top=0)
     with refuses(errors.Repeated, items=[table["gene"][0]]):
         gene_attribution(pd.concat([table, table.iloc[:1]], ignore_index=True))
+
+
+def test_heading_and_legend_say_what_the_table_knows(table, legend):
+    assert gene_attribution(table).get_title() == ""
+    table.attrs = {"perturbation": "TTI1", "use_rep": "X_semiclip", "reference": "controls"}
+    ax = gene_attribution(table)
+    assert ax.get_title() == "TTI1, X_semiclip"
+    assert legend(ax) == ["expression up", "down"]
+    table.attrs = {"pair": ("TTI1", "MTOR"), "use_rep": "X_semiclip", "reference": "all rows"}
+    ax = gene_attribution(table)
+    assert ax.get_title() == "TTI1 and MTOR, X_semiclip"
+    assert legend(ax) == ["above average", "below"]
+    down = table[table["direction"] == "down"]
+    assert legend(gene_attribution(down)) == ["below average"]
+
+
+def test_a_title_does_not_cover_the_legend(table):
+    figure, ax = plt.subplots(figsize=(5, 4))
+    gene_attribution(table, ax=ax).set_title("TTI1 and MTOR")
+    figure.draw_without_rendering()
+    box = ax.get_legend().get_window_extent()
+    assert not box.overlaps(ax.title.get_window_extent())
+    assert not any(box.overlaps(bar.get_window_extent()) for bar in ax.patches)

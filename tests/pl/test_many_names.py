@@ -122,3 +122,24 @@ def test_bars_of_one_database_fill_their_picture(make):
     taken = bars[-1].get_x() + bars[-1].get_width() - bars[0].get_x()
     assert taken / np.ptp(ax.get_xlim()) > 0.5
     plt.close(ax.figure)
+
+
+@pytest.mark.parametrize("name", ["recall", "preservation"])
+def test_rows_on_small_given_axes_are_legible(name, make, assert_legible):
+    table = make(name)
+    if name == "recall":
+        keys = ["CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB", "mean", "union"]
+        one = table[table["key"] == "mean"].iloc[:1]
+        parts = [one.assign(representation=f"X_{i}", key=key) for i in range(9) for key in keys]
+    else:
+        one = table[table["representation"] == "X_scvi"]
+        parts = [table, *(one.assign(representation=f"X_{i}") for i in range(9))]
+    _, axes = plt.subplots(2, 2, figsize=(9, 7))
+    ax = getattr(pl, name)(pd.concat(parts, ignore_index=True), ax=axes[0, 0])
+    assert_legible(ax)
+    if name == "recall":
+        assert [part.get_title() for part in ax.child_axes] == keys  # whole
+    label = ax.texts[-1].get_window_extent()
+    place = ax.get_window_extent()
+    assert place.x0 - 1 <= label.x0
+    assert label.x1 <= place.x1 + 1

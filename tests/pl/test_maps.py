@@ -6,6 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist
@@ -78,7 +79,7 @@ def test_rows_without_a_value_are_grey_and_named(adata):
     ax = pl.embedding(adata, use_rep="X_a", color="group", layout=None)
     np.testing.assert_array_equal(ax.collections[0].get_offsets(), adata.obsm["X_a"][:1, :2])
     assert len(ax.collections[1].get_offsets()) == 11
-    assert ax.figure.legends[0].get_texts()[-1].get_text() == "none"
+    assert ax.figure.legends[0].get_texts()[-1].get_text() == "no value"
 
 
 @pytest.mark.slow
@@ -108,8 +109,10 @@ def test_embedding_refuses_what_cannot_be_drawn(adata, refuses):
         pl.embedding(adata, use_rep="X_a", color="moa")
     with refuses(errors.UnknownChoice, name="layout", value="tsne"):
         pl.embedding(adata, use_rep="X_a", layout="tsne")
+    with refuses(errors.TooFew, number=3, needed=4):
+        pl.embedding(adata[:3], use_rep="X_a")
     with refuses(errors.TooFew, number=2, needed=3):
-        pl.embedding(adata[:2], use_rep="X_a")
+        pl.embedding(adata[:2], use_rep="X_a", layout="pca")
     adata.obsm["X_line"] = adata.obsm["X_a"][:, :1]
     with refuses(errors.WrongShape, where="X_line", shape=(12, 1)):
         pl.embedding(adata, use_rep="X_line")
@@ -158,3 +161,62 @@ def test_heatmap_refuses_what_it_cannot_show(adata, refuses):
         pl.heatmap(many, **columns)
     with refuses(errors.NothingShared, what="pair of two genes"):
         pl.heatmap(adata, **columns, relationships=pd.DataFrame({"gene_a": ["A"], "gene_b": ["B"]}))
+
+
+@pytest.mark.parametrize(("n", "size", "step"), [(8, (5, 5), 1), (40, (8, 7), 3), (100, (8, 7), 6)])
+def test_names_on_given_axes_are_apart(n, size, step):
+    names = [f"g{i:03}" for i in range(n)]
+    x = np.random.default_rng(0).normal(size=(n, 5))
+    adata = anndata.AnnData(obs=pd.DataFrame({"gene": names}, index=names), obsm={"X_a": x})
+    figure, grid = plt.subplots(*((2, 2) if n > 8 else (1, 1)), figsize=size, squeeze=False)
+    ax = pl.heatmap(adata, use_rep="X_a", perturbation_key="gene", ax=grid[0, 0])
+    figure.draw_without_rendering()
+    order = leaves_list(linkage(pdist(x, "cosine"), "average", optimal_ordering=True))
+    for axis in (ax.xaxis, ax.yaxis):
+        labels = axis.get_ticklabels()
+        assert [label.get_text() for label in labels] == [names[i] for i in order[::step]]
+        np.testing.assert_array_equal(axis.get_ticklocs(), np.arange(0, n, step))
+        points = 72 / figure.dpi * ax.get_window_extent().height * step / n
+        assert 6 <= labels[0].get_fontsize() <= points
+        assert step == 1 or points * (step - 1) / step < 7  # no more are left out than need be
+
+
+def test_draws_in_a_part_of_a_figure(adata):
+    figure = plt.figure(figsize=(8, 4))
+    left, right = figure.subfigures(1, 2)
+    pl.embedding(adata, use_rep="X_a", color="n", layout="pca", ax=left.subplots())
+    pl.heatmap(adata, use_rep="X_a", perturbation_key="gene", ax=right.subplots())
+    assert [part.axes[-1].get_ylabel() for part in (left, right)] == ["n", "Cosine"]
+    figure.draw_without_rendering()
+
+
+def test_a_column_without_values_is_refused(adata, refuses):
+    for column in (pd.Categorical([None] * 12, ["a"]), np.full(12, None, dtype=object)):
+        adata.obs["batch"] = column
+        with refuses(errors.Empty, what="values in batch (color)"):
+            pl.embedding(adata, use_rep="X_a", color="batch", layout="pca")
+
+
+def test_a_category_called_none_is_not_what_is_missing(adata):
+    adata.obs["group"] = ["none", None] + ["some"] * 10
+    ax = pl.embedding(adata, use_rep="X_a", color="group", layout="pca")
+    assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["none", "some", "no value"]
+
+
+@pytest.mark.parametrize("color", ["group", "n"])
+def test_what_explains_colours_stays_in_the_place_of_given_axes(adata, color):
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.5))
+    place, neighbour = (ax.get_window_extent().frozen() for ax in axes)
+    ax = pl.embedding(adata, use_rep="X_a", color=color, layout="pca", ax=axes[0])
+    figure.draw_without_rendering()
+    guide = ax.get_legend() if color == "group" else figure.axes[-1]
+    box = guide.get_window_extent() if color == "group" else guide.get_tightbbox()
+    assert box.x0 >= ax.get_window_extent().x1 - 1
+    assert box.x1 <= place.x1 + 10  # pixels, much less than what is between the axes
+    assert ax.get_window_extent().width > place.width / 2
+    np.testing.assert_allclose(axes[1].get_window_extent().bounds, neighbour.bounds)
+
+
+def test_a_palette_is_no_name(adata, refuses):
+    with refuses(errors.WrongType, name="palette", got=str):
+        pl.embedding(adata, use_rep="X_a", color="group", layout="pca", palette="tab10")

@@ -139,3 +139,22 @@ def test_names_of_groups_are_broken_between_words_or_slanted(names, width, writt
     ax = pl.ablation(renamed, ax=plt.subplots(figsize=(width, 3), layout="constrained")[1])
     assert [label.get_text() for label in ax.get_xticklabels()] == written
     assert {label.get_rotation() for label in ax.get_xticklabels()} == {rotation}
+
+
+def test_dark_styles_turn_greys_grounds_and_black_around(make):
+    from matplotlib.colors import to_rgb
+
+    from semiclip.pl import _style as style
+
+    with plt.style.context("dark_background"):
+        counts = pl.enrichment(make("enrichment")).texts[-1].get_bbox_patch()
+        network = pl.relationship_network(make("relationship_network"))
+        looks = list(style.pick_colours(list("abcdefg")).values())
+        chance = pl.recall(make("recall")).lines[-1]
+        assert style.make_error_look()["ecolor"] == "0.8"
+    assert to_rgb(counts.get_facecolor()[:3]) == (0, 0, 0)
+    (stroke,) = network.texts[0].get_path_effects()
+    assert stroke._gc["foreground"] == (0, 0, 0)
+    assert looks == [*style.COLOURS[:6], "#FFFFFF"]
+    assert chance.get_color() == "0.65"
+    assert style.tone(0.35) == "0.35"

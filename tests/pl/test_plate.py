@@ -4,6 +4,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 from semiclip import errors, pl
 
@@ -101,3 +102,23 @@ def test_refuses_what_cannot_be_drawn(adata, refuses):
     adata.obs["well"] = "somewhere"
     with refuses(errors.Refused, items=list(adata.obs_names)):
         pl.plate(adata, color="kind")
+
+
+def test_letters_on_small_axes_are_apart(assert_apart):
+    names = [f"{'ABCDEFGHIJKLMNOP'[i % 16]}{i // 16 + 1:02}" for i in range(384)]
+    wells = anndata.AnnData(obs=pd.DataFrame({"well": names, "gene": [f"g{i % 30:02}" for i in range(384)]}, names))
+    figure, axes = plt.subplots(2, 2, figsize=(9, 7))
+    ax = pl.plate(wells, color="gene", ax=axes[0, 0])
+    figure.draw_without_rendering()
+    for axis in (ax.xaxis, ax.yaxis):
+        assert len(axis.get_ticklabels()) >= 4
+        assert_apart(axis.get_ticklabels())
+    assert not ax.get_legend().get_window_extent().overlaps(axes[0, 1].get_window_extent())
+
+
+@pytest.mark.parametrize("well", ["AF49", "AG01", "ZZ99"])
+def test_wells_beyond_the_largest_plate_are_refused_by_name(adata, well, refuses):
+    adata.obs["well"] = [well, "AF48", *adata.obs["well"][2:]]
+    where = "obs['well'] (well_key) holds wells beyond AF48, the last of the largest plate"
+    with refuses(errors.Refused, problem=where, items=[well]):
+        pl.plate(adata, color="plate")

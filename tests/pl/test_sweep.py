@@ -121,3 +121,10 @@ def test_refuses(table, make, refuses):
         pl.sweep(table, default={"temperature": "0.1"})
     with refuses(errors.UnknownChoice, name="default['optimizer']", value="lion", choices=["sgd", "adamw"]):
         pl.sweep(make("sweep", {"optimizer": ["sgd", "adamw"]}), default={"optimizer": "lion"})
+
+
+def test_names_of_settings_keep_apart_in_large_letters(table, assert_apart):
+    with plt.rc_context({"font.size": 14}):
+        for ax in pl.sweep(table):
+            ax.figure.draw_without_rendering()
+            assert_apart([label for label in ax.get_xticklabels() if label.get_text()])

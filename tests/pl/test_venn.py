@@ -188,3 +188,8 @@ def test_draws_on_given_axes_in_given_colours():
 def test_refuses(sets, options, error, data, refuses):
     with refuses(error, **data):
         pl.venn(sets, **options)
+
+
+def test_names_of_sets_may_be_numbers():
+    texts = [text.get_text() for text in pl.venn({1: {1, 2, 3}, 2: {2, 3, 4}}).texts]
+    assert {"1\n3", "2\n3"} <= set(texts)

@@ -89,3 +89,10 @@ def test_refuses(table, refuses):
         pl.zscores(table, by="method")
     with refuses(errors.Refused):
         pl.zscores(table.assign(difference=0.1, difference_sd=0.1, p_value=1.0, p_min=1.0))
+
+
+def test_labels_of_panels_keep_apart_in_large_letters(table, assert_apart):
+    with plt.rc_context({"font.size": 14}):
+        axes = pl.zscores(table)
+        axes[0].figure.draw_without_rendering()
+        assert_apart([ax.xaxis.label for ax in axes])

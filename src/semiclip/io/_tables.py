@@ -34,6 +34,7 @@ NAMELESS = "Unnamed: "  # pandas gives this name to a column without one, such a
 NOT_A_NUMBER = ["", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "null", "NULL", "None", "none"]
 LABELS = ["None", "none"]  # beside numbers, these name a control rather than a gap
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
+LARGEST = (32, 48)  # rows and columns of a plate of 1536 wells
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip")
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,11 @@ def read_positions(wells: pd.Series, where: str) -> pd.DataFrame:
         raise Refused(f"{where} holds {spelt}, not wells such as A01", unknown.tolist(), "mend or drop these rows")
     letters = [[ord(letter) - ord("A") + 1 for letter in name] for name in parts[0]]
     row = [value[0] - 1 if len(value) == 1 else 26 * value[0] + value[1] - 1 for value in letters]
-    return pd.DataFrame({"row": row, "column": column.astype(int)}, index=wells.index)
+    positions = pd.DataFrame({"row": row, "column": column.astype(int)}, index=wells.index)
+    if (beyond := (positions >= LARGEST).any(axis=1)).any():
+        names = format_wells(wells)[beyond].unique().tolist()
+        raise Refused(f"{where} holds wells beyond AF48, the last of the largest plate", names, "mend or drop them")
+    return positions
 
 
 def format_columns(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from semiclip.errors import MissingEntry, NotFinite
+from semiclip.errors import Empty, MissingEntry, NotFinite
 from semiclip.pl import _style as style
 from semiclip.pl._beside import add_scale, write_beside
 
@@ -55,7 +55,7 @@ class Colouring:
             add_scale(axes, drawn, self.title)
             return
         shown = [(name, colour) for name, colour in zip(self.names, self.colours, strict=True)]
-        shown += [("none", MISSING)] * bool(self.absent.any())
+        shown += [("no value", MISSING)] * bool(self.absent.any())
         handles = [style.make_mark(color=colour, label=name, linestyle="none", **mark) for name, colour in shown]
         write_beside(axes[-1], handles, title=self.title)
 
@@ -72,6 +72,8 @@ def read_colouring(adata: AnnData, color: str, palette: style.Palette = None) ->
         return colour_numbers(column.to_numpy(float, na_value=np.nan), color, adata.obs_names)
     labels = column.astype("category").cat.remove_unused_categories()
     names = [str(name) for name in labels.cat.categories]
+    if not names:
+        raise Empty(f"values in {color} (color)", "name another column or gene")
     kept = adata.uns.get(f"{color}_colors")
     if palette is None and kept is not None and len(kept) == len(column.astype("category").cat.categories):
         of_name = dict(zip(column.astype("category").cat.categories.astype(str), kept, strict=True))

@@ -34,7 +34,7 @@ def dose(
     """Draw how far each dose of a perturbation is from the controls, and whether its doses go the same way.
 
     The dashed line is the size that as many controls have by chance, the median over the perturbations at each dose.
-    Doses stand on a logarithmic axis if all are above 0.
+    Doses stand on a logarithmic axis if all are above 0, and have their names where there is room.
 
     Parameters
     ----------
@@ -90,25 +90,20 @@ def dose(
         axes[1].plot(rows["dose"], rows["direction"], **look)
     chance = table.groupby("dose")["chance"].median().dropna()
     if len(chance):
-        handles += axes[0].plot(chance.index, chance, label="as many controls", **style.CHANCE)
+        handles += axes[0].plot(chance.index, chance, label="as many controls", **style.make_chance_look())
+    doses = np.unique(table["dose"].to_numpy(float))
+    log = bool(doses[0] > 0)
     axes[0].set_ylim(0, None)
     axes[1].set_ylim(-1.05, 1.05)
-    axes[1].axhline(0, **style.CHANCE)
+    axes[1].axhline(0, **style.make_chance_look())
     for panel, label in zip(
         axes, (f"Distance from the controls\n({name})", "Cosine with its other doses"), strict=True
     ):
         panel.set(xlabel="Dose", ylabel=label)
         panel.spines[["top", "right"]].set_visible(False)
-        if (table["dose"] > 0).all():
-            panel.set_xscale("log")
-            _mark_doses(panel, table["dose"].unique())
+        style.span_numbers(panel, doses, log=log)
     write_beside(axes[1], handles)
+    for panel in axes if log else ():
+        style.measure_inches(panel)  # lays out the figure, so that names of doses know their room
+        style.name_places(panel, doses, [f"{dose:g}" for dose in doses])
     return axes
-
-
-def _mark_doses(ax: Axes, doses: np.ndarray) -> None:
-    """Write the doses themselves on the axis; some of them where all would run into each other."""
-    if len(doses) > 8 or doses.max() / doses.min() < 2 ** (len(doses) - 1):
-        doses = np.unique(doses)[:: -(-len(doses) // 4)]
-    ax.set_xticks(doses, [f"{dose:g}" for dose in doses])
-    ax.minorticks_off()

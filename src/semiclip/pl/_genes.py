@@ -13,7 +13,7 @@ from semiclip.pl._names import fit_names
 from semiclip.pl._tables import check_once, check_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     import pandas as pd
     from matplotlib.axes import Axes
@@ -30,9 +30,10 @@ def gene_attribution(
 ) -> Axes:
     """Draw the genes that contribute most, of either sign, as bars.
 
-    Colours say whether the gene's expression is up or down against the controls, or in a pair up in one and down in the
-    other (mixed). The label of the axis says how many of all genes are drawn, on low axes fewer than ``n_top``, so that
-    names stay legible. Long names are broken, then lose their middle.
+    Colours say whether the gene's expression is up or down against the controls, or against the average of all rows
+    where there are none, or in a pair up in one and down in the other (mixed). The label of the axis says how many of
+    all genes are drawn, on low axes fewer than ``n_top``, so that names stay legible. Long names are broken, then lose
+    their middle.
 
     Parameters
     ----------
@@ -69,8 +70,12 @@ def gene_attribution(
     ax = style.take_axes(ax, size=(5.2, 1.1 + 0.21 * len(top)))[0]
     while True:  # the words below and above the bars take room, and are fewer or more with fewer bars
         drawn = [name for name in drawn if (top["direction"] == name).any()]
-        _label_axes(ax, len(top), len(table), drawn, colours)
+        of_all = f"\n{len(top):,} of {len(table):,} genes" if len(top) < len(table) else ""
+        ax.set_xlabel(f"attribution{of_all}")
+        style.write_heading(ax, _write_subject(table.attrs))
         wide, high = style.measure_inches(ax)
+        handles = _explain(drawn, colours, table.attrs)
+        high -= style.arrange_legend([h.get_label() for h in handles], (1 - NAMES) * wide, 4, high)[3] + 0.1
         if len(top) <= (room := max(1, int(72 * high / (LINE * SMALLEST)))):
             break
         top = top.iloc[:room]
@@ -79,7 +84,7 @@ def gene_attribution(
 
     rows, values = np.arange(len(top)), top["attribution"].to_numpy(float)
     ax.barh(rows, values, 0.72, color=[colours[name] for name in top["direction"]])
-    ax.axvline(0, color="0.2", linewidth=0.8)
+    ax.plot([0, 0], [-0.5, len(top) - 0.5], color=style.tone(0.2), linewidth=0.8)  # not through the legend
     ax.set_yticks(rows, fit_names([str(name) for name in top["gene"]], NAMES * wide, points, lines), fontsize=points)
     ax.set_ylim(len(top) - 0.4, -0.6)
     low, up = min(0.0, values.min()), max(0.0, values.max())
@@ -88,24 +93,24 @@ def gene_attribution(
     left, right = ax.get_xlim()
     ax.set_xticks(style.choose_ticks(left, right, max(2, min(7, int(style.measure_inches(ax)[0] / 0.6)))))
     ax.tick_params("y", length=0)
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    style.finish(ax, handles, columns=4)
+    ax.spines["left"].set_visible(False)
     return ax
 
 
-def _label_axes(ax: Axes, n_drawn: int, n_genes: int, drawn: Sequence[str], colours: Any) -> None:
-    """Write what takes room beside the bars, so that the room for them can be measured."""
+def _write_subject(attrs: Mapping[Hashable, Any]) -> str:
+    """Say whose genes these are and in which representation, as far as the table knows."""
+    of = attrs.get("perturbation", attrs.get("pair", ""))
+    parts = [of if isinstance(of, str) else " and ".join(map(str, of)), attrs.get("use_rep")]
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _explain(drawn: Sequence[str], colours: Any, attrs: Mapping[Hashable, Any]) -> list[Any]:
+    """Return an entry of the legend for each direction; the first says what goes up or down, and against what."""
     from matplotlib.patches import Patch
 
-    of_all = f"\n{n_drawn:,} of {n_genes:,} genes" if n_drawn < n_genes else ""
-    ax.set_xlabel(f"attribution{of_all}")
-    words = [f"expression {name}" if name == drawn[0] else name for name in drawn]
-    handles = [Patch(color=colours[name], label=word) for name, word in zip(drawn, words, strict=True)]
-    place: dict[str, Any] = {
-        "loc": "lower left",
-        "bbox_to_anchor": (0, 1),
-        "borderaxespad": 0.2,
-        "frameon": False,
-        "fontsize": 7.5,
-    }
-    columns = max(1, int(style.measure_inches(ax)[0] * (1 - NAMES) / 0.72))
-    ax.legend(handles=handles, ncols=columns, handlelength=1.0, columnspacing=1.0, **place)
+    average = attrs.get("reference") == "all rows"
+    words = {"up": "above", "down": "below"} if average else {}
+    labels = [words.get(name, name) for name in drawn]
+    labels[0] = f"{labels[0]} average" if labels[0] in words.values() else f"expression {labels[0]}"
+    return [Patch(color=colours[name], label=label) for name, label in zip(drawn, labels, strict=True)]

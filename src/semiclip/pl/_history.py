@@ -70,12 +70,13 @@ def history(
     ks = sorted(int(name.removeprefix(RECALL)) for name in curves if name.startswith(RECALL))
     measures |= {f"recall@{k} ↑": curves[f"{RECALL}{k}"] for k in ks}
     if not measures:
-        right.text(0.5, 0.5, "no validation", transform=right.transAxes, ha="center", va="center", color="0.35")
+        look: dict[str, Any] = {"ha": "center", "va": "center", "color": style.tone(0.35)}
+        right.text(0.5, 0.5, "no validation", transform=right.transAxes, **look)
         right.set_axis_off()
         return axes
     lines = _draw_lines(right, measures, style.COLOURS[2:])
     if RANK in curves:
-        chance = style.CHANCE | {"color": lines[0].get_color()}
+        chance = style.make_chance_look() | {"color": lines[0].get_color()}
         lines.insert(1, right.axhline(0.5, label="chance of the rank", **chance))
     right.set(ylim=(0, 1), yticks=np.linspace(0, 1, 6))
     right.set_ylabel("Retrieval in validation\n(↑ more, ↓ less is better)")
@@ -97,7 +98,7 @@ def _find_kept(model: Any, curves: Mapping[str, pd.Series]) -> int | None:
 def _mark_kept(ax: Axes, kept: int | None) -> list[Any]:
     if kept is None:
         return []
-    return [ax.axvline(kept, color="0.1", linestyle=":", linewidth=1.2, label=f"kept: epoch {kept}")]
+    return [ax.axvline(kept, color=style.tone(0.1), linestyle=":", linewidth=1.2, label=f"kept: epoch {kept}")]
 
 
 def _draw_lines(ax: Axes, curves: Mapping[str, pd.Series], colours: Sequence[str]) -> list[Any]:

@@ -73,7 +73,7 @@ def embedding(
     KeyError
         If the column or a representation is missing, or a mapping as ``palette`` lacks a name.
     ValueError
-        If there are fewer than three rows, or colours are too few.
+        If there are fewer than three rows, or four for a UMAP, no row has a value in ``color``, or colours are too few.
     ImportError
         If scanpy is not installed.
 
@@ -90,8 +90,8 @@ def embedding(
     if layout is not None:
         check_choice("layout", layout, Layout)
     check_whole("n_neighbors", n_neighbors, 2)
-    if check_adata(adata).n_obs < 3:
-        raise TooFew("rows", adata.n_obs, 3)
+    if check_adata(adata).n_obs < (least := 4 if layout == "umap" else 3):
+        raise TooFew("rows", adata.n_obs, least)
     arrays = {name: read_representation(adata, name) for name in names}
     for name, x in arrays.items():
         if x.shape[1] < 2:
@@ -178,7 +178,8 @@ def heatmap(
         Annotated pairs to mark by a dot: columns ``gene_a``, ``gene_b`` and, optionally, ``database``, as of
         :func:`semiclip.datasets.relationships`. By default nothing is marked.
     ax
-        Where to draw, one axes per panel; by default a new figure.
+        Where to draw, one axes per panel; by default a new figure. Axes with less than 6 points for a row name only
+        every second, third or further row.
 
     Returns
     -------
@@ -226,7 +227,7 @@ def heatmap(
     pairs = None if relationships is None else _map.read_pairs(relationships, shown)[2:]
 
     inches = max(1.6, 0.15 * len(shown))
-    axes = style.take_axes(ax, len(names), size=(1.8 + (inches + 0.3) * len(names), inches + 1.2), panels=names)
+    axes = style.take_axes(ax, len(names), size=(1.4 + (inches + 0.3) * len(names), inches + 0.9), panels=names)
     for panel, name in zip(axes, names, strict=True):
         scale = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
         drawn = panel.imshow(cosines[name][np.ix_(order, order)], **scale)
@@ -234,9 +235,8 @@ def heatmap(
             a, b = np.concatenate([pairs, pairs[::-1]], axis=1)
             panel.scatter(a, b, s=6, color="black", linewidths=0)
         style.write_heading(panel, name)
-        for axis, written in ((panel.xaxis, shown), (panel.yaxis, shown if panel is axes[0] else [])):
-            name_cells(axis, [str(label) for label in written], inches / len(shown))
     add_scale(axes.tolist(), drawn, "Cosine" if pairs is None else "Cosine (• known pair)")
+    name_cells(axes.tolist(), [str(label) for label in shown])
     return axes[0] if len(names) == 1 else axes
 
 

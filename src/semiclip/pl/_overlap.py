@@ -20,7 +20,6 @@ NUMBERS = ("n_recalled", "overlap", "null_low", "null_median", "null_high", "p_v
 LEVEL = 0.05
 SPOT: dict[str, Any] = {"marker": "o", "markersize": 5, "markeredgewidth": 1.2, "linestyle": "none"}
 PARTS = {"preserved": "0.65", "gains": "#009E73", "losses": "#D55E00"}
-LETTER = 0.07  # inches of small print
 
 
 @document
@@ -82,7 +81,7 @@ def null_overlap(
     if recalled:
         whole = table.drop_duplicates("share")
         x, y = (ends, np.repeat(whole["n_recalled"], 2)) if alone else (whole["share"], whole["n_recalled"])
-        handles += ax.plot(x, y, label=f"all of {representation}", **style.BASELINE)
+        handles += ax.plot(x, y, label=f"all of {representation}", **style.make_baseline_look())
     if alone:
         style.name_groups(ax, names)
         ax.set(xlim=ends, xlabel=f"{100 * shares[0]:.4g}% of all pairs in the tails")
@@ -123,7 +122,7 @@ def _draw_curve(ax: Axes, rows: pd.DataFrame, colour: str, share: float = 1) -> 
 def _draw_overlap(ax: Axes, at: pd.Series, rows: pd.DataFrame, colour: str) -> None:
     ax.plot(at, rows["overlap"], color=colour, linewidth=1.4)
     likely = rows["p_value"] > LEVEL
-    for which, face in ((~likely, colour), (likely, "white")):
+    for which, face in ((~likely, colour), (likely, style.find_ground())):
         ax.plot(at[which], rows["overlap"][which], color=colour, markerfacecolor=face, **SPOT)
 
 
@@ -131,9 +130,10 @@ def _explain(table: pd.DataFrame, *, alone: bool) -> list[Any]:
     """Return the entries of the legend beside the names."""
     handles = []
     if (table["p_value"] > LEVEL).any():
-        handles.append(style.make_mark(color="0.35", markerfacecolor="white", label=f"p > {LEVEL}", **SPOT))
+        hollow = {"color": style.tone(0.35), "markerfacecolor": style.find_ground()}
+        handles.append(style.make_mark(label=f"p > {LEVEL}", **hollow, **SPOT))
     chance: dict[str, Any] = {"marker": "_", "linestyle": "none"} if alone else {"linestyle": "--", "linewidth": 1}
-    return [*handles, style.make_mark(color="0.35", label="chance, 95% band", **chance)]
+    return [*handles, style.make_mark(color=style.tone(0.35), label="chance, 95% band", **chance)]
 
 
 def _draw_grid(ax: Axes, table: pd.DataFrame, palette: dict[str, str], *, recalled: bool) -> None:
@@ -144,7 +144,7 @@ def _draw_grid(ax: Axes, table: pd.DataFrame, palette: dict[str, str], *, recall
     def draw(part: Axes, name: str) -> list[Any]:
         _draw_curve(part, rows[name], palette[name])
         style.write_percent(part.xaxis)
-        look = {"label": f"all of {representation}", **style.BASELINE}
+        look = {"label": f"all of {representation}", **style.make_baseline_look()}
         return part.plot(whole["share"], whole["n_recalled"], **look) if recalled else []
 
     curves = {name: part[["share", "overlap"]].to_numpy() for name, part in rows.items()}
@@ -189,7 +189,7 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.
     ax = style.take_axes(ax, size=(5.2, 1.4 + 0.45 * len(table)))[0]
     starts: dict[str, Any] = {"preserved": 0, "gains": preserved, "losses": -losses}
     bars = [ax.barh(rows, table[part], 0.62, left=starts[part], color=palette[part], label=part) for part in PARTS]
-    ax.vlines(0, -0.5, len(rows) - 0.5, color="0.2", linewidth=0.8)
+    ax.vlines(0, -0.5, len(rows) - 0.5, color=style.tone(0.2), linewidth=0.8)
     names = list(map(str, table["representation"]))
     style.grow(ax, width=min(2.4, max(measure_text(name, style.SMALL) for name in names)) - 1)
     names = fit_names(names, min(2.4, max(0.6, 0.4 * style.measure_inches(ax)[0])), style.SMALL, 3)
@@ -202,14 +202,13 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.
     ax.tick_params("y", length=0)
     style.finish(ax, bars)
 
-    wide, longest = style.measure_inches(ax)[0], len(_write_count(recalled.max()))
-    between = " " if (3 * longest + 6) * LETTER < 0.5 * wide else "\n"
+    wide, longest = style.measure_inches(ax)[0], _write_count(recalled.max())
+    between = " " if measure_text(f"{longest} + {longest} = {longest}", style.SMALL) < 0.5 * wide else "\n"
     kept, new, whole, lost = ([_write_count(n) for n in counts] for counts in (preserved, gains, recalled, losses))
     sums = [f"{a} + {b}{between}= {c}" for a, b, c in zip(kept, new, whole, strict=True)]
     # the texts at both ends of the bars have room, where the scale has no meaning and no ticks
     left, right = losses.max(), recalled.max()
-    letters = [max(map(len, "\n".join(texts).splitlines())) for texts in (lost, sums)]
-    margins = np.array(letters) * LETTER + 0.1
+    margins = np.array([measure_text("\n".join(texts), style.SMALL) for texts in (lost, sums)]) + 0.1
     scale = max(left + right, 1) / max(wide - margins.sum(), 0.2 * wide)  # counts per inch
     ax.set_xlim(-left - margins[0] * scale, right + margins[1] * scale)
     n_ticks = max(1, int((left + right) / scale / (0.25 + 0.06 * len(_write_count(max(left, right))))))
@@ -218,7 +217,7 @@ def gains_losses(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.
     ax.spines["bottom"].set_bounds(-left, right)
     for texts, ends, shift, side in ((sums, recalled, 3, "left"), (lost, -losses, -3, "right")):
         for row, text, end in zip(rows, texts, ends, strict=True):
-            style.add_note(ax, text, (end, row), (shift, 0), ha=side, va="center", fontsize="small")
+            style.add_note(ax, text, (end, row), (shift, 0), ha=side, va="center", fontsize=style.SMALL)
     return ax
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from semiclip.pl._names import fit_names, measure_text
-from semiclip.pl._style import LEAST, LINE, SMALL, arrange_legend, grow, measure_inches
+from semiclip.pl._style import LEAST, LINE, SMALL, arrange_legend, grow, measure_inches, tone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +47,9 @@ def divide_rows(
     column = (wide - left - GAP) / len(titles) - GAP
     heads = fit_names(titles, column, SMALL, 6)
     head = _measure_height(heads, SMALL) + 0.06
+    if upright := max(measure_text(word, SMALL) for title in titles for word in title.split()) > column:
+        heads = fit_names(titles, 0.25 * high, SMALL, max(1, int(72 * column / (LINE * SMALL))))
+        head = max(measure_text(text, SMALL) for text in heads) + 0.06
     step = max(high - head - foot, 0.3 * high) / len(names)
     size = float(np.clip(72 * step / LINE, LEAST, SMALL))
     written = fit_names(names, left - 0.08, size, max(1, int(72 * step / (LINE * size))))
@@ -55,13 +58,13 @@ def divide_rows(
         x, y = (left + i * (column + GAP)) / wide, foot / high
         part = ax.inset_axes((x, y, column / wide, step * len(names) / high))
         for stripe in range(0, len(names), 2):
-            part.axhspan(stripe - 0.5, stripe + 0.5, color="0.95", zorder=0, linewidth=0)
+            part.axhspan(stripe - 0.5, stripe + 0.5, color=tone(0.95), zorder=0, linewidth=0)
         part.set(ylim=(len(names) - 0.5, -0.5), yticks=range(len(names)))
         part.set_yticklabels(written if i == 0 else [""] * len(names))
         part.tick_params("y", length=0, labelsize=size)
         part.tick_params("x", labelsize=7, pad=2)
         part.spines[["top", "right", "left"]].set_visible(False)
-        part.set_title(text, fontsize=SMALL, pad=3)
+        part.set_title(text, fontsize=SMALL, pad=3, rotation=90 if upright else 0)
         parts.append(part)
     return parts
 
@@ -121,7 +124,7 @@ def draw_grid(
 
     parts = divide_grid(ax, list(curves), *labels, foot=0.22)
     for part, name in zip(parts, curves, strict=True):
-        others = LineCollection(list(curves.values()), colors="0.85", linewidths=0.7, zorder=1, label="all others")
+        others = LineCollection(list(curves.values()), colors=tone(0.85), linewidths=0.7, zorder=1, label="all others")
         part.add_collection(others)
         shown = draw(part, name)
     limits = np.array([[part.get_xlim(), part.get_ylim()] for part in parts])
@@ -142,7 +145,9 @@ def explain(ax: Axes, handles: Sequence[Any] = (), label: str = "") -> None:
         ax.legend(handles=handles, labels=texts, bbox_to_anchor=(0.5, 0), **look).set_in_layout(False)
     if label:
         at = (0.5, (inches + 0.06) / high)
-        ax.text(*at, label, transform=ax.transAxes, ha="center", va="bottom", fontsize=9)
+        size = 9 if measure_text(label, 9) <= wide else 7  # two small lines are hardly higher than one
+        (text,) = fit_names([label], wide, size, 2)
+        ax.text(*at, text, transform=ax.transAxes, ha="center", va="bottom", fontsize=size)
 
 
 def _measure_height(texts: Sequence[str], size: float) -> float:

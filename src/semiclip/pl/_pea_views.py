@@ -211,11 +211,12 @@ def _draw_column(panels: np.ndarray, drawn: _Views, kept: Sequence[str], clouds:
         if name not in drawn.share:
             continue
         for pool in pools[:0:-1]:
-            panel.add_patch(_make_ellipse(pool, fill=False, edgecolor="0.75", linewidth=0.8))
+            panel.add_patch(_make_ellipse(pool, fill=False, edgecolor=style.tone(0.75), linewidth=0.8))
         panel.add_patch(_make_ellipse(pools[0], facecolor="0.9", edgecolor="0.45", linewidth=0.8))
         marks["controls (± 2 s.d.)"] = panel.scatter(*pools[0].T, s=7, color="0.5", linewidths=0)
         if len(pools) > 1:
-            marks["controls of other batches"] = style.make_mark(markersize=9, fillstyle="none", color="0.75", **ROUND)
+            look = {"markersize": 9, "fillstyle": "none", "color": style.tone(0.75)}
+            marks["controls of other batches"] = style.make_mark(**look, **ROUND)
         shade = {"c": drawn.n_controls[drawn.kept == name], "cmap": shades, "vmin": 2, "vmax": drawn.n_controls.max()}
         marks["views"] = panel.scatter(*views.T, s=16, linewidths=0, zorder=2, **shade)
         diamond = {"marker": "D", "facecolors": "none", "edgecolors": style.OKABE_ITO[5], "linewidths": 1.5}
@@ -223,7 +224,15 @@ def _draw_column(panels: np.ndarray, drawn: _Views, kept: Sequence[str], clouds:
         low, high = _choose_limits(frame, views)
         low[0], high[0] = left, right
         if n_far := ((views < low) | (views > high)).any(axis=1).sum():
-            panel.text(0.98, 0.02, f"{n_far} beyond", transform=panel.transAxes, ha="right", color="0.35", size="small")
+            panel.text(
+                0.98,
+                0.02,
+                f"{n_far} beyond",
+                transform=panel.transAxes,
+                ha="right",
+                color=style.tone(0.35),
+                size="small",
+            )
         panel.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     return marks
 
@@ -235,7 +244,9 @@ def _explain_panels(axes: np.ndarray, marks: dict[str, Any]) -> None:
 
     for panel in axes.flat:
         if not panel.has_data():
-            panel.text(0.5, 0.5, "never drawn", transform=panel.transAxes, ha="center", va="center", color="0.35")
+            panel.text(
+                0.5, 0.5, "never drawn", transform=panel.transAxes, ha="center", va="center", color=style.tone(0.35)
+            )
             panel.set(xticks=[], yticks=[])
     figure = axes[0, 0].figure
     bar = figure.colorbar(marks["views"], ax=list(axes.flat), shrink=0.6, ticks=MaxNLocator(5, integer=True))

@@ -15,6 +15,7 @@ from semiclip.io._tables import read_positions
 from semiclip.metrics import group_mean
 from semiclip.pl import _style as style
 from semiclip.pl._colouring import MISSING, colour_numbers, read_colouring
+from semiclip.pl._names import measure_text
 from semiclip.tl._maps import list_names
 
 if TYPE_CHECKING:
@@ -128,10 +129,12 @@ def plate(
         grid[1].flat[shown_wells.index] = shown_wells.where(shown_wells >= 0) if colouring.names else shown_wells
         panel.imshow(grid[0], cmap=ListedColormap([MISSING]), interpolation="nearest")
         drawn = panel.imshow(grid[1], interpolation="nearest", **look)
-        _letter(panel, shape)
         if batch_key is not None:
             style.write_heading(panel, str(names[code]))
     colouring.explain(list(axes), drawn, marker="s", markersize=6)
+    inches = np.min([style.measure_inches(panel) for panel in (axes[0], axes[-1])], axis=0)
+    for panel in axes:
+        _letter(panel, shape, inches)
     return axes[0] if len(shown) == 1 else axes
 
 
@@ -156,10 +159,11 @@ def _find_commonest(codes: pd.Series) -> Any:
     return codes.value_counts(sort=False).idxmax()
 
 
-def _letter(ax: Axes, shape: tuple[int, int]) -> None:
-    """Name rows by letters and columns by numbers, as many as have room."""
-    for axis, n in ((ax.yaxis, shape[0]), (ax.xaxis, shape[1])):
-        step = -(-n // (12 if axis is ax.xaxis else 16))
+def _letter(ax: Axes, shape: tuple[int, int], inches: np.ndarray) -> None:
+    """Name rows by letters and columns by numbers, as many as have room in so many inches of width and height."""
+    for axis, n, room in ((ax.yaxis, shape[0], inches[1]), (ax.xaxis, shape[1], inches[0])):
+        taken = 1.2 * 7 / 72 if axis is ax.yaxis else measure_text(f" {n} ", 7)
+        step = max(-(-n // (12 if axis is ax.xaxis else 16)), int(np.ceil(taken * n / room)))
         places = np.arange(0, n, step)
         texts = [_write_row(int(i)) if axis is ax.yaxis else str(i + 1) for i in places]
         axis.set_ticks(places, texts, fontsize=7)

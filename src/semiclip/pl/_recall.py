@@ -9,6 +9,7 @@ from semiclip.errors import Empty, MissingEntry, Refused, TooFew, TooMany
 from semiclip.pl import _panels as panels
 from semiclip.pl import _style as style
 from semiclip.pl import _tables as tables
+from semiclip.pl._names import measure_text
 from semiclip.tl._maps import list_names
 
 if TYPE_CHECKING:
@@ -84,10 +85,10 @@ def recall(table: pd.DataFrame, *, ax: Axes | None = None, palette: style.Palett
         at = places + style.shift_in_group(i, len(names), width)
         handles.append(ax.bar(at, rows["value"], width, color=palette[name], label=name))
         middle, half = (rows["ci_high"] + rows["ci_low"]) / 2, (rows["ci_high"] - rows["ci_low"]) / 2
-        ax.errorbar(at, middle, half, fmt="none", **style.ERROR)
+        ax.errorbar(at, middle, half, fmt="none", **style.make_error_look())
         if measured:
             bands.append(_draw_band(ax, at, width, *(rows[column].to_numpy(float) for column in MEASURED)))
-    handles += [ax.axhline(chance, label="chance", **style.CHANCE) for chance in table["chance"].unique()]
+    handles += [ax.axhline(chance, label="chance", **style.make_chance_look()) for chance in table["chance"].unique()]
     span = max(places[-1] + 1.2, width * style.measure_inches(ax)[0] / WIDEST)
     middle = places[-1] / 2
     ax.set_xlim(middle - span / 2, middle + span / 2)
@@ -116,16 +117,20 @@ def _draw_rows(
         at, colours = np.arange(len(lines)), [palette[name] for name in (lines if over else [title] * len(lines))]
         part.barh(at, rows["value"], 0.66, color=colours)
         middle, half = (rows["ci_high"] + rows["ci_low"]) / 2, (rows["ci_high"] - rows["ci_low"]) / 2
-        part.errorbar(middle, at, xerr=half, fmt="none", **style.ERROR)
+        part.errorbar(middle, at, xerr=half, fmt="none", **style.make_error_look())
         if measured:
             levels = (rows[column].to_numpy(float) for column in MEASURED)
             bands.append(_draw_band(part, at, 0.66, *levels, lying=True))
         for chance in chances:
-            part.axvline(chance, label="chance", **style.CHANCE)
+            part.axvline(chance, label="chance", **style.make_chance_look())
         part.set_xlim(0, top)
         style.write_percent(part.xaxis)
-        part.set_xticks(style.choose_ticks(0, min(top, 1), 3))
-    panels.explain(ax, [style.make_mark(label="chance", **style.CHANCE), *bands[:1]], "Known relationships recalled")
+        room = style.measure_inches(part)[0] / measure_text("100% ", 7)
+        ticks = style.choose_ticks(0, min(top, 1), max(1, min(3, int(room))))
+        part.set_xticks(ticks if len(ticks) <= room else ticks[-1:])
+    panels.explain(
+        ax, [style.make_mark(label="chance", **style.make_chance_look()), *bands[:1]], "Known relationships recalled"
+    )
 
 
 def _draw_band(
@@ -139,8 +144,8 @@ def _draw_band(
     low, high = np.maximum(mean - 2 * sd, 0), mean + 2 * sd
     corners = np.array([[left, low], [right, low], [right, high], [left, high]]).transpose(2, 0, 1)
     corners = corners[:, :, ::-1] if lying else corners
-    look: dict[str, Any] = {"facecolor": "none", "edgecolor": "0.15", "linewidth": 0.7, "zorder": 2.5}
-    look["path_effects"] = [withStroke(linewidth=1.8, foreground="white")]
+    look: dict[str, Any] = {"facecolor": "none", "edgecolor": style.tone(0.15), "linewidth": 0.7, "zorder": 2.5}
+    look["path_effects"] = [withStroke(linewidth=1.8, foreground=style.find_ground())]
     band = PolyCollection(corners[np.isfinite(mean)].tolist(), label="permuted ± 2 sd", **look)
     ax.add_collection(band)
     return band
@@ -221,7 +226,7 @@ def _draw_curve(ax: Axes, rows: pd.DataFrame, name: str, palette: dict[str, str]
 
 
 def _draw_chance(ax: Axes, widest: float) -> list[Any]:
-    return ax.plot([0, widest], [0, widest], label="chance", **style.CHANCE)
+    return ax.plot([0, widest], [0, widest], label="chance", **style.make_chance_look())
 
 
 @document

@@ -25,7 +25,6 @@ LEVELS = (0.05, 0.01)
 SEVERAL = "several"
 LEGEND: dict[str, Any] = {"loc": "lower left", "frameon": False, "borderaxespad": 0.0, "borderpad": 0.0}
 LEGEND |= {"handlelength": 1.8, "columnspacing": 0.8}
-PLAIN: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # hides the lines behind a text
 SAFE = 1.08  # letters are so much wider at another resolution
 FEW = 4  # genes of a component that keeps its shape
 MARGIN = np.array([0.28, 0.16])  # inches beside a component, for names
@@ -84,15 +83,16 @@ def enrichment(table: pd.DataFrame, *, n_top: int = 10, adjusted: bool = True, a
     ax.set_yticks(rows, fit_names(names, max(0.6, 0.47 * wide), line, lines), fontsize=line)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     for level, text, side in zip(LEVELS, ("p = 0.05 ", " 0.01"), ("right", "left"), strict=True):
-        ax.axvline(-np.log10(level), **style.CHANCE | {"linewidth": 0.9, "zorder": 0})
+        ax.axvline(-np.log10(level), **style.make_chance_look() | {"linewidth": 0.9, "zorder": 0})
         look: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "ha": side, "va": "bottom", "fontsize": 7}
-        ax.text(-np.log10(level), 1, text, color=style.CHANCE["color"], **look)
+        ax.text(-np.log10(level), 1, text, color=style.tone(0.35), **look)
     ax.hlines(rows, 0, height, color=style.OKABE_ITO[0], linewidth=1.5)
     area = 90 * top["n_overlap"] / top["n_overlap"].max()
     ax.scatter(height, rows, s=np.maximum(area, 6), color=style.OKABE_ITO[0], zorder=3, clip_on=False)
     shares = [f"{n:,}/{of:,}" for n, of in zip(top["n_overlap"], top["n_set"], strict=True)]
+    plain = {"facecolor": style.find_ground(), "edgecolor": "none", "pad": 0.5}  # hides the lines behind a text
     for row, at, share in zip(rows, height, shares, strict=True):
-        style.add_note(ax, share, (at, row), (7, 0), va="center", fontsize=7, bbox=PLAIN)
+        style.add_note(ax, share, (at, row), (7, 0), va="center", fontsize=7, bbox=plain)
     end = max(height.max(), -np.log10(min(LEVELS)) + 0.15)
     margin = 0.065 * max(map(len, shares)) + 0.15  # inches
     ax.set_xlim(0, end / max(0.3, 1 - margin / style.measure_inches(ax)[0]))
@@ -239,10 +239,10 @@ def _draw(ax: Axes, pairs: pd.DataFrame, looks: dict[str, style.Look], rng: int 
         kind: dict[str, Any] = {"colors": look.colour, "linestyles": [look.line], "linewidths": 1.3, "label": name}
         lines = LineCollection([(places[a], places[b]) for a, b in ends], **kind)
         ax.add_collection(lines, autolim=False)
-    ax.scatter(points[:, 0], points[:, 1], s=(2 * radius * 72) ** 2, color="0.2", linewidths=0, zorder=2)
+    ax.scatter(points[:, 0], points[:, 1], s=(2 * radius * 72) ** 2, color=style.tone(0.2), linewidths=0, zorder=2)
     if n_nameless := _write_names(ax, names, points, radius, page, float(np.clip(14 * room, 5, 8))):
         note = f"{n_nameless} of {len(names)} genes have no room for their name"
-        ax.text(0, 0, note, va="bottom", color="0.35", fontsize=7).set_in_layout(False)
+        ax.text(0, 0, note, va="bottom", color=style.tone(0.35), fontsize=7).set_in_layout(False)
 
 
 def _place_nodes(graph: nx.Graph, page: Bbox, rng: int | np.random.Generator | None) -> dict[str, np.ndarray]:
@@ -288,7 +288,7 @@ def _write_names(ax: Axes, names: Sequence[str], points: np.ndarray, gap: float,
     from matplotlib.transforms import Bbox
 
     look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": fontsize}
-    look["path_effects"] = [withStroke(linewidth=1.2, foreground="white")]  # keeps names legible on lines
+    look["path_effects"] = [withStroke(linewidth=1.2, foreground=style.find_ground())]  # keeps names legible on lines
     taken: list[Bbox] = []
     for name, point in zip(names, points, strict=True):
         text = ax.text(point[0], point[1], name, **look)

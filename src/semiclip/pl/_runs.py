@@ -31,7 +31,7 @@ BRACKET: dict[str, Any] = {"arrowstyle": "|-|,widthA=0.15,widthB=0.15", "linewid
 MOST_RUNGS = 6  # beside each other; more lie below each other, as those do whose words are too long
 WORD, WIDE_NAME = 1.9, 2.4  # inches
 WIDE = 10  # settings of a wider range than this are spaced by their logarithms
-PRINT: dict[str, Any] = {"va": "bottom", "color": "0.35", "fontsize": "small"}
+PRINT: dict[str, Any] = {"va": "bottom", "alpha": 0.65, "fontsize": "small"}
 
 
 @document
@@ -127,9 +127,11 @@ def ablation(
         if base_rung is not None:
             draw_line(runs[base_rung].mean(), color=palette[name], **BASE)
     if baseline is not None:
-        handles.append(draw_line(table[baseline].mean(), label=baseline.replace("_", " "), **style.BASELINE))
+        handles.append(
+            draw_line(table[baseline].mean(), label=baseline.replace("_", " "), **style.make_baseline_look())
+        )
     if chance is not None:
-        handles.append(draw_line(chance, label="chance", **style.CHANCE))
+        handles.append(draw_line(chance, label="chance", **style.make_chance_look()))
     seeds = f"{n_seeds} seed{'s' * (n_seeds > 1)}"
     enough = smallest_p(n_seeds) < LEVEL
     note = f"{seeds}; p of paired Wilcoxon tests" if enough else f"{seeds}: too few for p < 0.05 in a Wilcoxon test"
@@ -146,7 +148,7 @@ def ablation(
     ax.set_xlim(-0.5, len(rungs) - 0.5)
     style.name_groups(ax, rungs, size=8)
     ax.set_ylabel(_write_title(value))
-    ax.set_xlabel(note, fontsize="small", color="0.35")
+    ax.set_xlabel(note, fontsize="small", color=style.tone(0.35))
 
     floor, points = ax.get_ylim()[1], 0
     for name, runs in reversed(ladders.items()):  # from the top down as in the legend
@@ -194,7 +196,7 @@ def _write_rows(
     names = fit_names(rungs, room, size, max(1, int(72 * row / (style.LINE * size))))
     ax.set_yticks(range(len(rungs)), names, fontsize=size)
     for i in range(0, len(rungs), 2):
-        ax.axhspan(i - 0.5, i + 0.5, color="0.95", zorder=0, linewidth=0)
+        ax.axhspan(i - 0.5, i + 0.5, color=style.tone(0.95), zorder=0, linewidth=0)
     wide = style.measure_inches(ax)[0]
     column = 1.3  # inches of a gain and its p
     share = min(0.7, column * len(ladders) / wide)
@@ -317,10 +319,10 @@ def sweep(
         look = style.MEAN if numeric else style.MEAN | {"linestyle": "none"}  # nothing lies between names
         panel.errorbar(at[order], values.mean(axis=1)[order], spread[order], color=style.OKABE_ITO[0], **look)
         if chance is not None:
-            panel.axhline(chance, **style.CHANCE)
+            panel.axhline(chance, **style.make_chance_look())
         if name in default:
             place = default[name] if numeric else settings.index(default[name])
-            panel.axvline(place, color="0.35", linestyle=":", linewidth=1.2, zorder=0)
+            panel.axvline(place, color=style.tone(0.35), linestyle=":", linewidth=1.2, zorder=0)
             share = (panel.transData - panel.transAxes).transform((place, 0))[0]
             side = "left" if share < 0.3 else "right" if share > 0.7 else "center"
             room, transform = 0.7 * wide, panel.get_xaxis_transform()
@@ -342,22 +344,9 @@ def _place_settings(ax: Axes, settings: Sequence[Any], default: Any) -> np.ndarr
         return np.arange(len(settings))
     at = np.array(settings, dtype=float)
     shown = at if default is None else np.append(at, default)
-    if log := shown.min() > 0 and shown.max() > WIDE * shown.min():
-        ax.set_xscale("log")
-    spaced = np.log(shown) if log else shown
-    margin = np.ptp(spaced) / 20 or abs(at[0]) / 2 or 1
-    low, high = spaced.min() - margin, spaced.max() + margin
     # said here, since error bars of older matplotlib stretch a logarithmic scale to 1
-    ax.set_xlim((np.exp(low), np.exp(high)) if log else (low, high))
-    width = _inches(ax)[0] / (high - low)  # inches per unit
-    labels, end = [""] * len(at), -np.inf
-    for i in np.argsort(at):
-        text = _write_setting(settings[i])
-        half = 0.035 * len(text)  # inches of small print
-        if (middle := spaced[i] * width) - half > end + 0.05:
-            labels[i], end = text, middle + half
-    ax.set_xticks(at, labels, fontsize="small")
-    ax.minorticks_off()
+    style.span_numbers(ax, shown, log=bool(shown.min() > 0 and shown.max() > WIDE * shown.min()))
+    style.name_places(ax, at, [_write_setting(setting) for setting in settings])
     return at
 
 

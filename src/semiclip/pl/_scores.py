@@ -98,12 +98,12 @@ def preservation(
     width, bars = 0.8 / len(names), []
     for i, (name, (heights, spread)) in enumerate(figures.items()):
         at = np.arange(3) + style.shift_in_group(i, len(names), width)
-        error = {"yerr": spread, "error_kw": style.ERROR} if np.isfinite(spread).all() else {}
+        error = {"yerr": spread, "error_kw": style.make_error_look()} if np.isfinite(spread).all() else {}
         bars.append(ax.bar(at, heights, width, label=name, **looks[name], **error))
-    ax.axhline(0, color="0.2", linewidth=0.8)
+    ax.axhline(0, color=style.tone(0.2), linewidth=0.8)
     style.name_groups(ax, NAMES)
     ax.set_xlim(-0.6, 2.6)
-    ax.set_xlabel(note, fontsize="small", color="0.35")
+    ax.set_xlabel(note, fontsize="small", color=style.tone(0.35))
     ax.set_ylabel("Preservation (perfect: 100)", loc="top")
     style.finish(ax, bars, most=100)  # nothing is better than perfect
     return ax
@@ -117,9 +117,9 @@ def _draw_rows(ax: Axes, figures: dict[str, tuple[np.ndarray, np.ndarray]], look
     limits = min(0, (heights - ends).min()), max((heights + ends).max(), 1) * 1.04
     for part, values, spread in zip(parts, heights.T, spreads.T, strict=True):
         for row, (look, value, sd) in enumerate(zip(looks.values(), values, spread, strict=True)):
-            error = {"xerr": sd, "error_kw": style.ERROR} if np.isfinite(sd) else {}
+            error = {"xerr": sd, "error_kw": style.make_error_look()} if np.isfinite(sd) else {}
             part.barh(row, value, 0.66, **look, **error)
-        part.axvline(0, color="0.2", linewidth=0.8)
+        part.axvline(0, color=style.tone(0.2), linewidth=0.8)
         part.set(xlim=limits, xticks=style.choose_ticks(limits[0], min(limits[1], 100), 4))
     panels.explain(ax, label="Preservation (perfect: 100), " + note.replace("\n", ", "))
 
@@ -189,8 +189,8 @@ def zscores(
     handles = []
     for part, rows in zip(axes, panel_rows.values(), strict=True):
         for i in range(0, len(methods), 2):
-            part.axhspan(i - 0.5, i + 0.5, color="0.95", zorder=0)
-        part.vlines(0, -0.5, len(methods) - 0.5, color="0.35", linewidth=0.8, zorder=1)
+            part.axhspan(i - 0.5, i + 0.5, color=style.tone(0.95), zorder=0)
+        part.vlines(0, -0.5, len(methods) - 0.5, color=style.tone(0.35), linewidth=0.8, zorder=1)
         for i, name in enumerate(names):
             drawn = rows[figures[rows.index] == name]
             shift = style.shift_in_group(i, len(names), 0.7 / len(names))
@@ -209,6 +209,7 @@ def zscores(
         part.spines[["top", "right", "left"]].set_visible(False)
     inches = style.measure_inches(axes[0])
     for part, heading in zip(axes, panel_rows, strict=True):
+        style.write_label(part.xaxis, part.get_xlabel(), room=inches[0])
         style.write_heading(part, heading.replace("_", " "), width=inches[0])
     limits = np.array([part.get_xlim() for part in axes])
     for part in axes:

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from semiclip.errors import MissingEntry, TooFew, WrongShape, some
+from semiclip.errors import MissingEntry, TooFew, WrongShape, WrongType, some
 from semiclip.pl._names import fit_names, measure_text
 
 if TYPE_CHECKING:
@@ -35,9 +35,6 @@ MARKERS = "os^Dv*X"
 HATCHES = (None, "//////", "......", "xxxxxx")
 
 BAND: dict[str, Any] = {"alpha": 0.18, "linewidth": 0}
-BASELINE: dict[str, Any] = {"color": "0.1", "linestyle": "-.", "linewidth": 1.2}
-CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": "--", "linewidth": 1.2}
-ERROR: dict[str, Any] = {"elinewidth": 1, "ecolor": "0.2"}  # of a bar
 MEAN: dict[str, Any] = {"marker": "o", "markersize": 4, "elinewidth": 1.2, "capsize": 2.5, "zorder": 3}
 
 SMALL = 8.0  # points of names, legends and notes
@@ -45,6 +42,35 @@ LEAST = 6.0  # points of the smallest print
 LINE = 1.25  # from line to line, in heights of letters
 FREE = 0.75  # share of the height that a legend leaves to the data of a figure that can grow
 OWN: WeakSet[Figure] = WeakSet()  # figures that pictures made themselves
+
+
+def find_ground() -> tuple[float, float, float]:
+    """Return the colour behind what is drawn, which styles of matplotlib decide on."""
+    from matplotlib import rcParams
+    from matplotlib.colors import to_rgb, to_rgba
+
+    behind = (rcParams["axes.facecolor"], rcParams["figure.facecolor"])
+    return to_rgb(next((colour for colour in behind if to_rgba(colour)[3]), "white"))
+
+
+def tone(grey: float) -> str:
+    """Return a grey that differs from the ground as much as this one differs from white."""
+    return f"{grey if np.mean(find_ground()) >= 0.5 else 1 - grey:g}"
+
+
+def make_baseline_look() -> dict[str, Any]:
+    """Return how the line of a baseline looks."""
+    return {"color": tone(0.1), "linestyle": "-.", "linewidth": 1.2}
+
+
+def make_chance_look() -> dict[str, Any]:
+    """Return how the line of chance looks."""
+    return {"color": tone(0.35), "linestyle": "--", "linewidth": 1.2}
+
+
+def make_error_look() -> dict[str, Any]:
+    """Return how the interval of a bar looks."""
+    return {"elinewidth": 1, "ecolor": tone(0.2)}
 
 
 class Look(NamedTuple):
@@ -61,12 +87,17 @@ def pick_colours(names: Sequence[str], palette: Palette = None) -> dict[str, str
 
     After ten names the colours begin again: then a place, or the rest of :func:`pick_looks`, tells names apart.
     """
+    if isinstance(palette, str):
+        way_out = f"for a colour map pass matplotlib.colormaps[{palette!r}].colors"
+        raise WrongType("palette", str, "a sequence of colours or a mapping of names to colours", way_out)
     if isinstance(palette, Mapping):
         if absent := [name for name in names if name not in palette]:
             raise MissingEntry(absent, palette, "palette", way_out="add it, or pass a sequence of colours")
         return {name: palette[name] for name in names}
     if palette is None:
-        return {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+        dark = tone(0) != "0"  # where black is the ground, white takes its place
+        colours = ["#FFFFFF" if dark and colour == "#000000" else colour for colour in COLOURS]
+        return {name: colours[i % len(colours)] for i, name in enumerate(names)}
     if len(names) > len(palette):
         raise TooFew(f"colours for {some(names)}", len(palette), len(names), "pass more as palette=, or draw fewer")
     return dict(zip(names, palette, strict=False))
@@ -113,6 +144,8 @@ def measure_inches(ax: Axes) -> tuple[float, float]:
     figure = ax.get_figure(root=True)
     if figure is not None and (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
+    locate: Any = ax.get_axes_locator()
+    ax.apply_aspect(None if locate is None else locate(ax, None))  # equal scales leave a part of the place free
     box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
     return box.width, box.height
 
@@ -158,6 +191,28 @@ def name_groups(
     if not upright:
         for label in ax.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
+
+
+def span_numbers(ax: Axes, values: np.ndarray, *, log: bool) -> None:
+    """Choose a scale of x and limits a little beyond the values, whatever is drawn later."""
+    if log:
+        ax.set_xscale("log")
+    spaced = np.log(values) if log else values
+    margin = np.ptp(spaced) / 20 or (0.5 if log else abs(values[0]) / 2) or 1
+    low, high = spaced.min() - margin, spaced.max() + margin
+    ax.set_xlim((np.exp(low), np.exp(high)) if log else (low, high))
+
+
+def name_places(ax: Axes, at: np.ndarray, names: Sequence[str], size: float = SMALL) -> None:
+    """Mark places on x, and from the left name each that has room; scale, limits and layout are known before."""
+    middles = ax.get_xaxis_transform().transform(np.column_stack([at, np.zeros(len(at))]))[:, 0] / ax.figure.dpi
+    labels, end = [""] * len(at), -np.inf
+    for i in np.argsort(at):
+        half = measure_text(names[i], size) / 2
+        if middles[i] - half > end + 0.05:
+            labels[i], end = names[i], middles[i] + half
+    ax.set_xticks(at, labels, fontsize=size)
+    ax.minorticks_off()
 
 
 def fill_name(name: str, width: float, size: float, lines: int = 4) -> str:

@@ -93,7 +93,7 @@ def venn(
 
 def _read_members(sets: pd.DataFrame | Mapping[str, Iterable[Hashable]]) -> dict[str, set[Hashable]]:
     if not isinstance(sets, pd.DataFrame):
-        return {name: set(items) for name, items in sets.items()}
+        return {str(name): set(items) for name, items in sets.items()}
     from semiclip.tl._sets import NOT_SETS, check_single_level
 
     check_single_level(sets, "sets")
@@ -128,7 +128,9 @@ def _draw_circles(members: Sequence[set[Hashable]], names: Sequence[str], colour
         equal = layout.DefaultLayoutAlgorithm(fixed_subset_sizes=sizes)
         diagram = draw(members, titles, layout_algorithm=equal, **options)
         side = "top" if len(members) == 2 else "bottom"  # where no title stands
-        ax.annotate("not to scale", (0, side == "top"), xycoords="axes fraction", va=side, color="0.35", size="small")
+        ax.annotate(
+            "not to scale", (0, side == "top"), xycoords="axes fraction", va=side, color=style.tone(0.35), size="small"
+        )
     for title in diagram.set_labels:
         title.set_multialignment("center")
         if "\n" in title.get_text().rsplit("\n", 1)[0]:
@@ -189,11 +191,11 @@ def _draw_upset(members: Sequence[set[Hashable]], names: Sequence[str], colours:
     if hidden:
         note = f"not shown: {len(hidden)} smaller combinations, {sum(count for _, count in hidden):,} in all"
         (text,) = fit_names([note], start * wide - 0.15, style.SMALL, 6)
-        ax.text(0, 1, text, transform=ax.transAxes, va="top", color="0.35", **SMALL)
+        ax.text(0, 1, text, transform=ax.transAxes, va="top", color=style.tone(0.35), **SMALL)
 
     column, row = wide * (1 - start) / len(shown), low * high / len(names)  # inches
     counts = [count for _, count in shown]
-    bars.bar(range(len(shown)), counts, 0.7, color="0.3")
+    bars.bar(range(len(shown)), counts, 0.7, color=style.tone(0.3))
     fits = len(f"{max(counts):,}") * 0.075 < column
     look: dict[str, Any] = {"ha": "center", "va": "bottom", "rotation": 0 if fits else 90, **POINTS, **SMALL}
     for at, count in enumerate(counts):
@@ -205,12 +207,12 @@ def _draw_upset(members: Sequence[set[Hashable]], names: Sequence[str], colours:
     held, rows = np.array([inside for inside, _ in shown]), np.arange(len(names))
     look = {"s": min(60, 40 * (column / 0.2) ** 2, 40 * (row / 0.2) ** 2), "linewidths": 0}
     for i in rows[::2]:
-        dots.axhspan(i - 0.5, i + 0.5, color="0.95", zorder=0, linewidth=0)
+        dots.axhspan(i - 0.5, i + 0.5, color=style.tone(0.95), zorder=0, linewidth=0)
     x, y = np.meshgrid(np.arange(len(held)), rows, indexing="ij")
-    dots.scatter(x[~held], y[~held], color="0.85", **look)
+    dots.scatter(x[~held], y[~held], color=style.tone(0.85), **look)
     for at, inside in enumerate(held):
-        dots.plot([at, at], [rows[inside].min(), rows[inside].max()], color="0.2", linewidth=1.2)
-    dots.scatter(x[held], y[held], color="0.2", zorder=3, **look)
+        dots.plot([at, at], [rows[inside].min(), rows[inside].max()], color=style.tone(0.2), linewidth=1.2)
+    dots.scatter(x[held], y[held], color=style.tone(0.2), zorder=3, **look)
     for panel in (bars, dots):
         panel.set_xlim(-0.6, len(shown) - 0.4)
 
