@@ -105,15 +105,17 @@ def gene_attribution(
     ``attribution``, in units of the corrected representation for a perturbation, and of the cosine for a pair;
     ``direction``, whether its expression is ``"up"`` or ``"down"`` against the controls (with ``control=None``, against
     the mean of all rows), ``"mixed"`` where the two of a pair differ, ``"none"`` without a change; and ``rank``, from
-    1. ``attrs["value"]`` is the projection or the cosine, ``attrs["baseline"]`` the same of the controls, near 0 after
-    centring: attributions sum to their difference, up to the error of ``n_steps``. ``attrs`` also has ``use_rep``,
-    ``perturbations`` and ``reference``, which is ``"controls"`` or ``"all rows"``. Unless ``n_permutations`` is 0, then
+    1. ``attrs["value"]`` is the projection or the cosine, ``attrs["baseline"]`` that of a sample with the mean
+    expression of the controls, which by a linear way is near 0 after centring: attributions sum to their difference,
+    up to the error of ``n_steps``. ``attrs`` also has ``use_rep``, ``perturbations`` and ``reference``, which is
+    ``"controls"`` or ``"all rows"``. Unless ``n_permutations`` is 0, then
 
-    - ``p_value``: the share of contributions at least as large when the slopes :math:`w_g` are exchanged among the
-      genes, over all genes and exchanges (Phipson and Smyth 2010, DOI 10.2202/1544-6115.1585). Changes stay with
-      their genes, of both perturbations of a pair. It asks whether the representation weighs this change more than it
-      weighs the changes of other genes, not whether replicates agree on it.
-    - ``p_adjusted``: Benjamini and Hochberg's over all genes.
+    - ``p_value``: the share of products :math:`d_g w_g` at least as large when the slopes are exchanged among genes,
+      over all genes and exchanges (Phipson and Smyth 2010, DOI 10.2202/1544-6115.1585); of a network, :math:`d_g` and
+      :math:`w_g` are means of each batch. Changes stay with their genes, of both perturbations of a pair. A small one
+      says that a gene has a large change and a large slope at once, by exchanged slopes, not that replicates agree on
+      it. Genes without a change or without a slope, such as those that no sample expresses, are not tested: NaN.
+    - ``p_adjusted``: Benjamini and Hochberg's over the genes that are tested.
 
     Raises
     ------
@@ -326,7 +328,9 @@ def _make_table(
         from scipy.stats import false_discovery_control
 
         changes, weights = (np.concatenate([getattr(part, name) for part in parts]) for name in ("changes", "weights"))
-        p_value = count_exchanged(changes, weights, attribution, n_permutations, rng)[order]
-        table = table.assign(p_value=p_value, p_adjusted=false_discovery_control(p_value))
+        p_value = count_exchanged(changes, weights, n_permutations, rng)[order]
+        tested, p_adjusted = ~np.isnan(p_value), p_value.copy()
+        p_adjusted[tested] = false_discovery_control(p_value[tested])
+        table = table.assign(p_value=p_value, p_adjusted=p_adjusted)
     table.attrs |= {name: sum(getattr(part, name) for part in parts) for name in ("value", "baseline")}
     return table
