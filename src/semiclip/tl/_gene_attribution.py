@@ -124,7 +124,8 @@ def gene_attribution(
     Raises
     ------
     ValueError
-        If ``obsm[use_rep]`` is not what encoder and model make of the expression, among others.
+        If ``obsm[use_rep]`` of the rows or of their controls is not what encoder and model make of the expression, or
+        was made of z-scores, among others.
     ImportError
         If a network is not linear and captum is not installed.
 
