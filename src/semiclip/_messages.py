@@ -70,9 +70,9 @@ def is_watched() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-def announce_loading() -> None:
-    """Say that packages which take seconds to load are waited for, if they are and somebody watches."""
-    absent = [name for package, name in HEAVY.items() if package not in sys.modules]
+def announce_loading(*packages: str) -> None:
+    """Say that packages which take seconds to load, by default all of them, are waited for, if somebody watches."""
+    absent = [HEAVY[package] for package in packages or HEAVY if package not in sys.modules]
     if absent and is_watched():
         logger.info("loading %s, once in a session: this takes some seconds", ", ".join(absent))
 

@@ -246,3 +246,35 @@ def test_gene_sets_by_name_and_by_path(data_dir):
 def test_refuses(sets, gene_sets, refuses, change, error, data):
     with refuses(error, **data):
         enrich(sets, **{**REGION, "gene_sets": gene_sets, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "data"),
+    [
+        (lambda table: pd.concat([table, table.head(1)]), errors.Repeated, {"items": ["A"]}),
+        (lambda table: table.assign(gene=["A", None, "C"]), errors.MissingValues, {"rows": [1]}),
+        (
+            lambda table: table.assign(top=pd.array([True, False, None], dtype="boolean")),
+            errors.MissingValues,
+            {"where": "the table of genes", "rows": [2]},
+        ),
+        (lambda table: table.assign(top=[1, 0, 1]), errors.Refused, {"items": ["top"]}),
+        (lambda table: table.assign(top=["yes", "no", "no"]), errors.Refused, {"items": ["top"]}),
+        (lambda table: table.set_index("gene"), errors.MissingColumn, {"key": "gene", "where": "the table of genes"}),
+        (lambda table: table.drop(columns="top"), errors.MissingColumn, {"key": ["top"]}),
+    ],
+)
+def test_refuses_tables_of_genes(refuses, change, error, data):
+    table = pd.DataFrame({"gene": ["A", "B", "C"], "top": [True, False, False]})
+    enrich(table, inside="top", gene_sets={"all": ["A", "B", "C"]})
+    with refuses(error, **data):
+        enrich(change(table), inside="top", gene_sets={"all": ["A", "B", "C"]})
+
+
+def test_a_table_of_genes_may_use_pandas_own_booleans():
+    table = pd.DataFrame({"gene": ["A", "B", "C", "D"], "top": [True, True, False, False]})
+    sets = {"one": ["A", "B", "C"]}
+    nullable = table.astype({"top": "boolean"})
+    pd.testing.assert_frame_equal(
+        enrich(nullable, inside="top", gene_sets=sets), enrich(table, inside="top", gene_sets=sets)
+    )

@@ -167,6 +167,19 @@ def test_an_encoder_says_so_as_well():
     assert done.stderr.count(LOADING) == done.stderr.count("loading") == 1
 
 
+def test_genes_by_a_linear_encoder_announce_torch_alone():
+    study = "scl.datasets.simulate(n_compounds=5, n_knockouts=20, n_pathways=5, n_genes=40, rng=0)"
+    code = f"""
+import semiclip as scl
+rna = {study}.knockouts["rna"]
+encoder = scl.pp.encode(rna, n_components=5, rng=0)
+explain = {{"perturbation_key": "perturbation", "control": "control", "n_permutations": 0}}
+for name in ("gene_00", "gene_01"):
+    scl.tl.gene_attribution(rna, use_rep="X_pca", encoder=encoder, perturbation=name, **explain)
+"""
+    assert find_lines(f"{WATCH}\n{code}") == [LOADING.replace(", Lightning, scvi-tools", "")]
+
+
 def test_a_warning_stops_what_it_warns_of_where_it_is_an_error(small_study):
     adata = small_study.mdata["rna"].copy()
     adata.X = adata.X * 0.5

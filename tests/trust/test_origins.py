@@ -124,6 +124,27 @@ def test_the_layer_of_an_encoder_is_from_the_encoder(small_study):
         assert str(caught.value).startswith("layer='counts' is not in layers")
 
 
+def test_what_gene_attribution_reads_is_from_the_model_or_the_encoder(small_study, setup, quiet, knockouts):
+    knockouts.layers["counts"] = knockouts.X.copy()
+    encoder = scl.pp.encode(knockouts, layer="counts", n_components=3, key_added="X_new")
+    columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    explain = {"encoder": encoder, "perturbation": "gene_00", "n_permutations": 0, **columns}
+    bare = knockouts.copy()
+    del bare.layers["counts"]
+    with pytest.raises(errors.MissingEntry) as caught:
+        scl.tl.gene_attribution(bare, use_rep="X_new", **explain)
+    assert str(caught.value).startswith("layer='counts' (from the encoder) is not in layers")
+    with pytest.raises(errors.MissingEntry) as caught:
+        scl.tl.gene_attribution(bare, use_rep="X_nothing", **explain)
+    assert not caught.value.origins
+    model = scl.tl.semiclip(small_study.mdata.copy(), **setup, **quiet, recipe="whole", max_epochs=1, rng=0)
+    scl.tl.embed(knockouts, model)
+    del knockouts.obsm["X_pca"]
+    with pytest.raises(errors.MissingEntry) as caught:
+        scl.tl.gene_attribution(knockouts, use_rep="X_semiclip", model=model, **explain)
+    assert str(caught.value).startswith("student_rep='X_pca' (from the model) is not in obsm")
+
+
 def test_the_batches_of_scvi_are_from_the_encoder(small_study):
     rna, quiet = small_study.mdata["rna"].copy(), {"enable_progress_bar": False, "log_every_n_steps": 1}
     encoder = scl.encoders.SCVIEncoder(n_latent=2, batch_key="batch", max_epochs=1, train_kwargs=quiet).fit(rna)

@@ -16,6 +16,7 @@ from semiclip.tl._maps import list_names
 from semiclip.tl._sets import GENES, Sets, read_sets
 
 Level = Literal["gene", "pair"]
+TABLE = "the table of genes"
 logger = logging.getLogger(__name__)
 
 # long texts in the middle, which is left out where a table is printed
@@ -85,7 +86,8 @@ def enrich(
     """
     check_choice("level", level, Level)
     check_whole("min_size", min_size)
-    if lists_genes := isinstance(sets, pd.DataFrame) and "gene" in sets and not {*GENES} & {*sets}:
+    named = {*sets, *sets.index.names} if isinstance(sets, pd.DataFrame) else {}
+    if lists_genes := "gene" in named and not {*GENES} & {*named}:
         sets = _pair_genes(sets, inside, outside)
     background = ("map" if lists_genes else "recalled") if background is None else background
     read = read_sets(sets)
@@ -138,9 +140,19 @@ def enrich(
 
 def _pair_genes(table: pd.DataFrame, inside: str | Sequence[str], outside: str | Sequence[str]) -> pd.DataFrame:
     """Return a table of genes as one of pairs, each gene with itself."""
+    if "gene" not in table:
+        raise errors.MissingColumn("gene", table.columns, TABLE, way_out="it is in the index: call reset_index() first")
     columns = [*list_names(inside, "inside"), *([outside] if isinstance(outside, str) else outside)]
     if absent := [name for name in columns if name not in table]:
-        raise errors.MissingColumn(absent, table.columns, "the table of genes")
+        raise errors.MissingColumn(absent, table.columns, TABLE)
+    wrong = [name for name in columns if len(table) and not pd.api.types.is_bool_dtype(table[name].convert_dtypes())]
+    if wrong:
+        way_out = 'make them by a comparison, such as table["top"] = table["rank"] <= 50'
+        raise errors.Refused(f"columns of {TABLE} are not true or false", wrong, way_out)
+    if (missing := table[["gene", *columns]].isna().any(axis=1)).any():
+        raise errors.MissingValues(TABLE, table.index[missing].tolist(), "drop these rows")
+    if (repeated := table["gene"].duplicated()).any():
+        raise errors.Repeated(f"genes in {TABLE}", table["gene"][repeated].tolist(), "keep one row for each gene")
     return table[list(dict.fromkeys(columns))].assign(**dict.fromkeys(GENES, table["gene"]))
 
 

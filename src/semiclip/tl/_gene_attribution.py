@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,11 +12,11 @@ from semiclip._arguments import check_whole
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip._messages import warn_once
+from semiclip._messages import announce_loading, warn_once
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip._provenance import TOLERANCE
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
-from semiclip.errors import BadValue, Conflict, Mismatch, NotGiven, NoVariation, TooFewControls, UnknownChoice
+from semiclip.errors import BadValue, Conflict, Mismatch, NotGiven, NoVariation, Refused, TooFewControls, UnknownChoice
 from semiclip.metrics._gene_weights import count_exchanged
 from semiclip.tl._maps import fit_chains
 
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from semiclip.tl._gene_map import GeneMap
 
 VALUES = 1 << 22  # numbers that exist at a time
-WAY_OUT = "pass the encoder and the model that made it, and model=None for an embedding by the encoder alone"
+WAY_OUT = (
+    "pass the encoder and the model that made it (model=None for an embedding by the encoder alone), and the batch_key "
+    "and control that scl.tl.embed was given"
+)
 
 
 class Part(NamedTuple):
@@ -105,20 +109,23 @@ def gene_attribution(
     ``attribution``, in units of the corrected representation for a perturbation, and of the cosine for a pair;
     ``direction``, whether its expression is ``"up"`` or ``"down"`` against the controls (with ``control=None``, against
     the mean of all rows), ``"mixed"`` where the two of a pair differ, ``"none"`` without a change; and ``rank``, from
-    1. ``attrs["value"]`` is the projection or the cosine, ``attrs["baseline"]`` the same of the controls, near 0 after
-    centring: attributions sum to their difference, up to the error of ``n_steps``. ``attrs`` also has ``use_rep``,
-    ``perturbations`` and ``reference``, which is ``"controls"`` or ``"all rows"``. Unless ``n_permutations`` is 0, then
+    1. ``attrs["value"]`` is the projection or the cosine, ``attrs["baseline"]`` that of a sample with the mean
+    expression of the controls, which by a linear way is near 0 after centring: attributions sum to their difference,
+    up to the error of ``n_steps``. ``attrs`` also has ``use_rep``, ``perturbations`` and ``reference``, which is
+    ``"controls"`` or ``"all rows"``. Unless ``n_permutations`` is 0, then
 
-    - ``p_value``: the share of contributions at least as large when the slopes :math:`w_g` are exchanged among the
-      genes, over all genes and exchanges (Phipson and Smyth 2010, DOI 10.2202/1544-6115.1585). Changes stay with
-      their genes, of both perturbations of a pair. It asks whether the representation weighs this change more than it
-      weighs the changes of other genes, not whether replicates agree on it.
-    - ``p_adjusted``: Benjamini and Hochberg's over all genes.
+    - ``p_value``: the share of products :math:`d_g w_g` at least as large when the slopes are exchanged among genes,
+      over all genes and exchanges (Phipson and Smyth 2010, DOI 10.2202/1544-6115.1585); of a network, :math:`d_g` and
+      :math:`w_g` are means of each batch. Changes stay with their genes, of both perturbations of a pair. A small one
+      says that a gene has a large change and a large slope at once, by exchanged slopes, not that replicates agree on
+      it. Genes without a change or without a slope, such as those that no sample expresses, are not tested: NaN.
+    - ``p_adjusted``: Benjamini and Hochberg's over the genes that are tested.
 
     Raises
     ------
     ValueError
-        If ``obsm[use_rep]`` is not what encoder and model make of the expression, among others.
+        If ``obsm[use_rep]`` of the rows or of their controls is not what encoder and model make of the expression, or
+        was made of z-scores, among others.
     ImportError
         If a network is not linear and captum is not installed.
 
@@ -156,14 +163,15 @@ def gene_attribution(
     >>> scl.tl.enrich(table, inside="top", gene_sets=pathways)["gene_set"].iloc[0]
     'pathway_0'
     """
-    from semiclip.tl._gene_map import map_genes  # needs torch
-
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     check_whole("n_steps", n_steps)
     check_whole("n_permutations", n_permutations, 0)
     names = _read_names(perturbation, pair)
     values = read_representation(check_adata(adata), use_rep)
+    _check_counts(
+        adata, use_rep if model is None else getattr(model, "representations", {}).get("student_rep", use_rep)
+    )
     batch, batch_names = design.batches(adata)
     reference, labels = design.reference(adata), design.perturbations(adata)
     treated = ~design.controls(adata)
@@ -171,17 +179,22 @@ def gene_attribution(
     for name, rows in zip(names, rows_of, strict=True):
         if not rows.size:
             raise UnknownChoice("perturbation" if pair is None else "pair", name, labels[treated].unique().tolist())
-    pools = _pool_reference(batch, reference, np.unique(batch[np.concatenate(rows_of)]), fallback, batch_names)
+    pools, pool_of = _pool_reference(batch, reference, np.unique(batch[np.concatenate(rows_of)]), fallback, batch_names)
+
+    announce_loading("torch")
+    from semiclip.tl._gene_map import map_genes
 
     used = np.union1d(np.flatnonzero(reference), np.concatenate(rows_of))
     chains = fit_chains(spec, values, batch, reference, list(batch_names), used)
     # directions of what is stored, which the rows of the map are compared with
     means = [_average(values, batch, rows, chains) for rows in rows_of]
-    origins = [_average_pools(values, batch, rows, chains, pools) for rows in rows_of]
+    centres = [_average(values, batch, rows, chains) for rows in pools]
+    origins = [np.mean([centres[pool_of[code]] for code in batch[rows].tolist()], axis=0) for rows in rows_of]
     directions = _choose_directions(means, names, origins)
     gene_map = map_genes(adata, encoder, model, design, fallback, used)
     with warn_once():
-        controls = {code: _average_genes(adata, gene_map, rows) for code, rows in pools.items()}
+        means_of_pools = [_average_genes(adata, gene_map, rows, batch, values, use_rep) for rows in pools]
+        controls = {code: means_of_pools[pool] for code, pool in pool_of.items()}
         parts = [
             _attribute(adata, gene_map, rows, batch, controls, chains, direction, values, use_rep, n_steps)
             for rows, direction in zip(rows_of, directions, strict=True)
@@ -198,43 +211,53 @@ def _read_names(perturbation: Any, pair: Sequence[Any] | None) -> list[Any]:
     if perturbation is not None and pair is not None:
         raise Conflict("perturbation", "pair", "pass one of them")
     if pair is None:
+        if not _is_label(perturbation):
+            raise BadValue("perturbation", perturbation, "one label; two as pair=")
         return [perturbation]
-    names = [pair] if isinstance(pair, str) else list(pair)
-    if len(names) != 2 or names[0] == names[1]:
+    names = list(pair) if isinstance(pair, Iterable) and not isinstance(pair, str) else [pair]
+    if len(names) != 2 or not all(map(_is_label, names)) or names[0] == names[1]:
         raise BadValue("pair", pair, "two different perturbations")
     return names
 
 
+def _check_counts(adata: AnnData, use_rep: str) -> None:
+    """Refuse an embedding of z-scores, which has another map than the one of counts that encoders tell."""
+    made: Any = adata.uns
+    for key in ("semiclip", use_rep, "params"):
+        made = made.get(key) if isinstance(made, Mapping) else None
+    if isinstance(made, Mapping) and made.get("zscores"):
+        problem = f"obsm[{use_rep!r}] was made of z-scores, of which the encoder tells no map"
+        raise Refused(problem, way_out="explain samples whose counts were encoded")
+
+
+def _is_label(value: Any) -> bool:
+    return pd.api.types.is_scalar(value) and not pd.isna(value)
+
+
 def _pool_reference(
     batch: np.ndarray, reference: np.ndarray, codes: np.ndarray, fallback: Fallback, names: pd.Index
-) -> dict[int, np.ndarray]:
-    """Return the rows that each batch is compared with: its own reference, or all of it where a correction borrows."""
+) -> tuple[list[np.ndarray], dict[int, int]]:
+    """Return pools of reference rows, and which of them each batch is compared with.
+
+    That is its own reference or, where a correction borrows, all of it, a last pool that short batches share.
+    """
     everywhere = np.flatnonzero(reference)
-    pools = {}
-    for code in codes.tolist():
-        own = everywhere[batch[everywhere] == code]
-        pools[code] = everywhere if len(own) < 2 and fallback == "pooled" else own
-    if few := {names[code]: len(rows) for code, rows in pools.items() if not rows.size}:
+    own = {code: everywhere[batch[everywhere] == code] for code in codes.tolist()}
+    short = [code for code, rows in own.items() if len(rows) < 2 and fallback == "pooled"]
+    if few := {names[code]: 0 for code, rows in own.items() if not (everywhere if code in short else rows).size}:
         raise TooFewControls(few, 1, len(everywhere))
-    return pools
+    pools = {code: rows for code, rows in own.items() if code not in short}
+    pool_of = {code: place for place, code in enumerate(pools)} | dict.fromkeys(short, len(pools))
+    return [*pools.values(), *([everywhere] if short else [])], pool_of
 
 
-def _average(values: np.ndarray, batch: np.ndarray, rows: np.ndarray, chains: list[Affine]) -> np.ndarray:
+def _average(values: np.ndarray, batch: np.ndarray, rows: np.ndarray, chains: Mapping[int, Affine]) -> np.ndarray:
     """Return the mean of corrected rows, shape (d,)."""
     total: Any = 0.0
     for code in np.unique(batch[rows]).tolist():
         of_batch = rows[batch[rows] == code]
         total = total + chains[code](values[of_batch].astype(np.float64)).sum(axis=0)
     return total / len(rows)
-
-
-def _average_pools(
-    values: np.ndarray, batch: np.ndarray, rows: np.ndarray, chains: list[Affine], pools: dict[int, np.ndarray]
-) -> np.ndarray:
-    """Return the mean of the corrected controls of these rows' batches, each as often as it has rows, shape (d,)."""
-    codes, counts = np.unique(batch[rows], return_counts=True)
-    means = [_average(values, batch, pools[code], chains) for code in codes.tolist()]
-    return sum(mean * count for mean, count in zip(means, counts.tolist(), strict=True)) / len(rows)
 
 
 def _choose_directions(means: list[np.ndarray], names: Sequence[Any], origins: list[np.ndarray]) -> list[np.ndarray]:
@@ -257,9 +280,19 @@ def _read_blocks(adata: AnnData, gene_map: GeneMap, rows: np.ndarray, per_row: i
         yield block, gene_map.read(part.to_memory() if adata.isbacked else part).astype(np.float64)
 
 
-def _average_genes(adata: AnnData, gene_map: GeneMap, rows: np.ndarray) -> np.ndarray:
-    """Return the mean expression of rows, shape (n_genes,)."""
-    return sum(x.sum(axis=0) for _, x in _read_blocks(adata, gene_map, rows, len(gene_map.genes))) / len(rows)
+def _average_genes(
+    adata: AnnData, gene_map: GeneMap, rows: np.ndarray, batch: np.ndarray, values: np.ndarray, use_rep: str
+) -> np.ndarray:
+    """Return the mean expression of rows, shape (n_genes,), which must be those of the representation."""
+    total, per_row = np.zeros(len(gene_map.genes)), max(len(gene_map.genes), gene_map.widest)
+    for block, x in _read_blocks(adata, gene_map, rows, per_row):
+        total += x.sum(axis=0)
+        numbers, hidden = rows[block], gene_map.enter(x)
+        for code in np.unique(batch[numbers]).tolist():
+            of_batch = np.flatnonzero(batch[numbers] == code)
+            made = gene_map.represent(hidden[of_batch], code)
+            _check_made(adata, numbers[of_batch], made, values[numbers[of_batch]], use_rep)
+    return total / len(rows)
 
 
 def _attribute(
@@ -268,7 +301,7 @@ def _attribute(
     rows: np.ndarray,
     batch: np.ndarray,
     controls: dict[int, np.ndarray],
-    chains: list[Affine],
+    chains: Mapping[int, Affine],
     direction: np.ndarray,
     values: np.ndarray,
     use_rep: str,
@@ -286,8 +319,6 @@ def _attribute(
         offset = 0.0 if shift is None else float(shift @ onto)
         start = gene_map.enter(controls[code][None])
         of_controls = gene_map.represent(start, code)
-        if of_controls.shape[1] != values.shape[1]:
-            raise Mismatch(f"the width of {use_rep!r}", values.shape[1], of_controls.shape[1], WAY_OUT)
         baseline += len(of_batch) * (float(of_controls[0] @ onto) - offset)
         for block, x in _read_blocks(adata, gene_map, of_batch, per_row):
             hidden = gene_map.enter(x)
@@ -306,6 +337,8 @@ def _attribute(
 
 def _check_made(adata: AnnData, rows: np.ndarray, made: np.ndarray, stored: np.ndarray, use_rep: str) -> None:
     """Refuse a representation that this map does not make, as by another encoder or model."""
+    if made.shape[1] != stored.shape[1]:
+        raise Mismatch(f"the width of {use_rep!r}", stored.shape[1], made.shape[1], WAY_OUT)
     distance = np.linalg.norm(made - stored, axis=1)
     if (wrong := distance > TOLERANCE * np.linalg.norm(stored, axis=1)).any():
         what = f"{use_rep!r} of {adata.obs_names[rows[wrong]][0]}"
@@ -326,7 +359,9 @@ def _make_table(
         from scipy.stats import false_discovery_control
 
         changes, weights = (np.concatenate([getattr(part, name) for part in parts]) for name in ("changes", "weights"))
-        p_value = count_exchanged(changes, weights, attribution, n_permutations, rng)[order]
-        table = table.assign(p_value=p_value, p_adjusted=false_discovery_control(p_value))
+        p_value = count_exchanged(changes, weights, n_permutations, rng)[order]
+        tested, p_adjusted = ~np.isnan(p_value), p_value.copy()
+        p_adjusted[tested] = false_discovery_control(p_value[tested])
+        table = table.assign(p_value=p_value, p_adjusted=p_adjusted)
     table.attrs |= {name: sum(getattr(part, name) for part in parts) for name in ("value", "baseline")}
     return table

@@ -14,7 +14,9 @@ from semiclip._design import STUDENT
 from semiclip._numerics import single_precision
 from semiclip.correction._steps import Affine
 from semiclip.encoders import Trainable, build
+from semiclip.encoders._protocol import remembered_by
 from semiclip.errors import Mismatch, MissingExtra, NotFitted, Refused, WrongType
+from semiclip.errors._base import remembered
 from semiclip.tl._maps import fit_chains
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class GeneMap:
     """Return the expression that is mapped, shape (n_obs, n_genes)."""
     first: nn.Linear | None
     before: nn.Module
-    chains: list[Affine] | None
+    chains: dict[int, Affine] | None
     after: nn.Module
 
     @property
@@ -130,10 +132,15 @@ def map_genes(
     architecture = encoder.architecture
     if architecture.get("kind") == "scgpt":
         raise Refused("scGPT reads bins of expression, which have no gradient", way_out="use encoder='pca' or 'scvi'")
+
+    def read(samples: AnnData) -> np.ndarray:
+        with remembered_by(encoder):
+            return encoder.features(samples)
+
     genes = pd.Index(getattr(encoder, "genes_", adata.var_names))
     if len(genes) != architecture["n_input"]:
         raise Mismatch("the number of genes of the encoder", len(genes), architecture["n_input"])
-    chains: list[Affine] | None = None
+    chains: dict[int, Affine] | None = None
     after: nn.Module = nn.Identity()
     is_trained_along = False
     if model is not None:
@@ -143,13 +150,13 @@ def map_genes(
     network = _build_network(encoder, architecture) if network is None else network
     first, before = _freeze(network[0]), _freeze(network[1:])
     if is_trained_along and chains is not None:  # the correction is one of genes, before the encoder
-        return GeneMap(genes, encoder.features, None, nn.Identity(), chains, nn.Sequential(first, before, after))
-    return GeneMap(genes, encoder.features, first, before, chains, after)
+        return GeneMap(genes, read, None, nn.Identity(), chains, nn.Sequential(first, before, after))
+    return GeneMap(genes, read, first, before, chains, after)
 
 
 def read_model(
     adata: AnnData, model: SemiClip, design: Design, fallback: Fallback, rows: np.ndarray
-) -> tuple[list[Affine] | None, nn.Module]:
+) -> tuple[dict[int, Affine] | None, nn.Module]:
     """Return the correction of the student in each batch, and the network that follows an encoder."""
     if not hasattr(model, "projection_"):
         raise WrongType("model", type(model), "a semiclip.model.SemiClip, or None for the encoder alone")
@@ -158,10 +165,14 @@ def read_model(
     chains = None
     if spec.method is not None:
         columns: dict[str, Any] = {"perturbation_key": design.perturbation_key, "batch_key": design.batch_key}
-        query = model._read(adata, STUDENT, model.design.changed(**columns, control=design.control))
+        with remembered("the model", model.representations):
+            query = model._read(adata, STUDENT, model.design.changed(**columns, control=design.control))
         spec = replace(spec, fallback="pooled" if "pooled" in (fallback, spec.fallback) else "raise")
         fitted = fit_chains(spec, query.values, query.batch, query.reference, query.batch_names, rows)
-        chains = [Affine(*(None if part is None else torch.as_tensor(part) for part in chain)) for chain in fitted]
+        chains = {
+            code: Affine(*(None if part is None else torch.as_tensor(part) for part in chain))
+            for code, chain in fitted.items()
+        }
     scale = module.input_scale if module.encoder is None else 1.0
     return chains, Adapted(_freeze(module.adapter), scale, module.part_scales)
 

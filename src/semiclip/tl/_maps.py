@@ -138,6 +138,12 @@ def fit_chains(
     reference: np.ndarray,
     batch_names: Sequence[Any],
     rows: np.ndarray,
-) -> list[Affine]:
-    """Fit a correction on the reference among ``rows``, and return the map of each batch in double precision."""
-    return spec.fit(values[rows].astype(np.float64), batch[rows], reference[rows], list(batch_names)).chains
+) -> dict[int, Affine]:
+    """Fit a correction on the reference among ``rows``, and return the map of each of their batches, in float64.
+
+    Batches are numbered anew: what a batch without one of these rows lacks must not matter.
+    """
+    codes, batch_in_use = np.unique(batch[rows], return_inverse=True)
+    names = [batch_names[code] for code in codes]
+    correction = spec.fit(values[rows].astype(np.float64), batch_in_use, reference[rows], names)
+    return dict(zip(codes.tolist(), correction.chains, strict=True))
