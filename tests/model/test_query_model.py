@@ -125,6 +125,31 @@ def test_a_small_rate_stays_near_and_epochs_go_on(reference, screen, quiet):
     assert len(reference.history["train_loss"]) == epochs
 
 
+@pytest.mark.parametrize("weight", ["auto", 0.75])
+@pytest.mark.parametrize("n_keys", [8, 30])
+def test_few_keys_without_controls_keep_width_and_weight(shared_study, quiet, warned, weight, n_keys):
+    columns = {**COLUMNS, "control": None}
+    sides = {name: side[side.obs["perturbation"] != "control"].copy() for name, side in shared_study.mdata.mod.items()}
+    options = {"student_rep": "X_pca", "teacher_rep": "X_image", "pair_on": ["perturbation", "dose"], "rng": 0}
+    options |= {**columns, **quiet, "model_kwargs": {"distilled_weight": weight}}
+    reference = scl.tl.semiclip(MuData(sides), **options)
+    paired = sorted(set(sides["rna"].obs["perturbation"]))[:n_keys]
+    few = MuData({name: side[side.obs["perturbation"].isin(paired)].copy() for name, side in sides.items()})
+    expected = reference.get_latent_representation(few)
+    model = SemiClip.load_query_data(few, reference, accelerator="cpu", **NEW)
+    np.testing.assert_array_equal(model.get_latent_representation(), expected)
+    warned()
+    model.train(2, **quiet, **RATE)
+    assert not warned()
+    embedded, chosen = model.get_latent_representation(), reference.train_params_["distilled_weight"]
+    assert embedded.shape == expected.shape
+    assert model.train_params_["distilled_weight"] == chosen
+    # the share, as it is measured on the rows of training
+    n, rows = model.module.n_output, model.train_indices
+    squares = [np.square(part[rows]).sum(axis=1).mean() for part in (embedded[:, :n], embedded[:, n:])]
+    assert squares[0] / sum(squares) == pytest.approx(chosen, rel=1e-4)
+
+
 def test_columns_may_have_other_names(reference, screen, quiet):
     renamed = MuData({name: screen[name].copy() for name in ("rna", "image")})
     for adata in renamed.mod.values():

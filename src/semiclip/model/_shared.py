@@ -59,10 +59,11 @@ class Transferable(PairedModel):
         of the reference, on the pairs of the new screen, whose batches, perturbations and controls may all be new. The
         reference and its data stay as they are.
 
-        What stays fixed: widths, objective and corrections; and, of a model that is taught what both sides share
-        (``n_shared``, the recipe ``"shared"``), the directions that the teacher is projected on. They are not fitted
-        anew, since few pairs do not show them; only the adapter learns. Of objectives with classes, heads start anew
-        where the classes are others.
+        What stays fixed: widths, objective, corrections and the share of the distilled part (``distilled_weight``),
+        also where the reference chose it; and, of a model that is taught what both sides share (``n_shared``, the
+        recipe ``"shared"``), the directions that the teacher is projected on. They are not fitted anew, since few pairs
+        do not show them; only the adapter learns. Of objectives with classes, heads start anew where the classes are
+        others.
 
         Parameters
         ----------
@@ -125,7 +126,10 @@ class Transferable(PairedModel):
             pair_sides(adata, design).report(design.student, design.teacher)
             getattr(cls, reference.registry_[SETUP_METHOD])(adata, source_registry=reference.registry_, **setup)
         more = {name: value for part in init["kwargs"].values() for name, value in part.items()}
-        model: Any = cls(adata, **init["non_kwargs"], **more)
+        settings = dict(init["non_kwargs"])
+        if "distilled_weight" in settings:  # few pairs cannot choose it, nor show that they cannot
+            settings["distilled_weight"] = reference.train_params_.get("distilled_weight", settings["distilled_weight"])
+        model: Any = cls(adata, **settings, **more)
         for name in LEARNED:
             setattr(model, name, deepcopy(getattr(reference, name)))
         model.module.on_load(model)
