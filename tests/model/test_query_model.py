@@ -219,7 +219,7 @@ def test_an_interrupted_training_is_taken_up(reference, screen, quiet, tmp_path)
     assert same(weights(resumed), weights(whole))
 
 
-def test_strong_pairs(screen, quiet):
+def test_strong_pairs(screen, quiet, refuses):
     both = screen["image"].copy()
     rng = np.random.default_rng(0)
     both.obsm["X_student"] = both.obsm["X_image"] @ rng.normal(size=(16, 5)).astype(np.float32)
@@ -230,6 +230,8 @@ def test_strong_pairs(screen, quiet):
     other = both[::-1].copy()
     model = SemiClip.load_query_data(other, reference, accelerator="cpu")
     np.testing.assert_array_equal(model.get_latent_representation(), reference.get_latent_representation(other))
+    with refuses(errors.WrongType, name="the data", got=MuData, needed="an AnnData that holds both"):
+        SemiClip.load_query_data(screen, reference)
 
 
 # ---- what is refused

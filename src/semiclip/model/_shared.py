@@ -120,6 +120,8 @@ class Transferable(PairedModel):
             design = read_design(setup)
             if design.pair_on is not None:  # an AnnData has one side alone
                 get_modality(adata, design.teacher)
+            elif hasattr(adata, "mod"):
+                raise WrongType("the data", type(adata), "an AnnData that holds both", "as the reference has")
             for side in (STUDENT, TEACHER):
                 check_columns(adata, design, side)
                 read_representation(design.side(adata, side), setup[f"{side}_rep"], f"{side}_rep")
