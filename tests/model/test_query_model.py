@@ -281,6 +281,15 @@ def test_other_representations_are_refused(reference, screen, refuses, change, e
     assert dict(changed.uns) == before
 
 
+def test_an_unknown_accelerator_leaves_no_mark(reference, screen, refuses):
+    before = [dict(data.uns) for data in (screen, *screen.mod.values())]
+    with refuses(errors.UnknownChoice, name="accelerator", value="nonsense"):
+        SemiClip.load_query_data(screen, reference, accelerator="nonsense", **NEW)
+    with pytest.raises(ValueError, match="single device"):  # scvi-tools' own
+        SemiClip.load_query_data(screen, reference, accelerator="cpu", device=-1, **NEW)
+    assert [dict(data.uns) for data in (screen, *screen.mod.values())] == before
+
+
 def test_columns_from_the_reference_are_said_to_be_from_it(reference, screen):
     with pytest.raises(errors.MissingColumn) as caught:
         SemiClip.load_query_data(screen, reference, batch_key="plate")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from scvi.train import SaveCheckpoint
 
-from semiclip._arguments import check_number, check_whole
+from semiclip._arguments import check_choice, check_number, check_whole
 from semiclip._checks import get_modality, read_representation
 from semiclip._design import STUDENT, TEACHER
 from semiclip._messages import warn
@@ -85,7 +86,8 @@ class Transferable(PairedModel):
         Raises
         ------
         ValueError
-            If a representation has another width, other column names or another encoder than the reference's.
+            If a representation has another width, other column names or another encoder than the reference's, or if
+            there is no accelerator of that name.
         TypeError
             If an argument is none of the setup: objective, recipe and widths are those of the reference.
 
@@ -115,13 +117,16 @@ class Transferable(PairedModel):
         if unknown := [name for name in columns if name not in known]:
             problem = f"{some(unknown)} cannot be changed, since the reference model is kept"
             raise UnexpectedArgument("load_query_data", unknown, problem, f"it takes {some(known, 99)}")
+        # before the setup, which leaves its mark in the data
+        check_choice("accelerator", accelerator, ["auto", "gpu", *AcceleratorRegistry])
+        *_, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
         setup: dict[str, Any] = {**known, **columns}
         with remembered("the model", known.keys() - columns.keys()):
             design = read_design(setup)
             if design.pair_on is not None:  # an AnnData has one side alone
                 get_modality(adata, design.teacher)
             elif hasattr(adata, "mod"):
-                raise WrongType("the data", type(adata), "an AnnData that holds both", "as the reference has")
+                raise WrongType("the data", type(adata), "an AnnData that holds both", "one as the reference has")
             for side in (STUDENT, TEACHER):
                 check_columns(adata, design, side)
                 read_representation(design.side(adata, side), setup[f"{side}_rep"], f"{side}_rep")
@@ -136,7 +141,6 @@ class Transferable(PairedModel):
             setattr(model, name, deepcopy(getattr(reference, name)))
         model.module.on_load(model)
         model.module.load_state_dict(reference.module.state_dict())
-        *_, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
         model.to_device(torch_device)
         model.module.eval()
         model.is_trained_ = True
