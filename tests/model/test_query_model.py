@@ -14,6 +14,7 @@ from mudata import MuData
 import semiclip as scl
 from semiclip import errors
 from semiclip.model import Baseline, SemiClip
+from semiclip.objectives import PRESETS
 
 COLUMNS = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
 NEW = {"pair_on": "perturbation"}
@@ -125,6 +126,61 @@ def test_a_small_rate_stays_near_and_epochs_go_on(reference, screen, quiet):
     assert len(reference.history["train_loss"]) == epochs
 
 
+def test_training_is_gentle_unless_told(references, screen, quiet, caplog, tmp_path):
+    def tune(kind, start=None, **kwargs):
+        torch.manual_seed(0)
+        model = start or SemiClip.load_query_data(screen, references[kind], accelerator="cpu", **NEW)
+        model.train(**quiet, **kwargs)
+        return model, (model.train_params_["max_epochs"], model.train_params_["lr"])
+
+    assert references["shared"].train_params_["lr"] == 0.01
+    with caplog.at_level("INFO", logger="semiclip"):
+        model, settings = tune("shared")
+    assert settings == (10, pytest.approx(0.001))
+    assert "fine-tuning a reference: 10 epochs at the rate 0.001" in caplog.text
+    explicit, _ = tune("shared", max_epochs=10, plan_kwargs={"lr": 0.001})
+    assert same(weights(model), weights(explicit))
+    # also where it is trained once more, and after it was saved; not a tenth of a tenth
+    assert tune("shared", model, max_epochs=1)[1] == (1, settings[1])
+    model.save(tmp_path / "tuned", save_anndata=True)
+    loaded = SemiClip.load(tmp_path / "tuned", accelerator="cpu")
+    again = SemiClip.load_query_data(screen, model, accelerator="cpu", **NEW)
+    assert loaded.reference_params_ == again.reference_params_ == references["shared"].train_params_
+    assert tune("shared", loaded, max_epochs=1)[1] == (1, settings[1])
+    assert tune("shared", max_epochs=1, plan_kwargs={"lr": 0.02, "momentum": 0.5})[1] == (1, 0.02)
+    assert tune("teacher adapted", max_epochs=1)[1][1] == pytest.approx({"student": 0.01, "teacher": 1e-5})
+    assert tune("teacher adapted", max_epochs=1, plan_kwargs={"lr": {"student": 0.5}})[1][1]["student"] == 0.5
+    paper = PRESETS["semiclip"]["paper"]
+    model, (_, rate) = tune("whole", max_epochs=1, preset="paper")
+    assert rate == paper["lr"]
+    assert model.train_params_["optimizer"] == paper.get("optimizer", "sgd")
+
+
+@pytest.mark.parametrize("weight", ["auto", 0.75])
+@pytest.mark.parametrize("n_keys", [8, 30])
+def test_few_keys_without_controls_keep_width_and_weight(shared_study, quiet, warned, weight, n_keys):
+    columns = {**COLUMNS, "control": None}
+    sides = {name: side[side.obs["perturbation"] != "control"].copy() for name, side in shared_study.mdata.mod.items()}
+    options = {"student_rep": "X_pca", "teacher_rep": "X_image", "pair_on": ["perturbation", "dose"], "rng": 0}
+    options |= {**columns, **quiet, "model_kwargs": {"distilled_weight": weight}}
+    reference = scl.tl.semiclip(MuData(sides), **options)
+    paired = sorted(set(sides["rna"].obs["perturbation"]))[:n_keys]
+    few = MuData({name: side[side.obs["perturbation"].isin(paired)].copy() for name, side in sides.items()})
+    expected = reference.get_latent_representation(few)
+    model = SemiClip.load_query_data(few, reference, accelerator="cpu", **NEW)
+    np.testing.assert_array_equal(model.get_latent_representation(), expected)
+    warned()
+    model.train(2, **quiet, **RATE)
+    assert not warned()
+    embedded, chosen = model.get_latent_representation(), reference.train_params_["distilled_weight"]
+    assert embedded.shape == expected.shape
+    assert model.train_params_["distilled_weight"] == chosen
+    # the share, as it is measured on the rows of training
+    n, rows = model.module.n_output, model.train_indices
+    squares = [np.square(part[rows]).sum(axis=1).mean() for part in (embedded[:, :n], embedded[:, n:])]
+    assert squares[0] / sum(squares) == pytest.approx(chosen, rel=1e-4)
+
+
 def test_columns_may_have_other_names(reference, screen, quiet):
     renamed = MuData({name: screen[name].copy() for name in ("rna", "image")})
     for adata in renamed.mod.values():
@@ -194,7 +250,7 @@ def test_an_interrupted_training_is_taken_up(reference, screen, quiet, tmp_path)
     assert same(weights(resumed), weights(whole))
 
 
-def test_strong_pairs(screen, quiet):
+def test_strong_pairs(screen, quiet, refuses):
     both = screen["image"].copy()
     rng = np.random.default_rng(0)
     both.obsm["X_student"] = both.obsm["X_image"] @ rng.normal(size=(16, 5)).astype(np.float32)
@@ -205,6 +261,8 @@ def test_strong_pairs(screen, quiet):
     other = both[::-1].copy()
     model = SemiClip.load_query_data(other, reference, accelerator="cpu")
     np.testing.assert_array_equal(model.get_latent_representation(), reference.get_latent_representation(other))
+    with refuses(errors.WrongType, name="the data", got=MuData, needed="an AnnData that holds both"):
+        SemiClip.load_query_data(screen, reference)
 
 
 # ---- what is refused
@@ -254,6 +312,15 @@ def test_other_representations_are_refused(reference, screen, refuses, change, e
     assert dict(changed.uns) == before
 
 
+def test_an_unknown_accelerator_leaves_no_mark(reference, screen, refuses):
+    before = [dict(data.uns) for data in (screen, *screen.mod.values())]
+    with refuses(errors.UnknownChoice, name="accelerator", value="nonsense"):
+        SemiClip.load_query_data(screen, reference, accelerator="nonsense", **NEW)
+    with pytest.raises(ValueError, match="single device"):  # scvi-tools' own
+        SemiClip.load_query_data(screen, reference, accelerator="cpu", device=-1, **NEW)
+    assert [dict(data.uns) for data in (screen, *screen.mod.values())] == before
+
+
 def test_columns_from_the_reference_are_said_to_be_from_it(reference, screen):
     with pytest.raises(errors.MissingColumn) as caught:
         SemiClip.load_query_data(screen, reference, batch_key="plate")
@@ -294,27 +361,36 @@ def test_other_references_are_refused(reference, screen, setup, shared_study, re
 
 @pytest.mark.slow
 def test_few_pairs_recall_more_from_a_reference_than_from_nothing(quiet, warned):
-    """12 of 72 knockouts are paired, and the other 60 are judged; chance is 0.1."""
+    """12 or 30 of 72 knockouts are paired, and the others are judged, after centring; chance is 0.1.
+
+    Fine-tuning keeps what the reference knows, and adds next to nothing: its recall is 0.01, 0, 0.03 and 0.03 above.
+    """
     options = {"student_rep": "X_pca", "teacher_rep": "X_image", **COLUMNS, **quiet}
     for seed in range(2):
         study = scl.datasets.simulate(n_compounds=150, n_knockouts=72, n_pathways=18, n_genes=200, rng=seed)
         encoder = scl.pp.encode(study.mdata["rna"], n_components=30, rng=seed)
-        few = study.knockouts
-        scl.pp.encode(few["rna"], encoder=encoder)
-        genes = sorted({*few["rna"].obs["perturbation"]} - {"control"})
-        paired = {*np.random.default_rng(seed).permutation(genes)[:12], "control"}
-        judged = few["rna"][~few["rna"].obs["perturbation"].isin(paired - {"control"})].copy()
-        few = MuData({name: side[side.obs["perturbation"].isin(paired)].copy() for name, side in few.mod.items()})
+        scl.pp.encode(study.knockouts["rna"], encoder=encoder)
+        screen = study.knockouts
+        order = np.random.default_rng(seed).permutation(sorted({*screen["rna"].obs["perturbation"]} - {"control"}))
         reference = scl.tl.semiclip(study.mdata, pair_on=["perturbation", "dose"], rng=seed, **options)
-        torch.manual_seed(seed)
-        tuned = SemiClip.load_query_data(few, reference, accelerator="cpu", **NEW)
-        tuned.train(10, **quiet, **RATE)
-        assert not warned()
-        nothing = scl.tl.semiclip(few, pair_on="perturbation", rng=seed, **options)
-        assert any("share no direction" in message for message in warned())  # that 12 perturbations could show
-        for name, model in {"tuned": tuned, "nothing": nothing}.items():
-            judged.obsm[name] = model.get_latent_representation(judged)
-        recall = {"relationships": study.relationships, "method": "center", "n_permutations": 0, **COLUMNS}
-        table = scl.tl.recall(judged, use_rep=["tuned", "nothing"], **recall)
-        values = table[table["key"] == "union"].set_index("representation")["value"]
-        assert values["tuned"] > values["nothing"] + 0.1, values
+        for n_paired in (12, 30):
+            paired = [*order[:n_paired], "control"]
+            judged = screen["rna"][~screen["rna"].obs["perturbation"].isin(paired[:-1])].copy()
+            few = MuData(
+                {name: side[side.obs["perturbation"].isin(paired)].copy() for name, side in screen.mod.items()}
+            )
+            torch.manual_seed(seed)
+            tuned = SemiClip.load_query_data(few, reference, accelerator="cpu", **NEW)
+            tuned.train(**quiet)
+            models = {"reference": reference, "tuned": tuned}
+            assert not warned()
+            if n_paired == 12:
+                models["nothing"] = scl.tl.semiclip(few, pair_on="perturbation", rng=seed, **options)
+                assert any("share no direction" in message for message in warned())  # that 12 perturbations could show
+            for name, model in models.items():
+                judged.obsm[name] = model.get_latent_representation(judged)
+            recall = {"relationships": study.relationships, "method": "center", "n_permutations": 0, **COLUMNS}
+            table = scl.tl.recall(judged, use_rep=list(models), **recall)
+            values = table[table["key"] == "union"].set_index("representation")["value"]
+            assert abs(values["tuned"] - values["reference"]) < 0.05, values
+            assert values["tuned"] > values.get("nothing", 0) + 0.25, values

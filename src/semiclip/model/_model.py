@@ -24,7 +24,6 @@ from semiclip.model._module import (
     make_heads,
 )
 from semiclip.model._plan import (
-    MIN_LR,
     DistillationPlan,
     KeepBest,
     Precision,
@@ -46,6 +45,8 @@ from semiclip.model._shared import (
     Transferable,
     average_keys,
     check_weight,
+    choose_epochs,
+    choose_optimisation,
     count_shared,
     fit_projection,
     project,
@@ -54,7 +55,6 @@ from semiclip.model._shared import (
 )
 from semiclip.model._tensors import PairedTensors, correct_views, reduce_components, sort_by_key
 from semiclip.objectives import PRESETS
-from semiclip.objectives._presets import merge_rates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -219,7 +219,7 @@ class SemiClip(Transferable):
     @devices_dsp.dedent
     def train(
         self,
-        max_epochs: int | None = 150,
+        max_epochs: int | None = None,
         *,
         pea: bool | PEA | Mapping[str, Any] | None = None,
         views: str | Sequence[str] | None = None,
@@ -241,10 +241,14 @@ class SemiClip(Transferable):
     ) -> None:
         """Train the adapter; ``history`` then has the curves.
 
+        A model that :meth:`load_query_data` made is trained gently unless told otherwise: for 10 epochs, with the
+        optimiser of its reference at a tenth of its rate.
+
         Parameters
         ----------
         max_epochs
-            Passes over the paired student samples, each with a new random partner in every pass; ``None`` is 150.
+            Passes over the paired student samples, each with a new random partner in every pass; ``None`` is 150,
+            or 10 where a model starts from a reference.
         pea
             Perturbation Embedding Augmentation of the student in training: ``True`` for the paper's, ``False`` for the
             correction of inference instead, or options of :class:`semiclip.correction.PEA`. ``None`` is ``True`` where
@@ -307,7 +311,7 @@ class SemiClip(Transferable):
         check_choice("select", select, Select)
         check_choice("preset", preset, PRESETS[self.module.objective_name])
         check_choice("matmul_precision", matmul_precision, Precision)
-        max_epochs = read_whole("max_epochs", max_epochs, default=150)
+        max_epochs = choose_epochs(self, max_epochs)
         batch_size = read_whole("batch_size", batch_size, 2, default=1024)
         train_size = choose_train_size(train_size, validation_size)
         pretrain_epochs = count_pretrain_epochs(self.module, pretrain_epochs, pretrain_kwargs, max_epochs)
@@ -320,8 +324,7 @@ class SemiClip(Transferable):
         check_trainable(self.module, data, monitor if early_stopping or select == "best" else None)
 
         # plans are made first, so that what is refused leaves the model as it was
-        start = {"optimizer": "sgd", "min_lr": MIN_LR, **PRESETS[self.module.objective_name][preset]}
-        optimisation = merge_rates(start, plan_kwargs or {}, self.module.trained_parts)
+        optimisation = choose_optimisation(self, preset, plan_kwargs or {}, max_epochs)
         plan = self._training_plan_cls(self.module, max_epochs=max_epochs, **optimisation)
         pretraining = plan_pretraining(self.module, pretrain_epochs, pretrain_kwargs)
 

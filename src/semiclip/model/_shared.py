@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from scvi.train import SaveCheckpoint
 
-from semiclip._arguments import check_number, check_whole
+from semiclip._arguments import check_choice, check_number, check_whole, read_whole
 from semiclip._checks import get_modality, read_representation
 from semiclip._design import STUDENT, TEACHER
 from semiclip._messages import warn
@@ -21,7 +22,10 @@ from semiclip.errors import BadValue, Conflict, NotFitted, Refused, TooMany, Une
 from semiclip.errors._base import remembered
 from semiclip.metrics import choose_weight, group_mean, shared_directions
 from semiclip.model._base import PairedModel, read_design
+from semiclip.model._plan import MIN_LR
 from semiclip.model._scvi_compat import SETUP_ARGS, SETUP_METHOD, devices_dsp, parse_device_args
+from semiclip.objectives import PRESETS
+from semiclip.objectives._presets import merge_rates, split_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,11 +40,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# training that starts from a reference: more epochs or a greater rate lose what it knows, see the page on saving
+N_EPOCHS, N_TUNING_EPOCHS, TUNING_RATE = 150, 10, 0.1
+OF_PLAN = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "min_lr")
 LEARNED = ("classes_", "part_scales_", "input_scale_", "projection_", "history_", "train_params_")  # beside weights
 
 
 class Transferable(PairedModel):
     """A model that can go on from another one on other data."""
+
+    reference_params_: dict[str, Any] | None = None  # how the reference was trained that this model started from
 
     @classmethod
     @devices_dsp.dedent
@@ -56,13 +65,15 @@ class Transferable(PairedModel):
         """Return a model of another screen that starts from what a reference model has learned, to be fine-tuned.
 
         Until it is trained, it embeds with the same bits as the reference. :meth:`train` then goes on from the weights
-        of the reference, on the pairs of the new screen, whose batches, perturbations and controls may all be new. The
-        reference and its data stay as they are.
+        of the reference, on the pairs of the new screen, whose batches, perturbations and controls may all be new: for
+        10 epochs at a tenth of the reference's rate unless it is told otherwise, since more of either loses on few
+        pairs what the reference knows. The reference and its data stay as they are.
 
-        What stays fixed: widths, objective and corrections; and, of a model that is taught what both sides share
-        (``n_shared``, the recipe ``"shared"``), the directions that the teacher is projected on. They are not fitted
-        anew, since few pairs do not show them; only the adapter learns. Of objectives with classes, heads start anew
-        where the classes are others.
+        What stays fixed: widths, objective, corrections and the share of the distilled part (``distilled_weight``),
+        also where the reference chose it; and, of a model that is taught what both sides share (``n_shared``, the
+        recipe ``"shared"``), the directions that the teacher is projected on. They are not fitted anew, since few pairs
+        do not show them; only the adapter learns. Of objectives with classes, heads start anew where the classes are
+        others.
 
         Parameters
         ----------
@@ -84,7 +95,8 @@ class Transferable(PairedModel):
         Raises
         ------
         ValueError
-            If a representation has another width, other column names or another encoder than the reference's.
+            If a representation has another width, other column names or another encoder than the reference's, or if
+            there is no accelerator of that name.
         TypeError
             If an argument is none of the setup: objective, recipe and widths are those of the reference.
 
@@ -98,7 +110,7 @@ class Transferable(PairedModel):
         >>> options = {"recipe": "whole", "max_epochs": 2, "enable_progress_bar": False, "batch_key": "batch"}
         >>> model = scl.tl.semiclip(study.mdata, student_rep="X_pca", teacher_rep="X_image", **columns, **options)
         >>> tuned = scl.model.SemiClip.load_query_data(study.knockouts, model)
-        >>> tuned.train(2, plan_kwargs={"lr": 0.01}, enable_progress_bar=False)
+        >>> tuned.train(enable_progress_bar=False)
         >>> tuned.get_latent_representation().shape
         (312, 128)
         """
@@ -114,27 +126,59 @@ class Transferable(PairedModel):
         if unknown := [name for name in columns if name not in known]:
             problem = f"{some(unknown)} cannot be changed, since the reference model is kept"
             raise UnexpectedArgument("load_query_data", unknown, problem, f"it takes {some(known, 99)}")
+        # before the setup, which leaves its mark in the data
+        check_choice("accelerator", accelerator, ["auto", "gpu", *AcceleratorRegistry])
+        *_, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
         setup: dict[str, Any] = {**known, **columns}
         with remembered("the model", known.keys() - columns.keys()):
             design = read_design(setup)
             if design.pair_on is not None:  # an AnnData has one side alone
                 get_modality(adata, design.teacher)
+            elif hasattr(adata, "mod"):
+                raise WrongType("the data", type(adata), "an AnnData that holds both", "one as the reference has")
             for side in (STUDENT, TEACHER):
                 check_columns(adata, design, side)
                 read_representation(design.side(adata, side), setup[f"{side}_rep"], f"{side}_rep")
             pair_sides(adata, design).report(design.student, design.teacher)
             getattr(cls, reference.registry_[SETUP_METHOD])(adata, source_registry=reference.registry_, **setup)
         more = {name: value for part in init["kwargs"].values() for name, value in part.items()}
-        model: Any = cls(adata, **init["non_kwargs"], **more)
+        settings = dict(init["non_kwargs"])
+        if "distilled_weight" in settings:  # few pairs cannot choose it, nor show that they cannot
+            settings["distilled_weight"] = reference.train_params_.get("distilled_weight", settings["distilled_weight"])
+        model: Any = cls(adata, **settings, **more)
         for name in LEARNED:
             setattr(model, name, deepcopy(getattr(reference, name)))
+        model.reference_params_ = deepcopy(reference.reference_params_ or reference.train_params_)
         model.module.on_load(model)
         model.module.load_state_dict(reference.module.state_dict())
-        *_, torch_device = parse_device_args(accelerator, device, return_device="torch", validate_single_device=True)
         model.to_device(torch_device)
         model.module.eval()
         model.is_trained_ = True
         return model
+
+
+def choose_epochs(model: SemiClip, max_epochs: Any) -> int:
+    """Return the number of epochs: few, unless told, where a model starts from a reference."""
+    return read_whole(
+        "max_epochs", max_epochs, default=N_EPOCHS if model.reference_params_ is None else N_TUNING_EPOCHS
+    )
+
+
+def choose_optimisation(
+    model: SemiClip, preset: str, plan_kwargs: Mapping[str, Any], max_epochs: int
+) -> dict[str, Any]:
+    """Return the arguments of the training plan: those given, over a preset or over the gentle ones of fine-tuning."""
+    start = {"optimizer": "sgd", "min_lr": MIN_LR, **PRESETS[model.module.objective_name][preset]}
+    known = model.reference_params_
+    if known is not None and preset == "default":
+        start |= {name: known[name] for name in OF_PLAN if name in known}
+        rate = start["lr"]
+        gentle = {part: TUNING_RATE * value for part, value in split_rate(rate).items()}
+        start["lr"] = gentle if isinstance(rate, dict) else gentle[STUDENT]
+    optimisation = merge_rates(start, plan_kwargs, model.module.trained_parts)
+    if known is not None:
+        logger.info("fine-tuning a reference: %d epochs at the rate %s", max_epochs, optimisation["lr"])
+    return optimisation
 
 
 class KeyMeans(NamedTuple):
