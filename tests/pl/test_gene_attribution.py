@@ -91,11 +91,11 @@ def test_refuses_directions_and_numbers_that_mean_nothing(table, refuses):
 
 def test_heading_and_legend_say_what_the_table_knows(table, legend):
     assert gene_attribution(table).get_title() == ""
-    table.attrs = {"perturbation": "TTI1", "use_rep": "X_semiclip", "reference": "controls"}
+    table.attrs = {"perturbations": ["TTI1"], "use_rep": "X_semiclip", "reference": "controls"}
     ax = gene_attribution(table)
     assert ax.get_title() == "TTI1, X_semiclip"
     assert legend(ax) == ["expression up", "down"]
-    table.attrs = {"pair": ("TTI1", "MTOR"), "use_rep": "X_semiclip", "reference": "all rows"}
+    table.attrs = {"perturbations": ["TTI1", "MTOR"], "use_rep": "X_semiclip", "reference": "all rows"}
     ax = gene_attribution(table)
     assert ax.get_title() == "TTI1 and MTOR, X_semiclip"
     assert legend(ax) == ["above average", "below"]

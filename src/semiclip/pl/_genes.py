@@ -100,8 +100,8 @@ def gene_attribution(
 
 def _write_subject(attrs: Mapping[Hashable, Any]) -> str:
     """Say whose genes these are and in which representation, as far as the table knows."""
-    of = attrs.get("perturbation", attrs.get("pair", ""))
-    parts = [of if isinstance(of, str) else " and ".join(map(str, of)), attrs.get("use_rep")]
+    of = attrs.get("perturbations", [])
+    parts = [" and ".join(map(str, of)), attrs.get("use_rep")]
     return ", ".join(str(part) for part in parts if part)
 
 
