@@ -46,7 +46,7 @@ def compare(seed: int) -> None:
             )
             torch.manual_seed(seed)
             tuned: Any = scl.model.SemiClip.load_query_data(few, reference, pair_on="perturbation")
-            tuned.train(10, plan_kwargs={"lr": 0.01}, **QUIET)
+            tuned.train(**QUIET)
             nothing = scl.tl.semiclip(few, pair_on="perturbation", **REPS, **training)
             for name, model in {"reference": reference, "fine-tuned": tuned, "from nothing": nothing}.items():
                 judged.obsm[name] = model.get_latent_representation(judged)
