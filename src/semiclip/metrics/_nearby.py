@@ -3,35 +3,43 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from semiclip.metrics._matrices import read_codes, read_labels
+from semiclip.metrics._matrices import read_codes
 from semiclip.metrics._neighbours import chance_precision, split_candidates
 
 
 def nearby_precision(
-    position: np.ndarray, codes: ArrayLike, batch: ArrayLike | None = None, site: ArrayLike | None = None
+    position: np.ndarray, codes: ArrayLike, batch: ArrayLike | None = None, *, apart: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measure the average precision of rankings by distance between positions (n, 2), whole numbers.
 
     It means what that of :func:`semiclip.metrics.average_precision` does, but for ties: on a grid most candidates tie,
-    so that the value is the mean over all orders of those that do, and is ``chance`` where positions mean nothing.
+    so that the value is the mean over all orders of those that do, and is ``chance`` where positions mean nothing. With
+    ``apart``, rows at the same position are no candidates.
 
     >>> value, chance = nearby_precision(np.array([[0, 0], [0, 1], [0, 4], [3, 0]]), np.array([0, 0, 1, 1]))
     >>> value.round(3).tolist()
     [1.0, 1.0, 0.333, 0.333]
     """
     codes, n = read_codes(codes, len(position)), len(position)
-    sites = np.arange(n) if site is None else read_labels(site, n, "site")[0]
+    places, place = np.unique(position, axis=0, return_inverse=True)
+    squares = ((places[:, None] - places) ** 2).sum(axis=2)  # squared distances of all places
     value, n_relevant, n_candidates = np.full(n, np.nan), np.zeros(n, dtype=np.intp), np.zeros(n, dtype=np.intp)
     harmonic = np.append(0, np.cumsum(1 / np.arange(1, n + 1)))
     for queries, candidates in split_candidates(batch, n):
-        places, groups, homes = position[candidates], codes[candidates], sites[candidates]
-        for i in queries.tolist():
-            is_apart = homes != sites[i]
-            distance = ((places - position[i]) ** 2).sum(axis=1)[is_apart]
-            is_relevant = groups[is_apart] == codes[i]
-            n_candidates[i], n_relevant[i] = distance.size, np.count_nonzero(is_relevant)
+        candidates = candidates[np.argsort(codes[candidates], kind="stable")]  # a group is a stretch
+        first, last = (np.searchsorted(codes[candidates], codes[queries], side=side) for side in ("left", "right"))
+        held, at = np.bincount(place[candidates], minlength=len(places)), place[candidates]
+        for i, start, stop in zip(queries.tolist(), first.tolist(), last.tolist(), strict=True):
+            distances = squares[place[i]]
+            n_tied = np.bincount(distances, weights=held).astype(np.intp)
+            relevant = np.bincount(distances[at[start:stop]], minlength=len(n_tied))
+            if batch is None:  # the query itself
+                n_tied[0], relevant[0] = n_tied[0] - 1, relevant[0] - 1
+            if apart:
+                n_tied[0] = relevant[0] = 0
+            n_candidates[i], n_relevant[i] = n_tied.sum(), relevant.sum()
             if n_relevant[i]:
-                value[i] = _average_ties(np.bincount(distance), np.bincount(distance[is_relevant]), harmonic)
+                value[i] = _average_ties(n_tied, relevant, harmonic)
     chance = chance_precision(n_relevant, n_candidates)
     return value, np.where(n_relevant > 0, chance, np.nan)
 

@@ -97,7 +97,7 @@ def position_baseline(
         codes = corrected.codes[treated]
         if not rows:
             for key, apart in ((ALL, None), (OTHERS, site)):
-                scores = _average(*nearby_precision(position, codes, batch, apart))
+                scores = _average(*nearby_precision(position, codes, batch, apart=apart is not None))
                 rows.append({"representation": "position", "key": key, **scores})
             if not rows[0]["n_obs"]:
                 way_out = "pass across_batches=False to look in the same batch too" if across else ""
