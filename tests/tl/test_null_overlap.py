@@ -9,8 +9,8 @@ from semiclip.tl import null_overlap, relationship_sets
 
 KEYS = {"perturbation_key": "gene", "control": ["EGFP", "LACZ"], "batch_key": "plate"}
 QUIET = {**KEYS, "progress_bar": False}
-COLUMNS = ["representation", "reference", "overlap", "threshold_low", "threshold_high", "n_recalled", "n_reference"]
-COLUMNS += ["n_pairs", "null_mean", "null_low", "n_permutations", "null_median", "null_high", "p_value"]
+COLUMNS = ["representation", "reference", "threshold_low", "threshold_high", "n_recalled", "n_reference", "n_pairs"]
+COLUMNS += ["null_mean", "null_low", "n_permutations", "null_median", "null_high", "overlap", "p_value"]
 
 
 def recall_pairs(labels, x, known, level):

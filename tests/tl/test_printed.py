@@ -59,10 +59,10 @@ def nearest(rna, known):
     ("make", "shown"),
     [
         (lambda rna, known: scl.tl.recall(rna, use_rep=REPS, relationships=known, baselines=["permuted"], **KEYS),
-         [*SCORED, "ci_low", "ci_high"]),
+         [*SCORED, "ci_high"]),
         (lambda rna, known: scl.tl.similarity(rna, use_rep=REPS, relationships=known, **KEYS),
          ["representation", "low", "high", "all", "annotated"]),
-        (null_overlap, ["reference", "overlap", "null_high", "p_value"]),
+        (null_overlap, ["reference", "overlap", "p_value"]),
         (nearest, ["perturbation", "neighbour", "cosine", "p_value", "p_adjusted"]),
         (enrich, ["gene_set", "n_overlap", "p_value", "p_adjusted"]),
         (compare, ["representation", "difference", "p_value"]),

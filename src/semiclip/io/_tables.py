@@ -144,7 +144,7 @@ def read_positions(wells: pd.Series, where: str) -> pd.DataFrame:
     letters = [[ord(letter) - ord("A") + 1 for letter in name] for name in parts[0]]
     row = [value[0] - 1 if len(value) == 1 else 26 * value[0] + value[1] - 1 for value in letters]
     positions = pd.DataFrame({"row": row, "column": column.astype(int)}, index=wells.index)
-    if (beyond := (positions >= LARGEST).any(axis=1)).any():
+    if (beyond := (positions >= list(LARGEST)).any(axis=1)).any():
         names = format_wells(wells)[beyond].unique().tolist()
         raise Refused(f"{where} holds wells beyond AF48, the last of the largest plate", names, "mend or drop them")
     return positions

@@ -65,7 +65,8 @@ def read_colouring(adata: AnnData, color: str, palette: style.Palette = None) ->
     if color in adata.obs:
         column = adata.obs[color]
     elif color in adata.var_names:
-        column = pd.Series(adata.obs_vector(color), adata.obs_names)
+        values = adata[:, [color]].X
+        column = pd.Series(np.ravel(values.toarray() if hasattr(values, "toarray") else values), adata.obs_names)
     else:
         raise MissingEntry(color, [*adata.obs.columns, *adata.var_names], "obs or var_names", "color")
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):

@@ -89,7 +89,7 @@ def recall(
         )
         tables.append(table.assign(representation=corrected.name, rank=corrected.rank))
     return order_columns(
-        pd.concat(tables, ignore_index=True), ["representation", "key", "value"], ["ci_low", "ci_high"]
+        pd.concat(tables, ignore_index=True), ["representation", "key"], ["ci_low", "ci_high", "value"]
     )
 
 
@@ -250,4 +250,4 @@ def null_overlap(
     n_recalled, n_shared = np.tile(in_own.sum(axis=0), len(sources)), n_pairs.repeat(len(levels))
     table = table.assign(n_recalled=n_recalled, n_reference=n_reference.ravel(), n_pairs=n_shared)
     table = table.assign(**{name: score.ravel() for name, score in scores.items()}, n_permutations=n_permutations)
-    return order_columns(table, ["representation", "reference", "overlap"], ["null_median", "null_high", "p_value"])
+    return order_columns(table, ["representation", "reference"], ["null_median", "null_high", "overlap", "p_value"])
