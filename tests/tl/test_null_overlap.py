@@ -49,8 +49,16 @@ def test_equals_the_steps_by_hand(adata, known, method, control):
         assert row["n_pairs"] == 30 + (control is None)  # three pairs are in both databases, one has a control label
         assert (row["n_recalled"], row["n_reference"], row["overlap"]) == (len(recalled), len(of_reference), overlap)
         low, median, high = np.quantile(draws, [0.025, 0.5, 0.975])
-        expected = (np.mean(draws), low, n, median, high, (1 + sum(draw >= overlap for draw in draws)) / (1 + n))
-        np.testing.assert_allclose([row[name] for name in COLUMNS[8:]], expected, rtol=1e-12)
+        expected = (
+            np.mean(draws),
+            low,
+            n,
+            median,
+            high,
+            overlap,
+            (1 + sum(draw >= overlap for draw in draws)) / (1 + n),
+        )
+        np.testing.assert_allclose([row[name] for name in COLUMNS[7:]], expected, rtol=1e-12)
 
 
 def test_the_planted_overlap_is_more_than_chance(adata, known):
