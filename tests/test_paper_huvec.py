@@ -114,6 +114,7 @@ def test_the_study_of_the_paper_runs_on_files_of_its_shape(folder):
         assert text.count("39.84 ± 0.23") == (file == "paper.html")  # of the paper, for SC-RPE1
 
 
+@pytest.mark.slow
 def test_venn_diagrams_hold_the_pairs_of_both_modalities(folder):
     figure4 = pd.read_csv(folder / "huvec" / "figure4.csv")
     regions = ["method_recalls", "transcriptomics", "microscopy"]

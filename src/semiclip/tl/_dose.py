@@ -70,8 +70,8 @@ def dose(
     >>> options = {"method": "center", "rng": 0}
     >>> scl.tl.dose(images, use_rep="X_image", **columns, **options).round(2).head(2).drop(columns="representation")
       perturbation  dose  n_obs   size  chance  direction
-    0   compound_0   0.1      3  23.11   24.35       0.02
-    1   compound_0   1.0      3  33.12   24.35       0.42
+    0   compound_0   0.1      3  23.11   24.35      -0.02
+    1   compound_0   1.0      3  33.12   24.35       0.39
     """
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
