@@ -25,7 +25,7 @@ def test_ties_stand_in_every_order(seed, kind):
     rng = np.random.default_rng(seed)
     position, codes = rng.integers(0, 3, (8, 2)), rng.integers(0, 3, 8)
     batch = rng.integers(0, 2, 8) if kind == "batch" else None
-    site = np.unique(position, axis=0, return_inverse=True)[1] if kind == "site" else None
+    site = np.unique(position, axis=0, return_inverse=True)[1].ravel() if kind == "site" else None
     value, chance = nearby_precision(position, codes, batch, apart=kind == "site")
     for i in range(8):
         keep = np.arange(8) != i if batch is None else batch != batch[i]

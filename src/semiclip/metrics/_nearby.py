@@ -22,6 +22,7 @@ def nearby_precision(
     """
     codes, n = read_codes(codes, len(position)), len(position)
     places, place = np.unique(position, axis=0, return_inverse=True)
+    place = place.ravel()  # a column in NumPy 2.0
     squares = ((places[:, None] - places) ** 2).sum(axis=2)  # squared distances of all places
     value, n_relevant, n_candidates = np.full(n, np.nan), np.zeros(n, dtype=np.intp), np.zeros(n, dtype=np.intp)
     harmonic = np.append(0, np.cumsum(1 / np.arange(1, n + 1)))

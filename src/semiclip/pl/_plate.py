@@ -125,8 +125,9 @@ def plate(
         inside = codes == code
         shown_wells = _fill_wells(position[inside], colouring.values[inside], shape, named=bool(colouring.names))
         grid = np.full((2, *shape), np.nan)
-        grid[0].flat[shown_wells.index] = 0  # the wells that have rows
-        grid[1].flat[shown_wells.index] = shown_wells.where(shown_wells >= 0) if colouring.names else shown_wells
+        places = shown_wells.index.to_numpy()
+        grid[0].flat[places] = 0  # the wells that have rows
+        grid[1].flat[places] = shown_wells.where(shown_wells >= 0) if colouring.names else shown_wells
         panel.imshow(grid[0], cmap=ListedColormap([MISSING]), interpolation="nearest")
         drawn = panel.imshow(grid[1], interpolation="nearest", **look)
         if batch_key is not None:

@@ -89,7 +89,7 @@ def position_baseline(
     treated = ~design.controls(check_adata(adata))
     wells = read_column(adata, well_key, "well_key", treated)
     position = _tables.read_positions(wells, f"obs[{well_key!r}] (well_key)").to_numpy()
-    site = np.unique(position, axis=0, return_inverse=True)[1]
+    site = np.unique(position, axis=0, return_inverse=True)[1].ravel()
     batch = design.batches(adata)[0][treated] if across else None
     representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     rows: list[dict[str, Any]] = []
