@@ -69,7 +69,7 @@ def _check_trainer(settings: Settings) -> None:
 
 def read_kind(taker: Callable[..., Any], name: str) -> Any:
     """Return the type of an argument, or ``Any`` if it has none that can be read here."""
-    function: Any = taker.__init__ if isinstance(taker, type) else taker  # type: ignore[misc]
+    function: Any = taker.__init__ if isinstance(taker, type) else taker  # type: ignore[misc]  # of the class itself, not of an instance
     named = SimpleNamespace(__annotations__={name: inspect.signature(taker).parameters[name].annotation})
     try:
         known = vars(inspect.getmodule(inspect.unwrap(taker))) | getattr(function, "__globals__", {})
