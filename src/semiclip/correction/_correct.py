@@ -27,7 +27,8 @@ from semiclip.errors import NoVariation, TooFewControls, WrongDtype, WrongShape,
 logger = logging.getLogger(__name__)
 
 BLOCK = 1 << 16  # rows transformed at a time, so that temporaries stay small beside the embedding
-BATCH_RIDGE = 0.5  # a batch has about as many controls as dimensions; no direction then grows by more than 1.41
+RIDGE = 0.5  # where controls are few beside dimensions; no direction then grows by more than 1.41
+ENOUGH = 2  # controls for each dimension, from which on whitening needs no ridge: what varies least is then not noise alone
 
 
 class Correction(NamedTuple):
@@ -95,11 +96,17 @@ class CorrectionSpec:
         recipe = Recipe() if self.method is None else RECIPES[self.method, self.profile]
         return recipe if self.coral_reg is not None else recipe._replace(after=())
 
-    @property
-    def whitening_ridge(self) -> float:
-        """The ridge that whitening takes."""
-        usual = BATCH_RIDGE if self.profile == "batch" else 0.0
-        return usual if self.ridge is None else self.ridge
+    def choose_ridge(self, n_controls: int, d: int) -> float:
+        """Return the ridge of whitening on so many controls in ``d`` dimensions."""
+        if self.ridge is not None:
+            return self.ridge
+        if self.profile == "batch":
+            return RIDGE
+        if self.profile == "public" or self.method != "tvn" or n_controls >= ENOUGH * d:
+            return 0.0
+        told = "whitening takes ridge=%s: %d controls are fewer than %d for each of %d dimensions"
+        logger.info(told, RIDGE, n_controls, ENOUGH, d)
+        return RIDGE
 
     @property
     def params(self) -> dict[str, Any]:
@@ -113,11 +120,12 @@ class CorrectionSpec:
         check_rows(x, batch, control)
         if self.method is None:
             return Correction([Affine()] * (int(batch.max(initial=-1)) + 1))
-        xp, d, recipe, ridge, rank = array_namespace(x), x.shape[1], self.recipe, self.whitening_ridge, None
-        options: dict[str, Any] = {"coral": {"reg": self.coral_reg}}
-        options |= {name: {"ridge": ridge} for name in ("whiten", "whiten_pca")}
+        xp, d, recipe, rank = array_namespace(x), x.shape[1], self.recipe, None
         pools, pool_of_batch, n_own = split_controls(batch, control, self.fallback, batch_names)
         owners = range(len(pool_of_batch)) if batch_names is None else batch_names
+        ridge = self.choose_ridge(sum(map(len, pools[:n_own] or pools)), d)
+        options: dict[str, Any] = {"coral": {"reg": self.coral_reg}}
+        options |= {name: {"ridge": ridge} for name in ("whiten", "whiten_pca")}
         own = {int(pool): name for pool, name in zip(pool_of_batch, owners, strict=False) if pool < n_own}
         names = [own.get(pool, "all batches") for pool in range(len(pools))]
         eps = precision(x, np.concatenate(pools[:n_own] or pools))
@@ -189,7 +197,9 @@ def correct(
         The correction, see above; ``method=None`` leaves the embedding as it is.
     ridge
         Added to the eigenvalues before whitening; 0 gives control covariance exactly I. ``None`` is 0.5 in the profile
-        ``batch``, whose batches seldom have many more controls than dimensions, and 0 in the others.
+        ``batch``, whose batches seldom have many more controls than dimensions, and in ``clean`` and ``global`` where
+        all controls together are fewer than two for each dimension. It is 0 otherwise. Without a ridge, few controls
+        make directions large in which they vary little by chance.
     coral_reg
         Added to each batch's control covariance in the CORAL step; ``None`` leaves that step out.
     fallback

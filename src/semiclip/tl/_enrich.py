@@ -165,7 +165,15 @@ def _read_gene_sets(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[st
     for name, genes in gene_sets.items():
         if isinstance(genes, str) or not isinstance(genes, Iterable):
             raise errors.WrongType(f"gene_sets[{name!r}]", type(genes), "a list of genes")
-    return {name: list(dict.fromkeys(genes)) for name, genes in gene_sets.items()}
+    return {name: _read_genes(f"gene_sets[{name!r}]", genes) for name, genes in gene_sets.items()}
+
+
+def _read_genes(name: str, genes: Iterable[str]) -> list[str]:
+    """Return genes without blanks around them, each once; what is missing is no gene."""
+    listed = list(genes)
+    if missing := np.flatnonzero(pd.isna(np.array(listed, dtype=object))).tolist():
+        raise errors.MissingValues(name, missing, "drop them")
+    return list(dict.fromkeys(gene.strip() if isinstance(gene, str) else gene for gene in listed))
 
 
 def _read_background(
@@ -184,7 +192,7 @@ def _read_background(
         gene_in = np.zeros(len(read.genes), dtype=bool)
         gene_in[read.first[pair_in]] = gene_in[read.second[pair_in]] = True
         return read.genes, gene_in, pair_in
-    listed = pd.Index(list(background), dtype=object).unique()
+    listed = pd.Index(_read_genes("background", background), dtype=object)
     genes = read.genes.append(listed[~listed.isin(read.genes)])
     gene_in = np.asarray(genes.isin(listed))
     return genes, gene_in, np.logical_and(gene_in[read.first], gene_in[read.second])
