@@ -45,20 +45,20 @@ def test_compounds_distil_and_overexpression_wells_embed_with_their_controls(qui
     assert orfs.obsm["X_semiclip"].shape == (1092, 812)
 
 
-@pytest.mark.parametrize("method", [None, "center", "tvn"])
-def test_recall_of_overexpressed_genes_equals_a_loop_over_labels(method):
+@pytest.mark.parametrize(("method", "ridge"), [(None, None), ("center", None), ("tvn", None), ("tvn", 0.0)])
+def test_recall_of_overexpressed_genes_equals_a_loop_over_labels(method, ridge):
     orfs = scl.datasets.u2os_orfs()
     keys = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-    annotated = scl.datasets.relationships()
-    table = scl.tl.recall(orfs, use_rep="X", relationships=annotated, method=method, **keys, n_permutations=0)
+    annotated, correction = scl.datasets.relationships(), {"method": method, "ridge": ridge}
+    table = scl.tl.recall(orfs, use_rep="X", relationships=annotated, **correction, **keys, n_permutations=0)
     table = table.set_index("key")
     assert table.loc["union", "n_pairs"] == 1201
     assert set(table["n_genes"]) == {189}
-    assert set(table["rank"]) == {155 if method == "tvn" else 978}  # 158 controls, less a mean per batch
+    assert set(table["rank"]) == {155 if ridge == 0 else 978}  # 158 controls, less a mean per batch
 
     x = orfs.X
     if method is not None:
-        scl.pp.pea_correct(orfs, use_rep="X", method=method, key_added="corrected", **keys)
+        scl.pp.pea_correct(orfs, use_rep="X", **correction, key_added="corrected", **keys)
         x = orfs.obsm["corrected"]
     means = pd.DataFrame(x.astype(float)).groupby(orfs.obs["perturbation"].to_numpy()).mean().drop("control")
     cosines = pd.DataFrame(cosine_similarity(means).round(12), index=means.index, columns=means.index)

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 1 << 16  # rows transformed at a time, so that temporaries stay small beside the embedding
 RIDGE = 0.5  # where controls are few beside dimensions; no direction then grows by more than 1.41
-ENOUGH = 2  # controls for each dimension, from which on whitening needs no ridge: what varies least is then not noise alone
+ENOUGH = 2  # controls for each dimension: with fewer, what varies least is mostly noise, which whitening would blow up
 
 
 class Correction(NamedTuple):
