@@ -1,3 +1,4 @@
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -10,8 +11,6 @@ from scipy.stats import ortho_group
 
 from semiclip import errors, metrics
 from semiclip.metrics import recalled_pairs
-from semiclip.metrics._cosines import Cosines
-from semiclip.metrics._map import in_tails, tails
 
 
 def relationship_recall(*data, n_permutations=0, **options):
@@ -20,10 +19,6 @@ def relationship_recall(*data, n_permutations=0, **options):
 
 def names(n):
     return np.array([f"GENE{i:03}" for i in range(n)])
-
-
-def cuts(null, *levels):
-    return tails(Cosines(np.zeros((0, 0)), null.size, null), levels)[0]
 
 
 def study(seed, n=40, n_pairs=90):
@@ -56,19 +51,36 @@ def naive(embedding, genes, annotated, low, high):
     return result
 
 
+def exact_cosine(one, other):
+    """Return the sign of a cosine times its square, of integers and without any rounding."""
+    product, lengths = int(one @ other), int(one @ one) * int(other @ other)
+    return Fraction(product * abs(product), lengths) if lengths else Fraction(0)
+
+
+@settings(deadline=None)
 @given(
-    null=st.lists(st.integers(0, 12), min_size=1, max_size=40),
+    seed=st.integers(0, 10_000),
+    d=st.integers(1, 4),
+    most=st.integers(1, 3),
     ends=st.tuples(st.integers(0, 100), st.integers(0, 100)).map(sorted),
 )
-def test_tails_equal_counting(null, ends):
-    null, (low, high) = np.array(null, dtype=float), ends
-    hits = in_tails(null, cuts(null, (low / 100, high / 100)))[:, 0]
-    for value, hit in zip(null, hits, strict=True):  # in integers, so that the reference has no rounding either
+def test_tails_equal_counting_in_fractions(seed, d, most, ends):
+    low, high = ends
+    x = np.random.default_rng(seed).integers(-most, most + 1, (20, d))  # of small integers many cosines are equal
+    every = pd.DataFrame(combinations(names(20), 2), columns=["gene_a", "gene_b"])
+    hits = recalled_pairs(x, names(20), every, thresholds=(low / 100, high / 100))["recalled"]
+    null = np.array([exact_cosine(one, other) for one, other in combinations(x, 2)])
+    for value, hit in zip(null, hits, strict=True):
         right, left = (null <= value).sum() * 100, (null < value).sum() * 100
         assert hit == (right <= low * null.size or left >= high * null.size)
-    # 0.29 is meant, not the float beside it: 0.29 * 100 < 29
-    null = np.arange(100.0)
-    assert in_tails(null, cuts(null, (0.29, 1), (0, 1 - 0.29))).sum(axis=0).tolist() == [29, 29]
+
+
+def test_thresholds_are_the_decimals_that_are_written():
+    x, every = np.random.default_rng(0).normal(size=(25, 6)), list(combinations(names(25), 2))  # 300 pairs
+    every = pd.DataFrame(every, columns=["gene_a", "gene_b"])
+    for low, high in ((0.29, 1), (0, 1 - 0.29), (0.07, 1), (0.57, 1)):
+        n_recalled = relationship_recall(x, names(25), every, thresholds=(low, high))["n_recalled"]
+        assert n_recalled[0] == round(300 * (low + 1 - high))
 
 
 @pytest.mark.parametrize("thresholds", [(0.05, 0.95), (0.2, 0.7), (0.0, 1.0), (0.0, 0.0), (1.0, 1.0)])

@@ -61,6 +61,32 @@ def test_equals_the_steps_by_hand(adata, known, method, control):
         np.testing.assert_allclose([row[name] for name in COLUMNS[7:]], expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["tvn", None])
+def test_single_rows_equal_the_steps_by_hand(adata, known, method):
+    control = adata.obs["gene"].isin(KEYS["control"])
+    adata = adata[control | ~adata.obs["gene"].duplicated()]
+    adata = adata[np.random.default_rng(1).permutation(adata.n_obs)].copy()
+    options = {"relationships": known, "method": method, "thresholds": (0.1, 0.8), "n_permutations": 30, "rng": 3}
+    table = null_overlap(adata, use_rep="signal", references="other", **options, **QUIET)
+    control = adata.obs["gene"].isin(KEYS["control"]).to_numpy()
+    labels, rows = adata.obs["gene"].astype(str).to_numpy()[~control], {}
+    for key in ("signal", "other"):
+        x = adata.obsm[key]
+        if method is not None:
+            x = correct(x, adata.obs["plate"].astype(int).to_numpy(), control, method=method)
+        rows[key] = x[~control].astype(float)
+    rng, of_reference = np.random.default_rng(3), recall_pairs(labels, rows["other"], known, (0.1, 0.8))
+    draws = [
+        len(recall_pairs(rng.permutation(labels), rows["signal"], known, (0.1, 0.8)) & of_reference) for _ in range(30)
+    ]
+    low, median, high = np.quantile(draws, [0.025, 0.5, 0.975])
+    overlap = len(recall_pairs(labels, rows["signal"], known, (0.1, 0.8)) & of_reference)
+    p_value = (1 + sum(draw >= overlap for draw in draws)) / 31
+    expected = [np.mean(draws), low, 30, median, high, overlap, p_value]
+    np.testing.assert_allclose(table.loc[0, COLUMNS[7:]].to_numpy(dtype=float), expected, rtol=1e-12)
+    assert len(set(draws)) > 3
+
+
 def test_the_planted_overlap_is_more_than_chance(adata, known):
     options = {"use_rep": "signal", "relationships": known, "n_permutations": 100, "rng": 0, **QUIET}
     table = null_overlap(adata, references=["other", "signal"], **options)

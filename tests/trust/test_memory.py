@@ -13,7 +13,7 @@ from scipy import sparse
 
 import semiclip as scl
 from semiclip import errors, metrics
-from semiclip.metrics import _cosines, _map
+from semiclip.metrics import _cosines, _hits, _ranks
 
 LEVELS = [(0.05, 0.95), (0.1, 0.9), (0.25, 0.75), (0.0, 1.0)]
 COLUMNS = {"perturbation_key": "gene", "control": "control", "method": "center"}
@@ -58,12 +58,16 @@ def peak_gb(make, run):
     return float(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout.split()[-1])
 
 
-def read_by_blocks(monkeypatch):
+def read_by_blocks(monkeypatch, *, double=False):
     """Take the way of large maps for small ones, with several blocks, strips and brackets."""
-    monkeypatch.setattr(_cosines, "KEPT", 0)
     monkeypatch.setattr(_cosines, "ROWS", 32)
-    monkeypatch.setattr(_cosines, "SHARE", 4)
-    monkeypatch.setattr(_map, "HITS", 5_000)
+    monkeypatch.setattr(_cosines, "COLUMNS", 48)
+    monkeypatch.setattr(_cosines, "CHUNK", 4)
+    monkeypatch.setattr(_ranks, "FEW", 0)
+    monkeypatch.setattr(_ranks, "SAMPLE", 500)
+    monkeypatch.setattr(_hits, "HITS", 5_000)
+    if double:
+        monkeypatch.setattr(_ranks, "HELD", -1)
 
 
 def values(kind, n=201, d=6):
@@ -90,8 +94,9 @@ def annotated():
     return pd.DataFrame({"gene_a": first, "gene_b": second, "database": rng.choice(["x", "y", "z"], 900)})
 
 
+@pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("kind", ["normal", "copies", "constant", "line"])
-def test_recall_by_blocks_has_the_same_bits(kind, annotated, monkeypatch):
+def test_recall_by_blocks_has_the_same_bits(kind, double, annotated, monkeypatch):
     x, genes = values(kind), [f"G{i:03}" for i in range(201)]
 
     def measure():
@@ -102,50 +107,23 @@ def test_recall_by_blocks_has_the_same_bits(kind, annotated, monkeypatch):
         return [recall, *tables], after
 
     whole, state = measure()
-    read_by_blocks(monkeypatch)
+    read_by_blocks(monkeypatch, double=double)
     blocks, state_by_blocks = measure()
     for expected, table in zip(whole, blocks, strict=True):
         pd.testing.assert_frame_equal(table, expected, check_exact=True)
     assert state_by_blocks == state  # a generator of the user's stands where it stood
 
 
-def test_overlaps_by_blocks_have_the_same_bits(adata, annotated, monkeypatch):
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("single", [False, True])
+def test_overlaps_by_blocks_have_the_same_bits(adata, single, double, annotated, monkeypatch):
+    if single:
+        adata = adata[~adata.obs["gene"].duplicated() | (adata.obs["gene"] == "control")]
     options = {"use_rep": "X_a", **COLUMNS, "relationships": annotated, "n_permutations": 20, "rng": 0}
     options |= {"references": ["X_b", "X_a"], "progress_bar": False}
     expected = scl.tl.null_overlap(adata, **options)
-    read_by_blocks(monkeypatch)
+    read_by_blocks(monkeypatch, double=double)
     pd.testing.assert_frame_equal(scl.tl.null_overlap(adata, **options), expected, check_exact=True)
-
-
-@pytest.mark.parametrize("kind", ["normal", "copies", "constant", "line"])
-def test_ranks_by_blocks_equal_sorting(kind, monkeypatch):
-    x = values(kind)
-    expected = np.sort(_cosines.Cosines.of(x).kept)
-    read_by_blocks(monkeypatch)
-    cosines = _cosines.Cosines.of(x)
-    assert cosines.kept is None
-    assert cosines.size == expected.size == 20_100
-    ranks = [0, 1, 1_005, 10_050, 19_095, 20_098, 20_099]
-    positions = np.array([20_099, 0, 7, 7, 9_000])
-    found, statistics = cosines.read(positions, ranks)
-    assert statistics == expected[ranks].tolist()
-    whole = np.concatenate([block for _, block in cosines.blocks()])
-    np.testing.assert_array_equal(np.sort(whole), expected)
-    np.testing.assert_array_equal(found, whole[positions])
-    np.testing.assert_array_equal(cosines.read(positions)[0], found)
-    # a sample that misleads costs another pass, not the right value
-    monkeypatch.setattr(_cosines.Cosines, "sample", lambda self: np.full(5_000, 0.875))
-    assert cosines.read(positions, ranks)[1] == statistics
-
-
-def test_values_that_many_pairs_share_need_no_memory(monkeypatch):
-    read_by_blocks(monkeypatch)
-    cosines = _cosines.Cosines.of(values("constant"))
-    bracket = _cosines._Bracket.around(10_050, 2_512, 250, cosines.sample())
-    for _, block in cosines.blocks():
-        bracket.count(block)
-    assert sum(part.size for part in bracket.between) == 0
-    assert bracket.select() == 1
 
 
 def test_a_decoder_that_memory_cannot_hold_is_refused_with_its_size(refuses):

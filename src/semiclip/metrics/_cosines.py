@@ -1,156 +1,104 @@
-"""The cosines of all pairs of rows, 40 GB at 100,000 rows: read block by block, and kept only if they are few."""
+"""The cosines of all pairs of rows, 40 GB at 100,000 rows: computed block by block, and never all kept."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from semiclip._numerics import row_blocks, rows_at_once
 from semiclip.metrics._matrices import DECIMALS, normalise
 
-ROWS = 256  # rows of the cosine matrix that exist at a time
-KEPT = 1 << 26  # cosines that are kept, 0.5 GB; of more than 11,585 rows they are computed anew each time they are read
-BLOCK = 1 << 22  # values looked at at a time
-SAMPLE = 1 << 20  # values that tell between which two a rank lies; up to four times as many are selected in a copy
-SHARE = 512  # a sample of cosines that are not kept is one in so many, and 181 √size of them lie in a bracket
+ROWS, COLUMNS = 256, 1024  # of a block, 1 MB in single precision, so that what follows the product reads the cache
+CHUNK = 192  # dimensions summed at a time in single precision: shorter sums round less, and longer ones are faster
+LOOKED_UP = 1 << 16  # values of single pairs of rows that exist at a time, which stay in the cache
 
 
 class Cosines(NamedTuple):
-    """The cosines of all pairs of rows in the order of :func:`scipy.spatial.distance.pdist`, in float64.
+    """The cosines of all pairs of n rows, each pair once.
 
-    Cosines are rounded, so that equal rows have equal cosines whatever the order of summation. The square matrix
-    never exists, and the triangle only if it is small.
+    A cosine is rounded, so that equal rows have equal cosines whatever the order of summation. Products of many rows
+    in single precision are twice as fast and tell most cosines apart from a limit; :meth:`at` tells the others.
     """
 
     unit: np.ndarray
-    """Rows of length one, shape (n, d)."""
-    size: int
-    """Number of cosines."""
-    kept: np.ndarray | None = None
-    """All of them, shape (size,), if they are few."""
+    """Rows of length one, shape (n, d), in float64."""
 
     @classmethod
     def of(cls, x: np.ndarray) -> Self:
         """Return the cosines of the rows of ``x``, shape (n, d)."""
-        n = len(x)
-        cosines = cls(normalise(x.astype(np.float64, copy=False)), n * (n - 1) // 2)
-        if cosines.size > KEPT:
-            return cosines
-        kept = np.empty(cosines.size)
-        for start, block in cosines.blocks():
-            kept[start : start + block.size] = block
-        return cosines._replace(kept=kept)
+        unit = np.empty(x.shape)
+        for rows in row_blocks(len(x), rows_at_once(ROWS * COLUMNS, x.shape[1])):
+            unit[rows] = normalise(x[rows].astype(np.float64, copy=False))
+        return cls(unit)
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the cosines block by block, each with the position of its first; they may only be read."""
-        if self.kept is not None:
-            yield from ((part.start, self.kept[part]) for part in row_blocks(self.size, BLOCK))
-            return
-        start = 0
-        for rows in row_blocks(len(self.unit), ROWS):
-            product = self.unit[rows] @ self.unit[rows.start :].T
-            block = np.concatenate([row[i + 1 :] for i, row in enumerate(product)])
-            del product  # at 100,000 rows it is 0.2 GB
-            yield start, np.round(block, DECIMALS, out=block)
-            start += block.size
+    @property
+    def size(self) -> int:
+        """Number of cosines."""
+        return len(self.unit) * (len(self.unit) - 1) // 2
 
-    def read(self, positions: np.ndarray, ranks: Sequence[int] = ()) -> tuple[np.ndarray, list[float]]:
-        """Return the cosines at these positions and those of these ranks, from 0 in ascending order, in one pass."""
-        if self.kept is not None:
-            return self.kept[positions], order_statistics(self, ranks)
-        order = np.argsort(positions)
-        ascending, found = positions[order], np.empty(positions.size)
+    def error(self, dtype: Any) -> float:
+        """Return by how much a value of :meth:`blocks` can be off the rounded cosine.
 
-        def look_up() -> Iterator[tuple[int, np.ndarray]]:
-            for start, block in self.blocks():
-                here = slice(*np.searchsorted(ascending, [start, start + block.size]))
-                found[order[here]] = block[ascending[here] - start]
-                yield start, block
+        A sum of m products is off by less than m·u times the sum of their sizes, in any order, where u is half the
+        distance from 1 to the next number (Higham 2002, section 3.1), and products of rows of length one have sizes
+        that sum to 1 at most. A value has a sum for each chunk, the sum of these, and both factors rounded once; two
+        more u cover the terms in u² and the rounding of a limit that it is compared with.
+        """
+        if dtype == np.float64:
+            return 0.0  # these are rounded cosines
+        d = self.unit.shape[1]
+        return float((min(d, CHUNK) + -(-d // CHUNK) + 5) * np.finfo(dtype).eps / 2)
 
-        reading = look_up()
-        values = order_statistics(self, ranks, reading)
-        for _ in reading:  # without ranks nothing has been read yet
-            pass
-        return found, values
+    def blocks(self, dtype: Any = np.float64) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield first row, first column and values of blocks with all cosines, NaN where a column is not after its row.
 
-    def sample(self) -> np.ndarray:
-        """Return some of the cosines, sorted; of those that are not kept, a random one in 512."""
-        if self.kept is not None:
-            return np.sort(self.kept[:: max(1, self.size // SAMPLE)])
-        rng, n, count = np.random.default_rng(0), len(self.unit), self.size // SHARE + 1
-        values = np.empty(count)
-        for part in row_blocks(count, rows_at_once(BLOCK, self.unit.shape[1])):
-            i, shift = rng.integers(n, size=part.stop - part.start), rng.integers(1, n, size=part.stop - part.start)
-            values[part] = np.einsum("ij,ij->i", self.unit[i], self.unit[(i + shift) % n])
-        return np.sort(np.round(values, DECIMALS, out=values))
+        Rows come in order, and a block lasts until the next is asked for. In float64 its values are rounded.
+        """
+        unit = self.unit.astype(dtype, copy=False)
+        n, d = unit.shape
+        first, *others = row_blocks(max(d, 1), max(d, 1) if dtype == np.float64 else CHUNK)
+        room, more = np.empty((2, ROWS * COLUMNS), dtype)
+        for rows in row_blocks(n, ROWS):
+            for columns in row_blocks(n - rows.start, COLUMNS):
+                left = rows.start + columns.start
+                one, other = unit[rows], unit[left : left + COLUMNS]
+                shape = (len(one), len(other))
+                block, part = (space[: shape[0] * shape[1]].reshape(shape) for space in (room, more))
+                np.matmul(one[:, first], other[:, first].T, out=block)
+                for chunk in others:
+                    block += np.matmul(one[:, chunk], other[:, chunk].T, out=part)
+                if left < rows.stop:
+                    block[np.arange(rows.start, rows.stop)[:, None] >= left + np.arange(shape[1])] = np.nan
+                if dtype == np.float64:
+                    np.round(block, DECIMALS, out=block)
+                yield rows.start, left, block
 
+    def look_up(
+        self, first: np.ndarray, second: np.ndarray, found: np.ndarray
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield all blocks in the precision of ``found``, and write there what they say of these pairs of rows.
 
-def pair_position(i: np.ndarray, j: np.ndarray, n: int) -> np.ndarray:
-    """Return where the pairs (i, j) of n rows stand in :class:`Cosines`; their order does not matter."""
-    low, high = np.minimum(i, j), np.maximum(i, j)
-    return low * (2 * n - low - 1) // 2 + high - low - 1
+        Each first row is before its second.
+        """
+        strip, most = first // ROWS, -(-len(self.unit) // COLUMNS)
+        number = strip * most + (second - strip * ROWS) // COLUMNS  # of a pair's block, in their order
+        order = np.argsort(number, kind="stable")
+        ascending, begin = number[order], 0
+        for start, left, block in self.blocks(found.dtype):
+            end = int(np.searchsorted(ascending, start // ROWS * most + (left - start) // COLUMNS, side="right"))
+            here = order[begin:end]
+            found[here] = block[first[here] - start, second[here] - left]
+            begin = end
+            yield start, left, block
 
-
-def order_statistics(
-    cosines: Cosines, ranks: Sequence[int], blocks: Iterator[tuple[int, np.ndarray]] | None = None
-) -> list[float]:
-    """Return the values of these ranks, counted from 0 in ascending order, without sorting all.
-
-    ``blocks`` are those of the cosines, for a caller that looks at them too; they are read to the end.
-    """
-    if cosines.kept is not None and cosines.size <= 4 * SAMPLE:
-        # one at a time, which NumPy selects several times faster than several at once
-        return [float(np.partition(cosines.kept, rank)[rank]) for rank in ranks]
-    sample = cosines.sample()
-    # eight standard deviations of a median's place in the sample, more of any other's
-    margin = 4 * np.sqrt(sample.size)
-    found: dict[int, float] = {}
-    while missing := [rank for rank in ranks if rank not in found]:
-        brackets = [_Bracket.around(rank, rank / cosines.size * sample.size, margin, sample) for rank in missing]
-        for _, block in blocks or cosines.blocks():
-            for bracket in brackets:
-                bracket.count(block)
-        found |= {bracket.rank: value for bracket in brackets if (value := bracket.select()) is not None}
-        blocks, margin = None, 8 * margin  # where the sample misled, in a wider bracket
-    return [found[rank] for rank in ranks]
+    def at(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return the cosines of these pairs of rows, the same to the last bit whichever others are asked for."""
+        return np.round(row_products(self.unit, first, second), DECIMALS)
 
 
-class _Bracket:
-    """Two values that most likely embrace a rank. What lies below them is counted, what lies between is selected from.
-
-    What equals one of the two is only counted: a value that half of all pairs share needs no memory.
-    """
-
-    def __init__(self, rank: int, low: float, high: float) -> None:
-        self.rank, self.low, self.high = rank, low, high
-        self.n_below = self.n_to_low = self.n_to_high = 0
-        self.between: list[np.ndarray] = []
-
-    @classmethod
-    def around(cls, rank: int, place: float, margin: float, sample: np.ndarray) -> Self:
-        """Return the values of a sorted sample that are so many places away from the rank's own, or infinity."""
-        low, high = int(place - margin), int(place + margin) + 1
-        return cls(
-            rank, float(sample[low]) if low > 0 else -np.inf, float(sample[high]) if high < sample.size else np.inf
-        )
-
-    def count(self, block: np.ndarray) -> None:
-        """Take note of a block of values."""
-        above, under = block > self.low, block < self.high
-        self.n_below += int(np.count_nonzero(block < self.low))
-        self.n_to_low += block.size - int(np.count_nonzero(above))
-        self.n_to_high += int(np.count_nonzero(block <= self.high))
-        self.between.append(block[above & under])
-
-    def select(self) -> float | None:
-        """Return the value of the rank, if it lies here."""
-        if not self.n_below <= self.rank < self.n_to_high:
-            return None
-        if self.rank < self.n_to_low:
-            return self.low
-        inside = np.concatenate(self.between)
-        place = self.rank - self.n_to_low
-        if place >= inside.size:
-            return self.high
-        inside.partition(place)
-        return float(inside[place])
+def row_products(unit: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the products of some pairs of rows."""
+    products = np.empty(len(first), unit.dtype)
+    for part in row_blocks(len(first), rows_at_once(LOOKED_UP, unit.shape[1])):
+        products[part] = np.einsum("ij,ij->i", unit[first[part]], unit[second[part]])
+    return products

@@ -1,8 +1,6 @@
 """The map of a set of perturbations: the cosines of all pairs of genes, and what is annotated and recalled in it."""
 
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
-from math import ceil, floor, inf
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -12,16 +10,13 @@ from numpy.typing import ArrayLike
 
 from semiclip import errors
 from semiclip._checks import check_finite
-from semiclip._numerics import rows_at_once
-from semiclip.metrics._cosines import Cosines, pair_position
+from semiclip.metrics._cosines import Cosines
 from semiclip.metrics._matrices import read_mask, read_vectors
 
 Thresholds = tuple[float, float] | Sequence[tuple[float, float]]
 Levels = list[tuple[float, float]]  # low and high thresholds, read
 
 MIN_GENES = 20  # below, the tails hold too few pairs to mean anything
-HITS = 1 << 28  # pairs of which is held at a time whether they are recalled, times the number of thresholds
-NOWHERE = np.zeros(0, dtype=np.intp)
 MISSING = -2  # beside −1, a gene that is not in the map
 COLUMNS = "it needs gene_a, gene_b and optionally database, as scl.datasets.relationships() returns them"
 NA = "drop them with relationships.dropna(), or read the file with keep_default_na=False if a gene is called NA"
@@ -36,20 +31,16 @@ class GeneMap(NamedTuple):
     names: pd.Index
     """The databases in order of appearance."""
     database: np.ndarray
-    """Database of each annotated pair, a position in ``names``; its genes are positions in ``genes``."""
+    """Database of each annotated pair, a position in ``names``; its genes are positions in ``genes``, in order."""
     first: np.ndarray
     second: np.ndarray
-
-    def position(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return where the cosine of each pair of genes stands."""
-        return pair_position(first, second, len(self.genes))
 
 
 def gene_map(
     embedding: ArrayLike, genes: ArrayLike, relationships: pd.DataFrame, *, control: ArrayLike | None = None
 ) -> GeneMap:
     """Return the map of one vector per gene, without the rows that the mask ``control`` marks."""
-    x = read_vectors(embedding, "embedding").astype(np.float64, copy=False)
+    x = read_vectors(embedding, "embedding")
     labels = np.asarray(genes, dtype=object)
     if labels.shape != x.shape[:1]:
         raise errors.WrongShape("genes", labels.shape, f"{x.shape[:1]}, one label per row of the embedding")
@@ -125,70 +116,3 @@ def read_thresholds(thresholds: Thresholds, *, single: bool = False) -> Levels:
     if single and len(levels) > 1:
         raise errors.TooMany("pairs of thresholds", len(levels), 1, "call once for each pair")
     return levels
-
-
-def tails(null: Cosines, thresholds: Levels, positions: np.ndarray = NOWHERE) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values below which and above which, strictly, a cosine lies in a tail; shape (n_thresholds, 2).
-
-    The cosines at some positions are returned beside them, for many of all cosines are read only once.
-    """
-    # #{null ≤ v}/N ≤ low says that the null value of rank ⌊low·N⌋, counted from 0, exceeds v; #{null < v}/N ≥ high says
-    # that the value of rank ⌈high·N⌉ − 1 is below v. Order statistics therefore suffice, and nothing is sorted.
-    ranks = []
-    for pair in thresholds:
-        # 0.95 is meant, not the binary float beside it
-        low, high = (Fraction(threshold).limit_denominator(10**9) for threshold in pair)
-        ranks.append((floor(low * null.size), ceil(high * null.size) - 1))
-    inside = sorted({rank for pair in ranks for rank in pair if 0 <= rank < null.size})
-    cosine, statistics = null.read(positions, inside)
-    value = {-1: -inf, **dict(zip(inside, statistics, strict=True)), null.size: inf}
-    return np.array([[value[below], value[above]] for below, above in ranks]), cosine
-
-
-def in_tails(cosine: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    """Return which cosines, shape (n,), lie in one of the :func:`tails`; shape (n, n_thresholds)."""
-    return (cosine[:, None] < cuts[:, 0]) | (cosine[:, None] > cuts[:, 1])
-
-
-def read_hits(cosines: Cosines, cuts: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield which cosines lie in the tails, in strips of shape (n, n_thresholds), with the position of the first.
-
-    Up to 23,000 genes and one pair of thresholds there is a single strip. A strip lasts until the next is asked for.
-    """
-    strip = np.empty((min(cosines.size, rows_at_once(HITS, len(cuts))), len(cuts)), dtype=bool)
-    filled = 0
-    for start, block in cosines.blocks():
-        end = start
-        while end < start + block.size:
-            part = block[end - start :][: len(strip) - filled]
-            strip[filled : filled + part.size] = in_tails(part, cuts)
-            filled, end = filled + part.size, end + part.size
-            if filled == len(strip):
-                yield end - filled, strip
-                filled = 0
-    if filled:
-        yield cosines.size - filled, strip[:filled]
-
-
-def recalled(cosine_map: GeneMap, pairs: tuple[np.ndarray, np.ndarray], levels: Levels) -> np.ndarray:
-    """Return which pairs, given by position, the map recalls; shape (n_pairs, n_levels)."""
-    cuts, cosine = tails(cosine_map.cosines, levels, cosine_map.position(*pairs))
-    return in_tails(cosine, cuts)
-
-
-def recalled_elsewhere(
-    other: GeneMap, cosine_map: GeneMap, pairs: tuple[np.ndarray, np.ndarray], levels: Levels
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return which pairs of a map another map recalls, how many of its own at each level, and how many both hold."""
-    other_pairs = distinct_pairs(other)
-    hit = recalled(other, other_pairs, levels)
-    names, other_names = (
-        pd.MultiIndex.from_arrays([held.genes[positions] for positions in both])
-        for held, both in ((cosine_map, pairs), (other, other_pairs))
-    )
-    position = other_names.get_indexer(names)
-    if (position < 0).all():
-        raise errors.NothingShared("annotated pair", cosine_map.genes, other.genes, way_out=ONE_LABEL)
-    # a pair that the other map lacks has the position −1, which is the row added: it is not recalled
-    padded = np.vstack([hit, np.zeros_like(hit, shape=(1, hit.shape[1]))])
-    return padded[position], hit.sum(axis=0), int((position >= 0).sum())

@@ -8,16 +8,8 @@ from scipy import sparse
 
 from semiclip._arguments import check_whole
 from semiclip._docs import document
-from semiclip.metrics._map import (
-    GeneMap,
-    Thresholds,
-    distinct_pairs,
-    gene_map,
-    in_tails,
-    read_hits,
-    read_thresholds,
-    tails,
-)
+from semiclip.metrics._hits import Tails, exchange_labels, find_tails
+from semiclip.metrics._map import GeneMap, Thresholds, distinct_pairs, gene_map, read_thresholds
 from semiclip.metrics._matrices import check_permutations
 
 Z = 1.959963984540054  # two-sided 95 % of a normal distribution
@@ -89,8 +81,7 @@ def relationship_recall(
     rng = np.random.default_rng(rng)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
     shares = Shares.of(cosine_map)
-    cuts, cosine = tails(cosine_map.cosines, limits, cosine_map.position(shares.first, shares.second))
-    hit = in_tails(cosine, cuts)
+    tails, hit = find_tails(cosine_map.cosines, limits, (shares.first, shares.second))
     value = shares(hit)
     per_threshold = [shares.estimate_uncertainty(*column) for column in zip(hit.T, value.T, strict=True)]
     error, low, high = np.array(per_threshold).transpose(1, 2, 0)
@@ -103,7 +94,7 @@ def relationship_recall(
     columns |= {"n_pairs": n_pairs, "n_recalled": shares.count_pairs(hit)[union]}
     columns |= {"error": error, "ci_low": low, "ci_high": high, "chance": threshold_low + 1 - threshold_high}
     if n_permutations:
-        draws = shares.draw_permuted(cosine_map, cuts, n_permutations, rng)
+        draws = shares.draw_permuted(cosine_map, tails, n_permutations, rng)
         columns |= {"chance_mean": draws.mean(axis=-1), "chance_sd": draws.std(axis=-1, ddof=1)}
         # shares of equal counts are equal, however their sums were rounded
         as_high = (draws.round(12) >= value[..., None].round(12)).sum(axis=-1)
@@ -147,11 +138,10 @@ def recalled_pairs(
     """
     limits = read_thresholds(thresholds, single=True)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
-    genes, _, names, database, first, second = cosine_map
+    genes, cosines, names, database, first, second = cosine_map
     columns = {"database": names[database], "gene_a": genes[first], "gene_b": genes[second]}
-    cuts, cosine = tails(cosine_map.cosines, limits, cosine_map.position(first, second))
-    hit = in_tails(cosine, cuts)[:, 0]
-    return pd.DataFrame({**columns, "cosine": cosine, "recalled": hit})
+    hit = find_tails(cosines, limits, (first, second))[1][:, 0]
+    return pd.DataFrame({**columns, "cosine": cosines.at(first, second), "recalled": hit})
 
 
 @document
@@ -191,11 +181,11 @@ def similarity(
     check_whole("n_bins", n_bins)
     limits = read_thresholds(thresholds, single=True)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
-    positions = cosine_map.position(*distinct_pairs(cosine_map))
-    ((cut_low, cut_high),), cosine = tails(cosine_map.cosines, limits, positions)
-    n_annotated, edges = np.histogram(cosine, n_bins, RANGE)
+    pairs = distinct_pairs(cosine_map)
+    ((cut_low, cut_high),) = find_tails(cosine_map.cosines, limits, pairs)[0].cuts
+    n_annotated, edges = np.histogram(cosine_map.cosines.at(*pairs), n_bins, RANGE)
     n_all = np.zeros_like(n_annotated)
-    for _, block in cosine_map.cosines.blocks():
+    for *_, block in cosine_map.cosines.blocks():
         # with a number of bins NumPy goes through the values in blocks, with edges it would sort them
         n_all += np.histogram(block, n_bins, RANGE)[0]
     width = (RANGE[1] - RANGE[0]) / n_bins
@@ -283,24 +273,16 @@ class Shares(NamedTuple):
         missing = np.isnan(value)
         return np.where(missing, np.nan, error), np.clip(low, 0, value), np.clip(high, value, 1)
 
-    def draw_permuted(
-        self, cosine_map: GeneMap, cuts: np.ndarray, n_draws: int, rng: np.random.Generator
-    ) -> np.ndarray:
+    def draw_permuted(self, cosine_map: GeneMap, tails: Tails, n_draws: int, rng: np.random.Generator) -> np.ndarray:
         """Return the shares after exchanges of the gene labels, shape (n_keys, n_thresholds, n_draws)."""
-        # an exchange moves the annotations over the same cosines: none is computed anew for it. Of many cosines a strip
-        # is looked at at a time, by the same exchanges
-        n_hit = np.zeros((len(self.n_pairs), len(cuts), n_draws), dtype=np.intp)
-        state = rng.bit_generator.state
-        for start, strip in read_hits(cosine_map.cosines, cuts):
-            rng.bit_generator.state = state
-            for i in range(n_draws):
-                moved = rng.permutation(len(cosine_map.genes))
-                place = cosine_map.position(moved[self.first], moved[self.second]) - start
-                held = (place >= 0) & (place < len(strip))
-                hit = np.zeros((place.size, len(cuts)), dtype=bool)
-                hit[held] = strip[place[held]]
-                n_hit[:, :, i] += self.count_pairs(hit)
-        return np.stack([self.divide(n_hit[:, :, i]) for i in range(n_draws)], axis=-1)
+        n_genes, pairs = len(cosine_map.genes), (self.first, self.second)
+        n_hit = np.zeros((n_draws, len(self.n_pairs), len(tails.cuts)), dtype=np.intp)
+        exchanges = exchange_labels(
+            cosine_map.cosines, tails, pairs, n_draws, lambda rng: rng.permutation(n_genes), rng
+        )
+        for i, hit in exchanges:
+            n_hit[i] += self.count_pairs(hit)
+        return np.stack([self.divide(of_draw) for of_draw in n_hit], axis=-1)
 
 
 def _wilson(value: np.ndarray, error: np.ndarray, n_pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -231,7 +231,7 @@ def _join_known(
     if isinstance(relationships, pd.DataFrame) and relationships.empty:
         return np.full(len(first), "", dtype=object)
     pairs = _map.read_pairs(relationships, labels)
-    databases = join_databases(_map.GeneMap(labels, Cosines(unit, 0), *pairs))
+    databases = join_databases(_map.GeneMap(labels, Cosines(unit), *pairs))
     index = pd.MultiIndex.from_arrays([labels[np.minimum(first, second)], labels[np.maximum(first, second)]])
     return databases.reindex(index).fillna("").to_numpy(dtype=object)
 

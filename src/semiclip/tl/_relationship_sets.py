@@ -12,7 +12,7 @@ from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import NameTaken, NothingShared, Repeated, WrongType
-from semiclip.metrics import _map
+from semiclip.metrics import _hits, _map
 from semiclip.tl._maps import RecallBaseline, add_baselines, list_names, read_corrected
 from semiclip.tl._sets import GENES, NOT_SETS, THRESHOLDS
 
@@ -112,7 +112,7 @@ def relationship_sets(
             databases = join_databases(gene_map)
         pairs = _map.distinct_pairs(gene_map)
         index = pd.MultiIndex.from_arrays([gene_map.genes[genes] for genes in pairs], names=GENES)
-        recalled[corrected.name] = pd.DataFrame(_map.recalled(gene_map, pairs, levels), index)
+        recalled[corrected.name] = pd.DataFrame(_hits.recalled(gene_map, pairs, levels), index)
         if corrected.name in sources:  # the maps of one object hold the same pairs
             if not databases.index.isin(index).any():
                 one, other = (held.unique(0).union(held.unique(1)) for held in (databases.index, index))
