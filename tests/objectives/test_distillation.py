@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy, kendalltau
 from torch.nn.functional import cross_entropy, layer_norm, one_hot
 
-from semiclip.objectives import C2kd, Kd, Shake
+from semiclip.objectives import C2kd, Kd, Shake, kendall, non_target_divergence, soft_divergence
 
 KINDS = [Kd, Shake, lambda **options: Shake(variant="original", **options), C2kd]
 
@@ -247,3 +247,57 @@ def test_each_divergence_of_c2kd_teaches_one_side():
         torch.testing.assert_close(gradients[f"{side}_proxy"], -apart.mean(0))
     assert all(value.grad.abs().sum() > 0 for value in (student, teacher, *objective.parameters()))
     assert cross_entropy(heads["student_head"], label).item() == pytest.approx(ce(heads["student_head"], label))
+
+
+@pytest.mark.parametrize("nontarget", ["exclude", "zero"])
+def test_c2kd_s_gradient_is_that_of_its_divergences_one_by_one(nontarget):
+    objective, *sides, label = batch(C2kd, threshold=0.0, nontarget=nontarget)
+    parameters = list(objective.parameters())
+    gradients = torch.autograd.grad(objective(*sides, label), parameters)
+
+    u_s, u_t, q_s, q_t = (
+        objective.logits(f"{side}_{part}", rows)
+        for part in ("head", "proxy")
+        for side, rows in zip(("student", "teacher"), sides, strict=True)
+    )
+    loss = sum(cross_entropy(u, label) for u in (u_s, u_t))
+    for u, q in ((u_s, q_s), (u_t, q_t)):
+        loss += soft_divergence(q, u.detach(), 2.0) + soft_divergence(u, q.detach(), 2.0)
+    kept = kendall(q_s, q_t) > 0
+    assert 1 < kept.sum() < 12
+    for a, b in ((q_s, q_t), (q_t, q_s)):
+        loss += non_target_divergence(a, b.detach(), label, 2.0, nontarget=nontarget)[kept].mean()
+    for one, other in zip(gradients, torch.autograd.grad(loss, parameters), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-13)
+
+
+def many_classes(n_pairs):
+    """A mini-batch of 300 classes whose proxies agree, some rows more than others."""
+    objective, student, teacher, label = batch(C2kd, n=200, c=300, d_teacher=4, n_pairs=n_pairs)
+    objective.heads["teacher_proxy"].load_state_dict(objective.heads["student_proxy"].state_dict())
+    return objective, student, student + torch.linspace(0, 2, 200)[:, None] * teacher, label
+
+
+def test_c2kd_takes_all_pairs_if_told_to_and_few_rows_need_them():
+    (exact, *data), (some, *_) = many_classes(None), many_classes(4096)
+    expected, kept = naive_c2kd(logits(exact, *data[:2]), data[2])
+    assert 50 < kept < 190
+    assert exact(*data).item() == pytest.approx(expected, rel=1e-12)
+    assert many_classes(300 * 299 // 2)[0](*data).item() == pytest.approx(expected, rel=1e-12)
+    loss = some(*data).item()
+    assert loss == pytest.approx(expected, rel=0.01)
+    assert loss == some(*data).item()  # nothing was drawn
+    order = torch.randperm(200)
+    assert some(*(part[order] for part in data)).item() == pytest.approx(loss, rel=1e-12)
+
+
+def test_c2kd_takes_other_pairs_for_other_mini_batches(monkeypatch):
+    import semiclip.objectives._distillation as room
+
+    objective, student, teacher, label = many_classes(300)
+    seen, estimate = [], room.estimate_kendall
+    monkeypatch.setattr(room, "estimate_kendall", lambda a, b, **how: seen.append(estimate(a, b, **how)) or seen[-1])
+    for labels in (label, label.flip(0), (label + 1) % 300):
+        objective(student, teacher, labels)
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])

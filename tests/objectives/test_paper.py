@@ -33,7 +33,7 @@ OPTIONS = {
     "dcca": {"n_components": 30, "k": None, "epsilon": 1e-6},
     "kd": {"temperature": 9.0, "alpha": 10.0},
     "shake": {"variant": "paper", "temperature": 9.0, "alpha": 10.0, "beta": 1e-3, "shadow_start": "fresh"},
-    "c2kd": {"temperature": 2.0, "threshold": 0.3, "nontarget": "exclude", "average": "kept"},
+    "c2kd": {"temperature": 2.0, "threshold": 0.3, "nontarget": "exclude", "average": "kept", "n_pairs": None},
 }
 LABELS = ("kd", "shake", "c2kd")
 every = pytest.mark.parametrize("name", OBJECTIVES)

@@ -135,6 +135,7 @@ REFUSED = {
         "threshold": (-1.1, 2, float("nan")),
         "nontarget": ("drop",),
         "average": ("some",),
+        "n_pairs": (0, -1, 1.5, True),
     },
 }
 

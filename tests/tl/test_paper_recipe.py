@@ -34,7 +34,7 @@ OPTIONS = {
     "dcca": {"n_components": 30, "k": None, "epsilon": 1e-6},
     "kd": {"temperature": 9.0, "alpha": 10.0},
     "shake": {"variant": "paper", "temperature": 9.0, "alpha": 10.0, "beta": 1e-3, "shadow_start": "fresh"},
-    "c2kd": {"temperature": 2.0, "threshold": 0.3, "nontarget": "exclude", "average": "kept"},
+    "c2kd": {"temperature": 2.0, "threshold": 0.3, "nontarget": "exclude", "average": "kept", "n_pairs": None},
 }
 SMALL = {"n_hidden": [16], "teacher_adapter": [16]}  # for tests of anything else, which then take no time
 

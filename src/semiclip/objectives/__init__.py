@@ -4,7 +4,7 @@ from typing import Any
 
 from semiclip.objectives._contrastive import Clip, SemiClipped, SigLip
 from semiclip.objectives._distillation import C2kd, Kd, Shake
-from semiclip.objectives._logits import kendall, non_target_divergence, soft_divergence
+from semiclip.objectives._logits import estimate_kendall, kendall, non_target_divergence, soft_divergence
 from semiclip.objectives._moments import Dcca, Vicreg
 from semiclip.objectives._paper import PAPER, PaperSettings
 from semiclip.objectives._presets import PRESETS, PRETRAINING
@@ -38,6 +38,7 @@ __all__ = [
     "SigLip",
     "Spec",
     "Vicreg",
+    "estimate_kendall",
     "kendall",
     "non_target_divergence",
     "soft_divergence",

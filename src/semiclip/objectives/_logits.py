@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
+from semiclip._arguments import check_whole
+from semiclip._counter_rng import keys, state
+from semiclip._numerics import row_blocks
+
 NonTarget = Literal["exclude", "zero"]
+BLOCK = 1 << 16  # numbers of each side that a core compares at a time, which its cache holds
 
 
 def soft_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -58,6 +63,38 @@ def non_target_divergence(
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(dim=1)
 
 
+def mutual_divergence(a: Tensor, b: Tensor, temperature: float) -> Tensor:
+    r"""Return the divergences of ``b`` from ``a`` and of ``a`` from ``b`` in sum, each row's, shape (B,).
+
+    Of logits of shape (B, C), :math:`T^2 [\operatorname{KL}(p_b \,\|\, p_a) + \operatorname{KL}(p_a \,\|\, p_b)]` with
+    :math:`p_a = \sigma(a / T)`; each divergence teaches its second argument alone.
+    """
+    # The sum is T (p - q)(a - b) over classes, for the logarithms of both normalisers fall out. Its gradient by a, with
+    # p - q held, is T (p - q), which is also that of the divergence that teaches a.
+    return _across(a, b, _soften(a, temperature) - _soften(b, temperature), temperature)
+
+
+def mutual_non_target_divergence(
+    a: Tensor, b: Tensor, label: Tensor, temperature: float, *, nontarget: NonTarget = "exclude"
+) -> Tensor:
+    """Return the same over the classes that are not the row's ``label``, as in :func:`non_target_divergence`."""
+    label = label[:, None]
+    p, q = (_soften(logits, temperature, label, nontarget) for logits in (a, b))
+    return _across(a, b, (p - q).scatter_(1, label, 0), temperature)
+
+
+def _soften(logits: Tensor, temperature: float, label: Tensor | None = None, nontarget: NonTarget = "zero") -> Tensor:
+    """Return the shares of all classes, without a gradient, with the logit of the label out of the way."""
+    softened = logits.detach() / temperature
+    if label is not None:
+        softened.scatter_(1, label, 0 if nontarget == "zero" else torch.finfo(softened.dtype).min)
+    return softened.softmax(dim=1)
+
+
+def _across(a: Tensor, b: Tensor, apart: Tensor, temperature: float) -> Tensor:
+    return temperature * (apart * (a - b)).sum(dim=1)
+
+
 @torch.no_grad()
 def kendall(a: Tensor, b: Tensor) -> Tensor:
     r"""Return Kendall's :math:`\tau_b` of each row of ``a`` with that row of ``b``, both of shape (B, C) and finite.
@@ -84,6 +121,61 @@ def kendall(a: Tensor, b: Tensor) -> Tensor:
     surplus = pairs - ties_a - ties_b + ties_both - 2 * _inversions(order)
     tau = surplus.double() / (pairs - ties_a).double().sqrt() / (pairs - ties_b).double().sqrt()
     return tau.clamp(-1, 1)  # rounding may lead out
+
+
+@torch.no_grad()
+def estimate_kendall(a: Tensor, b: Tensor, *, n_pairs: int, seed: int | Tensor = 0) -> Tensor:
+    r"""Return an estimate of Kendall's :math:`\tau_b` of each row from some pairs of columns; float64 of shape (B,).
+
+    Columns are put on a circle in a random order, the same for all rows, and each is compared with the next
+    :math:`m = \lceil P / C \rceil`, where :math:`P` is ``n_pairs`` and :math:`C` the number of columns, so that all
+    columns take part in equally many pairs. Without ties the estimate is unbiased, and its variance is at most
+    :math:`(1 - \tau^2) / (m C) \cdot (C - 1 - 2 m) / (C - 3)`: a standard error below :math:`1 / \sqrt P`. With ties,
+    pairs that are tied are counted among the same pairs. Where these are all pairs there are, the result is that of
+    :func:`kendall`. Time grows with ``n_pairs`` alone, and the host need not wait.
+
+    Parameters
+    ----------
+    a, b
+        Finite numbers of shape (B, C).
+    n_pairs
+        The least number of pairs.
+    seed
+        What the order follows from: an integer or a tensor of one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a, b = torch.tensor([[1.0, 2, 3, 4, 5]]), torch.tensor([[1.0, 3, 2, 5, 4]])
+    >>> estimate_kendall(a, b, n_pairs=10), estimate_kendall(a, b, n_pairs=5)
+    (tensor([0.6000], dtype=torch.float64), tensor([0.6000], dtype=torch.float64))
+    """
+    check_whole("n_pairs", n_pairs)
+    n_rows, n = a.shape
+    n_shifts = min(n // 2, -(-n_pairs // max(n, 1)))
+    circle = keys(state(seed, torch.zeros(1, dtype=torch.int64, device=a.device)), n)[0].argsort(stable=True)
+    circle = torch.cat([circle, circle[:n_shifts]])
+    # blocks change no digit, since every sum is of whole numbers
+    size = max(1, BLOCK * torch.get_num_threads() // max(n, 1)) if a.device.type == "cpu" else max(n_rows, 1)
+    sides = [side.to(torch.promote_types(side.dtype, torch.float32)) for side in (a, b)]
+    parts = [_concordance(*(side[rows][:, circle] for side in sides), n_shifts) for rows in row_blocks(n_rows, size)]
+    surplus, untied_a, untied_b = torch.cat(parts, dim=1) if parts else a.new_zeros(3, 0, dtype=torch.float64)
+    return (surplus / untied_a.sqrt() / untied_b.sqrt()).clamp(-1, 1)
+
+
+def _concordance(a: Tensor, b: Tensor, n_shifts: int) -> Tensor:
+    """Return pairs ordered alike less those ordered unlike, and pairs not tied in ``a`` and in ``b``, shape (3, B).
+
+    A pair is a column and one of the ``n_shifts`` after it; so many columns are there again at the end.
+    """
+    n = a.shape[1] - n_shifts
+    counts = torch.zeros(3, len(a), n, dtype=a.dtype, device=a.device)
+    for shift in range(1, n_shifts + 1):
+        width = n if 2 * shift != n else shift  # half a turn meets each pair twice
+        turn_a, turn_b = ((side[:, shift : shift + width] - side[:, :width]).sign_() for side in (a, b))
+        for count, x, y in zip(counts, (turn_a, turn_a, turn_b), (turn_b, turn_a, turn_b), strict=True):
+            count[:, :width].addcmul_(x, y)
+    return counts.sum(dim=2, dtype=torch.float64)
 
 
 def _changes(ordered: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ PAPER: dict[str, PaperSettings] = {
     # A.2 is garbled from the rates of the heads on: these, the epochs and the least are the README's; in the code a
     # proxy has the rate of the head of its side
     "c2kd": PaperSettings(
-        {**BOTH, "temperature": 2.0, "threshold": 0.3, "nontarget": "exclude", "average": "kept"},
+        {**BOTH, "temperature": 2.0, "threshold": 0.3, "nontarget": "exclude", "average": "kept", "n_pairs": None},
         {"max_epochs": 30, "batch_size": 1024, **PRETRAINED},
         {
             **OPTIMISER,
