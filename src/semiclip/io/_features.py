@@ -53,14 +53,18 @@ def choose_features(features: tuple[str, ...] | None, keep_positions: bool, name
 
 def read_features(columns: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that hold numbers as float64, NaN also for infinity and for gaps written as text."""
-    read = {str(name): read_numbers(columns[name]) for name in columns}
+    others = [str(name) for name, kind in columns.dtypes.items() if kind.kind not in "iufb"]
+    read = {name: read_numbers(columns[name]) for name in others}
     if text := [name for name, values in read.items() if values is None]:
         logger.info("%d feature(s) hold text, and go: %s", len(text), some(text))
-    numbers = {name: values for name, values in read.items() if values is not None}
-    if not numbers:
+    if len(text) == columns.shape[1]:
         way_out = "make them numbers with pd.to_numeric, or name others with features=[...]"
         raise Empty(f"numbers in the features {some(text)}", way_out)
-    return pd.DataFrame(numbers, index=columns.index).replace([np.inf, -np.inf], np.nan)
+    if others:
+        numbers = {name: values for name, values in read.items() if values is not None}
+        columns = columns.drop(columns=text).assign(**numbers)
+    columns = columns.astype(np.float64)  # frees what was before
+    return columns.replace([np.inf, -np.inf], np.nan)
 
 
 def scale_features(values: pd.DataFrame, adata: AnnData, design: Design, max_missing: float) -> pd.DataFrame:

@@ -160,9 +160,11 @@ def _read_text(path: Path, is_text: Callable[[str], bool], choose_features: Any,
 
 
 def _simplify(table: pd.DataFrame) -> pd.DataFrame:
-    kinds = {str(name): kind for name, kind in table.dtypes.items()}
-    odd = [name for name, kind in kinds.items() if not isinstance(kind, np.dtype) or kind.kind == "O"]
-    return table.assign(**{name: _to_numpy(table[name]) for name in odd}) if odd else table
+    """Return a table, which is changed in place, with columns of NumPy's types and of categories alone."""
+    for name, kind in table.dtypes.to_dict().items():
+        if not isinstance(kind, np.dtype) or kind.kind == "O":
+            table[name] = _to_numpy(table[name])
+    return table
 
 
 def _to_numpy(column: pd.Series) -> pd.Series:
