@@ -148,7 +148,9 @@ BAD_FILES |= {"long.csv": b"Plate,Well\np1,A1\np1,A2,3,4\n", "first.csv": b"Plat
 def test_refuses_files_that_are_no_tables_views_other_types_and_names_that_repeat(refuses, layout, tmp_path):
     for name, content in BAD_FILES.items():
         (tmp_path / name).write_bytes(content)
-        with refuses(errors.DamagedFile, path=tmp_path / name):
+        is_empty = not content
+        data = {"what": f"rows in {tmp_path / name}"} if is_empty else {"path": tmp_path / name}
+        with refuses(errors.Empty if is_empty else errors.DamagedFile, **data):
             plate_map(samples(["p1"], ["A1"]), str(tmp_path / name))
     adata = samples(["p1", "p1"], ["A1", "A1"])
     with refuses(errors.CannotWrite, target="into a view"):

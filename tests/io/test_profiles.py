@@ -93,7 +93,9 @@ def test_features_with_nothing_to_say_go_and_the_log_says_why(caplog):
         images = profiles(table, **KEYS)
     assert images.var_names.tolist() == FEATURES
     reasons = "2 with more than 5% missing, 1 constant, 2 without spread among the controls of a plate"
-    assert caplog.messages == ["1 feature(s) hold text, and go: Nuclei_Text", f"9 of 14 features stay; {reasons}"]
+    rounding = "1 feature(s) differ among controls by no more than rounding: Cells_Rounding"
+    text = "1 feature(s) hold text, and go: Nuclei_Text"
+    assert caplog.messages == [text, rounding, f"9 of 14 features stay; {reasons}"]
     table = make()  # one plate that cannot scale a feature is enough
     on_first = (table["Metadata_Plate"] == "p1") & (table["Metadata_drug"] == "DMSO")
     table.loc[on_first, "Cells_Area"] = 5.0
@@ -184,7 +186,7 @@ def test_records_how_it_was_made_in_names_that_files_hold(refuses, tmp_path, cap
     params = stored.uns["semiclip"]["X_cells"]["params"]
     assert params.pop("control").tolist() == ["DMSO"]
     assert params.pop("features").tolist() == ["Cells_", "Cytoplasm_", "Nuclei_"]
-    settings = {"well_key": "Well", "clip": 5, "max_missing": 0.05, "from_plate_map": False}
+    settings = {"well_key": "Well", "clip": 5, "max_missing": 0.05, "from_plate_map": False, "keep_positions": False}
     assert params == {"perturbation_key": "drug_name", "batch_key": "Plate", **settings}
     with refuses(errors.Repeated, items=["conc/uM", "conc_uM"]):
         profiles(table.assign(Metadata_conc_uM=1), **keys)

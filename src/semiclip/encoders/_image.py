@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Channels = Literal["separate", "joint"]
 Pool = Literal["mean", "cls", "pooler"]
 SIZE = 224
+_OTHER_POOL = "the other of 'mean' and 'cls', as this model of timm cannot pool so, or pass a function as model="
 Loaded = tuple[Any, int | None, Any]  # with the side of the images that it was made for, and their (mean, std)
 
 
@@ -55,7 +56,9 @@ class ImageEncoder:
         Mean to subtract and standard deviation to divide by afterwards, each one number or one per channel that the
         model takes. ``"model"`` takes the published values of a named model, and none for a module.
     pool
-        How tokens become one vector: ``"mean"``, ``"cls"`` (the first token) or ``"pooler"`` (of transformers).
+        How tokens become one vector: ``"mean"``, ``"cls"`` (the first token) or ``"pooler"`` (of transformers). The
+        mean of a model of timm is that of its patches, without the class token. A model that returns vectors is taken
+        as it is, and ``pool`` is not recorded.
     in_channels
         Channels that the model takes; needed only if neither its configuration nor its first convolution says.
     batch_size
@@ -115,6 +118,7 @@ class ImageEncoder:
         self.size = size or usual_size or SIZE
         self.in_channels = in_channels or _count_channels(self.model)
         self.batch_size, self.device, self.progress_bar = batch_size, device, progress_bar
+        self._is_named, self._pools_itself = named, False
         if normalize == "model" and named and statistics is None:
             raise errors.BadValue("normalize", normalize, "(mean, std) or None, as the model comes with neither")
         self.normalize = _read_statistics(statistics if normalize == "model" else normalize)
@@ -165,7 +169,9 @@ class ImageEncoder:
         if self.normalize is not None:
             mean, std = (torch.as_tensor(values, device=tiles.device)[:, None, None] for values in self.normalize)
             tiles = (tiles - mean) / std
-        vectors = _pool_output(self.model(tiles), self.pool)
+        output = self.model(tiles)
+        self._pools_itself = isinstance(output, torch.Tensor) and output.ndim == 2
+        vectors = _pool_output(output, self.pool)
         if vectors.ndim != 2 or len(vectors) != len(tiles) or not vectors.shape[1]:
             needed = f"one vector for each of {len(tiles)} tiles, not of shape {tuple(vectors.shape)}"
             raise errors.WrongType("the model's output", type(vectors), needed)
@@ -196,6 +202,8 @@ class ImageEncoder:
         """Everything that an embedding depends on besides the image, in types that files can hold."""
         normalize = None if self.normalize is None else dict(zip(("mean", "std"), self.normalize, strict=True))
         plain = {name: getattr(self, name) for name in ("channels", "size", "rescale", "pool")}
+        if self._pools_itself and not self._is_named:
+            plain["pool"] = None
         return {"model": self.name, **plain, "normalize": normalize}
 
 
@@ -241,8 +249,25 @@ def _load_model(name: str, pool: str) -> Loaded:
     except ImportError as error:
         raise errors.MissingExtra("timm", f"model={name!r}") from error
     model = timm.create_model(name.removeprefix("timm/"), pretrained=True, num_classes=0)
+    _set_pool(model, pool)
     config = timm.data.resolve_model_data_config(model)
     return model, config["input_size"][-1], (config["mean"], config["std"])
+
+
+def _set_pool(model: Any, pool: str) -> None:
+    """Make a model of timm pool as asked; by themselves most of its transformers return the class token."""
+    has_tokens = bool(getattr(model, "num_prefix_tokens", 0))
+    if pool == "pooler" or (pool == "cls" and not has_tokens):
+        raise errors.BadValue("pool", pool, "'mean'" + " or 'cls'" * has_tokens + " for this model of timm")
+    kind = {"mean": "avg", "cls": "token"}[pool]
+    try:
+        model.reset_classifier(0, kind)
+    except (AssertionError, TypeError, ValueError) as error:
+        if has_tokens:
+            raise errors.BadValue("pool", pool, _OTHER_POOL) from error
+        return  # it has but one way to pool its feature map
+    if has_tokens and getattr(model, "global_pool", kind) != kind:
+        raise errors.BadValue("pool", pool, _OTHER_POOL)
 
 
 def _load_from_transformers(name: str, pool: str) -> Loaded:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from semiclip.errors import DamagedFile
+from semiclip.errors import DamagedFile, MissingExtra
 from semiclip.io._tables import refuse_damage
 
 if TYPE_CHECKING:
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 TIFF, PICTURE = (".tif", ".tiff"), (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG", "TIFF")  # of Pillow
 WAY_OUT = "mend it or drop its row"
+# photometric interpretation, bits, sample format (unsigned, float) and samples that Pillow reads as they are; 0 is any
+EXACT = {
+    ("MINISBLACK", 8, 1, 0),
+    ("RGB", 8, 1, 0),
+    ("YCBCR", 8, 1, 3),
+    ("MINISBLACK", 16, 1, 1),
+    ("MINISBLACK", 32, 3, 1),
+}
 EXTRA = '".[images]" in a clone of semiclip'
 
 
@@ -40,6 +48,7 @@ def read_shape(source: Source) -> tuple[int, int, int] | DamagedFile:
             import PIL.Image
 
             with PIL.Image.open(source.path, formats=FORMATS) as image:
+                _check_depth(source, image)
                 return (3 if _read_mode(image.mode) == "RGB" else 1, image.height, image.width)
     except DamagedFile as error:
         return error
@@ -72,29 +81,60 @@ def _read_tiff(source: Source, *, header_only: bool = False) -> Any:
 
     # each file is an image of its own, also where its metadata names others as parts of one series
     with tifffile.TiffFile(source.path, _multifile=False) as file:
-        stored: Any = file.series[0]
-        if source.page is not None:
-            _check_page(source, len(file.pages))
-            stored = file.pages[source.page]
+        stored: Any = _choose_series(source, file) if source.page is None else _choose_page(source, file)
+        pages = [stored] if source.page is not None else stored.pages
         colours = _find_colours(stored)
         sides = [len(colours) if axis == "S" else side for axis, side in zip(stored.axes, stored.shape, strict=True)]
         order, shape = _arrange(source, stored.axes, sides)
         if header_only:
-            _check_extent(source, stored, [stored] if source.page is not None else stored.pages, file.filehandle.size)
+            _check_extent(source, stored, pages, file.filehandle.size)
             return shape
         try:
             values = stored.asarray()
-            if sides != list(stored.shape):
-                values = values.take(colours, axis=stored.axes.index("S"))
-            return values.transpose(order).reshape(shape)
-        except (KeyError, ValueError) as error:
-            if "imagecodecs" not in str(error):
+        except (ImportError, KeyError, NotImplementedError, ValueError) as error:
+            if not isinstance(error, ImportError | NotImplementedError) and "imagecodecs" not in str(error):
                 raise
-            compression = error
-    try:
-        return _read_picture(source)  # Pillow knows the common compressions
-    except Exception as error:
-        raise DamagedFile(source, str(compression), "pip install imagecodecs") from error
+            return _read_without_codecs(source, stored, pages, shape, error)
+        if sides != list(stored.shape):
+            values = values.take(colours, axis=stored.axes.index("S"))
+        return values.transpose(order).reshape(shape)
+
+
+def _choose_series(source: Source, file: Any) -> Any:
+    """Return the largest image of a file, which may hold thumbnails, labels and lower resolutions beside it."""
+    areas = [
+        int(np.prod([side for axis, side in zip(one.axes, one.shape, strict=True) if axis in "YX"]))
+        for one in file.series
+    ]
+    largest = [one for one, area in zip(file.series, areas, strict=True) if area == max(areas)]
+    if len(largest) > 1:
+        reason = f"it holds {len(largest)} images of one size: choose a page in a column Frame_<channel>"
+        raise DamagedFile(source, reason)
+    return largest[0]
+
+
+def _choose_page(source: Source, file: Any) -> Any:
+    _check_page(source, len(file.pages))
+    return file.pages[source.page]
+
+
+def _read_without_codecs(
+    source: Source, stored: Any, pages: Any, shape: tuple[int, ...], error: Exception
+) -> np.ndarray:
+    """Return pixels as Pillow reads them, where these are the ones that the file holds."""
+    page = stored.keyframe
+    kind = (page.photometric.name, page.bitspersample, page.sampleformat, page.samplesperpixel)
+    is_plain = page.planarconfig == 1 and tuple(page.extrasamples) in ((), (2,)) and page.fillorder == 1
+    in_chain = all(one is not None and len(one.treeindex) == 1 for one in pages)
+    if is_plain and in_chain and (kind in EXACT or (*kind[:3], 0) in EXACT):
+        try:
+            values = _read_picture(source, [one.index for one in pages])
+        except Exception:  # noqa: BLE001 - Pillow lacks the compression too
+            values = np.empty(0)
+        if values.shape == shape and values.dtype == stored.dtype.newbyteorder("="):
+            return values
+    what = f"{page.compression.name}, {kind[0]}, {kind[1]} bits"
+    raise MissingExtra("imagecodecs", f"reading {source} ({what})", EXTRA) from error
 
 
 def _find_colours(stored: Any) -> list[int]:
@@ -131,19 +171,25 @@ def _check_extent(source: Source, stored: Any, pages: Any, size: int) -> None:
         raise DamagedFile(source, "it is truncated", WAY_OUT)
 
 
+def _check_depth(source: Source, image: Any) -> None:
+    """Refuse colours of 16 bits, of which Pillow would keep 8."""
+    if image.mode in ("LA", "RGB", "RGBA") and any(";16" in str(tile[3]) for tile in image.tile):
+        raise DamagedFile(source, "its colours have 16 bits, of which 8 would be lost", "save it as TIFF")
+
+
 def _check_page(source: Source, n_pages: int) -> None:
     if source.page is not None and not 0 <= source.page < n_pages:
         raise DamagedFile(source, f"it has pages 0 to {n_pages - 1}", WAY_OUT)
 
 
-def _read_picture(source: Source) -> np.ndarray:
+def _read_picture(source: Source, chosen: Sequence[int] | None = None) -> np.ndarray:
     import PIL.Image
 
     with PIL.Image.open(source.path, formats=FORMATS) as image:
         n_pages = getattr(image, "n_frames", 1)
         _check_page(source, n_pages)
         planes = []
-        for page in range(n_pages) if source.page is None else [source.page]:
+        for page in chosen or (range(n_pages) if source.page is None else [source.page]):
             image.seek(page)
             plane = np.asarray(image.convert(_read_mode(image.mode)))
             planes.append(plane[None] if plane.ndim == 2 else plane.transpose(2, 0, 1))

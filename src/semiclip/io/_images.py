@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from functools import partial
 from itertools import chain, groupby
 from os import PathLike
@@ -15,7 +16,15 @@ from semiclip._checks import check_finite, check_writable
 from semiclip._messages import warn
 from semiclip._provenance import record
 from semiclip.io._image_files import PICTURE, TIFF, WAY_OUT, Source, map_in_order, read_pixels, read_shape
-from semiclip.io._tables import PREFIX, Table, format_columns, read_table
+from semiclip.io._tables import (
+    PREFIX,
+    Table,
+    format_columns,
+    format_plates,
+    format_wells,
+    read_table,
+    warn_of_split_wells,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +70,7 @@ def images(
     folder
         Folder of the files and of relative folders; by default the folder of the table's file, or the current one.
     well_keys
-        Columns that together name a well, as text.
+        Columns that together name a well, as text, the well itself last: ``a1`` and ``A01`` are one well, A01.
     obs
         Columns to rename, such as ``{"Metadata_Plate": "batch", "Metadata_broad_sample": "perturbation"}``. They must
         be constant within each well.
@@ -83,7 +92,8 @@ def images(
     FileNotFoundError, ImportError
         If files, or the extra ``images`` that reads them, are missing.
     ValueError
-        If files cannot be read, differ in size within a site or in their number of channels, or a site repeats.
+        If files cannot be read, differ in size within a site or in their number of channels, or a site repeats, or a
+        file is named for several channels, sites or wells. :doc:`/real_tables` has examples.
 
     Examples
     --------
@@ -106,7 +116,7 @@ def images(
     check_writable(AnnData(), key_added)
     keys = [well_keys] if isinstance(well_keys, str) else list(well_keys)
     sites, sources, channels = _read_sites(table, channels, folder, keys)
-    wells = _describe_wells(sites, obs or {})
+    wells = _describe_wells(sites, obs or {}, keys[0])
     files = list(chain(*sources))
     headers = map_in_order(read_shape, files, n_threads=n_threads, ahead=n_sites)
     shapes = _check_shapes(sources, list(tqdm(headers, "headers", len(files), disable=not progress_bar)))
@@ -170,8 +180,6 @@ def _read_sites(
     if folder is None:
         folder = Path(table).parent if isinstance(table, str | PathLike) else Path()
     rows = read_table(table, lambda name: name in well_keys or name.startswith((FILE, FOLDER)))
-    if rows.empty:
-        raise errors.Empty("rows in the table of images")
     if absent := [key for key in well_keys if key not in rows]:
         raise errors.MissingColumn(absent, rows.columns, "the table", "well_keys")
     available = [str(name).removeprefix(FILE) for name in rows if str(name).startswith(FILE)]
@@ -183,21 +191,25 @@ def _read_sites(
     for column in (*well_keys, *(FILE + name for name in names)):
         if gaps := rows.index[rows[column].isna()].tolist():
             raise errors.MissingValues(f"column {column!r}", gaps)
-    rows = rows.astype(dict.fromkeys(well_keys, str))
+    is_well = {key: "well" in key.lower() for key in well_keys}
+    if not any(is_well.values()) and len(well_keys) > 1:
+        is_well[well_keys[-1]] = True
+    rows = rows.assign(**{key: (format_wells if is_well[key] else format_plates)(rows[key]) for key in well_keys})
     sources = list(zip(*(_list_sources(rows, name, Path(folder)) for name in names), strict=True))
-    _check_files(sources)
     wells = rows[well_keys].agg(":".join, axis=1).tolist()
+    _check_files(sources, names, wells)
     order = sorted(range(len(rows)), key=lambda row: (wells[row], [*map(str, sources[row])]))
     return rows.set_axis(pd.Index(wells)).iloc[order], [sources[row] for row in order], names
 
 
-def _describe_wells(sites: pd.DataFrame, renamed: Mapping[str, str]) -> pd.DataFrame:
+def _describe_wells(sites: pd.DataFrame, renamed: Mapping[str, str], plate: str) -> pd.DataFrame:
     """Return the number of sites of each well, and the columns that are constant within wells."""
     if absent := [column for column in renamed if column not in sites]:
         raise errors.MissingColumn(absent, sites.columns, "the table", "obs")
     columns = [name for name in sites if str(name).startswith(PREFIX) or name in renamed]
     groups = sites[columns].groupby(level=0, sort=False)
     is_mixed = groups.nunique(dropna=False) > 1
+    warn_of_split_wells(sites[is_mixed.columns[is_mixed.any()]], plate)
     if mixed := [column for column in renamed if is_mixed[column].any()]:
         wells = is_mixed.index[is_mixed[mixed[0]]].tolist()
         raise errors.Refused(f"column {mixed[0]!r} of obs has several values in wells", wells, "leave it out")
@@ -235,7 +247,7 @@ def _list_sources(rows: pd.DataFrame, channel: str, folder: Path) -> list[Source
     ]
 
 
-def _check_files(sources: Sites) -> None:
+def _check_files(sources: Sites, channels: list[str], wells: list[str]) -> None:
     repeats = pd.Series(sources).duplicated()
     if rows := repeats.index[repeats].tolist():
         raise errors.Repeated("files of rows", rows, "drop these rows")
@@ -243,6 +255,20 @@ def _check_files(sources: Sites) -> None:
     if unreadable := [path for path in paths if path.suffix.lower() not in TIFF + PICTURE]:
         reason = f"only {', '.join(TIFF + PICTURE)} can be"
         raise errors.DamagedFile(errors.some(unreadable), reason, "convert them, or choose others with channels=")
+    uses: dict[str, dict[int | None, list[str]]] = {}
+    for well, site in zip(wells, sources, strict=True):
+        for channel, source in zip(channels, site, strict=True):
+            pages = uses.setdefault(os.path.normpath(source.path), {})
+            pages.setdefault(source.page, []).append(f"{channel} of {well}")
+    shared = []
+    for path, pages in uses.items():
+        if None in pages:  # all pages
+            pages = {None: list(chain(*pages.values()))}
+        for page, users in pages.items():
+            shared += [f"{Source(Path(path), page)} ({errors.some(users, 3)})"] if len(users) > 1 else []
+    if shared:
+        way_out = f"name each file once, or the page of each channel in a column {PAGE}<channel>"
+        raise errors.Refused("files are named for several channels, sites or wells", shared, way_out)
     if missing := [path for path in paths if not path.is_file()]:
         way_out = f"name their folder with folder=, or drop columns {FOLDER} with folders of another machine"
         raise errors.MissingFile(missing, way_out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,26 @@ from semiclip._design import Design
 from semiclip._messages import warn
 from semiclip._provenance import record
 from semiclip.errors import BadValue, Empty, MissingColumn, MissingValues, Refused, Repeated, WrongType, some
-from semiclip.io._tables import PREFIX, Table, check_names, format_columns, format_labels, format_wells, read_table
+from semiclip.io._features import COMPARTMENTS, choose_features, read_features, scale_features
+from semiclip.io._tables import (
+    PREFIX,
+    Table,
+    check_names,
+    format_columns,
+    format_labels,
+    format_plates,
+    format_wells,
+    read_table,
+    warn_of_split_wells,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
 
-COMPARTMENTS = ("Cells_", "Cytoplasm_", "Nuclei_")
-MAD_TO_SD = 1.4826  # of a normal distribution
-NO_SPREAD = 1e-6  # a spread below this share of the size of the values is rounding
 Frames = tuple[pd.DataFrame, pd.DataFrame]  # descriptions and features of the same rows
+Choose = Callable[[list[str]], list[str]]  # the features among the names of columns
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +49,7 @@ def profiles(
     well_key: str | None = "Well",
     plate_map: Table | None = None,
     features: str | Sequence[str] | None = None,
+    keep_positions: bool = False,
     max_missing: float = 0.05,
     clip: float | None = 20.0,
     key_added: str = "X_image",
@@ -47,15 +57,19 @@ def profiles(
     r"""Return a teacher of CellProfiler features: one row per well, scaled on the controls of its plate.
 
     The profile of a well is the median over its cells. A feature is dropped if it is not numeric, lacks too many
-    values, has a single value, or does not vary among the controls of some plate. Every other feature is scaled by the
+    values, has a single value, or varies among the controls of some plate by less than a millionth of its largest
+    value, which is rounding. Every other feature is scaled by the
     median and MAD of the controls :math:`C_b` of the plate,
     :math:`(x - \mathrm{med}_{C_b}) / (1.4826\,\mathrm{MAD}_{C_b})`, and clipped. The log counts dropped features.
+    :doc:`/real_tables` shows what goes wrong with real tables, and what this function says then.
 
     Parameters
     ----------
     table
         Features of cells or of wells: a CSV, TSV or parquet file, or a DataFrame; or a list of these, such as one per
-        plate. Columns that begin with ``Metadata_`` describe the rows. Features that some tables lack are dropped.
+        plate. Columns that begin with ``Metadata_`` describe the rows, or ``Image_Metadata_``, as CellProfiler names
+        them beside objects. Two header rows, the first of objects such as Image and Nuclei, are joined. Features that
+        some tables lack are dropped.
         Features of an AnnData that are scaled already need no more than a copy in ``obsm``.
     perturbation_key, control
         Column of the perturbations, and the label or labels of the controls in it. All columns are named without
@@ -66,6 +80,10 @@ def profiles(
         A plate map with the perturbation of each well, joined on plate and well as in :func:`semiclip.io.plate_map`.
     features
         Names of the features, or their beginnings; by default ``Cells_``, ``Cytoplasm_`` and ``Nuclei_``.
+    keep_positions
+        Whether to keep positions and numbers of objects and images (``…Location_…``, ``…AreaShape_Center_X``, corners
+        of bounding boxes, ``…Parent_…``, ``…ObjectNumber``, ``…ImageNumber``), which otherwise go unless ``features``
+        names them in full.
     max_missing
         Largest share of rows in which a feature may be NaN or infinite; it becomes 0 there, the median of the controls.
     clip
@@ -117,7 +135,8 @@ def profiles(
         raise WrongType("table", AnnData, "a DataFrame, the path of a file, or a list of these", way_out)
 
     keys = [plate] if well is None else [plate, well]
-    obs, values = _read_all(tables, keys, perturbation, names)
+    choose = partial(choose_features, names, keep_positions)
+    obs, values = _read_all(tables, keys, perturbation, choose)
     if plate_map is not None:
         keys = [plate, well or "Well"]
         _check_columns(obs, keys)
@@ -125,22 +144,25 @@ def profiles(
         obs = pd.concat([obs.drop(columns=columns.columns, errors="ignore"), columns], axis=1)
     _check_columns(obs, [plate, perturbation])
     if len(empty := obs.index[values.isna().all(axis=1)]):
+        if len(empty) == len(obs):
+            raise Empty("rows in which a feature has a value", f"look at {some(values)}, which hold gaps alone")
         warn(f"no feature has a value in {len(empty)} row(s), which are left out: {some(empty)}")
     adata = AnnData(obs=format_columns(obs.drop(index=empty)))
     limit = np.inf if clip is None else clip
-    scaled = _scale(values.drop(index=empty), adata, design, max_missing).clip(-limit, limit)
+    scaled = scale_features(values.drop(index=empty), adata, design, max_missing).clip(-limit, limit)
     array = scaled.to_numpy(dtype=np.float32)
     result = AnnData(array, adata.obs, pd.DataFrame(index=scaled.columns), obsm={key_added: array.copy()})
     params = {"well_key": well, "features": names or COMPARTMENTS, "max_missing": max_missing, "clip": clip}
+    params |= {"keep_positions": keep_positions}
     record(result, key_added, {**design.params, **params, "from_plate_map": plate_map is not None})
     return result
 
 
-def _read_all(tables: list[Table], keys: list[str], perturbation_key: str, features: tuple[str, ...] | None) -> Frames:
+def _read_all(tables: list[Table], keys: list[str], perturbation_key: str, choose: Choose) -> Frames:
     """Return the descriptions of all rows, and their features; ``keys`` are plate and well, which are averaged over."""
     if not tables:
         raise Empty("tables")
-    parts = [_read_one(table, keys, perturbation_key, features) for table in tables]
+    parts = [_read_one(table, keys, perturbation_key, choose) for table in tables]
     obs, values = pd.concat([part[0] for part in parts]), pd.concat([part[1] for part in parts], join="inner")
     if n_lost := max(part[1].shape[1] for part in parts) - values.shape[1]:
         logger.info("%d feature(s) are not in all tables, and go", n_lost)
@@ -156,24 +178,22 @@ def _check_columns(obs: pd.DataFrame, keys: Sequence[str]) -> None:
         raise MissingColumn(absent, obs.columns, f"the table, without {PREFIX!r},")
 
 
-def _read_one(table: Table, keys: list[str], perturbation_key: str, features: tuple[str, ...] | None) -> Frames:
+def _read_one(table: Table, keys: list[str], perturbation_key: str, choose: Choose) -> Frames:
     """Return the descriptions and features of one table, averaged over wells if these are among the keys."""
-    frame = read_table(table, lambda name: name.removeprefix(PREFIX) in keys, partial(_choose_features, features))
+    frame = read_table(table, lambda name: name.removeprefix(PREFIX) in keys, choose)
     is_obs = frame.columns.str.startswith(PREFIX)
     obs = frame.loc[:, is_obs].rename(columns=lambda name: name.removeprefix(PREFIX))
-    values = frame.loc[:, ~is_obs].select_dtypes("number").astype(np.float64).replace([np.inf, -np.inf], np.nan)
-    if text := frame.columns[~is_obs].difference(values.columns).tolist():
-        logger.info("%d feature(s) hold text, and go: %s", len(text), some(text))
+    values = read_features(frame.loc[:, ~is_obs])
     _check_columns(obs, keys)
-    for key, format_key in zip(keys, (format_labels, format_wells), strict=False):
+    for key, format_key in zip(keys, (format_plates, format_wells), strict=False):
         if gaps := obs.index[obs[key].isna()].tolist():
             raise MissingValues(PREFIX + key, gaps)
         obs[key] = format_key(obs[key])
     obs.index = values.index = pd.Index(obs[keys].agg(":".join, axis=1), name=None)
-    return (obs, values) if len(keys) == 1 else _average(obs, values, perturbation_key)
+    return (obs, values) if len(keys) == 1 else _average(obs, values, perturbation_key, PREFIX + keys[0])
 
 
-def _average(obs: pd.DataFrame, values: pd.DataFrame, perturbation_key: str) -> Frames:
+def _average(obs: pd.DataFrame, values: pd.DataFrame, perturbation_key: str, plate: str) -> Frames:
     """Return one row for each well: descriptions that are the same in all its rows, and the median of each feature."""
     if perturbation_key in obs:
         obs[perturbation_key] = obs[perturbation_key].mask(format_labels(obs[perturbation_key]) == "")
@@ -187,58 +207,13 @@ def _average(obs: pd.DataFrame, values: pd.DataFrame, perturbation_key: str) -> 
     if len(is_mixed) < len(obs):
         logger.info("%d rows are averaged to %d wells", len(obs), len(is_mixed))
         values = values.groupby(level=0, sort=False).median()
+    warn_of_split_wells(obs[mixed], plate)
     if mixed:
         logger.info("column(s) that differ within wells go: %s", some(mixed))
     wells = groups.first().drop(columns=mixed)
     if "n_rows" in wells:
         logger.info("n_rows counts the rows of a well; the column of the table is now %sn_rows", PREFIX)
     return wells.rename(columns={"n_rows": f"{PREFIX}n_rows"}).assign(n_rows=groups.size()), values
-
-
-def _choose_features(features: tuple[str, ...] | None, names: list[str]) -> list[str]:
-    """Return the features among the columns of a table."""
-    others = [name for name in names if not name.startswith(PREFIX)]
-    if len(others) == len(names):
-        raise Empty(f"columns {PREFIX}…, which name plate, well and perturbation", f"the table has {some(names)}")
-    requested = COMPARTMENTS if features is None else features
-    starts = tuple(name for name in requested if name not in others)
-    chosen = [name for name in others if name in requested or name.startswith(starts)]
-    unmet = [start for start in starts if not any(name.startswith(start) for name in chosen)]
-    if not chosen or (features is not None and unmet):
-        way_out = f"the table has {some(others) or 'no others'}: name its features with features=[...]"
-        raise Empty(f"features that begin with {some(unmet)}", way_out)
-    return chosen
-
-
-def _scale(values: pd.DataFrame, adata: AnnData, design: Design, max_missing: float) -> pd.DataFrame:
-    """Return the features that can be scaled on the controls of every plate, scaled; gaps become 0."""
-    is_control, (plate_codes, plates) = design.controls(adata), design.batches(adata)
-    n_controls = np.bincount(plate_codes[is_control], minlength=len(plates))
-    if few := [f"{plate} ({n})" for plate, n in zip(plates, n_controls, strict=True) if n < 2]:
-        way_out = "drop these plates, or name the controls that they have with control=[...]"
-        raise Refused("plates have fewer than 2 controls, which scaling needs", few, way_out)
-    controls, control_plates = values[is_control], plate_codes[is_control]
-    groups = controls.groupby(control_plates)
-    centre = groups.median()
-    spread = (controls - groups.transform("median")).abs().groupby(control_plates).median() * MAD_TO_SD
-    is_dropped = {
-        f"with more than {max_missing:.0%} missing": values.isna().mean() > max_missing,
-        "constant": values.max() == values.min(),
-        "without spread among the controls of a plate": ~(spread > NO_SPREAD * centre.abs()).all(),
-    }
-    is_kept, counts = pd.Series(data=True, index=values.columns), []
-    for reason, mask in is_dropped.items():  # a feature counts for its first reason
-        counts.append(f"{(is_kept & mask).sum()} {reason}")
-        is_kept &= ~mask
-    logger.info("%d of %d features stay; %s", is_kept.sum(), len(is_kept), ", ".join(counts))
-    if not is_kept.any():
-        way_out = f"{', '.join(counts)}: look at the controls, or raise max_missing="
-        raise Empty(f"features left of {len(is_kept)}", way_out)
-    centres, spreads = (frame.loc[plate_codes, is_kept].to_numpy() for frame in (centre, spread))
-    scaled: pd.DataFrame = values.loc[:, is_kept].sub(centres).div(spreads)
-    if (n_gaps := scaled.isna().sum(axis=1)).any():
-        logger.info("%d missing values in %d row(s) become 0", n_gaps.sum(), (n_gaps > 0).sum())
-    return scaled.fillna(0.0)
 
 
 def plate_map(
@@ -327,4 +302,4 @@ def match_wells(keys: pd.DataFrame, plate_map: Table, on: Sequence[str]) -> pd.D
 def _format_keys(keys: pd.DataFrame) -> pd.DataFrame:
     """Return plates as text and wells, the last column, in one spelling."""
     *plates, well = (keys[name] for name in keys)
-    return pd.concat([*map(format_labels, plates), format_wells(well)], axis=1, keys=range(keys.shape[1]))
+    return pd.concat([*map(format_plates, plates), format_wells(well)], axis=1, keys=range(keys.shape[1]))

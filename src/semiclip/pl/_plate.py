@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from semiclip._checks import check_adata, read_column, read_representation
+from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.errors import Conflict, NotGiven, TooFewControls, TooMany, UnknownChoice
-from semiclip.io._tables import read_positions
+from semiclip.io._tables import read_well_positions
 from semiclip.metrics import group_mean
 from semiclip.pl import _style as style
 from semiclip.pl._colouring import MISSING, colour_numbers, read_colouring
@@ -93,8 +93,7 @@ def plate(
     if color is not None and use_rep is not None:
         raise Conflict("color", "use_rep", "pass one of them")
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
-    wells = read_column(check_adata(adata), well_key, "well_key")
-    position = read_positions(wells, f"obs[{well_key!r}] (well_key)").to_numpy()
+    position = read_well_positions(check_adata(adata), well_key)
     codes, names = design.batches(adata)
     shown = np.arange(len(names))
     if batches is not None:

@@ -8,7 +8,7 @@ import pandas as pd
 from anndata import AnnData
 
 from semiclip import metrics
-from semiclip._checks import check_adata, read_column
+from semiclip._checks import check_adata
 from semiclip._design import Design
 from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
@@ -87,8 +87,7 @@ def position_baseline(
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
     across = batch_key is not None and across_batches
     treated = ~design.controls(check_adata(adata))
-    wells = read_column(adata, well_key, "well_key", treated)
-    position = _tables.read_positions(wells, f"obs[{well_key!r}] (well_key)").to_numpy()
+    position = _tables.read_well_positions(adata, well_key, treated)
     site = np.unique(position, axis=0, return_inverse=True)[1].ravel()
     batch = design.batches(adata)[0][treated] if across else None
     representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
