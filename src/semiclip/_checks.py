@@ -62,8 +62,13 @@ def read_column(adata: AnnData, key: str, parameter: str, rows: np.ndarray | Non
     return values
 
 
-def read_representation(adata: AnnData, use_rep: str, parameter: str = "use_rep") -> np.ndarray:
-    """Return ``obsm[use_rep]`` (or ``X``) as a dense, finite array (n_obs, d): float64, or else float32."""
+def read_representation(
+    adata: AnnData, use_rep: str, parameter: str = "use_rep", *, keep_half: bool = False
+) -> np.ndarray:
+    """Return ``obsm[use_rep]`` (or ``X``) as a dense, finite array (n_obs, d): float64, or else float32.
+
+    ``keep_half`` leaves float16 as it is stored.
+    """
     if use_rep != "X" and use_rep not in adata.obsm:
         raise errors.MissingEntry(use_rep, adata.obsm, name=parameter, way_out="make it with scl.pp.encode")
     values = adata.X if use_rep == "X" else adata.obsm[use_rep]
@@ -77,7 +82,7 @@ def read_representation(adata: AnnData, use_rep: str, parameter: str = "use_rep"
     elif hasattr(values, "toarray"):
         values = values.toarray()
     array = np.asarray(values)
-    if array.dtype not in (np.float32, np.float64):
+    if array.dtype not in (np.float32, np.float64) and not (keep_half and array.dtype == np.float16):
         if array.dtype.kind == "c":
             raise errors.WrongDtype(where, array.dtype)
         try:

@@ -33,7 +33,10 @@ SAME_VIEWS = 0.01  # relative distance up to which controls and their views are 
 
 
 class SideArrays(NamedTuple):
-    """One side as arrays: the representation (n, d), and batch codes and a mask of the reference rows, both (n,)."""
+    """One side as arrays: the representation (n, d), and batch codes and a mask of the reference rows, both (n,).
+
+    The representation is float64, float32 or, as it is stored, float16; a correction of the last is float32.
+    """
 
     values: np.ndarray
     batch: np.ndarray
@@ -53,7 +56,7 @@ def read_side(
     adata: AnnData, rep: str, design: Design, side: Side, learned: Mapping[str, Any] | None = None
 ) -> SideArrays:
     """Return the arrays of one side; ``learned`` says what a trained model knows of the representation's columns."""
-    values = read_representation(adata, rep, f"{side}_rep")
+    values = read_representation(adata, rep, f"{side}_rep", keep_half=True)
     if learned is not None:
         values = match_columns(adata, rep, values, learned, is_query=True)
     batch, names = design.batches(adata)
@@ -91,7 +94,8 @@ def read_groups(student: AnnData, design: Design, key: np.ndarray) -> np.ndarray
     if design.split_key is not None:
         return code
     groups = tie_groups(code, key)
-    if n_tied := len(np.unique(code[key >= 0])) - len(np.unique(groups[key >= 0])):
+    n_apart, n_together = (np.count_nonzero(np.bincount(codes[key >= 0])) for codes in (code, groups))
+    if n_tied := n_apart - n_together:
         logger.info("%d perturbations join others in the split, because they share a pairing key", n_tied)
     return groups
 

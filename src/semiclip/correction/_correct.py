@@ -1,7 +1,7 @@
 """Corrections that are fitted on the controls of each batch: what there is to choose, fitting and applying."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self
 
@@ -51,13 +51,19 @@ class Correction(NamedTuple):
         if all(part is None for chain in self.chains for part in chain):
             return x if rows is None else x[rows]
         xp, weight = array_namespace(x), self.chains[0].weight
-        numbers = np.arange(len(batch)) if rows is None else rows
-        width = x.shape[1] if weight is None else weight.shape[-1]
-        out = xp.empty((len(numbers), width), dtype=x.dtype, device=device(x))
+        n, width = len(batch) if rows is None else len(rows), x.shape[1] if weight is None else weight.shape[-1]
+        out = xp.empty((n, width), dtype=_raise_half(xp, x.dtype), device=device(x))
+        for places, corrected in self.blocks(x, batch, rows):
+            out[xp.asarray(places, device=device(x))] = corrected
+        return out
+
+    def blocks(self, x: Array, batch: np.ndarray, rows: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, Array]]:
+        """Yield the same by blocks of a batch, each after its places in the result, for what needs no whole copy."""
+        xp, numbers = array_namespace(x), np.arange(len(batch)) if rows is None else rows
         for chain, places in zip(self.chains, _rows_by_batch(batch[numbers], len(self.chains)), strict=True):
             for block in row_blocks(places.size, BLOCK):
-                out[xp.asarray(places[block], device=device(x))] = chain(_take(x, numbers[places[block]]))
-        return out
+                taken = _take(x, numbers[places[block]])
+                yield places[block], chain(xp.astype(taken, _raise_half(xp, x.dtype), copy=False))
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,11 @@ class CorrectionSpec:
         if self.method is None:
             return Correction([Affine()] * (int(batch.max(initial=-1)) + 1))
         xp, d, recipe, rank = array_namespace(x), x.shape[1], self.recipe, None
+
+        def keep(chain: Affine) -> Affine:  # in the precision of the rows that it is for
+            dtype = _raise_half(xp, x.dtype)
+            return Affine(*(part if part is None else xp.astype(part, dtype, copy=False) for part in chain))
+
         pools, pool_of_batch, n_own = split_controls(batch, control, self.fallback, batch_names)
         owners = range(len(pool_of_batch)) if batch_names is None else batch_names
         ridge = self.choose_ridge(sum(map(len, pools[:n_own] or pools)), d)
@@ -153,10 +164,13 @@ class CorrectionSpec:
                 rank, told = left, "whitening keeps %d of %d directions: %d controls do not vary in the others"
                 logger.info(told, left, d, n_controls)
             pooled = pooled.then(whitening)
-            last = _fit_each(recipe.after, (pooled(read(pool)) for pool in range(len(pools))), names, **options)
-            chains = [chain.then(pooled).then(step) for chain, step in zip(chains, last, strict=True)]
-        # in the precision of the rows that they are for
-        kept = [Affine(*(part if part is None else xp.astype(part, x.dtype) for part in chain)) for chain in chains]
+
+            def finish(pool: int, step: Affine) -> Affine:  # at once, since all together are large in float64
+                return keep(chains[pool].then(pooled).then(step))
+
+            rows_of_pool = (pooled(read(pool)) for pool in range(len(pools)))
+            chains = _fit_each(recipe.after, rows_of_pool, names, finish, **options)
+        kept = [keep(chain) for chain in chains]
         return Correction([kept[pool] for pool in pool_of_batch], rank)
 
 
@@ -209,7 +223,8 @@ def correct(
 
     Returns
     -------
-    The corrected embedding as a new array of the type and precision of ``x``, shape (n, d). In the ``public``
+    The corrected embedding as a new array of the type and precision of ``x``, or float32 where ``x`` is float16, shape
+    (n, d). In the ``public``
     profile directions without control variance are left out, so it may have fewer columns.
 
     Raises
@@ -300,18 +315,29 @@ def check_rows(x: Array, batch: np.ndarray, control: np.ndarray) -> None:
         raise WrongDtype("x", x.dtype, "floating-point numbers", way_out="convert it with astype")
 
 
-def _fit_each(steps: Sequence[str], controls: Iterable[Array], names: Sequence[object], **options: Any) -> list[Affine]:
+def _fit_each(
+    steps: Sequence[str],
+    controls: Iterable[Array],
+    names: Sequence[object],
+    finish: Callable[[int, Affine], Affine] = lambda pool, step: step,
+    **options: Any,
+) -> list[Affine]:
     """Fit steps on the controls of each batch, and name the batches whose controls are all alike."""
     chains, constant = [], []
-    for name, rows in zip(names, controls, strict=True):
+    for pool, (name, rows) in enumerate(zip(names, controls, strict=True)):
         try:
-            chains.append(fit(steps, rows, **options))
+            chains.append(finish(pool, fit(steps, rows, **options)))
         except NoVariation:
             constant.append(name)
     if constant:
         way_out = "drop these batches, or use method='center'"
         raise NoVariation("the controls of some batches", constant, way_out)
     return chains
+
+
+def _raise_half(xp: Any, dtype: Any) -> Any:
+    """Return the type that rows of a type are corrected in: float32 where they are stored in half precision."""
+    return xp.float32 if dtype == xp.float16 else dtype
 
 
 def _take(x: Array, rows: np.ndarray) -> Array:

@@ -16,7 +16,7 @@ from semiclip import _counter_rng
 from semiclip._arguments import check_number, read_whole
 from semiclip._checks import read_rows
 from semiclip.errors import BadValue, Conflict, Mismatch, Refused, Repeated, TooFew, TooMany
-from semiclip.model._tensors import MiniBatch
+from semiclip.model._tensors import MiniBatch, read_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -123,7 +123,7 @@ class PairedDataModule(LightningDataModule):
         sizes: dict[str, Any] = {"train_size": train_size, "validation_size": validation_size}
         split = split_rows(tensors.key.numpy(), groups, split_seed, **sizes, external_indexing=external_indexing)
         self.train_idx, self.val_idx, self.test_idx = split
-        if (n_keys := len(np.unique(tensors.key.numpy()[self.train_idx]))) < 2:
+        if (n_keys := np.count_nonzero(np.bincount(tensors.key.numpy()[self.train_idx]))) < 2:
             raise TooFew("pairing keys to train on", n_keys, 2, "pair more data or raise train_size")
         self.labels = labels
         self._classify()
@@ -205,10 +205,10 @@ class PairedDataModule(LightningDataModule):
             )
 
     def read_inferred(self, rows: np.ndarray) -> Tensor:
-        """Return student rows as inference sees them, where the data are."""
+        """Return student rows as inference sees them, where the data are, in float32."""
         where = self.tensors.student.device
         if self.infer is None:
-            return self.tensors.student[torch.as_tensor(rows, device=where)]
+            return self.tensors.student[torch.as_tensor(rows, device=where)].float()
         return torch.as_tensor(self.infer(rows).astype(np.float32, copy=False), device=where)
 
     def centroids(self, adapt: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -223,7 +223,7 @@ class PairedDataModule(LightningDataModule):
         if self.chunk_rows is None and self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             if self.host.nbytes > RESIDENT * free:
-                row = 4 * (self.host.student.shape[1] + self.host.teacher.shape[1])  # of a pair on the device
+                row = self.host.student[:1].nbytes + self.host.teacher[:1].nbytes  # of a pair on the device
                 self.chunk_rows = max(self.batch_size, free // 8 // row)
         if self.chunk_rows is None:
             return True
@@ -323,7 +323,7 @@ def split_groups(
     none = rows[:0]
     if validation_size < 1e-9:
         return rows, none, none
-    n_groups = len(np.unique(groups))
+    n_groups = len(pd.unique(groups))
     if n_groups < 2:
         mend = "name another split_key in the setup, or train with train_size=1.0"
         raise TooFew("groups of paired samples, one of them for validation", n_groups, 2, mend)
@@ -331,7 +331,9 @@ def split_groups(
     n_train = min(max(1, round(train_size * n_groups)), n_groups - n_validation)
     splitter = GroupShuffleSplit(1, train_size=n_train, test_size=n_validation, random_state=seed % 2**32)
     train, validation = next(splitter.split(rows, groups=groups))
-    return rows[train], rows[validation], np.setdiff1d(rows, rows[np.concatenate([train, validation])])
+    left = np.ones(len(rows), dtype=bool)
+    left[train] = left[validation] = False
+    return rows[train], rows[validation], rows[left]
 
 
 def read_split(external_indexing: Sequence[np.ndarray], paired: np.ndarray, n_rows: int) -> list[np.ndarray]:
@@ -340,42 +342,15 @@ def read_split(external_indexing: Sequence[np.ndarray], paired: np.ndarray, n_ro
     if len(parts) > 3:
         raise TooMany("parts of external_indexing", len(parts), 3)
     parts += [paired[:0]] * (3 - len(parts))
-    rows = np.concatenate(parts)
-    if unpaired := np.setdiff1d(rows, paired).tolist():
+    rows, is_paired = np.concatenate(parts), np.zeros(n_rows, dtype=bool)
+    is_paired[paired] = True
+    known = (rows >= 0) & (rows < n_rows)
+    known[known] = is_paired[rows[known]]
+    if unpaired := np.unique(rows[~known]).tolist():
         raise Refused("external_indexing has rows that are controls, unpaired or out of range", unpaired)
-    if (repeated := rows[pd.Index(rows).duplicated()]).size:
-        raise Repeated("rows of external_indexing", np.unique(repeated).tolist(), "name each in one part")
+    if (repeated := np.flatnonzero(np.bincount(rows) > 1)).size:
+        raise Repeated("rows of external_indexing", repeated.tolist(), "name each in one part")
     return parts
-
-
-def read_classes(labels: np.ndarray, key: np.ndarray, train: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes of the training rows, sorted, and the class of each pairing key, -1 if training has none.
-
-    Parameters
-    ----------
-    labels, key
-        Label and pairing key of each student row, shape (n_student,); the key is -1 where a row is not paired.
-    train
-        Training rows, all of them paired.
-    n_keys
-        Number of keys.
-
-    Raises
-    ------
-    Refused
-        If rows of one key differ in label, since the teacher rows that they are paired with have one class.
-    """
-    paired = key >= 0
-    names = pd.DataFrame({"key": key[paired], "label": labels[paired]}).drop_duplicates()
-    if (repeated := names["key"].duplicated(keep=False)).any():
-        ambiguous = names[repeated].sort_values(["key", "label"])["label"].unique().tolist()
-        mend = "pair on the label too, or choose another label_key"
-        raise Refused("samples of one pairing key have several labels", ambiguous, mend)
-    classes = np.unique(labels[train])
-    class_of_key = np.full(n_keys, -1)
-    place = np.minimum(np.searchsorted(classes, names["label"]), len(classes) - 1)
-    class_of_key[names["key"]] = np.where(classes[place] == names["label"].to_numpy(), place, -1)
-    return classes, class_of_key
 
 
 def check_trainable(module: SemiClipModule, data: PairedDataModule, monitor: str | None) -> None:

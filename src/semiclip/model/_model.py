@@ -368,19 +368,19 @@ class SemiClip(Transferable):
         design = self.design
         student, teacher = self._read(self.adata, STUDENT), self._read(self.adata, TEACHER)
         pairing = pair_sides(self.adata, design)
-        as_inferred = student.fit(self._specs[STUDENT])
+        as_inferred, of_teacher = student.fit(self._specs[STUDENT]), teacher.fit(self._specs[TEACHER])
         order = sort_by_key(pairing.teacher)
-        taught = teacher.fit(self._specs[TEACHER])(teacher.values, teacher.batch, order)
         samples = design.side(self.adata, STUDENT)
         groups = read_groups(samples, design, pairing.student)
         if (n_shared := self.init_params_["non_kwargs"]["n_shared"]) is not None:
             split = split_rows(pairing.student, groups, self.split_seed_, **splitting)
-            seen = as_inferred(student.values, student.batch, split[0])
-            means = average_keys(self, seen, pairing.student, taught, pairing.teacher[order], split[0])
-            taught = project(taught, self.projection_ or fit_projection(means, max(1, n_shared)))
+            fitted = {STUDENT: (student, as_inferred), TEACHER: (teacher, of_teacher)}
+            means = average_keys(self, fitted, pairing, split[0])
+            taught = project(teacher, of_teacher, order, self.projection_ or fit_projection(means, max(1, n_shared)))
             splitting |= {"external_indexing": split, "key_means": means}
-        elif self.module.teacher_adapter is None:
-            taught = reduce_components(taught, self.module.n_output)
+        else:
+            taught = of_teacher(teacher.values, teacher.batch, order)
+            taught = taught if self.module.teacher_adapter else reduce_components(taught, self.module.n_output)
         if self.module.objective.spec.needs_labels:
             splitting["labels"] = read_labels(samples, design, pairing)
         views = read_views(samples, view_keys, self.representations["student_rep"], design, groups)

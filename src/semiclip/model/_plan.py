@@ -121,7 +121,7 @@ class DistillationPlan(LightningModule):
         return loss
 
     def _loss(self, batch: MiniBatch) -> torch.Tensor:
-        embedded, teacher = self.module(self.view(batch)), self.module.teach(batch.source.teacher[batch.teacher])
+        embedded, teacher = self.module(self.view(batch)), self.module.teach(batch.source.taught(batch))
         key = batch.key
         if (n_processes := self.trainer.world_size) > 1:
             # every process computes the loss of the joint mini-batch and differentiates it by its own rows; the hook
@@ -172,7 +172,7 @@ class DistillationPlan(LightningModule):
 
     def validation_step(self, batch: MiniBatch, batch_idx: int) -> None:
         """Do the same on held-out groups, as inference sees them; too few of them have no loss."""
-        embedded, teacher = self.module(batch.source.student[batch.student]), batch.source.teacher[batch.teacher]
+        embedded, teacher = self.module(batch.source.seen(batch)), batch.source.taught(batch)
         label = self._label(batch.key)
         in_training = label >= 0  # a perturbation that training has never seen has no class
         if (n_rows := int(in_training.sum())) >= self.module.min_batch_size:
@@ -244,7 +244,7 @@ class DistillationPlan(LightningModule):
         partner = tensors.start[tensors.key[some]]
         sides: dict[str, Any] = {
             "student": (self.module, self.data.read_inferred(some)),
-            "teacher": (self.module.teach, tensors.teacher[partner]),
+            "teacher": (self.module.teach, tensors.teacher[partner].float()),
         }
         self.module.eval()
         with torch.inference_mode(), set_matmul_precision("highest"):

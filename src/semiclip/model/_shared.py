@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -18,6 +20,8 @@ from semiclip._design import STUDENT, TEACHER
 from semiclip._messages import warn
 from semiclip._numerics import row_blocks
 from semiclip._sides import check_columns, pair_sides, read_groups
+from semiclip.correction import Correction
+from semiclip.correction._steps import Affine
 from semiclip.errors import BadValue, Conflict, NotFitted, Refused, TooMany, UnexpectedArgument, WrongType, some
 from semiclip.errors._base import remembered
 from semiclip.metrics import choose_weight, group_mean, shared_directions
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
+    from semiclip._design import Side
+    from semiclip._pairing import Pairing
+    from semiclip._sides import SideArrays
     from semiclip.metrics import SharedDirections
     from semiclip.model._data import PairedDataModule
     from semiclip.model._model import SemiClip
@@ -181,28 +188,51 @@ def choose_optimisation(
     return optimisation
 
 
-class KeyMeans(NamedTuple):
+@dataclass(frozen=True)
+class KeyMeans:
     """Mean rows of the keys that both sides have, (K, d) and (K, D), and what a split must not tear apart, (K,)."""
 
     student: np.ndarray
     teacher: np.ndarray
     group: np.ndarray
 
+    @cached_property
+    def shared(self) -> SharedDirections:
+        """Directions that both sides share over these keys."""
+        return shared_directions(self.student, self.teacher, n_folds=0)
+
 
 def average_keys(
-    model: SemiClip, seen: np.ndarray, key: np.ndarray, taught: np.ndarray, taught_key: np.ndarray, rows: np.ndarray
+    model: SemiClip, fitted: Mapping[Side, tuple[SideArrays, Correction]], pairing: Pairing, rows: np.ndarray
 ) -> KeyMeans:
-    """Average rows of both sides by key, where -1 is none; ``seen`` are the student's ``rows``, ``key`` is of all."""
+    """Average the corrected rows of both sides by key, of the student those that are numbered."""
     design = model.design.changed(split_key=None)  # of experiments there may be few, perturbations are many
-    group, key = read_groups(design.side(model.adata, STUDENT), design, key)[rows], key[rows]
-    both = np.intersect1d(key, taught_key)
-    both = both[both >= 0]
+    group, key = read_groups(design.side(model.adata, STUDENT), design, pairing.student), pairing.student[rows]
+    n_keys, taught = len(pairing.counts), np.arange(len(pairing.teacher))
+    counts = [np.bincount(codes[codes >= 0], minlength=n_keys) for codes in (key, pairing.teacher)]
+    both = np.flatnonzero((counts[0] > 0) & (counts[1] > 0))
+    place = np.full(n_keys + 1, -1)  # the last one is that of rows without a key
+    place[both] = np.arange(len(both))
+    group_of_key = np.empty(n_keys + 1, dtype=group.dtype)
+    group_of_key[key] = group[rows]
     means = []
-    for values, codes in ((seen, key), (taught, taught_key)):
-        of_both = np.flatnonzero(np.isin(codes, both))
-        means.append(group_mean(values[of_both], np.searchsorted(both, codes[of_both]), len(both)))
-    codes, first = np.unique(key, return_index=True)
-    return KeyMeans(means[0], means[1], group[first[np.searchsorted(codes, both)]])
+    for side, numbers, codes in ((STUDENT, rows, key), (TEACHER, taught, pairing.teacher)):
+        kept = place[codes] >= 0
+        means.append(average_rows(*fitted[side], numbers[kept], place[codes[kept]], len(both)))
+    return KeyMeans(means[0], means[1], group_of_key[both])
+
+
+def average_rows(
+    side: SideArrays, correction: Correction, rows: np.ndarray, codes: np.ndarray, n_groups: int
+) -> np.ndarray:
+    """Return the mean of the corrected rows of each group, in float64, without a copy of all rows."""
+    sums: Any = 0.0
+    for places, corrected in correction.blocks(side.values, side.batch, rows):
+        if not isinstance(sums, np.ndarray):
+            sums = np.zeros((n_groups, corrected.shape[1]))
+        present, members, counts = np.unique(codes[places], return_inverse=True, return_counts=True)
+        sums[present] += group_mean(corrected, members, len(present)) * counts[:, None]
+    return sums / np.bincount(codes, minlength=n_groups)[:, None]
 
 
 def check_weight(distilled_weight: Any, encoder: Any) -> None:
@@ -228,21 +258,13 @@ def count_shared(model: SemiClip, n_shared: Any, encoder: Any = None) -> int:
             raise BadValue("n_shared", n_shared, "'auto', None or a whole number of at least 0")
         check_whole("n_shared", n_shared, 0)  # a saved model may know that nothing is shared
         return int(n_shared)
-    sides = {side: model._read(model.adata, side).correct(spec) for side, spec in model._specs.items()}
+    sides = {side: model._read(model.adata, side) for side in model._specs}
+    fitted = {side: (arrays, arrays.fit(model._specs[side])) for side, arrays in sides.items()}
     pairing = pair_sides(model.adata, model.design)
-    rows = np.arange(len(pairing.student))
-    means = average_keys(model, sides[STUDENT], pairing.student, sides[TEACHER], pairing.teacher, rows)
+    means = average_keys(model, fitted, pairing, np.arange(len(pairing.student)))
     shared = shared_directions(means.student, means.teacher, groups=means.group, rng=0)
     logger.info("%d directions are shared beyond chance, by %d keys", shared.n, len(means.group))
     return shared.n
-
-
-def fit_shared(means: KeyMeans, n: int) -> SharedDirections:
-    """Return the directions that both sides share over keys, of which there must be ``n``."""
-    shared = shared_directions(means.student, means.teacher, n_folds=0)
-    if n > shared.n:
-        raise TooMany("shared directions (n_shared)", n, shared.n, "pass n_shared='auto' or fewer")
-    return shared
 
 
 def fit_projection(means: KeyMeans, n: int) -> dict[str, np.ndarray]:
@@ -250,13 +272,18 @@ def fit_projection(means: KeyMeans, n: int) -> dict[str, np.ndarray]:
 
     A cosine then counts most what the student can know.
     """
-    shared = fit_shared(means, n)
+    if n > (shared := means.shared).n:
+        raise TooMany("shared directions (n_shared)", n, shared.n, "pass n_shared='auto' or fewer")
     return {"mean": shared.teacher_mean, "directions": shared.teacher[:, :n] * _weigh_directions(shared, n)}
 
 
-def project(taught: np.ndarray, projection: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Project teacher rows, (rows, n)."""
-    return ((taught - projection["mean"]) @ projection["directions"]).astype(np.float32)
+def project(
+    teacher: SideArrays, correction: Correction, rows: np.ndarray, projection: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Correct teacher rows and project them, (rows, n), as one map: no corrected copy of all dimensions is made."""
+    directions = projection["directions"]
+    narrow = Correction([chain.then(Affine(weight=directions)) for chain in correction.chains])
+    return (narrow(teacher.values, teacher.batch, rows) - projection["mean"] @ directions).astype(np.float32)
 
 
 def embed_teacher(model: SemiClip, data: AnnData | MuData) -> np.ndarray:
@@ -268,9 +295,11 @@ def embed_teacher(model: SemiClip, data: AnnData | MuData) -> np.ndarray:
         )
     with remembered("the model", model.registry_[SETUP_ARGS]):
         arrays = model._read(data, TEACHER)
-    taught = arrays.correct(model._specs[TEACHER])
-    if model.projection_ is not None:
-        taught = project(taught, model.projection_)
+    correction, rows_taught = arrays.fit(model._specs[TEACHER]), np.arange(len(arrays.values))
+    if model.projection_ is None:
+        taught = correction(arrays.values, arrays.batch)
+    else:
+        taught = project(arrays, correction, rows_taught, model.projection_)
     module, n = model.module, model.module.n_output
     if model.init_params_["non_kwargs"]["n_shared"] == 0:
         raise Refused("student and teacher share nothing", way_out="train with n_shared=None")
@@ -303,7 +332,7 @@ def start_adapter(model: SemiClip, data: PairedDataModule, callbacks: Sequence[A
     n, is_linear = model.module.n_output, len(model.module.adapter) == 1
     if data.key_means is None or not is_fresh or not is_linear or n != data.host.teacher.shape[1]:
         return True
-    shared = fit_shared(data.key_means, n)
+    shared = data.key_means.shared
     # the other corrections leave rows at about the scale of the controls, which is 1
     if model._specs[STUDENT].method in (None, "center"):
         model.module.input_scale = 1 / float(data.key_means.student.std())

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn.functional import normalize
 
 from semiclip import _counter_rng
+from semiclip.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +44,9 @@ class MiniBatch(NamedTuple):
 class PairedTensors:
     """Both representations and the pair index.
 
-    The teacher rows of key ``k`` are ``teacher[start[k] : start[k] + count[k]]``.
+    Representations are float32, or float16 where they are stored so: :meth:`seen`, :meth:`taught` and
+    :meth:`centroids` raise the rows that are asked for to float32, which changes no value. The teacher rows of key
+    ``k`` are ``teacher[start[k] : start[k] + count[k]]``.
     """
 
     student: Tensor  # (n_student, d)
@@ -75,9 +79,10 @@ class PairedTensors:
         count = np.bincount(teacher_key)
         batch = np.zeros(len(student), dtype=np.int64) if student_batch is None else student_batch
         cached = views[0] if len(views) == 1 and correct is None else join_views(views, student.shape, correct)
+        kept = [np.float16 if array.dtype == np.float16 else np.float32 for array in (student, teacher)]
         x, y, together = (
-            torch.as_tensor(np.require(array, dtype=np.float32, requirements=["C", "W"]))
-            for array in (student, teacher, cached)
+            torch.as_tensor(np.require(array, dtype=dtype, requirements=["C", "W"]))
+            for array, dtype in zip((student, teacher, cached), [*kept, np.float32], strict=True)
         )
         return cls(
             x,
@@ -110,7 +115,15 @@ class PairedTensors:
         return replace(self, student=student, key=self.key[rows], batch=self.batch[rows], **none)
 
     def seen(self, pairs: MiniBatch) -> Tensor:
-        """Return the student rows of pairs, each as the view that it drew."""
+        """Return the student rows of pairs, each as the view that it drew, in float32."""
+        return self._stored(pairs).float()
+
+    def taught(self, pairs: MiniBatch) -> Tensor:
+        """Return the teacher rows of pairs, in float32."""
+        return self.teacher[pairs.teacher].float()
+
+    def _stored(self, pairs: MiniBatch) -> Tensor:
+        """Return what :meth:`seen` does, in half precision if it is stored so."""
         rows = self.student[pairs.student]
         if not len(self.kinds):
             return rows
@@ -132,18 +145,19 @@ class PairedTensors:
 
     def part(self, pairs: MiniBatch, device: torch.device) -> PairedTensors:
         """Copy the rows of some pairs to a device as they are seen, so that pair ``i`` is row ``i`` there."""
-        rows = self.seen(pairs), self.teacher[pairs.teacher], pairs.key, self.batch[pairs.student]
+        rows = self._stored(pairs), self.teacher[pairs.teacher], pairs.key, self.batch[pairs.student]
         student, teacher, key, batch = (
             (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True) for tensor in rows
         )
         return PairedTensors(student, teacher, key, batch, self.start[:0].to(device), self.count[:0].to(device))
 
     def centroids(self, keys: Tensor, adapt: Callable[[Tensor], Tensor] = lambda rows: rows) -> Tensor:
-        """Mean of the normalised teacher rows of each key, as ``adapt`` shows them, shape (len(keys), D)."""
+        """Mean of the normalised teacher rows of each key, as ``adapt`` shows them, float32 (len(keys), D)."""
         count = self.count[keys]
         of_row = torch.repeat_interleave(torch.arange(len(keys), device=keys.device), count)
         first = torch.repeat_interleave(self.start[keys] - (torch.cumsum(count, 0) - count), count)
-        rows = normalize(adapt(self.teacher[first + torch.arange(len(of_row), device=keys.device)]), dim=1)
+        taught = self.teacher[first + torch.arange(len(of_row), device=keys.device)].float()
+        rows = normalize(adapt(taught), dim=1)
         sums = torch.zeros(len(keys), rows.shape[1], dtype=rows.dtype, device=rows.device)
         return sums.index_add_(0, of_row.to(rows.device), rows) / count.to(rows.device)[:, None]
 
@@ -182,3 +196,33 @@ def correct_views(correction: Correction, batch: np.ndarray) -> Callable[[np.nda
         return correction(rows, np.repeat(batch, views.shape[1])).reshape(views.shape)
 
     return correct
+
+
+def read_classes(labels: np.ndarray, key: np.ndarray, train: np.ndarray, n_keys: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes of the training rows, sorted, and the class of each pairing key, -1 if training has none.
+
+    Parameters
+    ----------
+    labels, key
+        Label and pairing key of each student row, shape (n_student,); the key is -1 where a row is not paired.
+    train
+        Training rows, all of them paired.
+    n_keys
+        Number of keys.
+
+    Raises
+    ------
+    Refused
+        If rows of one key differ in label, since the teacher rows that they are paired with have one class.
+    """
+    paired = key >= 0
+    names = pd.DataFrame({"key": key[paired], "label": labels[paired]}).drop_duplicates()
+    if (repeated := names["key"].duplicated(keep=False)).any():
+        ambiguous = names[repeated].sort_values(["key", "label"])["label"].unique().tolist()
+        mend = "pair on the label too, or choose another label_key"
+        raise Refused("samples of one pairing key have several labels", ambiguous, mend)
+    classes = np.unique(labels[train])
+    class_of_key = np.full(n_keys, -1)
+    place = np.minimum(np.searchsorted(classes, names["label"]), len(classes) - 1)
+    class_of_key[names["key"]] = np.where(classes[place] == names["label"].to_numpy(), place, -1)
+    return classes, class_of_key
