@@ -35,7 +35,11 @@ def below(states: Tensor, n: Tensor | int) -> Tensor:
 
 def keys(states: Tensor, n: int) -> Tensor:
     """Return ``n`` non-negative integers for each state, shape (len(states), n): to sort by them is to shuffle."""
-    return _mix(states[:, None] + torch.arange(1, n + 1, device=states.device) * GAMMA) & (2**63 - 1)
+    keys = states[:, None] + torch.arange(1, n + 1, device=states.device) * GAMMA
+    # _mix in place, since there are many: new memory for each operation would take most of the time
+    for shift, factor in ((30, FIRST), (27, SECOND), (31, 1)):
+        keys.bitwise_xor_((keys >> shift).bitwise_and_(2 ** (64 - shift) - 1)).mul_(factor)
+    return keys.bitwise_and_(2**63 - 1)
 
 
 def permutation(n: int, *counters: int, device: torch.device) -> Tensor:

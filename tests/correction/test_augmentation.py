@@ -51,7 +51,7 @@ def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process(
 
 def test_seeds_and_epochs_draw_differently(plates, augmented):
     draws = [augmented(plates(), seed=seed, epoch=epoch)[0] for seed, epoch in ((0, 0), (1, 0), (0, 1), (1, 1))]
-    draws = [draw._replace(entry=draw.entry % MOST) for draw in draws]  # which, for the same steps before
+    draws = [draw._replace(transform=draw.transform % MOST) for draw in draws]  # which, for the same steps before
     for first, second in combinations(draws, 2):
         for one, other in zip(first, second, strict=True):
             assert (one != other).float().mean() > 0.3
@@ -97,7 +97,7 @@ def test_a_gpu_draws_the_same(plates, augmented):
 
 def test_one_draw_may_serve_a_whole_mini_batch(plates, augmentation):
     """Method, steps and controls of every row are then those of the first; numbers follow the size of each batch."""
-    data = x, batch, _ = plates((30, 40))
+    data = x, batch, _ = plates((30, 60))
     codes = torch.as_tensor(batch)
     made, rowwise = augmentation(data, granularity="batch"), augmentation(data)
     seen = set()
@@ -108,7 +108,10 @@ def test_one_draw_may_serve_a_whole_mini_batch(plates, augmentation):
                 assert len(torch.unique(part[codes[rows] == code], dim=0)) == 1
         first = rowwise.draw(rows[:1], codes[rows[:1]], 0)
         assert all(torch.equal(one[:1], other) for one, other in zip(draw, first, strict=True))
-        seen.add((*draw.steps[0].tolist(), draw.number[0].item()))
+        share = [made.moments.number[draw.moments[codes[rows] == code][:1]] / n for code, n in ((0, 30), (1, 60))]
+        assert all(len(part) for part in share)
+        assert abs(share[0] - share[1]) < 0.1
+        seen.add((*draw.steps[0].tolist(), share[0].item()))
     assert len(seen) > 8
 
 
@@ -156,22 +159,22 @@ def test_batches_with_too_few_controls_are_named(refuses, plates, n_controls, le
 
 def test_pooled_controls_stand_in_where_a_batch_has_too_few(plates, caplog):
     """The batch with one control and the one with none draw from the controls of all batches, its own too."""
-    x, batch, control = plates((6, 1, 0, 8), d=3)
+    data = x, batch, control = plates((6, 1, 0, 8), d=3)
     made = Augmentation(PEA(), x, batch, control, fallback="pooled", batch_names=list("ABCD"))
     made.start_epoch(0)
     assert [(record.levelno, record.args) for record in caplog.records] == [(logging.INFO, (2, "B (1), C (0)"))]
     assert made.pools.count.tolist() == [6, 15, 15, 8]
     assert len(made.pools.standard) == 6 + 15 + 8  # the pool is kept once
-    codes = torch.as_tensor(batch)
-    draw = made.draw(torch.arange(len(x)), codes, 0)
-    only = draw._replace(steps=torch.tensor([[True, True, False]]).expand(len(x), 3), number=made.pools.count[codes])
-    out = made.apply(torch.as_tensor(x), codes, only).numpy()
+    everyone = Augmentation(PEA(**FULL | {"methods": "center_scale", "control_law": "all"}), *data, fallback="pooled")
+    everyone.start_epoch(0)
+    out = everyone(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0).numpy()
     for code in range(4):
         own = control & (batch == code) if code in (0, 3) else control
         expected = fit(("center", "scale"), x[own].astype(float))(x[batch == code].astype(float))
         np.testing.assert_allclose(out[batch == code], expected, rtol=1e-4, atol=1e-5)
-    numbers = made.draw(torch.arange(5000), torch.full((5000,), 2), 0).number
-    assert chisquare(np.bincount(numbers.numpy(), minlength=16)[2:]).pvalue > LEAST
+    entry = (made.moments.batch == 2).nonzero()[:, 0].repeat(200)
+    _, number, _ = made.moments.draw_controls(entry, torch.arange(len(entry)))
+    assert chisquare(np.bincount(number, minlength=16)[2:]).pvalue > LEAST
 
 
 def test_large_batches_are_thinned_once(plates, augmentation, caplog):
@@ -229,37 +232,16 @@ def test_plans_are_drawn_as_often_as_they_should(options):
     assert chisquare([counts[plan] for plan in plans], expected).pvalue > LEAST
 
 
-@pytest.mark.parametrize("law", ["uniform", "log_uniform"])
-@pytest.mark.parametrize(("n_controls", "least"), [(2, 2), (3, 2), (3, 3), (10, 2), (10, 3), (40, 2)])
-def test_the_number_of_controls_goes_from_the_least_to_all(n_controls, least, law):
-    _, _, draw = drawn(20_000, n_controls, min_controls=least, control_law=law)
-    numbers = np.arange(least, n_controls + 1)
-    counts = np.bincount(draw.number.numpy(), minlength=n_controls + 1)
-    chance = np.log((numbers + 1) / numbers) if law == "log_uniform" else np.ones(len(numbers))
-    assert counts[:least].sum() == 0
-    assert len(counts) == n_controls + 1
-    assert n_controls == least or chisquare(counts[least:], 20_000 * chance / chance.sum()).pvalue > LEAST
-
-
 def assert_sets_are_as_likely(chosen, number, n):
     counts = Counter(map(tuple, chosen.tolist()))
     assert len(counts) == math.comb(n, number)
     assert chisquare(list(counts.values())).pvalue > LEAST
 
 
-@pytest.mark.parametrize("law", ["uniform", "log_uniform"])
-def test_every_set_of_controls_is_as_likely(law):
-    made, codes, draw = drawn(30_000, 5, control_law=law)
-    chosen = made.pools.draw_subset(codes, draw.number, draw.subset)
-    assert torch.equal(chosen.sum(dim=1), draw.number)  # without replacement
-    for number in (2, 3, 4):
-        assert_sets_are_as_likely(chosen[draw.number == number], number, 5)
-
-
-def test_plan_number_and_transform_are_independent():
+def test_plan_moments_and_transform_are_independent():
     made, _, draw = drawn(40_000, 5)
     plan = (draw.steps * torch.tensor([1, 2, 4])).sum(dim=1).numpy()
-    columns = [plan, draw.number.numpy() - 2, draw.entry.numpy() % made.bank.size, draw.subset.numpy() % 4]
+    columns = [plan, draw.moments.numpy() // 8, draw.transform.numpy() % made.bank.size]
     for first, second in combinations(columns, 2):
         table = np.zeros((first.max() + 1, second.max() + 1))
         np.add.at(table, (first, second), 1)
@@ -270,13 +252,13 @@ def test_the_transforms_of_the_bank_follow_the_same_laws():
     """The number of controls of a transform, which controls, and which transform a row takes."""
     made, _, draw = drawn(30_000, 6, bank_size=6000)
     entry = torch.arange(12_000)
-    _, number, chosen = made.bank.draw_controls(entry, 0)
+    _, number, chosen = made.bank.draw_controls(entry, torch.zeros_like(entry))
     assert torch.equal(chosen.sum(dim=1), number)
     assert chisquare(np.bincount(number.numpy())[2:]).pvalue > LEAST
     for kind in (entry < 6000, entry >= 6000):
         assert_sets_are_as_likely(chosen[kind & (number == 3)], 3, 6)
-    place = draw.entry % 6000
-    assert torch.equal(draw.entry >= 6000, ~draw.steps[:, 1])  # those of scaled controls come first
+    place = draw.transform % 6000
+    assert torch.equal(draw.transform >= 6000, ~draw.steps[:, 1])  # those of scaled controls come first
     assert chisquare(np.bincount(place.numpy() // 60, minlength=100)).pvalue > LEAST
     made.start_epoch(0)
     mean = torch.einsum("en,nd->ed", chosen.double(), made.pools.standard.double()) / number[:, None]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.linalg import fractional_matrix_power
 from sklearn.preprocessing import StandardScaler
 
-from semiclip.correction import PEA, Augmentation, _pools
+from semiclip.correction import PEA, Augmentation, Draw, _pools
 
 NAMES = ("center", "scale", "whiten")
 
@@ -42,12 +42,13 @@ def check_against_the_loop(augmentation):
         codes = torch.as_tensor(batch)
         draw = made.draw(torch.arange(len(x)), codes, epoch)
         out = made.apply(torch.as_tensor(x), codes, draw).numpy()
-        number, chosen = draw.number.clone(), made.pools.draw_subset(codes, draw.number, draw.subset)
-        if made.bank is not None:  # a whitened row has the controls of its transform
-            whitened = draw.steps[:, 2]
-            _, of_transform, controls = made.bank.draw_controls(draw.entry, made.bank.version)
-            number = torch.where(whitened, of_transform, number)
-            chosen = torch.where(whitened[:, None], controls, chosen)
+        number, chosen = torch.zeros_like(codes), torch.zeros(len(x), made.pools.n_most, dtype=torch.bool)
+        # a whitened row has the controls of its transform, another those of its moments
+        for bank, entry, whitened in ((made.moments, draw.moments, False), (made.bank, draw.transform, True)):
+            if bank is not None:
+                rows = (draw.steps[:, 2] == whitened).nonzero()[:, 0]
+                held = torch.as_tensor(bank.rota.held)[entry[rows]]
+                _, number[rows], chosen[rows] = bank.draw_controls(entry[rows], held)
         assert torch.equal(made.count_controls(draw), torch.where(draw.steps.any(dim=1), number, 0))
         seen = set()
         for row, z in enumerate(x):
@@ -84,19 +85,20 @@ def test_few_controls_of_wide_rows_are_those_of_a_loop_over_rows(plates, check_a
     assert len(seen) == 8
 
 
-def test_one_product_for_the_rows_of_a_batch_sums_what_a_loop_over_rows_sums(
+def test_one_product_for_the_draws_of_a_batch_sums_what_a_loop_over_draws_sums(
     plates, check_against_the_loop, monkeypatch
 ):
-    data = x, batch, _ = plates((60, 5, 1, 30), 250, d=4)
-    codes = torch.as_tensor(batch)
+    data = plates((60, 5, 1, 30), 250, d=4)
     made = Augmentation(PEA(), *data, fallback="pooled")
-    draw = made.draw(torch.arange(len(x)), codes, 0)
-    moments = made.pools.subset_moments(codes, draw.number, draw.subset)
+    made.start_epoch(0)
+    entry = torch.arange(len(made.moments.mean))
+    batch, number, chosen = made.moments.draw_controls(entry, torch.zeros_like(entry))
+    moments = made.pools.moments(batch, number, chosen)
     monkeypatch.setattr(_pools, "NUMBERS_OF_A_PRODUCT", 0)
-    for rows in (torch.arange(len(x)), torch.argsort(codes), torch.tensor([7])):
-        again = made.pools.subset_moments(codes[rows], draw.number[rows], draw.subset[rows])
+    for some in (entry, entry.flip(0), torch.tensor([7])):
+        again = made.pools.moments(batch[some], number[some], chosen[some])
         for one, other in zip(again, moments, strict=True):
-            np.testing.assert_allclose(one, other[rows], rtol=1e-5, atol=2e-6)
+            np.testing.assert_allclose(one, other[some], rtol=1e-5, atol=2e-6)
     assert len(check_against_the_loop(plates((60, 5, 30), 250, d=4), 1e-5, seed=3)) == 8
 
 
@@ -147,15 +149,18 @@ def test_floor_and_clip_bind_exactly(augmentation):
     x = np.array([[2, 0], [2, 1], [6, 5], [6, 8], [3, 3], [100, 3], [-100, 3]], dtype=np.float32)
     codes = torch.zeros(7, dtype=torch.long)
     data = x, codes.numpy(), np.arange(7) < 4
-    made = augmentation(data)
-    draw = made.draw(torch.arange(1000), codes[:1].expand(1000), 0)
-    pairs = made.pools.draw_subset(codes[:1].expand(1000), torch.full((1000,), 2), draw.subset)
-    row = (pairs == torch.tensor([True, True, False, False])).all(dim=1).nonzero()[0].expand(7)
-    draw = type(draw)(steps(7, "center", "scale"), torch.full((7,), 2), draw.subset[row], draw.entry[row])
+    everyone = torch.arange(len(augmentation(data).moments.mean))
+    pair = torch.tensor([True, True, False, False])
+
+    def draw_the_pair(made, kept):
+        """Take an entry whose controls are the first two."""
+        _, _, chosen = made.moments.draw_controls(everyone, torch.zeros_like(everyone))
+        entry = (chosen == pair).all(dim=1).nonzero()[0].expand(7)
+        return Draw(steps(7, *kept), entry, torch.zeros_like(entry))
 
     def apply(kept=("center", "scale"), **options):
-        out = augmentation(data, **options).apply(torch.as_tensor(x), codes, draw._replace(steps=steps(7, *kept)))
-        return out.numpy()
+        made = augmentation(data, **options)
+        return made.apply(torch.as_tensor(x), codes, draw_the_pair(made, kept)).numpy()
 
     assert x[:4, 0].std() == 2
     np.testing.assert_allclose(apply()[:, 0], [0, 0, 20, 20, 5, 20, -20], rtol=1e-6)  # (x - 2) / 0.2, at most 20
@@ -218,7 +223,7 @@ def test_fewer_controls_than_dimensions(plates, augmentation, m, kept):
         made = augmentation(data, control_law="all", ridge=ridge, clip=None)
         codes = torch.as_tensor(batch)
         entry = made.bank.first(codes, torch.full((len(x),), "scale" in kept))
-        draw = made.draw(torch.arange(len(x)), codes, 0)._replace(steps=steps(len(x), *kept), entry=entry)
+        draw = made.draw(torch.arange(len(x)), codes, 0)._replace(steps=steps(len(x), *kept), transform=entry)
         out = made.apply(torch.as_tensor(x), codes, draw).numpy()
         if ridge:
             unit = 1.0 if "scale" in kept else reference.var(axis=0).mean()

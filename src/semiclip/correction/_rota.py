@@ -1,0 +1,39 @@
+"""When the entries of a bank are drawn anew."""
+
+import numpy as np
+
+
+class Rota:
+    """Renews the entries of a bank in turn: each lasts ``period`` epochs, and a share of them is due in every epoch.
+
+    What an entry holds is a function of its version, the epoch in which it was last due. A run that is taken up again
+    therefore has the bank that it would have had.
+
+    Parameters
+    ----------
+    place, size
+        Which of how many entries of its group each one is, both (n,).
+    period
+        Epochs that an entry lasts; 0 for ever.
+    at_first
+        Entries of each group that epoch 0 draws, if no more are due in it; the others come when they are first due.
+    """
+
+    def __init__(self, place: np.ndarray, size: np.ndarray, period: int, at_first: int) -> None:
+        self.place, self.period, self.at_first = place, period, at_first
+        self.first_due = place * period // size
+        self.held = np.full(len(place), -1)
+
+    def versions(self, epoch: int) -> np.ndarray:
+        """Return the version of each entry in an epoch, shape (n,), -1 where it is not there yet."""
+        if not self.period:
+            return np.zeros(len(self.place), dtype=np.int64)
+        version = epoch - (epoch - self.first_due) % self.period
+        return np.where(version < 0, np.where(self.place < self.at_first, 0, -1), version)
+
+    def turn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the entries that are to be drawn for an epoch, and their versions; they count as drawn from now on."""
+        version = self.versions(epoch)
+        due = np.flatnonzero((version >= 0) & (version != self.held))
+        self.held = version
+        return due, version[due]
