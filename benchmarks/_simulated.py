@@ -21,9 +21,9 @@ RECALLS = {"recall": "tvn", "recall_center": "center"}
 
 
 @lru_cache(maxsize=1)  # jobs come study by study
-def simulate(regime: str, seed: int) -> scl.datasets.Study:
+def simulate(regime: str, seed: int, **changes: Any) -> scl.datasets.Study:
     """Return a study of a regime, with its counts encoded by the principal components of the compounds."""
-    study = scl.datasets.simulate(rng=seed, **REGIMES[regime])
+    study = scl.datasets.simulate(rng=seed, **REGIMES[regime] | changes)
     encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=64, rng=seed)
     scl.pp.encode(study.knockouts["rna"], encoder=encoder)
     return study

@@ -159,10 +159,10 @@ def test_the_recipe_of_the_whole_teacher_is_the_model_s_own_defaults_bit_by_bit(
     np.testing.assert_array_equal(model.get_latent_representation(), written)
 
 
-def test_the_whole_teacher_is_taught_for_150_epochs(mdata, setup, quiet):
+def test_the_whole_teacher_is_taught_for_50_epochs(mdata, setup, quiet):
     model = scl.tl.distill(mdata, objective="semiclip", **setup, **quiet, callbacks=[StopSoon()])
     params = model.train_params_
-    assert (params["max_epochs"], params["batch_size"], params["lr"], params["epochs"]) == (150, 1024, 0.1, 1)
+    assert (params["max_epochs"], params["batch_size"], params["lr"], params["epochs"]) == (50, 1024, 0.1, 1)
     assert settings(model)["n_hidden"] == [64]
 
 

@@ -64,11 +64,45 @@ def test_the_default_is_the_recipe_of_shared_directions(mdata, arguments):
 def test_the_recipe_of_the_whole_teacher(mdata, arguments):
     model = scl.tl.semiclip(mdata, **arguments, recipe="whole", callbacks=[StopSoon()])
     params = model.train_params_
-    assert (params["max_epochs"], params["epochs"], params["lr"], params["distilled_weight"]) == (150, 1, 0.1, 1.0)
+    assert (params["max_epochs"], params["epochs"], params["lr"], params["distilled_weight"]) == (50, 1, 0.1, 1.0)
     assert settings(model)["n_hidden"] == [64]  # few keys
     assert settings(model)["n_shared"] is None
     assert model.module.n_output == 16
     assert model.part_scales_ == (1.0, 0.0)
+
+
+def test_what_was_not_measured_with_fewer_epochs_has_150(mdata, arguments):
+    def count_epochs(**options):
+        return scl.tl.distill(mdata, **arguments, **options, callbacks=[StopSoon()]).train_params_["max_epochs"]
+
+    assert count_epochs(objective="semiclip") == 50
+    assert count_epochs(objective="semiclip", preset="paper") == 150
+    assert count_epochs(objective="vicreg") == 150
+    encoder = scl.encoders.PCAEncoder(n_components=8, rng=0).fit(mdata["rna"])
+    scl.pp.expression(mdata["rna"], encoder=encoder)
+    options = {"model_kwargs": {"encoder": encoder}, "plan_kwargs": {"lr": {"student": 0.1, "encoder": 0.01}}}
+    arguments["student_rep"] = "X_expression"
+    assert count_epochs(objective="semiclip", **options) == 150
+
+
+def test_fifty_epochs_of_the_whole_teacher_recall_as_much_as_150():
+    columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    pairs = {"student_rep": "X_pca", "teacher_rep": "X_image", "pair_on": ["perturbation", "dose"], "recipe": "whole"}
+    study = scl.datasets.simulate(**scl.datasets.REGIMES["keys_100"], rng=1)
+    knockouts = study.knockouts["rna"]
+    encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=64, rng=1)
+    scl.pp.encode(knockouts, encoder=encoder)
+    for name, max_epochs in (("default", None), ("long", 150)):
+        options = {"rng": 1, "accelerator": "cpu", "enable_progress_bar": False, "max_epochs": max_epochs}
+        model = scl.tl.semiclip(study.mdata, **pairs, **columns, **options, train_size=1.0)
+        assert model.train_params_["epochs"] == (max_epochs or 50)
+        scl.tl.embed(knockouts, model, key_added=name)
+    for method in ("tvn", "center"):
+        options = {"relationships": study.relationships, "method": method, "n_permutations": 0}
+        table = scl.tl.recall(knockouts, use_rep=["default", "long"], **columns, **options)
+        recall = table[table["key"] == "mean"].set_index("representation")["value"]
+        assert recall["default"] > 0.25  # chance is 0.10
+        assert recall["default"] > recall["long"] - 0.03
 
 
 def test_the_recipe_of_the_paper(mdata, arguments):

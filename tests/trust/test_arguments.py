@@ -48,7 +48,7 @@ def embed(model):
         ({"max_epochs": np.int64(2)}, {}),
         ({"max_epochs": 2.0}, {}),
         ({"max_epochs": np.float32(2)}, {}),
-        ({"max_epochs": None}, {"max_epochs": 150}),
+        ({"max_epochs": None}, {"max_epochs": 50}),
         ({"batch_size": 128.0}, {"batch_size": 128}),
         ({"batch_size": None}, {"batch_size": 1024}),
         ({"train_size": None}, {"train_size": 0.9}),

@@ -247,8 +247,8 @@ class SemiClip(Transferable):
         Parameters
         ----------
         max_epochs
-            Passes over the paired student samples, each with a new random partner in every pass; ``None`` is 150,
-            or 10 where a model starts from a reference.
+            Passes over the paired student samples, each with a new random partner in every pass. ``None`` is 10 where
+            a model starts from a reference, 50 for Semi-Clipped on a frozen encoder by the default preset, or else 150.
         pea
             Perturbation Embedding Augmentation of the student in training: ``True`` for the paper's, ``False`` for the
             correction of inference instead, or options of :class:`semiclip.correction.PEA`. ``None`` is ``True`` where
@@ -311,7 +311,7 @@ class SemiClip(Transferable):
         check_choice("select", select, Select)
         check_choice("preset", preset, PRESETS[self.module.objective_name])
         check_choice("matmul_precision", matmul_precision, Precision)
-        max_epochs = choose_epochs(self, max_epochs)
+        max_epochs = choose_epochs(self, max_epochs, preset)
         batch_size = read_whole("batch_size", batch_size, 2, default=1024)
         train_size = choose_train_size(train_size, validation_size)
         pretrain_epochs = count_pretrain_epochs(self.module, pretrain_epochs, pretrain_kwargs, max_epochs)

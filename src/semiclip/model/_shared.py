@@ -29,7 +29,7 @@ from semiclip.model._base import PairedModel, read_design
 from semiclip.model._plan import MIN_LR
 from semiclip.model._scvi_compat import SETUP_ARGS, SETUP_METHOD, devices_dsp, parse_device_args
 from semiclip.objectives import PRESETS
-from semiclip.objectives._presets import merge_rates, split_rate
+from semiclip.objectives._presets import count_default_epochs, merge_rates, split_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # training that starts from a reference: more epochs or a greater rate lose what it knows, see the page on saving
-N_EPOCHS, N_TUNING_EPOCHS, TUNING_RATE = 150, 10, 0.1
+N_TUNING_EPOCHS, TUNING_RATE = 10, 0.1
 OF_PLAN = ("optimizer", "lr", "momentum", "weight_decay", "schedule", "min_lr")
 LEARNED = ("classes_", "part_scales_", "input_scale_", "projection_", "history_", "train_params_")  # beside weights
 
@@ -164,11 +164,11 @@ class Transferable(PairedModel):
         return model
 
 
-def choose_epochs(model: SemiClip, max_epochs: Any) -> int:
+def choose_epochs(model: SemiClip, max_epochs: Any, preset: str) -> int:
     """Return the number of epochs: few, unless told, where a model starts from a reference."""
-    return read_whole(
-        "max_epochs", max_epochs, default=N_EPOCHS if model.reference_params_ is None else N_TUNING_EPOCHS
-    )
+    has_encoder = model.module.encoder is not None
+    default = count_default_epochs(model.module.objective_name, preset, trains_encoder=has_encoder)
+    return read_whole("max_epochs", max_epochs, default=default if model.reference_params_ is None else N_TUNING_EPOCHS)
 
 
 def choose_optimisation(

@@ -1,0 +1,218 @@
+"""Which schedule reaches the recall of a long training in the least time? Epochs × mini-batches × recipes × seeds.
+
+Each schedule is trained on the compounds of a regime of `semiclip.datasets.REGIMES`, and judged on its unseen knockouts
+in new batches, both after TVN of the embedding and after centring alone, as `recipe_grid.py` does. Most studies have 3
+mini-batches of 1,024 an epoch; `keys_100` has one of 400, and `keys_3000` (1,000 compounds of `private_interacting`,
+which is no regime of the package) has 11.
+
+* `whole`: 10 to 150 epochs of the cosine; on `medium` also mini-batches of 256, `pea=False`, and the epoch of 150 that
+  is best on held-out compounds (`select="best"`, by retrieval).
+* `shared`: 1 to 25 epochs.
+
+Seconds are those of one thread in training, setup and embedding left out: of its CPU, since a busy machine stretches
+the clock, and by the clock. Each schedule is compared with 150 epochs of `whole` and 10 of `shared`, seed by seed: mean
+difference of recall, its standard error and 95 % interval (Student's t over seeds). Where 150 epochs were not run here,
+they are those of `results/recipe_grid.csv`, which are the same to the last bit.
+
+Prints one JSON line per figure, and keeps every run, from which a second call goes on, and a picture of all runs kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from _regimes import EMBEDDING, TRAINING
+from _runs import make_runs, read_rows
+from _simulated import KEYS, recall, report, simulate
+from lightning import Callback
+
+import semiclip as scl
+
+RESULTS = Path(__file__).parent / "results"
+REFERENCE = {"whole": 150, "shared": 10}  # epochs that others are compared with
+COLUMNS = ("recipe", "epochs", "batch_size", "lr", "pea", "select")
+RECALLS = {"recall": "after TVN", "recall_center": "after centring"}
+
+
+def schedule(recipe: str, epochs: int, batch_size: int = 1024, **others: Any) -> dict[str, Any]:
+    """Return a schedule, with the recipe's own rate, PEA and last epoch unless others are named."""
+    return dict(zip(COLUMNS, (recipe, epochs, batch_size, None, True, "last"), strict=True)) | others
+
+
+WHOLE = [*(schedule("whole", n) for n in (10, 25, 50, 150)), schedule("whole", 25, lr=0.3)]
+SHARED = [schedule("shared", n) for n in (1, 3, 5, 10, 25)]
+OTHERS = [
+    schedule("whole", 100),
+    schedule("whole", 25, 256),
+    schedule("whole", 50, pea=False),
+    schedule("whole", 150, pea=False),
+    schedule("whole", 150, select="best"),
+]
+# seeds and schedules of each regime
+STUDIES: dict[str, tuple[int, list[dict[str, Any]]]] = {
+    "medium": (4, WHOLE + SHARED + OTHERS),
+    "private_images": (4, WHOLE + SHARED),
+    "interacting": (4, WHOLE + SHARED),
+    "keys_100": (4, WHOLE + SHARED),
+    "keys_3000": (2, [schedule("whole", n) for n in (14, 50, 150)] + [schedule("shared", n) for n in (3, 10)]),
+}
+# regimes that the package does not have
+CHANGES: dict[str, tuple[str, dict[str, Any]]] = {"keys_3000": ("private_interacting", {"n_compounds": 1000})}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--regimes", nargs="+", default=list(STUDIES), choices=list(STUDIES), metavar="REGIME")
+    parser.add_argument("--seeds", type=int, default=4, help="at most (%(default)s; 2 of keys_3000)")
+    parser.add_argument("--epochs", nargs="+", type=int, default=[], help="schedules of so many epochs alone")
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each (%(default)s)")
+    parser.add_argument("--quick", action="store_true", help="keys_100 alone, 2 seeds")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    args = parser.parse_args()
+    if args.quick:
+        args.regimes, args.seeds = ["keys_100"], 2
+    jobs = [
+        {"regime": regime, "seed": seed, **setting}
+        for seed in range(args.seeds)
+        for regime in args.regimes
+        if seed < STUDIES[regime][0]
+        for setting in STUDIES[regime][1]
+        if not args.epochs or setting["epochs"] in args.epochs
+    ]
+    path = args.out / f"time_to_recall{'_quick' if args.quick else ''}.jsonl"
+    make_runs(jobs, judge, path, args.jobs)
+    runs = pd.DataFrame(read_rows(path))  # also those of earlier calls
+    summarise(runs)
+    draw(runs, path.with_suffix(".png"))
+
+
+class Stopwatch(Callback):
+    """Measures a training, of which the process may have made another one first."""
+
+    warm = False
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start."""
+        self.started = time.perf_counter(), time.process_time()
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """Stop."""
+        wall, cpu = self.started
+        self.seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+
+
+def judge(job: dict[str, Any]) -> dict[str, Any]:
+    """Train a schedule, embed the knockouts of its study, and recall their relationships."""
+    regime, changes = CHANGES.get(job["regime"], (job["regime"], {}))
+    study = simulate(regime, job["seed"], **changes)
+    knockouts = study.knockouts["rna"]
+    watch = Stopwatch()
+    with redirect_stdout(io.StringIO()):  # scvi-tools prints what it raises
+        if not Stopwatch.warm:  # what the first training of a process loads is no part of it
+            train(study, {**job, "epochs": 1}, Stopwatch())
+            Stopwatch.warm = True
+        model = train(study, job, watch)
+    scl.tl.embed(knockouts, model, key_added=EMBEDDING)
+    recalls = recall(knockouts, EMBEDDING, study.relationships)
+    n_rows = len(model.train_indices)
+    steps = job["epochs"] * max(1, n_rows // job["batch_size"])
+    return {**recalls, **watch.seconds, "steps": steps, "n_rows": n_rows}
+
+
+def train(study: scl.datasets.Study, job: dict[str, Any], watch: Stopwatch) -> Any:
+    """Train a schedule on the compounds of a study."""
+    options: dict[str, Any] = {
+        "student_rep": "X_pca", "teacher_rep": "X_image", "pair_on": ["perturbation", "dose"], **KEYS, **TRAINING,
+        "rng": job["seed"], "key_added": EMBEDDING, "enable_progress_bar": False, "callbacks": [watch],
+        "pea": job["pea"], "batch_size": job["batch_size"], "recipe": job["recipe"], "max_epochs": job["epochs"],
+    }  # fmt: skip
+    if job["lr"] is not None:
+        options["plan_kwargs"] = {"lr": job["lr"]}
+    if job["select"] == "best":
+        options |= {"select": "best", "monitor": "validation_mean_rank_percentile", "train_size": 0.9}
+    return scl.tl.semiclip(study.mdata, **options)
+
+
+def compare(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the difference of each schedule from the long one of its regime and recipe, paired by seed."""
+    from scipy.stats import t
+
+    rows = []
+    runs = runs.assign(lr=runs["lr"].astype(float).fillna(0.0))  # of the recipe
+    grid = pd.read_csv(RESULTS / "recipe_grid.csv").query("arm == 'whole'")
+    for (regime, recipe), part in runs.groupby(["regime", "recipe"], sort=False):
+        long = part[is_plain(part) & (part["epochs"] == REFERENCE[recipe])].set_index("seed")
+        reference = long[list(RECALLS)]
+        if recipe == "whole":
+            reference = reference.combine_first(grid[grid["regime"] == regime].set_index("seed")[list(RECALLS)])
+        for setting, table in part.groupby(list(COLUMNS), sort=False):
+            table = table.set_index("seed")
+            row = {"regime": regime, **dict(zip(COLUMNS, setting, strict=True)), "n_seeds": len(table)}
+            row |= table[["steps", "cpu_seconds", "seconds", *RECALLS]].mean().to_dict()
+            row["share_of_time"] = (table["cpu_seconds"] / long["cpu_seconds"]).mean()
+            for name in RECALLS:
+                difference = (table[name] - reference[name]).dropna()
+                n = len(difference)
+                error = difference.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+                row |= {f"{name}_gain": difference.mean(), f"{name}_error": error}
+                row[f"{name}_half_interval"] = error * t.ppf(0.975, n - 1) if n > 1 else np.nan
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def is_plain(runs: pd.DataFrame) -> pd.Series:
+    """Tell schedules that differ from the recipe in their epochs alone."""
+    has_rate = runs["lr"].astype(float).fillna(0.0) > 0
+    return (runs["batch_size"] == 1024) & runs["pea"] & (runs["select"] == "last") & ~has_rate
+
+
+def summarise(runs: pd.DataFrame) -> None:
+    """Report means by regime and schedule, and differences from the longest schedule."""
+    for row in compare(runs).to_dict("records"):
+        report("schedule", **{name: value for name, value in row.items() if not pd.isna(value)})
+
+
+def draw(runs: pd.DataFrame, path: Path) -> None:
+    """Draw recall against the seconds of training, a panel for each regime, with every seed and the means."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    from semiclip.pl._style import COLOURS
+
+    plain = runs[is_plain(runs)]
+    regimes = [name for name in STUDIES if name in set(plain["regime"])]
+    figure, axes = plt.subplots(1, len(regimes), figsize=(3.2 * len(regimes), 3.4), sharey=True, layout="constrained")
+    for ax, regime in zip(np.atleast_1d(axes), regimes, strict=True):
+        part = plain[plain["regime"] == regime]
+        for colour, (recipe, rows) in zip(COLOURS, part.groupby("recipe", sort=False), strict=False):
+            for style, (name, title) in zip(("-", "--"), RECALLS.items(), strict=True):
+                table = rows.groupby("epochs").agg(x=("cpu_seconds", "mean"), y=(name, "mean"), sd=(name, "std"))
+                ax.errorbar(
+                    table["x"], table["y"], table["sd"].fillna(0), color=colour, linestyle=style, marker="o",
+                    markersize=4, capsize=2, linewidth=1.2, label=f'"{recipe}", {title}',
+                )  # fmt: skip
+            for epochs, row in table.iterrows():
+                ax.annotate(str(epochs), (row["x"], row["y"]), (0, 5), textcoords="offset points", ha="center", size=7)
+        ax.set(xscale="log", title=regime, xlabel="CPU seconds of training")
+        ax.axhline(0.1, color="0.6", linewidth=0.8, linestyle=":")
+    np.atleast_1d(axes)[0].set_ylabel("Recall of unseen knockouts")
+    handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(path, dpi=200)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
