@@ -22,7 +22,7 @@ def clean():
     mdata = scl.datasets.simulate(**SIZES, n_controls=4, rng=0).mdata
     for adata in mdata.mod.values():
         order = pd.Series(np.random.default_rng(1).random(adata.n_obs), adata.obs_names)
-        adata.obs["well"] = ["A%02d" % n for n in order.groupby(adata.obs["batch"], observed=True).rank()]
+        adata.obs["well"] = [f"A{n:02.0f}" for n in order.groupby(adata.obs["batch"], observed=True).rank()]
         for key in ("perturbation", "batch"):
             adata.obs[key] = adata.obs[key].astype(str)
     return mdata

@@ -70,9 +70,9 @@ def check(
     what training refuses or what would make it meaningless, ``"warning"`` for what is probably a mistake, ``"info"``
     for what is good to know. ``check`` names the kind of mistake, ``modality`` where it is, ``finding`` says what is
     wrong and in which rows. ``mend`` tells you how to mend it, in words. ``code`` does so in Python, on ``mdata``, or
-    is empty where you have to decide. No code drops a row; a plate without controls may have them under another name, so
-    mend labels first. Code does nothing where its mistake is mended: run it in any order, and again. Look again
-    afterwards, since one mistake may hide another::
+    is empty where you have to decide. No code drops a row, and a plate without controls may have them under another
+    name, so mend labels first. Code does nothing where its mistake is mended: run it in any order, and again. Then look
+    again, since one mistake may hide another::
 
         done = None
         while (codes := scl.pp.check(mdata, **columns)["code"].tolist()) != done:

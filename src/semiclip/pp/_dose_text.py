@@ -55,6 +55,6 @@ def read_dose(label: str) -> Dose | None:
 
 
 def has_units(column: pd.Series) -> bool:
-    """Tell whether most labels of a column are numbers with a unit."""
+    """Tell whether a third or more of the labels of a column are numbers with a unit."""
     doses = [read_dose(label) for label in column.dropna().unique() if isinstance(label, str)]
-    return sum(dose is not None and bool(dose.unit) for dose in doses) > len(doses) / 2
+    return sum(dose is not None and bool(dose.unit) for dose in doses) >= max(1, len(doses) / 3)
