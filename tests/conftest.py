@@ -98,6 +98,27 @@ def through_h5mu(tmp_path: Path) -> Callable[[MuData], MuData]:
 
 
 @pytest.fixture(scope="session")
+def make_screen() -> Callable[..., MuData]:
+    """Make two modalities of a row per label of the column ``drug`` and two controls, ``dmso``, at the end."""
+    import anndata
+    import mudata
+    import numpy as np
+    import pandas as pd
+
+    def make(rna: list[Any], image: list[Any], **columns: Any) -> MuData:
+        sides = {}
+        for name, labels in (("rna", rna), ("image", image)):
+            drugs = pd.array([*labels, "dmso", "dmso"], dtype=object)
+            obs = pd.DataFrame({"drug": drugs, **columns}, index=[f"{name}{i}" for i in range(len(drugs))])
+            sides[name] = anndata.AnnData(obs=obs, obsm={"X_any": np.ones((len(obs), 2))})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return mudata.MuData(sides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def small_study() -> Study:
     """A study with encoded counts, small enough to train on in a moment; copy what a test writes to."""
     return _make_study(24)

@@ -41,6 +41,8 @@ class Design:
     pair_on: tuple[str, ...] | None = None  # None where rows are not paired by key
     split_key: str | None = None
     label_key: str | None = None
+    unlabelled: tuple[Any, ...] | None = None  # labels that name nothing; None means the usual ones
+    separator: str | None = None  # between the parts of a combination, whose order says nothing
     student: str = MODALITIES[STUDENT]
     teacher: str = MODALITIES[TEACHER]
 
@@ -54,6 +56,8 @@ class Design:
         pair_on: str | Sequence[str] | None = None,
         split_key: str | None = None,
         label_key: str | None = None,
+        unlabelled: str | Sequence[str] | None = None,
+        separator: str | None = None,
         modalities: Mapping[str, str] | None = None,
     ) -> Self:
         """Read what users pass, or refuse what says nothing."""
@@ -65,8 +69,11 @@ class Design:
         columns = None if pair_on is None else tuple(dict.fromkeys(_tuple_of(pair_on)))
         if columns == ():
             raise BadValue("pair_on", [], "one or more obs columns that both modalities have")
+        if separator is not None and not (isinstance(separator, str) and separator):
+            raise BadValue("separator", separator, "what stands between the parts of a combination, such as '+'")
         roles = {**MODALITIES, **(modalities or {})}
-        return cls(perturbation_key, labels, batch_key, columns, split_key, label_key, **roles)
+        nothing = None if unlabelled is None else _tuple_of(unlabelled)
+        return cls(perturbation_key, labels, batch_key, columns, split_key, label_key, nothing, separator, **roles)
 
     @property
     def params(self) -> dict[str, Any]:

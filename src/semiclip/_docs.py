@@ -39,6 +39,14 @@ split_key
 label_key
     ``obs`` column of the student with the classes of an objective that learns from labels. Without it, every pairing
     key is a class of its own, so that each dose is one.""",
+    "labels": """\
+unlabelled
+    Labels that name no perturbation: treated rows that carry one are not paired, and a warning counts them. ``None``
+    is the usual ones, without regard to case, such as ``"nan"``, ``"NA"``, ``"None"``, ``"unknown"``, ``"unassigned"``
+    and ``"doublet"``. Pass your own where one of these is a real name, or ``()`` if all labels are names.
+separator
+    What stands between the parts of a combination, such as ``"+"``, if their order says nothing: ``"A+B"`` and
+    ``"B+A"`` are then paired as one. ``None`` takes labels as they are.""",
     "modalities": """\
 modalities
     Names of the two modalities, ``{"student": "rna", "teacher": "image"}`` by default.""",

@@ -10,8 +10,9 @@ import pandas as pd
 
 from semiclip._checks import read_column
 from semiclip._design import SIDES
+from semiclip._labels import list_unlabelled, mark_unlabelled, sort_combination
 from semiclip._messages import warn
-from semiclip.errors import BadValue, NotFinite, NothingShared, WrongDtype
+from semiclip.errors import BadValue, NotFinite, NothingShared, WrongDtype, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,22 +31,35 @@ SMALL_SHARE = 0.5  # where less has a partner, of the keys of the smaller side o
 
 
 class Pairing(NamedTuple):
-    """Key codes of the rows of both modalities, -1 for controls and for rows without a partner.
+    """Key codes of the rows of both modalities, -1 for controls and for rows without a label or a partner.
 
     ``counts`` has a row per key of either: its columns, ``n_student``, ``n_teacher``. Codes are numbers of its rows.
+    ``unlabelled`` counts the rows of each modality, by label, whose label names nothing.
     """
 
     student: np.ndarray
     teacher: np.ndarray
     counts: pd.DataFrame
+    unlabelled: tuple[dict[str, int], dict[str, int]] = ({}, {})
 
     @property
     def n_keys(self) -> int:
         """Number of keys that both modalities have."""
         return int((self.counts[COUNTS] > 0).all(axis=1).sum())
 
+    def warn_unlabelled(self, student_name: str, teacher_name: str) -> None:
+        """Warn of rows whose label names nothing, which are not paired."""
+        for name, rows in zip((student_name, teacher_name), self.unlabelled, strict=True):
+            if rows:
+                told = some(f"{label!r} ({n} rows)" for label, n in rows.items())
+                warn(
+                    f"{sum(rows.values())} rows in {name} are not paired, since their label names nothing: {told}; if "
+                    "these are names, pass as unlabelled= only labels that are none, or unlabelled=() to pair all"
+                )
+
     def report(self, student_name: str, teacher_name: str) -> None:
         """Log what pairs in modalities of these names, and warn where much is lost."""
+        self.warn_unlabelled(student_name, teacher_name)
         counts, n = self.counts[COUNTS].to_numpy(), self.n_keys
         keys, rows, paired = (counts > 0).sum(axis=0), counts.sum(axis=0), counts[:n].sum(axis=0)
         logger.info(
@@ -69,7 +83,10 @@ def pair_rows(student: AnnData, teacher: AnnData, design: Design) -> Pairing:
     columns, modalities = list(design.pair_on), (student, teacher)
     treated = [~design.within(adata).controls(adata) for adata in modalities]
     design.check_controls(modalities)
+    nameless = [find_unlabelled(adata.obs, design, mask) for adata, mask in zip(modalities, treated, strict=True)]
+    treated = [mask & ~without for mask, (without, _) in zip(treated, nameless, strict=True)]
     keys = [_read_keys(adata, columns, mask) for adata, mask in zip(modalities, treated, strict=True)]
+    keys = [sort_keys(table, design) for table in keys]
     for column in columns:
         is_number = [table[column].dtype.kind in "iuf" for table in keys]
         if is_number[0] != is_number[1]:
@@ -92,7 +109,30 @@ def pair_rows(student: AnnData, teacher: AnnData, design: Design) -> Pairing:
     for code, mask, rows in zip(codes, treated, keys, strict=True):
         code[mask] = index.get_indexer(pd.MultiIndex.from_frame(rows))
     in_order = pd.concat([counts[shared], counts[~shared]])
-    return Pairing(codes[0], codes[1], in_order.reset_index().rename_axis(columns=None))
+    of_key = in_order.reset_index().rename_axis(columns=None)
+    return Pairing(codes[0], codes[1], of_key, (nameless[0][1], nameless[1][1]))
+
+
+def find_unlabelled(obs: pd.DataFrame, design: Design, treated: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
+    """Return a mask of the treated rows whose label in a column that pairs names nothing, and their number by label."""
+    mask, counts = np.zeros(len(obs), dtype=bool), dict[str, int]()
+    for key in dict.fromkeys([*(design.pair_on or ()), design.perturbation_key]):
+        if key is None or key not in obs:
+            continue
+        rows = mark_unlabelled(obs[key], list_unlabelled(design, key)) & treated & ~mask
+        for label, n in obs[key][rows].astype(str).value_counts().items():
+            counts[str(label)] = counts.get(str(label), 0) + int(n)
+        mask |= rows
+    return mask, counts
+
+
+def sort_keys(keys: pd.DataFrame, design: Design) -> pd.DataFrame:
+    """Return key columns with combinations, such as ``B+A``, in the order of their parts, if these are separated."""
+    if design.separator is None:
+        return keys
+    names = [key for key in keys if key == design.perturbation_key or key == (design.pair_on or ("",))[0]]
+    texts = {key: keys[key] for key in names if keys[key].dtype.kind not in "iuf"}
+    return keys.assign(**{str(k): [sort_combination(label, design.separator) for label in v] for k, v in texts.items()})
 
 
 def pair_rows_in_place(adata: AnnData, design: Design) -> Pairing:

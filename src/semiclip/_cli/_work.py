@@ -64,6 +64,8 @@ def check_study(settings: Settings) -> int:
     findings = scl.pp.check(mdata, **columns)
     for finding in findings.itertuples():
         print(f"{finding.severity}: {finding.modality}: {finding.finding}\n      mend: {finding.mend}")
+        if finding.code:
+            print(f"      code: {finding.code}")
     summary = scl.pp.pair(mdata, **columns).attrs["summary"]
     print("\n".join(f"{name}: {number:,}" for name, number in summary.items()))
     _check_reps(mdata, settings)

@@ -106,6 +106,8 @@ class PairedModel(SafeModel):
         batch_key: str | None = None,
         split_key: str | None = None,
         label_key: str | None = None,
+        unlabelled: str | Sequence[str] | None = None,
+        separator: str | None = None,
         modalities: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -118,6 +120,7 @@ class PairedModel(SafeModel):
         %(param_mdata)s
         {pairing}
         {label_key}
+        {labels}
         {modalities}
         **kwargs
             Passed to scvi-tools when a setup is transferred.

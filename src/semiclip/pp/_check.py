@@ -13,7 +13,7 @@ from semiclip._docs import document
 from semiclip._pairing import pair_rows
 from semiclip.errors import BadValue
 from semiclip.pp._checks_between import BETWEEN
-from semiclip.pp._checks_within import ALWAYS, STUDENT, WITH_COLUMNS, find_missing_columns
+from semiclip.pp._checks_within import ALWAYS, COLUMNS, STUDENT, TEACHER, WITH_COLUMNS
 from semiclip.pp._modality import Finding, Modality
 
 logger = logging.getLogger(__name__)
@@ -30,13 +30,16 @@ def check(
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
     well_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
+    separator: str | None = None,
     modalities: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Report the usual mistakes in two modalities before they are paired, and how to mend each.
 
-    The mistakes are doses in different units, controls or perturbations that are named differently, plates with too few
-    controls or with the name of another plate, missing values, names that repeat, genes by identifier, and the like.
-    Nothing is changed, and all mistakes are reported at once.
+    The mistakes are labels with blanks or without a meaning, doses in different units or in text, controls or
+    perturbations that are named differently, plates with too few controls or with the name of another plate,
+    perturbations that are in one well on all plates, missing values, names that repeat, genes by identifier, and the
+    like. Nothing is changed, and all mistakes are reported at once; where there are none, a line of the log says so.
 
     Text that is a number is compared as one: ``"1.0"`` is ``"1"`` and not ``"10"``. Two names count as one if only
     case, blanks, or a hyphen for a blank or underscore tell them apart, and if neither modality has two that differ by
@@ -56,7 +59,9 @@ def check(
     batch_key
         ``obs`` column of the batches; ``None`` makes each modality one batch.
     well_key
-        ``obs`` column of the wells, to find plates that share a name, by ``batch_key``; for data with a row per well.
+        ``obs`` column of the wells, to find plates that share a name, by ``batch_key``, and perturbations that are in
+        one well on all plates; for data with a row per well.
+    {labels}
     {modalities}
 
     Returns
@@ -64,7 +69,16 @@ def check(
     A table with one row per finding, errors first; it is empty if nothing is wrong. ``severity`` is ``"error"`` for
     what training refuses or what would make it meaningless, ``"warning"`` for what is probably a mistake, ``"info"``
     for what is good to know. ``check`` names the kind of mistake, ``modality`` where it is, ``finding`` says what is
-    wrong and in which rows. ``mend`` says how to mend it: mostly as Python to paste, in words where you have to decide.
+    wrong and in which rows. ``mend`` tells you how to mend it, in words. ``code`` does so in Python, on ``mdata``, or
+    is empty where you have to decide. No code drops a row, and a plate without controls may have them under another
+    name, so mend labels first. Code does nothing where its mistake is mended: run it in any order, and again. Then look
+    again, since one mistake may hide another::
+
+        done = None
+        while (codes := scl.pp.check(mdata, **columns)["code"].tolist()) != done:
+            for code in codes:
+                exec(code, {"mdata": mdata})
+            done = codes
 
     Examples
     --------
@@ -74,12 +88,20 @@ def check(
     >>> keys = {"pair_on": ["perturbation", "dose"], "perturbation_key": "perturbation", "batch_key": "batch"}
     >>> table = scl.pp.check(mdata, control="control", **keys)
     >>> table["mend"][0]
-    "mdata['image'].obs['dose'] /= 1000"
+    "divide mdata['image'].obs['dose'] by 1,000"
+    >>> table["code"][0]
+    "mdata['image'].obs['dose'] /= 1000 if mdata['image'].obs['dose'].max() > 1000 else 1"
     """
     if not pair_on:
         raise BadValue("pair_on", pair_on, "one or more obs columns that both modalities have")
     design = Design.of(
-        perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
+        perturbation_key=perturbation_key,
+        control=control,
+        batch_key=batch_key,
+        pair_on=pair_on,
+        unlabelled=unlabelled,
+        separator=separator,
+        modalities=modalities,
     )
     both = []
     for name in (design.student, design.teacher):
@@ -89,14 +111,20 @@ def check(
     student, teacher = both
     findings = [finding for modality in both for look in ALWAYS for finding in look(modality)]
     findings += [finding for look in STUDENT for finding in look(student)]
-    findings += (absent := [finding for modality in both for finding in find_missing_columns(modality)])
-    if not absent:  # without its columns a modality cannot be looked at any further
-        findings += [finding for modality in both for look in WITH_COLUMNS for finding in look(modality)]
-        findings += [finding for look in BETWEEN for finding in look(student, teacher)]
+    findings += [finding for look in TEACHER for finding in look(teacher)]
+    findings += (unread := [finding for modality in both for look in COLUMNS for finding in look(modality)])
+    if not unread:  # without its columns a modality cannot be looked at any further
+        # labels first, since batches without controls and keys without a partner may follow from them
+        labels = [finding for modality in both for look in WITH_COLUMNS for finding in look(modality)]
+        findings = labels + findings + [finding for look in BETWEEN for finding in look(student, teacher)]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     table = pd.DataFrame(findings, columns=list(Finding._fields))
     counts = [f"{(table['severity'] == severity).sum()} {severity}" for severity in SEVERITIES]
-    logger.info("findings: %s", ", ".join(counts))
+    if findings:
+        logger.info("findings: %s", ", ".join(counts))
+    else:
+        numbers = [f"{modality.adata.n_obs:,} samples of {modality.name}" for modality in both]
+        logger.info("nothing found in %s: they can be paired", " and ".join(numbers))
     return table
 
 
@@ -108,6 +136,8 @@ def pair(
     perturbation_key: str | None = None,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
+    separator: str | None = None,
     modalities: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Report how two modalities pair, before anything is trained.
@@ -125,6 +155,7 @@ def pair(
         Label or labels of the controls in that column, which are never paired; ``None`` says that there are none.
     batch_key
         ``obs`` column of the batches. They do not matter for pairing, but the totals then also count them.
+    {labels}
     {modalities}
 
     Returns
@@ -132,7 +163,8 @@ def pair(
     A table with one row per key of either modality: the key, ``n_student`` and ``n_teacher`` rows, and ``shared``. Its
     ``attrs["summary"]`` and the log hold the totals: ``shared_keys``, and ``student_kept``, ``student_dropped``,
     ``teacher_kept``, ``teacher_dropped`` rows, where controls count as neither. With ``batch_key``, ``student_batches``
-    and ``teacher_batches`` are the numbers of batches that hold rows that are kept.
+    and ``teacher_batches`` are the numbers of batches that hold rows that are kept. ``student_unlabelled`` and
+    ``teacher_unlabelled`` count rows whose label names nothing, where there are any.
 
     Examples
     --------
@@ -143,10 +175,17 @@ def pair(
     15
     """
     design = Design.of(
-        perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
+        perturbation_key=perturbation_key,
+        control=control,
+        batch_key=batch_key,
+        pair_on=pair_on,
+        unlabelled=unlabelled,
+        separator=separator,
+        modalities=modalities,
     )
     sides = get_modality(mdata, design.student), get_modality(mdata, design.teacher)
     pairing = pair_rows(*sides, design)
+    pairing.warn_unlabelled(design.student, design.teacher)
     report = pairing.counts.assign(shared=pairing.counts.index < pairing.n_keys)
     summary = {"shared_keys": pairing.n_keys}
     for side, adata, codes in zip(SIDES, sides, (pairing.student, pairing.teacher), strict=True):
@@ -154,6 +193,9 @@ def pair(
         summary |= {f"{side}_kept": int(rows.get(True, 0)), f"{side}_dropped": int(rows.get(False, 0))}
         if batch_key is not None:
             summary[f"{side}_batches"] = len(np.unique(design.batches(adata)[0][codes >= 0]))
+    for side, rows_of in zip(SIDES, pairing.unlabelled, strict=True):
+        if rows_of:
+            summary[f"{side}_unlabelled"] = sum(rows_of.values())
     report.attrs["summary"] = summary
     logger.info("pairing on %s: %s", pair_on, ", ".join(f"{name} {value:,}" for name, value in summary.items()))
     return report

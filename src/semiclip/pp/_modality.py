@@ -1,7 +1,6 @@
 """One modality as the checks look at it: its columns, how pairing compares them, and how to write them in code."""
 
-import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -9,17 +8,22 @@ import pandas as pd
 from anndata import AnnData
 
 from semiclip._design import Design
-from semiclip._pairing import canonical_keys
+from semiclip._pairing import canonical_keys, find_unlabelled, sort_keys
 
 
 class Finding(NamedTuple):
-    """One mistake: a row of what :func:`semiclip.pp.check` returns."""
+    """One mistake: a row of what :func:`semiclip.pp.check` returns.
+
+    ``mend`` is a sentence to a person. ``code`` is what may be run without one: it drops no row, it does nothing where
+    the mistake is no more, and so it may be run in any order and again.
+    """
 
     severity: str
     check: str
     modality: str
     finding: str
     mend: str
+    code: str = ""
 
 
 class Modality(NamedTuple):
@@ -49,12 +53,18 @@ class Modality(NamedTuple):
         labels = pd.Series(self.design.control or (), dtype=object).to_numpy()  # see Design.controls
         return self.adata.obs[self.design.perturbation_key].isin(labels).to_numpy(dtype=bool)
 
+    @property
+    def unlabelled(self) -> np.ndarray:
+        """A mask of the treated rows whose label names nothing, which pairing leaves out."""
+        return find_unlabelled(self.adata.obs, self.design, ~self.is_control)[0]
+
     def treated_keys(self) -> pd.DataFrame:
-        """Return the distinct keys of the treated rows that have all values, as pairing compares them."""
+        """Return the distinct keys of the treated rows that have a label and all values, as pairing compares them."""
         obs = self.adata.obs[self.pair_on]
-        left_out = [self.is_control, *(find_gaps(obs[key]) for key in self.pair_on)]
+        left_out = [self.is_control, self.unlabelled, *(find_gaps(obs[key]) for key in self.pair_on)]
         rows = obs[~np.any(left_out, axis=0)].drop_duplicates()
-        return pd.DataFrame({key: canonical_keys(rows[key]) for key in self.pair_on}).drop_duplicates()
+        keys = pd.DataFrame({key: canonical_keys(rows[key]) for key in self.pair_on})
+        return sort_keys(keys, self.design).drop_duplicates()
 
     @property
     def code(self) -> str:
@@ -71,8 +81,13 @@ class Modality(NamedTuple):
         return f"{column}.astype(str)" + (f".where({column}.notna())" if self.adata.obs[key].isna().any() else "")
 
     def subset(self, rows: str) -> str:
-        """Write code that keeps the rows of a mask, which is code."""
+        """Write how to keep the rows of a mask, for a person to decide: no ``code`` drops rows."""
         return f"mdata.mod[{self.name!r}] = {self.code}[{rows}].copy(); mdata.update()"
+
+    def rename(self, key: str, names: Mapping[str, object]) -> str:
+        """Write code that replaces labels of a column; no new name is an old one, so that it may be run again."""
+        column = self.column(key)
+        return f"{column} = {column}.astype(object).replace({dict(names)!r})"
 
 
 def is_numeric(column: pd.Series) -> bool:
@@ -103,8 +118,3 @@ def write_floats(modalities: Iterable[Modality], key: str) -> str | None:
         if column.dtype.kind not in "iuf":
             code.append(f"{at} = {at}.astype(float)")
     return "; ".join(code)
-
-
-def fold(label: str) -> str:
-    """Return a label without case and superfluous blanks."""
-    return " ".join(unicodedata.normalize("NFC", label.casefold()).split())

@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
+from semiclip._labels import fold
 from semiclip.errors import some
-from semiclip.pp._modality import Finding, Modality, fold, is_numeric, write_floats
+from semiclip.pp._dose_text import has_units
+from semiclip.pp._modality import Finding, Modality, is_numeric, write_floats
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII | re.IGNORECASE)  # a larger one is a name
 PLAIN = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?", re.ASCII)  # no clone 1E5, no compound 007
@@ -22,25 +24,31 @@ def find_spelling(student: Modality, teacher: Modality) -> Iterator[Finding]:
         if any(is_numeric(modality.adata.obs[key]) for modality in modalities):
             continue
         is_perturbation = key == student.design.perturbation_key
+        if not is_perturbation and len(student.pair_on) > 1 and any(has_units(m.adata.obs[key]) for m in modalities):
+            continue  # a finding of its own
         treated = [_by_form(set(table[key])) for table in tables]
         labels = [_by_form(modality.adata.obs[key].dropna().astype(str).unique()) for modality in modalities]
         names: list[list[list[str]]] = []
         numbers: list[list[list[str]]] = []
         unsure = _pair_loosely(treated)
         for form in [form for form, spelt in treated[0].items() if treated[1].get(form, spelt) != spelt]:
-            groups, alike = [forms[form] for forms in labels], numbers if isinstance(form, Decimal) else names
+            groups, alike = [forms.get(form, []) for forms in labels], numbers if isinstance(form, Decimal) else names
+            if not all(groups):
+                continue  # a combination whose parts pairing puts in order
             is_one = _is_one_name(groups, (student.design.control or ()) if is_perturbation else None)
             (alike if is_one else unsure).append(groups)
         if names:
             told = f"would match but for case, blanks or hyphens: {_shown(names)}"
-            mend = _write_replacement(modalities, key, names)
-            yield Finding("warning", "spelling", pair, f"{len(names)} name(s) in obs[{key!r}] {told}", mend)
+            mend, code = _write_replacement(modalities, key, names)
+            yield Finding("warning", "spelling", pair, f"{len(names)} name(s) in obs[{key!r}] {told}", mend, code)
         if numbers:
             finding = f"{len(numbers)} number(s) in obs[{key!r}] are text and written differently: {_shown(numbers)}"
-            mend = f"make numbers of obs[{key!r}] in both by hand, since not every label is one, or two are the same"
-            if is_perturbation:
-                mend = _write_replacement(modalities, key, numbers)
-            yield Finding("warning", "numbers as text", pair, finding, write_floats(modalities, key) or mend)
+            mend, code = f"make numbers of obs[{key!r}] in both", write_floats(modalities, key) or ""
+            if not code and is_perturbation:
+                mend, code = _write_replacement(modalities, key, numbers)
+            elif not code:
+                mend += " by hand, since not every label is one, or two are the same"
+            yield Finding("warning", "numbers as text", pair, finding, mend, code)
         if unsure:
             finding = f"{len(unsure)} label(s) in obs[{key!r}] are alike, but need not be the same: {_shown(unsure)}"
             mend = f"rename in obs[{key!r}] those that are the same, one by one"
@@ -83,13 +91,15 @@ def _shown(pairs: Iterable[Sequence[Sequence[str]]]) -> str:
     return some((f"{a!r} and {b!r}" for a, b in examples), 3)
 
 
-def _write_replacement(modalities: Sequence[Modality], key: str, pairs: Iterable[Sequence[Sequence[str]]]) -> str:
-    """Write code that gives each group of labels the name that both modalities have, or else the student's."""
+def _write_replacement(
+    modalities: Sequence[Modality], key: str, pairs: Iterable[Sequence[Sequence[str]]]
+) -> tuple[str, str]:
+    """Say how, and write code that gives each group of labels the name that both have, or else the student's."""
     spelt: list[dict[str, str]] = [{}, {}]
     for groups in pairs:
         name = next((label for label in groups[0] if label in groups[1]), groups[0][0])
         for names, group in zip(spelt, groups, strict=True):
             names |= {label: name for label in group if label != name}
-    columns = [modality.column(key) for modality in modalities]
-    code = [f"{at} = {at}.astype(object).replace({names!r})" for at, names in zip(columns, spelt, strict=True) if names]
-    return "; ".join(code)
+    code = [modality.rename(key, names) for modality, names in zip(modalities, spelt, strict=True) if names]
+    changes = some((f"{label!r} becomes {name!r}" for names in spelt for label, name in names.items()), 3)
+    return f"spell them alike in both: {changes}", "; ".join(code)

@@ -44,6 +44,8 @@ def semiclip(
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
     split_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
+    separator: str | None = None,
     modalities: Mapping[str, str] | None = None,
     recipe: Recipe = "shared",
     key_added: str = "X_semiclip",
@@ -62,6 +64,7 @@ def semiclip(
     mdata
         Two modalities that share perturbation labels but no cells, each with an embedding in ``obsm``.
     {pairing}
+    {labels}
     {modalities}
     recipe
         What the adapter learns, and how; arguments in ``model_kwargs`` and of training go before.
@@ -104,6 +107,7 @@ def semiclip(
         raise UnexpectedArgument("scl.tl.semiclip", refused, "the objective is 'semiclip'", way_out)
     columns: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
     columns |= {"pair_on": pair_on, "split_key": split_key, "modalities": modalities, "key_added": key_added}
+    columns |= {"unlabelled": unlabelled, "separator": separator}
     train_kwargs |= {"student_rep": student_rep, "teacher_rep": teacher_rep, "max_epochs": max_epochs, "pea": pea}
     of_distill: WholeRecipe = "paper" if recipe == "paper" else "whole"
     if recipe == "shared":
@@ -137,6 +141,8 @@ def distill(
     batch_key: str | None = None,
     split_key: str | None = None,
     label_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
+    separator: str | None = None,
     modalities: Mapping[str, str] | None = None,
     recipe: WholeRecipe = "whole",
     key_added: str | None = None,
@@ -159,6 +165,7 @@ def distill(
         ``"random"``, ``"ridge"``, ``"cca"``, ``"procrustes"`` or ``"knn"``.
     {pairing}
     {label_key}
+    {labels}
     {modalities}
     recipe
         How an objective is trained on the whole teacher; arguments in ``model_kwargs`` and of training go before.
@@ -196,7 +203,8 @@ def distill(
     from semiclip.objectives import OBJECTIVES, PAPER
 
     samples: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
-    design = Design.of(**samples, pair_on=pair_on, split_key=split_key, label_key=label_key, modalities=modalities)
+    pairs: dict[str, Any] = {"pair_on": pair_on, "unlabelled": unlabelled, "separator": separator}
+    design = Design.of(**samples, **pairs, split_key=split_key, label_key=label_key, modalities=modalities)
     reps = {"student_rep": student_rep, "teacher_rep": teacher_rep}
     train_kwargs |= {"max_epochs": max_epochs, "pea": pea}
     model_kwargs = model_kwargs or {}

@@ -1,0 +1,111 @@
+"""Labels that name nothing are never paired, unless an argument says that they are names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import semiclip as scl
+from semiclip import errors
+
+KEYS = {"pair_on": "drug", "perturbation_key": "drug", "control": "dmso"}
+NOTHING = ["nan", "NaN", "NA", "N/A", "None", "<NA>", "", " ", "unassigned", "Multiplet", "doublet", "UNKNOWN"]
+
+
+@pytest.mark.parametrize("label", NOTHING)
+def test_rows_without_a_label_are_not_paired_and_a_warning_counts_them(make_screen, warned, label):
+    mdata = make_screen(["a", "b", label, label], ["b", label, "a", label, label])
+    report = scl.pp.pair(mdata, **KEYS)
+    assert report["drug"].tolist() == ["a", "b"]
+    summary = report.attrs["summary"]
+    assert (summary["student_kept"], summary["student_unlabelled"], summary["teacher_unlabelled"]) == (2, 2, 3)
+    messages = warned()
+    assert [f"{label!r} ({n} rows)" in text for text, n in zip(messages, (2, 3), strict=True)] == [True, True]
+    assert all("unlabelled=()" in text for text in messages)
+    table = scl.pp.check(mdata, **KEYS)
+    nameless = table[table["check"] == "labels without a name"]
+    assert nameless["modality"].tolist() == ["rna", "image"]
+    assert [f"{n} rows" in text for text, n in zip(nameless["finding"], (2, 3), strict=True)] == [True, True]
+    assert nameless["code"].tolist() == ["", ""]
+
+
+def test_several_such_labels_are_counted_together(make_screen, warned):
+    report = scl.pp.pair(make_screen(["a", "nan", "unknown", "NA"], ["a", "None"]), **KEYS)
+    assert report.attrs["summary"]["student_unlabelled"] == 3
+    assert report["drug"].tolist() == ["a"]
+    assert len(warned()) == 2
+
+
+def test_a_gene_of_such_a_name_is_paired_if_one_says_so(make_screen, warned):
+    mdata = make_screen(["a", "NAN", "unassigned"], ["NAN", "a", "unassigned"])
+    all_of_them = scl.pp.pair(mdata, **KEYS, unlabelled=())
+    assert all_of_them["drug"].tolist() == ["NAN", "a", "unassigned"]
+    assert warned() == []
+    mine = scl.pp.pair(mdata, **KEYS, unlabelled=["Unassigned"])
+    assert mine["drug"].tolist() == ["NAN", "a"]
+    assert len(warned()) == 2
+    other = scl.pp.pair(mdata, **KEYS, unlabelled="a")
+    assert other["drug"].tolist() == ["NAN", "unassigned"]
+    table = scl.pp.check(mdata, **KEYS, unlabelled=())
+    assert "labels without a name" not in table["check"].tolist()
+
+
+def test_controls_may_be_called_none(make_screen):
+    mdata = make_screen(["a", "b", "None"], ["b", "a", "None"])
+    report = scl.pp.pair(mdata, pair_on="drug", perturbation_key="drug", control=["dmso", "None"])
+    assert report["drug"].tolist() == ["a", "b"]
+
+
+def test_names_that_contain_such_a_label_and_numbers_are_names(make_screen):
+    names = ["NANS", "unknown_7", "NAT1", "nan-1", "NA+a"]
+    assert scl.pp.pair(make_screen(names, names), **KEYS)["drug"].tolist() == sorted(names)
+    mdata = make_screen([1, 2], [2, 1])
+    for adata in mdata.mod.values():
+        adata.obs["drug"] = [0 if label == "dmso" else label for label in adata.obs["drug"]]
+    assert len(scl.pp.pair(mdata, pair_on="drug", control=None)) == 3
+
+
+def test_beside_the_perturbation_only_what_pandas_writes_for_a_gap_is_none(make_screen, warned):
+    """A second drug may be "None"; but a dose "nan" is a dose that nobody knows."""
+    second = ["None", "None", "b", "b", "None", "None"]
+    mdata = make_screen(["a", "c", "a", "c"], ["a", "c", "a", "c"], second=second)
+    keys = {**KEYS, "pair_on": ["drug", "second"]}
+    assert len(scl.pp.pair(mdata, **keys)) == 4
+    for adata in mdata.mod.values():
+        adata.obs["second"] = adata.obs["second"].replace("None", "nan")
+    assert scl.pp.pair(mdata, **keys)["second"].tolist() == ["b", "b"]
+    assert len(warned()) == 2
+
+
+def test_missing_values_are_still_refused(make_screen, refuses):
+    mdata = make_screen(["a", None], ["a", "b"])
+    with refuses(errors.MissingValues, rows=["rna1"]):
+        scl.pp.pair(mdata, **KEYS)
+
+
+def test_nothing_else_to_pair_is_refused(make_screen, warned):
+    with pytest.raises(errors.NothingShared):
+        scl.pp.pair(make_screen(["nan"], ["nan"]), **KEYS)
+
+
+@pytest.mark.parametrize("unlabelled", [None, ()])
+def test_training_leaves_them_out_too(mdata, setup, warned, unlabelled):
+    for adata in mdata.mod.values():
+        names = adata.obs["perturbation"].astype(str)
+        adata.obs["perturbation"] = names.where(~names.isin(["compound_03", "compound_11"]), "nan")
+    n = int((mdata["rna"].obs["perturbation"] == "nan").sum())
+    treated = int((mdata["rna"].obs["perturbation"] != "control").sum())
+    model = scl.tl.distill(mdata, objective="cca", **setup, unlabelled=unlabelled)
+    n_rows = len(model.train_indices) + len(model.validation_indices)
+    assert n_rows == (treated - n if unlabelled is None else treated)
+    assert n > 0
+    assert any("are not paired" in text for text in warned()) == (unlabelled is None)
+    assert model.design.unlabelled == unlabelled
+    assert np.isfinite(mdata["rna"].obsm["X_cca"]).all()
+
+
+def test_the_argument_is_saved_with_a_model(mdata, setup, tmp_path, warned):
+    model = scl.tl.distill(mdata, objective="cca", **setup, unlabelled=["unknown"], separator="+")
+    model.save(tmp_path / "model")
+    loaded = scl.model.Baseline.load(tmp_path / "model", mdata)
+    assert (loaded.design.unlabelled, loaded.design.separator) == (("unknown",), "+")
