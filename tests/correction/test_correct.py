@@ -126,8 +126,9 @@ def test_the_default_is_clean_tvn_with_coral_and_a_spec_is_the_keywords():
     assert correct(x, batch, control, method=None) is x
     spec = CorrectionSpec("tvn", "batch")
     np.testing.assert_array_equal(spec.fit(x, batch, control)(x, batch), correct(x, batch, control, profile="batch"))
-    assert [CorrectionSpec(profile=profile).whitening_ridge for profile in PROFILES] == [0, 0.5, 0, 0]
-    assert CorrectionSpec(profile="batch", ridge=0).whitening_ridge == 0
+    for n_controls, ridges in ((39, [0.5, 0.5, 0, 0.5]), (40, [0, 0.5, 0, 0])):
+        assert [CorrectionSpec(profile=name).choose_ridge(n_controls, 20) for name in PROFILES] == ridges
+        assert {CorrectionSpec(profile=name, ridge=0.1).choose_ridge(n_controls, 20) for name in PROFILES} == {0.1}
     assert CorrectionSpec(**spec.params) == spec
     assert CorrectionSpec(coral_reg=None).recipe.after == ()
 
@@ -171,7 +172,8 @@ def test_profiles_differ_in_what_batches_share():
 @pytest.mark.parametrize("n_controls", [8, 60])
 def test_clean_and_public_give_the_same_cosines_in_one_batch(n_controls):
     x, batch, control = few_controls(n_controls)
-    clean, public = (correct(x, batch, control, profile=name, coral_reg=None) for name in ("clean", "public"))
+    plain = {"ridge": 0, "coral_reg": None}
+    clean, public = (correct(x, batch, control, profile=name, **plain) for name in ("clean", "public"))
     assert clean.shape != public.shape or np.abs(clean - public).max() > 0.1
     np.testing.assert_allclose(cosine_similarity(clean), cosine_similarity(public), atol=1e-9)
 
@@ -221,7 +223,7 @@ def test_fewer_controls_than_dimensions_stay_finite_and_tell_rows_apart(profile,
     """Dividing by the root of rounding error would make every cosine plus or minus one."""
     x, batch, control = few_controls(n_controls)
     with caplog.at_level(logging.INFO, logger="semiclip"):
-        out = correct(x, batch, control, profile=profile, coral_reg=None)
+        out = correct(x, batch, control, profile=profile, ridge=0, coral_reg=None)
     rank = min(n_controls - 1, 20)
     assert np.abs(out).max() < 1e4
     np.testing.assert_allclose(out[control].var(axis=0).sum(), rank, rtol=1e-6)
