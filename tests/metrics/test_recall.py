@@ -96,7 +96,7 @@ def test_equals_the_naive_loop(seed, thresholds):
 
     table = relationship_recall(embedding, genes, annotated, thresholds=thresholds)
     columns = ["metric", "key", "value", "threshold_low", "threshold_high", "n_pairs", "n_recalled"]
-    assert list(table) == [*columns, "error", "ci_low", "ci_high", "chance", "n_genes", "n_annotated"]
+    assert list(table) == [*columns, "error", "ci_low", "ci_high", "chance", "n_genes", "n_annotated", "n_misspelt"]
     table, databases = table.set_index("key"), list(annotated["database"].unique())
     assert list(table.index) == [*databases, "mean", "union"]
     distinct = {key[1:]: hit for key, hit in expected.items()}

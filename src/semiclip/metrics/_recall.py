@@ -11,6 +11,7 @@ from semiclip._docs import document
 from semiclip.metrics._hits import Tails, exchange_labels, find_tails
 from semiclip.metrics._map import GeneMap, Thresholds, distinct_pairs, gene_map, read_thresholds
 from semiclip.metrics._matrices import check_permutations
+from semiclip.metrics._misspelt import count_misspelt
 
 Z = 1.959963984540054  # two-sided 95 % of a normal distribution
 RANGE = (-1.0, 1.0)  # of a cosine
@@ -66,6 +67,8 @@ def relationship_recall(
         ``n_permutations``).
     ``n_genes``, ``n_annotated``
         Genes of the map, and those among them with an annotated pair; the others only make up the null.
+    ``n_misspelt``
+        Annotated pairs that are not in the map, but would be if case and blanks did not matter; a warning names some.
 
     Examples
     --------
@@ -100,6 +103,7 @@ def relationship_recall(
         as_high = (draws.round(12) >= value[..., None].round(12)).sum(axis=-1)
         columns["p_value"] = np.where(n_pairs > 0, (1 + as_high) / (1 + n_permutations), np.nan)
     columns |= {"n_genes": np.array(len(cosine_map.genes)), "n_annotated": shares.n_genes[union, None]}
+    columns["n_misspelt"] = count_misspelt(relationships, cosine_map)[union, None]
     shape = (len(keys), len(limits))
     table = pd.DataFrame({name: np.broadcast_to(array, shape).T.ravel() for name, array in columns.items()})
     table.insert(0, "key", keys * len(limits))
