@@ -93,7 +93,7 @@ def test_features_with_nothing_to_say_go_and_the_log_says_why(caplog):
         images = profiles(table, **KEYS)
     assert images.var_names.tolist() == FEATURES
     reasons = "2 with more than 5% missing, 1 constant, 2 without spread among the controls of a plate"
-    rounding = "1 feature(s) differ among controls by no more than rounding: Cells_Rounding"
+    rounding = "1 feature(s) vary among controls by less than a millionth of their largest value: Cells_Rounding"
     text = "1 feature(s) hold text, and go: Nuclei_Text"
     assert caplog.messages == [text, rounding, f"9 of 14 features stay; {reasons}"]
     table = make()  # one plate that cannot scale a feature is enough

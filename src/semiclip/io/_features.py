@@ -91,7 +91,11 @@ def scale_features(values: pd.DataFrame, adata: AnnData, design: Design, max_mis
         counts.append(f"{(is_kept & mask).sum()} {reason}")
         if "spread" in reason and (rounded := (is_kept & mask & (spread > 0).all())).any():
             names = some(rounded.index[rounded])
-            logger.info("%d feature(s) differ among controls by no more than rounding: %s", rounded.sum(), names)
+            logger.info(
+                "%d feature(s) vary among controls by less than a millionth of their largest value: %s",
+                rounded.sum(),
+                names,
+            )
         is_kept &= ~mask
     logger.info("%d of %d features stay; %s", is_kept.sum(), len(is_kept), ", ".join(counts))
     if not is_kept.any():

@@ -255,9 +255,9 @@ def warn_of_split_wells(obs: pd.DataFrame, plate: str) -> None:
     if found:
         wells, name = split.index[split].tolist(), PREFIX + str(found[0]).removeprefix(PREFIX)
         warn(
-            f"rows of {len(wells)} well(s), such as {some(wells, 2)}, differ in {some(found)}, and are averaged all "
-            f"the same; if several plates have one name, name them apart: table[{plate!r}] += ' ' + table[{name!r}]"
-            f".astype(str); if not, drop the column"
+            f"{len(wells)} well(s), such as {' and '.join(wells[:2])}, have rows that differ in {some(found)}, which "
+            f"are averaged all the same; if several plates have one name, name them apart: table[{plate!r}] += ' ' + "
+            f"table[{name!r}].astype(str); if not, drop the column"
         )
 
 
