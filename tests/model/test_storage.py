@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from semiclip import correction, errors
+from semiclip._sides import SideArrays
 from semiclip.model import SemiClip
+from semiclip.model._shared import average_rows, project
 from semiclip.model._tensors import PairedTensors
 
 REPS = (("rna", "X_pca"), ("image", "X_image"))
@@ -137,3 +139,23 @@ def test_what_is_in_a_file_must_be_finite_and_of_numbers(on_disk, setup, quiet, 
     mdata["rna"].obsm["X_pca"] = file["text"]
     with refuses(errors.WrongDtype):
         SemiClip.setup_mudata(mdata, **setup)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_means_and_projections_by_blocks_are_those_of_all_corrected_rows(dtype, monkeypatch):
+    monkeypatch.setattr("semiclip.correction._correct.BLOCK", 7)  # several blocks of a batch
+    rng = np.random.default_rng(0)
+    values, batch = (2 * rng.normal(size=(150, 6)) + 1).astype(dtype), np.arange(150) % 4
+    side = SideArrays(values, batch, rng.random(150) < 0.5, list("abcd"))
+    for method in (None, "center_scale", "tvn"):
+        fitted = side.fit(correction.CorrectionSpec(method))
+        rows = rng.permutation(150)[:90]
+        corrected = fitted(values, batch, rows).astype(np.float64)
+        codes = np.append(np.arange(5), rng.integers(0, 5, 85))
+        means = [corrected[codes == code].mean(axis=0) for code in range(5)]
+        np.testing.assert_allclose(average_rows(side, fitted, rows, codes, 5), means, rtol=1e-12, atol=1e-12)
+        projection = {"mean": rng.normal(size=6), "directions": rng.normal(size=(6, 2))}
+        expected = (corrected - projection["mean"]) @ projection["directions"]
+        projected = project(side, fitted, rows, projection)
+        assert projected.dtype == np.float32
+        np.testing.assert_allclose(projected, expected, rtol=1e-4, atol=1e-4)
