@@ -1,16 +1,17 @@
 """Seconds from files to the first training step, and memory above the data, at 1.3 M × 256 and 130 k × 768.
 
-A study with 5,000 compounds in two doses, 130 batches and a control for 20 treated rows is written to a temporary folder
-as h5mu and as zarr, in float32 and in float16. Each case then runs in a process of its own, after the system was asked
-to forget the file, so that it is read from the disk:
+A study with 5,000 compounds in two doses, 130 batches and a control for 20 treated rows is written to a temporary
+folder as h5mu and as zarr, in float32 and in float16. Each case then runs in a process of its own, after the system was
+asked to forget the file, so that it is read from the disk:
 
 - `plain`: both representations by h5py or zarr alone, which is what the disk allows;
 - `shared`, `whole` and `whole without PEA`: `mudata` reads the file, then `setup_mudata`, the model, and `train` up to
   the end of its first step. `of_plain` is the share of all after the reading, in units of `plain`.
 
 `preparing` is the part of `train` before the trainer is made: corrections, pairs, split and tensors, of which `tensors`
-and `split` are parts. Processor seconds are beside those of the clock, for machines that are busy. Memory is the peak between reading and the first step, above what the process held after reading,
-as such and in units of both representations as they are stored.
+and `split` are parts. Processor seconds are beside those of the clock, for machines that are busy. Memory is the peak
+between reading and the first step, above what the process held after reading, as such and in units of both
+representations as they are stored.
 
 Prints one JSON line per figure.
 """
@@ -44,7 +45,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-class Stop(Exception):  # noqa: N818  # no error: the first step was taken
+class Stop(Exception):
     """Ends a training."""
 
 

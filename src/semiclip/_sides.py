@@ -63,6 +63,14 @@ def read_side(
     return SideArrays(values, batch, design.within(adata).reference(adata), names.tolist())
 
 
+def check_representation(adata: AnnData, rep: str, parameter: str) -> None:
+    """Refuse a representation that cannot be trained on; values in a file are checked when training reads them."""
+    values = adata.obsm.get(rep)
+    in_file = hasattr(values, "chunks") and not hasattr(values, "compute") and getattr(values, "ndim", 0) == 2
+    if not (in_file and values.shape[1] and np.dtype(values.dtype).kind in "fiu"):
+        read_representation(adata, rep, parameter, keep_half=True)
+
+
 def check_columns(data: AnnData | MuData, design: Design, side: Side) -> None:
     """Read every column of a side that the design names, so that what is wrong is said before anything is computed."""
     adata = design.side(data, side)

@@ -40,7 +40,7 @@ from semiclip._design import MODALITIES, STUDENT
 from semiclip._messages import is_watched
 from semiclip._mudata import make_mudata, silence_mudata
 from semiclip._provenance import recorded_fingerprint
-from semiclip._sides import FINGERPRINT, match_columns
+from semiclip._sides import FINGERPRINT, check_representation, match_columns
 from semiclip._storage import load_folder, save_folder
 from semiclip.errors._base import remembered
 
@@ -84,7 +84,7 @@ class RepresentationField(ObsmField):
 
     def validate_field(self, adata: AnnData) -> None:
         """Refuse what cannot be trained on."""
-        read_representation(adata, self.attr_key, f"{self.registry_key}_rep")
+        check_representation(adata, self.attr_key, f"{self.registry_key}_rep")
 
     def _setup_column_names(self, adata: AnnData) -> list[str] | np.ndarray:
         # as scvi-tools does, without its two lines of log

@@ -1,0 +1,161 @@
+"""Representations in half precision stay so, and those in a file are read when they are needed."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from semiclip import correction, errors
+from semiclip._sides import SideArrays
+from semiclip.model import SemiClip
+from semiclip.model._shared import average_rows, project
+from semiclip.model._tensors import PairedTensors
+
+REPS = (("rna", "X_pca"), ("image", "X_image"))
+RUNS = {
+    "PEA": ({}, {}),
+    "without PEA": ({}, {"pea": False}),
+    "no correction": ({"student_correction": None, "teacher_correction": None}, {"pea": False}),
+    "in chunks": ({"teacher_correction": None}, {"datasplitter_kwargs": {"chunk_rows": 64}}),
+    "shared directions": ({"n_shared": 3}, {"plan_kwargs": {"lr": 0.01}}),
+    "an adapter of the teacher": ({"objective": "clip", "teacher_correction": None}, {}),
+}
+
+
+@pytest.fixture
+def train(mdata, setup, quiet, spy):
+    def train(dtype, of_model, of_training):
+        for name, rep in REPS:
+            mdata[name].obsm[rep] = mdata[name].obsm[rep].astype(np.float16).astype(dtype)
+        SemiClip.setup_mudata(mdata, **setup)
+        torch.manual_seed(0)
+        model, watch = SemiClip(mdata, **of_model), spy()
+        model.train(2, batch_size=64, callbacks=[watch], **of_training, **quiet)
+        return model, watch.data
+
+    return train
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_half_precision_trains_to_the_same_bits_as_its_values_in_single_precision(train, name):
+    (half, data), (single, of_single) = (train(dtype, *RUNS[name]) for dtype in (np.float16, np.float32))
+    for part, weights in single.module.state_dict().items():
+        assert torch.equal(half.module.state_dict()[part], weights)
+    for curve, frame in single.history.items():
+        pd.testing.assert_frame_equal(half.history[curve], frame)
+    np.testing.assert_array_equal(half.get_latent_representation(), single.get_latent_representation())
+    of_model, of_training = RUNS[name]
+    # a correction makes new rows, in single precision, while PEA and no correction read what is stored
+    stored = [of_training.get("pea") is not False or "student_correction" in of_model, "teacher_correction" in of_model]
+    stored = [torch.float16 if is_stored else torch.float32 for is_stored in stored]
+    assert [data.host.student.dtype, data.host.teacher.dtype] == stored
+    assert [of_single.host.student.dtype, of_single.host.teacher.dtype] == [torch.float32] * 2
+    assert data.validation.student.dtype == torch.float32
+
+
+def test_rows_are_raised_when_they_are_asked_for():
+    rng, key = np.random.default_rng(0), np.array([0, 1, -1, 1])
+    half = [rng.normal(size=(4, width)).astype(np.float16) for width in (3, 2)]
+    one, other = (
+        PairedTensors.from_arrays(*(side.astype(dtype) for side in half), key, np.array([1, 0, 0, -1]))
+        for dtype in (np.float16, np.float32)
+    )
+    assert one.student.data_ptr() != other.student.data_ptr()
+    assert other.nbytes - one.nbytes == 2 * (4 * 3 + 3 * 2)
+    rows = torch.tensor([0, 1, 3])
+    pairs, expected = one.pair(rows, rows, 5), other.pair(rows, rows, 5)
+    part = one.part(pairs, torch.device("cpu"))
+    assert part.student.dtype == part.teacher.dtype == torch.float16  # half of the bytes are copied
+    for found, wanted in (
+        (one.seen(pairs), other.seen(expected)),
+        (one.taught(pairs), other.taught(expected)),
+        (one.centroids(torch.tensor([0, 1])), other.centroids(torch.tensor([0, 1]))),
+        (part.student.float(), other.seen(expected)),
+    ):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("profile", ["clean", "batch", "public", "global"])
+def test_corrections_of_half_precision_are_those_of_its_values(profile):
+    rng = np.random.default_rng(0)
+    half, batch = (3 * rng.normal(size=(120, 5)) + 1).astype(np.float16), np.arange(120) % 3
+    control = rng.random(120) < 0.5
+    found, expected = (correction.correct(x, batch, control, profile=profile) for x in (half, half.astype(np.float32)))
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+    rows = rng.permutation(120)[:70]
+    fitted = correction.fit_correction(half, batch, control, profile=profile)
+    places, blocks = zip(*fitted.blocks(half, batch, rows), strict=True)
+    np.testing.assert_array_equal(np.sort(np.concatenate(places)), np.arange(70))
+    np.testing.assert_allclose(np.concatenate(blocks)[np.argsort(np.concatenate(places))], expected[rows], rtol=1e-5)
+
+
+@pytest.fixture
+def on_disk(mdata, tmp_path, monkeypatch):
+    """Put both representations in a file, and list what is read of it."""
+    reads = []
+    read = h5py.Dataset.__array__
+    monkeypatch.setattr(
+        h5py.Dataset, "__array__", lambda self, *args, **kw: reads.append(self.name) or read(self, *args, **kw)
+    )
+    with h5py.File(tmp_path / "reps.h5", "w") as file:
+        for name, rep in REPS:
+            file[rep] = mdata[name].obsm[rep]
+            mdata[name].obsm[rep] = file[rep]
+        yield mdata, reads
+
+
+@pytest.mark.filterwarnings("ignore:student and teacher share no direction")
+@pytest.mark.parametrize(("of_model", "times"), [({}, 1), ({"n_shared": "auto"}, 2)])
+def test_what_is_in_a_file_is_read_by_training_and_not_by_the_setup(on_disk, setup, quiet, of_model, times):
+    mdata, reads = on_disk
+    SemiClip.setup_mudata(mdata, **setup)
+    assert reads == []
+    torch.manual_seed(0)
+    model = SemiClip(mdata, **of_model)
+    model.train(2, **quiet)
+    assert sorted(reads) == ["/X_image"] * times + ["/X_pca"] * times
+    for name, rep in REPS:
+        mdata[name].obsm[rep] = np.asarray(mdata[name].obsm[rep])
+    SemiClip.setup_mudata(mdata, **setup)
+    torch.manual_seed(0)
+    expected = SemiClip(mdata, **of_model)
+    expected.train(2, **quiet)
+    np.testing.assert_array_equal(model.get_latent_representation(), expected.get_latent_representation())
+
+
+def test_what_is_in_a_file_must_be_finite_and_of_numbers(on_disk, setup, quiet, refuses):
+    mdata, _ = on_disk
+    file = mdata["rna"].obsm["X_pca"].file
+    mdata["rna"].obsm["X_pca"][5, 2] = np.nan
+    SemiClip.setup_mudata(mdata, **setup)
+    with refuses(errors.NotFinite, rows=[mdata["rna"].obs_names[5]]):
+        SemiClip(mdata).train(1, **quiet)
+    file["text"] = np.full((mdata["rna"].n_obs, 2), b"a")
+    mdata["rna"].obsm["X_pca"] = file["text"]
+    with refuses(errors.WrongDtype):
+        SemiClip.setup_mudata(mdata, **setup)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_means_and_projections_by_blocks_are_those_of_all_corrected_rows(dtype, monkeypatch):
+    monkeypatch.setattr("semiclip.correction._correct.BLOCK", 7)  # several blocks of a batch
+    rng = np.random.default_rng(0)
+    values, batch = (2 * rng.normal(size=(150, 6)) + 1).astype(dtype), np.arange(150) % 4
+    side = SideArrays(values, batch, rng.random(150) < 0.5, list("abcd"))
+    for method in (None, "center_scale", "tvn"):
+        fitted = side.fit(correction.CorrectionSpec(method))
+        rows = rng.permutation(150)[:90]
+        corrected = fitted(values, batch, rows).astype(np.float64)
+        codes = np.append(np.arange(5), rng.integers(0, 5, 85))
+        means = [corrected[codes == code].mean(axis=0) for code in range(5)]
+        np.testing.assert_allclose(average_rows(side, fitted, rows, codes, 5), means, rtol=1e-12, atol=1e-12)
+        projection = {"mean": rng.normal(size=6), "directions": rng.normal(size=(6, 2))}
+        expected = (corrected - projection["mean"]) @ projection["directions"]
+        projected = project(side, fitted, rows, projection)
+        assert projected.dtype == np.float32
+        np.testing.assert_allclose(projected, expected, rtol=1e-4, atol=1e-4)
