@@ -6,7 +6,7 @@ does what a second call need not. `first_call` is the difference of the two call
 `import scvi`. `after_scvi` is this difference in a process that had imported scvi-tools before. Beside the wall clock
 stand seconds of the CPU, which other work on the machine changes less.
 
-Prints one JSON line per figure.
+Prints one JSON line per figure, and one for each turn with the load of the machine (1 is one busy core).
 """
 
 from __future__ import annotations
@@ -67,12 +67,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="turns of each (%(default)s)")
     args = parser.parse_args()
     packages = {name: version(name) for name in ("torch", "lightning", "scvi-tools")}
-    load = round(os.getloadavg()[0], 1)  # of the machine, beside its cores
-    report("hardware", cores=os.cpu_count(), load=load, python=platform.python_version(), **packages)
+    report("hardware", cores=os.cpu_count(), python=platform.python_version(), **packages)
     best: dict[str, tuple[float, float]] = {}
     for _ in range(args.repeats):
         for part, code in PARTS.items():
             seconds = measure(code)
+            load = round(os.getloadavg()[0], 1)
+            report("turn", part=part, seconds=round(seconds[0], 3), cpu_seconds=round(seconds[1], 3), load=load)
             before = best.get(part, seconds)
             best[part] = min(before[0], seconds[0]), min(before[1], seconds[1])
     scvi = best["import scvi"]
