@@ -1,12 +1,12 @@
 """Seconds that a fresh process takes to start: imports, and the first `tl.semiclip` call beside a second one.
 
-Each figure is the best of `--repeats` fresh processes, which take turns. `import semiclip` loads no other package of
-ours; the first call of `tl.semiclip`, on a study of a few hundred rows, loads PyTorch, Lightning and scvi-tools and sets
-up what they do once, which the second call does not. `first_call` is the difference of the two calls; `own` is what it
-takes beyond `import scvi`. `after_scvi` is the first call of a process that had imported scvi-tools before, less the
-second: what is ours alone. Beside the wall clock stand seconds of the CPU, which other work on the machine changes less.
+Each figure is the best of `--repeats` fresh processes, which take turns. `import semiclip` loads none of the large
+packages; the first call of `tl.semiclip`, on a study of a few hundred rows, loads PyTorch, Lightning and scvi-tools and
+does what a second call need not. `first_call` is the difference of the two calls, and `own` what it takes beyond
+`import scvi`. `after_scvi` is this difference in a process that had imported scvi-tools before. Beside the wall clock
+stand seconds of the CPU, which other work on the machine changes less.
 
-Prints one JSON line per figure.
+Prints one JSON line per figure, and one for each turn with the load of the machine (1 is one busy core).
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ def side(n, width):
     obs = pd.DataFrame({"perturbation": names[code]}, index=[str(i) for i in range(n)])
     latent = np.random.default_rng(1).normal(size=(len(names), 8))[code]
     loadings = rng.normal(size=(8, width))
-    return anndata.AnnData(obs=obs, obsm={"X": (latent @ loadings + rng.normal(size=(n, width))).astype("float32")})
+    return anndata.AnnData(obs=obs, obsm={"X_rep": (latent @ loadings + rng.normal(size=(n, width))).astype("float32")})
 mdata = mudata.MuData({"rna": side(420, 32), "image": side(210, 48)})
 names = {"perturbation_key": "perturbation", "pair_on": "perturbation", "control": "control"}
 def call():
-    return scl.tl.semiclip(mdata, student_rep="X", teacher_rep="X", max_epochs=2, enable_progress_bar=False, rng=0, **names)
+    training = {"max_epochs": 2, "enable_progress_bar": False, "rng": 0}
+    scl.tl.semiclip(mdata, student_rep="X_rep", teacher_rep="X_rep", **names, **training)
 """
 TWICE = """
 seconds = []
@@ -66,12 +67,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="turns of each (%(default)s)")
     args = parser.parse_args()
     packages = {name: version(name) for name in ("torch", "lightning", "scvi-tools")}
-    load = round(os.getloadavg()[0], 1)  # of the machine, beside its cores
-    report("hardware", cores=os.cpu_count(), load=load, python=platform.python_version(), **packages)
+    report("hardware", cores=os.cpu_count(), python=platform.python_version(), **packages)
     best: dict[str, tuple[float, float]] = {}
     for _ in range(args.repeats):
         for part, code in PARTS.items():
             seconds = measure(code)
+            load = round(os.getloadavg()[0], 1)
+            report("turn", part=part, seconds=round(seconds[0], 3), cpu_seconds=round(seconds[1], 3), load=load)
             before = best.get(part, seconds)
             best[part] = min(before[0], seconds[0]), min(before[1], seconds[1])
     scvi = best["import scvi"]

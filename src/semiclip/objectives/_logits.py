@@ -148,7 +148,7 @@ def estimate_kendall(a: Tensor, b: Tensor, *, n_pairs: int, seed: int | Tensor =
     >>> import torch
     >>> a, b = torch.tensor([[1.0, 2, 3, 4, 5]]), torch.tensor([[1.0, 3, 2, 5, 4]])
     >>> estimate_kendall(a, b, n_pairs=10), estimate_kendall(a, b, n_pairs=5)
-    (tensor([0.6000], dtype=torch.float64), tensor([0.6000], dtype=torch.float64))
+    (tensor([0.6000], dtype=torch.float64), tensor([1.], dtype=torch.float64))
     """
     check_whole("n_pairs", n_pairs)
     n_rows, n = a.shape
