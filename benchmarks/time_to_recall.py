@@ -212,7 +212,13 @@ def draw(runs: pd.DataFrame, path: Path) -> None:
             )  # fmt: skip
         cost = part[part["recipe"] == "whole"].eval("cpu_seconds / epochs").mean()
         ax.set_title(regime if pd.isna(cost) else f'{regime}\n{cost:.2g} CPU s an epoch of "whole"', fontsize=9)
-        ax.set(xscale="log", xlabel="epochs", xticks=(1, 3, 10, 25, 50, 150), xticklabels=(1, 3, 10, 25, 50, 150))
+        ax.set(
+            xscale="log",
+            xlabel="epochs",
+            xlim=(0.8, 200),
+            xticks=(1, 3, 10, 25, 50, 150),
+            xticklabels=(1, 3, 10, 25, 50, 150),
+        )
         ax.minorticks_off()
         ax.axhline(0.1, color="0.6", linewidth=0.8, linestyle=":")
     axes[0].set_ylabel("Recall of unseen knockouts")
