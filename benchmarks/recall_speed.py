@@ -1,8 +1,9 @@
 """Known-relationship recall: seconds and memory, beside a loop that looks labels up in DataFrames.
 
 Both start from the five published files, loaded, with pairs in both orders, and must count the same pairs. Where
-efaar_benchmarking is installed, its known_relationship_benchmark, which reads the files itself, is measured too. Each
-size runs in a process of its own, so that its peak memory is its own.
+efaar_benchmarking is installed, its known_relationship_benchmark, which reads the files itself, is measured too. For
+many genes a sort of all cosines stands in for the loop, and tl.null_overlap is measured beside tl.recall. Each size
+runs in a process of its own, so that its peak memory is its own.
 
 Prints one JSON line per figure.
 """
@@ -16,14 +17,20 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from _naive_recall import naive_recall, published_tables
+from memory import random_map as random_screen
 from train_throughput import memory, peak
 
+import semiclip as scl
 from semiclip.datasets import fetch
 from semiclip.metrics import relationship_recall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TURNS = 3
 
@@ -31,15 +38,16 @@ TURNS = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="100 permutations, and 5,000 genes for 20,000")
-    parser.add_argument("--only", choices=["map", "large", "permutations"], help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=list(PARTS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only is None:
-        for part in ("map", "permutations", "large"):
+        for part in PARTS:
             command = [sys.executable, __file__, "--only", part, *(["--quick"] if args.quick else [])]
             subprocess.run(command, check=True)
         return
-    part = {"map": beside_the_loop, "large": large, "permutations": permutations}[args.only]
-    print(json.dumps({"figure": f"recall_{args.only}", **part(quick=args.quick), "cores": os.cpu_count()}), flush=True)
+    figures = PARTS[args.only](quick=args.quick)
+    load = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+    print(json.dumps({"figure": f"recall_{args.only}", **figures, **load}), flush=True)
 
 
 def beside_the_loop(*, quick: bool) -> dict:
@@ -77,28 +85,53 @@ def efaar(embedding: np.ndarray, genes: np.ndarray, table: pd.DataFrame, seconds
 
 
 def permutations(*, quick: bool) -> dict:
+    return permute(2_393, 100 if quick else 1_000)
+
+
+def large_permutations(*, quick: bool) -> dict:
+    return permute(*((5_000, 100) if quick else (20_000, 1_000)))
+
+
+def permute(n_genes: int, n: int) -> dict:
     tables = published_tables()
-    embedding, genes = random_map(2_393, tables)
-    n = 100 if quick else 1_000
-    started = time.perf_counter()
-    table = relationship_recall(embedding, genes, tables, n_permutations=n, rng=0).set_index("key")
-    return {**size(embedding, table), "n_permutations": n, "seconds": round(time.perf_counter() - started, 2)}
+    embedding, genes = random_map(n_genes, tables)
+    table, figures = measure(lambda: relationship_recall(embedding, genes, tables, n_permutations=n, rng=0))
+    return {**size(embedding, table.set_index("key")), "n_permutations": n, **figures}
 
 
 def large(*, quick: bool) -> dict:
-    """Check the counts by sorting all cosines, in a second step whose time and memory do not count."""
+    """Check the counts by sorting all cosines, in a second step whose memory does not count."""
     tables = published_tables()
     embedding, genes = random_map(5_000 if quick else 20_000, tables)
-    held, started = memory(), time.perf_counter()
-    table = relationship_recall(embedding, genes, tables, n_permutations=0).set_index("key")
-    seconds, above = time.perf_counter() - started, peak() - held
-    return {
-        **size(embedding, table),
-        "seconds": round(seconds, 2),
-        "peak_gb": round(peak() / 1e9, 2),
-        "peak_gb_above_data": round(above / 1e9, 2),
-        "same_counts": int(table.loc["union", "n_recalled"]) == sorted_count(embedding, genes, tables),
-    }
+    table, figures = measure(lambda: relationship_recall(embedding, genes, tables, n_permutations=0))
+    n_recalled = int(table.set_index("key").loc["union", "n_recalled"])
+    started = time.perf_counter()
+    same = n_recalled == sorted_count(embedding, genes, tables)
+    spent = time.perf_counter() - started
+    compared = {"sorting_seconds": round(spent, 2), "ratio": round(spent / figures["seconds"], 1), "same_counts": same}
+    return {**size(embedding, table.set_index("key")), **figures, **compared}
+
+
+def overlap(*, quick: bool) -> dict:
+    """Measure tl.null_overlap beside tl.recall for the same genes, a row each, with another reference."""
+    n_genes, n = (5_000, 100) if quick else (20_000, 1_000)
+    adata, options = random_screen(n_genes, 768, n)
+    adata.obsm["X_other"] = np.random.default_rng(1).standard_normal(adata.obsm["X_rep"].shape, dtype=np.float32)
+    scl.tl.recall(adata[-3_000:], **options | {"n_permutations": 2})  # what is loaded with the first call
+    recall = measure(lambda: scl.tl.recall(adata, **options))[1]
+    both = measure(lambda: scl.tl.null_overlap(adata, references="X_other", progress_bar=False, **options))[1]
+    ratios = {name: round(both[name] / recall[name], 2) for name in ("seconds", "cpu_seconds")}
+    figures = {"recall": recall, "null_overlap": both, "ratio": ratios["seconds"], "cpu_ratio": ratios["cpu_seconds"]}
+    return {"n_genes": n_genes, "d": 768, "n_permutations": n, **figures}
+
+
+def measure(run: Callable[[], Any]) -> tuple[Any, dict]:
+    """Return a result, the seconds that it took and its peak memory above what was held before."""
+    held, started, started_cpu = memory(), time.perf_counter(), time.process_time()
+    result = run()
+    seconds, cpu_seconds, above = time.perf_counter() - started, time.process_time() - started_cpu, peak() - held
+    figures = {"seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2)}
+    return result, {**figures, "peak_gb": round(peak() / 1e9, 2), "peak_gb_above_data": round(above / 1e9, 2)}
 
 
 def sorted_count(embedding: np.ndarray, genes: np.ndarray, tables: pd.DataFrame) -> int:
@@ -130,6 +163,14 @@ def random_map(n_genes: int, tables: pd.DataFrame) -> tuple[np.ndarray, np.ndarr
 def size(embedding: np.ndarray, table: pd.DataFrame) -> dict:
     return {"n_genes": len(embedding), "d": embedding.shape[1], "n_annotated_pairs": int(table.loc["union", "n_pairs"])}
 
+
+PARTS = {
+    "map": beside_the_loop,
+    "permutations": permutations,
+    "large": large,
+    "large_permutations": large_permutations,
+    "overlap": overlap,
+}
 
 if __name__ == "__main__":
     main()

@@ -8,10 +8,10 @@ import numpy as np
 from semiclip.metrics._cosines import Cosines, row_products
 from semiclip.metrics._matrices import DECIMALS
 
-FEW = 1 << 22  # cosines of up to 2,896 rows are all selected from; of more, only those near a rank
-SAMPLE, SHARE = 1 << 16, 1 << 12  # cosines that tell where a rank lies: so many, or one in so many if that is more
+FEW = 1 << 19  # cosines of up to 1,024 rows are all selected from; of more, only those near a rank
+SAMPLE = 1 << 16  # cosines that tell where a rank lies; of few, one in 128, and of very many, one in 4,096
 DEVIATIONS = 5.0  # of a rank's place in the sample, beyond which it lies once in a million times
-HELD = 1 << 25  # cosines near a rank that are held, 0.4 GB with their places
+HELD = 1 << 25  # cosines near a rank that are held, 0.3 GB with their places
 TIES = 1 << 7  # more than one cosine in so many are computed faster all together than each by itself
 
 
@@ -60,7 +60,8 @@ def _draw_sample(cosines: Cosines, dtype: Any) -> np.ndarray:
     """Return some of the cosines, sorted, or none if there are few."""
     if cosines.size <= FEW:
         return np.empty(0, dtype)
-    rng, n, count = np.random.default_rng(0), len(cosines.unit), max(SAMPLE, cosines.size // SHARE)
+    rng, n = np.random.default_rng(0), len(cosines.unit)
+    count = max(min(SAMPLE, cosines.size >> 7), cosines.size >> 12)
     i, shift = rng.integers(n, size=count), rng.integers(1, n, size=count)
     values = row_products(cosines.unit.astype(dtype, copy=False), i, (i + shift) % n)
     return np.sort(values if dtype == np.float32 else np.round(values, DECIMALS))
@@ -87,7 +88,10 @@ class _Bracket:
         self.low, self.high = dtype(low), dtype(high)  # so that comparisons are not in double precision
         self.n_below = self.n_to_low = self.n_between = self.n_high = 0
         self.values: list[np.ndarray] = []
-        self.pairs: list[np.ndarray] = []
+        self.places: list[np.ndarray] = []
+        """Where the values stand in each block."""
+        self.blocks: list[tuple[int, int, int]] = []
+        """First row, first column and width of each block."""
 
     def count(self, start: int, left: int, block: np.ndarray) -> None:
         """Take note of a block that begins at this row and column."""
@@ -99,8 +103,8 @@ class _Bracket:
         if self.error:
             if self.n_between > HELD:
                 raise _Untold
-            row, column = np.divmod(between, block.shape[1])
-            self.pairs.append((start + row) * len(self.cosines.unit) + left + column)
+            self.places.append(between.astype(np.int32))
+            self.blocks.append((start, left, block.shape[1]))
         else:
             self.n_below += int(np.count_nonzero(block < self.low))
             self.n_high += int(np.count_nonzero(block == self.high))
@@ -126,6 +130,9 @@ class _Bracket:
         alike = np.flatnonzero((values >= np.float32(low)) & (values <= np.float32(high)))
         if alike.size > max(SAMPLE, self.cosines.size // TIES):
             raise _Untold
-        exact = self.cosines.at(*np.divmod(np.concatenate(self.pairs)[alike], len(self.cosines.unit)))
+        number = np.searchsorted(np.cumsum([part.size for part in self.values]), alike, side="right")
+        start, left, width = np.array(self.blocks)[number].T
+        row, column = np.divmod(np.concatenate(self.places)[alike], width)
+        exact = self.cosines.at(start + row, left + column)
         place -= int(np.count_nonzero(values < np.float32(low)))
         return float(np.partition(exact, place)[place])

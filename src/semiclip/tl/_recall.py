@@ -236,6 +236,8 @@ def null_overlap(
 
     rng = np.random.default_rng(rng)
     draws = np.zeros((n_permutations, *overlap.shape), dtype=np.intp)
+    needed = in_reference.any(axis=(0, 2))  # what no reference recalls is in no overlap
+    pairs, in_reference = (pairs[0][needed], pairs[1][needed]), in_reference[:, needed]
     exchanges = _exchange(corrected, own_map, order, pairs, levels, tails, n_permutations, rng)
     for i, hit in tqdm(exchanges, "permutations", n_permutations, disable=not progress_bar):
         draws[i] += (hit & in_reference).sum(axis=1)
