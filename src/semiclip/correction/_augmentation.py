@@ -81,9 +81,10 @@ class Augmentation:
 
     def start_epoch(self, epoch: int) -> None:
         """Draw the moments and the whitening transforms that are due in an epoch."""
-        for bank in (self.moments, self.bank):
-            if bank is not None:
-                bank.start_epoch(epoch)
+        if self.moments is not None:
+            self.moments.start_epoch(epoch)
+        if self.bank is not None:
+            self.bank.start_epoch(epoch)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, row: Tensor, batch: Tensor, epoch: int | Tensor) -> Tensor:
@@ -116,9 +117,8 @@ class Augmentation:
                 out.index_copy_(0, rows, correct(x.index_select(0, rows), draw.steps[rows], entry[rows]))
 
         if self.moments is not None:
-            center, standardise = (partial(step, self.moments) for step in (_center, self._standardise))
-            change(centred & ~scaled & ~whitened, draw.moments, center)
-            change(scaled & ~whitened, draw.moments, standardise)
+            change(centred & ~scaled & ~whitened, draw.moments, partial(_center, self.moments))
+            change(scaled & ~whitened, draw.moments, partial(self._standardise, self.moments))
         if self.bank is not None:
             change(whitened, draw.transform, partial(self._whiten, self.bank))
         return out
