@@ -3,8 +3,10 @@
 The bank of `correction.Augmentation` is drawn for plates of random controls, and so are the same transforms the plain
 way: the covariance of the same controls in float64, its eigendecomposition, a matrix in float32, sixteen at a time.
 Both then whiten the same mini-batch of 1,024 rows, and must agree. An epoch has a step for every 1,024 of 130,000
-rows; the step is that of the paper's adapter in a bare loop (`train_throughput.py`). The moments of random controls are
-measured row by row and as one product of masks with the controls for each plate; the package chooses between the two.
+rows; the step is that of the paper's adapter in a bare loop (`train_throughput.py`). `epochs_of_a_transform` is how
+long the package keeps each in such epochs. The bank of moments is measured in its first epoch and in a later one, which
+renews a sixteenth; the moments of 1,024 entries also row by row and as one product of masks with the controls for each
+plate, of which the package chooses one.
 
 Prints one JSON line per figure.
 """
@@ -42,21 +44,30 @@ def measure(n_plates: int, n_controls: int, d: int) -> None:
     raw = rng.normal(size=(n_plates, n_controls, d)) + 2 * rng.normal(size=(n_plates, 1, d))
     raw = raw.astype(np.float32)
     batch, control = np.repeat(np.arange(n_plates), n_controls), np.ones(n_plates * n_controls, dtype=bool)
-    made = Augmentation(PEA(), raw.reshape(-1, d), batch, control, steps_per_epoch=STEPS)
+    data = raw.reshape(-1, d), batch, control
+    made = Augmentation(PEA(bank_refresh=1), *data)  # draws all in each epoch
+    lasts = Augmentation(PEA(), *data, steps_per_epoch=STEPS).bank.refresh
     bank: Any = made.bank
     size = {"n_plates": n_plates, "n_controls": n_controls, "n_dimensions": d}
-    bank.draw(2 * TURNS)  # the first draw finds memory not yet laid out
-    turns = [timed(lambda turn=turn: bank.draw(turn)) for turn in range(TURNS)]
+    bank.start_epoch(2 * TURNS)  # the first draw finds memory not yet laid out
+    turns = [timed(lambda turn=turn: bank.start_epoch(turn)) for turn in range(TURNS)]
     started = time.perf_counter()
     matrices = decompose_covariances(bank, torch.as_tensor(raw), 2 * TURNS - 1)
     plain, per_step = time.perf_counter() - started, step_seconds()
-    turns += [timed(lambda turn=turn: bank.draw(turn)) for turn in range(TURNS, 2 * TURNS)]
+    turns += [timed(lambda turn=turn: bank.start_epoch(turn)) for turn in range(TURNS, 2 * TURNS)]
     seconds, held = sum(turns) / len(turns), sum(part.nbytes for part in (bank.weight, bank.rest, bank.into))
     report(
-        "bank", **size, n_transforms=len(matrices), epochs_between_draws=made.refresh, seconds=round(seconds, 3),
+        "bank", **size, n_transforms=len(matrices), epochs_of_a_transform=lasts, seconds=round(seconds, 3),
         plain_seconds=round(plain, 2), ratio=round(plain / seconds, 1), gb=round(held / 1e9, 3),
-        plain_gb=round(matrices.nbytes / 1e9, 3), share_of_an_epoch=round(seconds / (STEPS * per_step), 3),
+        plain_gb=round(matrices.nbytes / 1e9, 3), share_of_an_epoch=round(seconds / lasts / (STEPS * per_step), 3),
         plain_share_of_an_epoch=round(plain / (STEPS * per_step), 2),
+    )  # fmt: skip
+
+    filled, renewed = (timed(lambda epoch=epoch: made.moments.start_epoch(epoch)) for epoch in (0, 1))
+    report(
+        "moments", **size, n_entries=len(made.moments.mean), seconds_at_first=round(filled, 3),
+        seconds=round(renewed, 4), share_of_an_epoch=round(renewed / (STEPS * per_step), 4),
+        **compare_moments(made),
     )  # fmt: skip
 
     code = torch.as_tensor(np.sort(rng.integers(n_plates, size=BATCH)))
@@ -77,7 +88,6 @@ def measure(n_plates: int, n_controls: int, d: int) -> None:
         ratio=round(plain / ours, 1), largest_difference=float(f"{difference:.1e}"),
         milliseconds_of_all_steps=round(1e3 * whole, 2),
     )  # fmt: skip
-    report("moments", **size, n_rows=BATCH, **compare_moments(made, code))
 
 
 def decompose_covariances(bank: Any, raw: torch.Tensor, version: int) -> torch.Tensor:
@@ -86,7 +96,7 @@ def decompose_covariances(bank: Any, raw: torch.Tensor, version: int) -> torch.T
     unit = everyone.std(dim=1, correction=0)
     matrices = torch.empty(len(bank.mean), raw.shape[2], raw.shape[2])
     for entry in torch.arange(len(matrices)).split(16):
-        batch, number, chosen = bank.draw_controls(entry, version)
+        batch, number, chosen = bank.draw_controls(entry, torch.full_like(entry, version))
         weight = chosen[..., None] / number[:, None, None].double()
         controls = everyone[batch]
         controls = (controls - (weight * controls).sum(dim=1, keepdim=True)) * chosen[..., None]
@@ -101,10 +111,12 @@ def decompose_covariances(bank: Any, raw: torch.Tensor, version: int) -> torch.T
     return matrices
 
 
-def compare_moments(made: Augmentation, code: torch.Tensor) -> dict[str, float]:
-    """Time sums of drawn controls and their squares, row by row and plate by plate, for rows in the order of plates."""
-    pools, draw = made.pools, made.draw(torch.arange(len(code)), code, 0)
-    weight = pools.draw_subset(code, draw.number, draw.subset).float() / draw.number[:, None]
+def compare_moments(made: Augmentation) -> dict[str, float]:
+    """Time sums of drawn controls and their squares, row by row and plate by plate, for entries spread over plates."""
+    pools, bank = made.pools, made.moments
+    entry = torch.linspace(0, len(bank.mean) - 1, BATCH).long()
+    code, number, chosen = bank.draw_controls(entry, torch.zeros_like(entry))
+    weight = chosen.float() / number[:, None]
     values = pools.with_squares.view(len(pools.count), -1, pools.with_squares.shape[1])
 
     def by_row() -> torch.Tensor:

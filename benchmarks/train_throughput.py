@@ -5,7 +5,8 @@ one process, taking turns, each as often as `--repeats`; the best turn counts. T
 draws rows at random. The DataLoaders draw a partner in Python for each item: one looks the item up in `obs` and copies
 its arrays, as research code does, the other has tensors and lists ready; each with no and with two workers, of which
 the faster counts. There is a batch for 10,000 rows, with 500 controls. Memory is the peak above what the process held
-when the data were made. Every size runs in a process of its own.
+when the data were made. Every size runs in a process of its own. `of_without_pea` is the rate with PEA as a share of
+the rate without it.
 
 With `--objectives all`, or the names of some, these take turns instead, each without PEA, with the paper's widths and
 mini-batches, and with an adapter of the teacher where the objective has one. `of_semiclip` is the share of
@@ -125,6 +126,8 @@ def measure(n: int, args: argparse.Namespace) -> None:
     for loop, rate in best.items():
         more = {"of_bare": round(rate / best["bare"], 3), "of_dataloader_obs": round(rate / looked_up, 3)}
         more["of_dataloader_tensors"] = round(rate / at_hand, 3)
+        if loop == "semiclip+pea":
+            more["of_without_pea"] = round(rate / best["semiclip"], 3)
         if loop in above:
             more["peak_gb_above_data"] = round(above[loop] / 1e9, 2)
         report("throughput", n_rows=n, loop=loop, rows_per_s=round(rate), **more)

@@ -21,7 +21,7 @@ class Draw(NamedTuple):
     """What each of B rows draws: which steps, and what they are fitted on.
 
     ``steps``, shape (B, 3), says whether a row is centred, scaled and whitened; the others have shape (B,). A whitened
-    row takes the transform ``transform`` of one bank, any other the mean and scale ``moments`` of another. Each of these
+    row takes the transform ``transform`` of one bank, any other the mean and scale ``moments`` of another. Each of them
     is fitted on random controls of the row's batch.
     """
 
@@ -81,9 +81,10 @@ class Augmentation:
 
     def start_epoch(self, epoch: int) -> None:
         """Draw the moments and the whitening transforms that are due in an epoch."""
-        for bank in (self.moments, self.bank):
-            if bank is not None:
-                bank.start_epoch(epoch)
+        if self.moments is not None:
+            self.moments.start_epoch(epoch)
+        if self.bank is not None:
+            self.bank.start_epoch(epoch)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, row: Tensor, batch: Tensor, epoch: int | Tensor) -> Tensor:
@@ -92,20 +93,16 @@ class Augmentation:
 
     def draw(self, row: Tensor, batch: Tensor, epoch: int | Tensor) -> Draw:
         """Draw for each of B rows by its number and batch code."""
-
-        def states(*purpose: int | Tensor) -> Tensor:
-            return _counter_rng.state(self.seed, epoch, row, *purpose)
-
         if self.pea.granularity == "batch":
             row = row[:1].expand(len(row))
-        plan = torch.searchsorted(self.cumulative, _counter_rng.uniform(states(PLAN)), right=True)
-        steps = self.steps[plan]
+        for_what = torch.tensor([[PLAN], [MOMENTS], [TRANSFORM]], device=row.device)
+        plan, number, place = _counter_rng.uniform(_counter_rng.state(self.seed, epoch, row, for_what))
+        steps = self.steps[torch.searchsorted(self.cumulative, plan, right=True)]
         moments = transform = torch.zeros_like(batch)
-        if self.moments is not None:  # where one draw serves a mini-batch, its batches share the random number
-            moments = self.moments.pick(_counter_rng.uniform(states(MOMENTS)), batch)
+        if self.moments is not None:
+            moments = self.moments.pick(number, batch)
         if self.bank is not None:
-            place = _counter_rng.below(states(TRANSFORM, batch), self.bank.n_there)
-            transform = self.bank.first(batch, steps[:, 1]) + place
+            transform = self.bank.pick(place, batch, steps[:, 1])
         return Draw(steps, moments, transform)
 
     def apply(self, x: Tensor, batch: Tensor, draw: Draw) -> Tensor:
@@ -117,20 +114,20 @@ class Augmentation:
                 out.copy_(torch.where(where[:, None], correct(x, draw.steps, entry), out))
             elif len(rows := where.nonzero()[:, 0]):
                 rows = rows[torch.argsort(entry[rows])]  # rows of one entry share what they read: the cache then helps
-                out[rows] = correct(x[rows], draw.steps[rows], entry[rows])
+                out.index_copy_(0, rows, correct(x.index_select(0, rows), draw.steps[rows], entry[rows]))
 
         if self.moments is not None:
-            change((centred | scaled) & ~whitened, draw.moments, partial(self._standardise, self.moments))
+            change(centred & ~scaled & ~whitened, draw.moments, partial(_center, self.moments))
+            change(scaled & ~whitened, draw.moments, partial(self._standardise, self.moments))
         if self.bank is not None:
             change(whitened, draw.transform, partial(self._whiten, self.bank))
         return out
 
     def _standardise(self, bank: MomentsBank, x: Tensor, steps: Tensor, entry: Tensor) -> Tensor:
-        moved = torch.where(steps[:, :1], x - bank.mean[entry], x)
-        return torch.where(steps[:, 1:2], self._clip(moved / bank.scale[entry]), moved)
+        return self._clip(_center(bank, x, steps, entry) / bank.scale.index_select(0, entry))
 
     def _whiten(self, bank: WhiteningBank, x: Tensor, steps: Tensor, entry: Tensor) -> Tensor:
-        return self._clip(bank.whiten(torch.where(steps[:, :1], x - bank.mean[entry], x), entry))
+        return self._clip(bank.whiten(_center(bank, x, steps, entry), entry))
 
     def _clip(self, x: Tensor) -> Tensor:
         return x if self.pea.clip is None else x.clamp(-self.pea.clip, self.pea.clip)
@@ -143,3 +140,8 @@ class Augmentation:
         if self.bank is not None:
             number = torch.where(draw.steps[:, 2], self.bank.number[draw.transform], number)
         return torch.where(draw.steps.any(dim=1), number, 0)
+
+
+def _center(bank: MomentsBank | WhiteningBank, x: Tensor, steps: Tensor, entry: Tensor) -> Tensor:
+    """Subtract the mean of each row's entry from rows that are centred."""
+    return torch.addcmul(x, steps[:, :1].to(x.dtype), bank.mean.index_select(0, entry), value=-1)

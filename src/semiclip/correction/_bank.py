@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 BANK_BYTES = 1 << 30  # most memory of the whitening transforms of bank_size=0
 BANK_MOST = 8  # most of them for each batch
 AT_FIRST = 2  # of them, where more would make the first epoch long
-# cost of transforms (WhiteningBank.estimate_cost) that each training step may add: on two cores one on many controls in
-# 256 dimensions takes a twelfth of a step of the paper's adapter. Few controls may cost more, since draws of them differ
+# cost of transforms (WhiteningBank.estimate_cost) that each training step may add: one on many controls in 256
+# dimensions takes a fifteenth of a step of the paper's adapter. Few controls may cost more, since draws of them differ
 # most. The number for GPUs is an estimate
-COST_OF_A_STEP, COST_OF_A_STEP_FEW, COST_OF_A_STEP_CUDA = 2**22, 2**23, 2**20
+COST_OF_A_STEP, COST_OF_A_STEP_FEW, COST_OF_A_STEP_CUDA = 2**22, 2**24, 2**20
 AT_ONCE = 16  # transforms of many controls fitted together
 # transforms of few controls are fitted on so many numbers together: the cache of a CPU holds them, and a GPU is busy
 AT_ONCE_FEW, AT_ONCE_FEW_CUDA = 1 << 18, 1 << 22
@@ -71,8 +71,8 @@ class WhiteningBank:
             of_a_step = COST_OF_A_STEP_CUDA
         refresh = max(1, math.ceil(self.estimate_cost(device) / (of_a_step * steps_per_epoch)))
         if refresh > 1 and self.pea.control_law != "all":
-            told = "each of PEA's %d whitening transforms lasts %d epochs, to save time; bank_refresh=1 draws all of them "
-            logger.info(told + "anew in every epoch", len(self.mean), refresh)
+            told = "each of PEA's %d whitening transforms lasts %d epochs, to save time; bank_refresh=1 draws all "
+            logger.info(told + "of them anew in every epoch", len(self.mean), refresh)
         return refresh
 
     def estimate_cost(self, device: torch.device) -> int:
@@ -80,13 +80,17 @@ class WhiteningBank:
         n, d = self.mean.shape
         size = min(self.pools.n_most, d)
         if self.few and device.type == "cpu":  # all that is done beside a small decomposition costs more than it
-            return n * size * d * (size + 32)  # measured XX
+            return n * size * d * (size + 64)  # measured for 4 to 255 controls and 64 to 1024 dimensions
         return n * size**3
 
     def first(self, batch: Tensor, scaled: Tensor) -> Tensor:
         """Return the first transform of each batch for scaled or unscaled controls."""
         kind = (~scaled).long() if len(self.kinds) == 2 else 0
         return (batch * len(self.kinds) + kind) * self.size
+
+    def pick(self, uniform: Tensor, batch: Tensor, scaled: Tensor) -> Tensor:
+        """Turn numbers in [0, 1) into transforms of batches for scaled or unscaled controls, shape (B,)."""
+        return self.first(batch, scaled) + (uniform * self.n_there).long()
 
     def whiten(self, x: Tensor, entry: Tensor) -> Tensor:
         """Whiten each row by the transform of its entry."""

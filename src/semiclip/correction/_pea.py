@@ -53,12 +53,14 @@ class PEA:
         Largest absolute value after scaling or whitening, in control standard deviations; ``None`` for no limit.
     bank_size
         Whitening transforms kept for each batch, for scaled and for unscaled controls. A sample that is whitened draws
-        one of them; each is fitted on controls drawn as above. 0 picks from 2 to 8, as many as 1 GB holds.
+        one of them; each is fitted on controls drawn as above. 0 picks from 2 to 8, as many as 1 GB holds. Means and
+        scales are kept in the same way, but so many of them that samples of a mini-batch rarely share one.
     bank_refresh
-        Epochs after which the transforms are drawn anew. ``None`` picks the fewest for which this costs at most about a
-        tenth of the training time, and logs them if they are more than one; 0 keeps the first transforms. Batches with
-        fewer controls than dimensions cost little: 350 of 14 in 256 dimensions are drawn anew in every epoch of 130,000
-        rows.
+        Epochs that a transform lasts: with 3, each epoch draws a third of them anew. The first epoch then draws two of
+        each kind for each batch, or a third, and the others follow. ``None`` picks the fewest epochs for which this
+        costs at most some hundredths of the training time, and logs them if they are more than one; 0 keeps the first
+        transforms. Batches with fewer controls than dimensions cost little: 350 of 14 in 256 dimensions are drawn anew
+        in every epoch of 130,000 rows.
 
     Examples
     --------

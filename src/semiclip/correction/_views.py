@@ -10,7 +10,7 @@ from semiclip.correction._pea import PEA
 from semiclip.correction._steps import Fallback
 from semiclip.errors import BadValue
 
-BLOCK = 1 << 12  # rows augmented at a time, since each takes memory for every control of its batch
+BLOCK = 1 << 12  # rows augmented at a time, which bounds memory
 
 
 class Views(NamedTuple):
@@ -37,8 +37,9 @@ def augment(
 ) -> Views:
     """Draw Perturbation Embedding Augmentation (:class:`PEA`) of every row, as a model in training sees it.
 
-    View *i* is what epoch *i* of training would be shown, controls too. With ``granularity="batch"`` all rows of a view
-    keep the same steps, as those of one mini-batch.
+    View *i* is what epoch *i* of training on these rows would be shown, controls too, where each epoch draws all
+    whitening transforms anew (``bank_refresh`` of :class:`PEA`). With ``granularity="batch"`` all rows of a view keep
+    the same steps, as those of one mini-batch.
 
     Parameters
     ----------
