@@ -30,7 +30,7 @@ def orfs():
     """The wells of L1000 twice, since no images of them are at hand."""
     rna = scl.datasets.u2os_orfs()
     image = rna.copy()
-    image.obs_names = "image:" + image.obs_names
+    image.obs_names, image.var_names = "image:" + image.obs_names, "image:" + image.var_names
     image.obsm["X_image"] = image.X
     return make_mudata(rna=rna, image=image)
 
