@@ -22,17 +22,18 @@ ERROR = 0.1  # of recall between 0 and 1: a change of the rows that pair moves i
 
 @pytest.fixture(scope="module")
 def study():
-    sizes = {"n_compounds": 40, "n_knockouts": 40, "n_pathways": 8, "n_genes": 60, "n_image_features": 12}
-    study = scl.datasets.simulate(**sizes, n_batches=3, n_controls=8, rng=0)
-    numbers = {f"compound_{i:02}": f"BRD-K{10345678 + 97 * i}" for i in range(40)}
+    sizes = {"n_compounds": 60, "n_knockouts": 60, "n_pathways": 10, "n_genes": 300, "n_image_features": 40}
+    study = scl.datasets.simulate(**sizes, n_batches=3, n_controls=40, rng=0)
+    numbers = {f"compound_{i:02}": f"BRD-K{10345678 + 97 * i}" for i in range(60)}
     for adata in study.mdata.mod.values():
         order = pd.Series(np.random.default_rng(1).random(adata.n_obs), adata.obs_names)
         adata.obs["well"] = [f"A{n:03.0f}" for n in order.groupby(adata.obs["batch"], observed=True).rank()]
         adata.obs["batch"] = adata.obs["batch"].astype(str)
         adata.obs["perturbation"] = [numbers.get(label, label) for label in adata.obs["perturbation"].astype(str)]
-        del adata.varm["pathways"]
-    encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=12, rng=0)
+    encoder = scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=30, rng=0)
     scl.pp.encode(study.knockouts["rna"], encoder=encoder)
+    for mdata in (study.mdata, study.knockouts):  # where names change, the record of the encoder says so by itself
+        del mdata["rna"].uns["semiclip"]
     return study
 
 
@@ -41,10 +42,10 @@ def recall(study, mdata):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", scl.errors.SemiclipWarning)
         reps = {"student_rep": "X_pca", "teacher_rep": "X_image"}
-        model = scl.tl.distill(mdata, objective="cca", **reps, **KEYS, rng=0)
+        model = scl.tl.distill(mdata, objective="ridge", **reps, **KEYS, rng=0)
         knockouts = study.knockouts["rna"].copy()
-        scl.tl.embed(knockouts, model, key_added="X_cca")
-        options = {"use_rep": "X_cca", "relationships": study.relationships, "n_permutations": 0, "rng": 0}
+        scl.tl.embed(knockouts, model, key_added="X_ridge")
+        options = {"use_rep": "X_ridge", "relationships": study.relationships, "n_permutations": 0, "method": "center"}
         table = scl.tl.recall(knockouts, **options, **COLUMNS)
     return float(table.set_index("key").loc["mean", "value"])
 
@@ -52,7 +53,7 @@ def recall(study, mdata):
 @pytest.fixture(scope="module")
 def expected(study):
     value = recall(study, study.mdata.copy())
-    assert value > 0.3  # where chance is 0.1
+    assert value > 0.5  # 0.55; 0.31 of the expression alone, 0.26 with pairs at random, and 0.1 by chance
     return value
 
 
@@ -81,6 +82,12 @@ def one_batch(adata, rng):
 
 def pick(mdata, rng):
     return mdata[SIDES[rng.integers(2)]]
+
+
+def change_doses(adata, change):
+    """Change doses, unless another way has made text or categories of them."""
+    if adata.obs["dose"].dtype.kind == "f":
+        adata.obs["dose"] = change(adata.obs["dose"])
 
 
 def blanks(mdata, rng):
@@ -143,16 +150,18 @@ def batch_suffix(mdata, rng):
 
 
 def units(mdata, rng):
-    pick(mdata, rng).obs["dose"] *= rng.choice([1e3, 1e6])
+    change_doses(pick(mdata, rng), lambda doses: doses * rng.choice([1e3, 1e6]))
 
 
 def text_doses(mdata, rng):
-    adata = pick(mdata, rng)
-    relabel(adata, "dose", lambda dose: f"{float(dose) * 1000:g} nM" if rng.random() < 0.5 else f"{float(dose):g} uM")
+    def write(dose):
+        return f"{dose * 1000:g} nM" if rng.random() < 0.5 else f"{dose:g} uM"
+
+    change_doses(pick(mdata, rng), lambda doses: doses.map(write).astype(object))
 
 
 def text_numbers(mdata, rng):
-    relabel(pick(mdata, rng), "dose", str)
+    change_doses(pick(mdata, rng), lambda doses: doses.map(str).astype(object))
 
 
 def categories(mdata, rng):
@@ -162,18 +171,16 @@ def categories(mdata, rng):
 
 
 def rounding(mdata, rng):
-    obs = pick(mdata, rng).obs
-    obs["dose"] = obs["dose"].astype(float) * 1.01
+    change_doses(pick(mdata, rng), lambda doses: doses * 1.01)
 
 
 def shifted_doses(mdata, rng):
-    obs = pick(mdata, rng).obs
-    obs["dose"] = obs["dose"].astype(float) * 10
+    change_doses(pick(mdata, rng), lambda doses: doses * 10)
 
 
 def doses_of_controls(mdata, rng):
     adata = pick(mdata, rng)
-    adata.obs["dose"] = adata.obs["dose"].where(~controls(adata))
+    change_doses(adata, lambda doses: doses.where(~controls(adata)))
 
 
 def sample_names(mdata, rng):
@@ -209,7 +216,7 @@ def normalised(mdata, rng):
 
 
 def no_embedding(mdata, rng):
-    mdata["image"].X = sparse.csr_matrix(mdata["image"].obsm.pop("X_image")) if "X_image" in mdata["image"].obsm else 0
+    mdata["image"].X = sparse.csr_matrix(mdata["image"].obsm.pop("X_image"))
 
 
 def not_finite(mdata, rng):
@@ -227,6 +234,9 @@ WAYS = [
     doses_of_controls, sample_names, repeated_names, batch_names, plate_names, genes, normalised, no_embedding,
     not_finite, repeated_columns,
 ]  # fmt: skip
+
+
+LAST = (repeated_names, repeated_columns)  # after which others could not find their way
 
 
 def follow(mdata):
@@ -250,14 +260,11 @@ def break_and_mend(study, expected, seed, ways):
     for name, adata in mdata.mod.items():
         adata.obs["row"] = rows[name]  # which names repeat and change
     taken = set()
-    for way in ways:
-        if "nM" in str(mdata["rna"].obs["dose"].tolist()) or mdata["image"].obs["dose"].dtype == object:
-            mdata["rna"].obs["dose"] = study.mdata["rna"].obs["dose"].to_numpy()  # text is broken once
-            mdata["image"].obs["dose"] = study.mdata["image"].obs["dose"].to_numpy()
-        before = [adata.obs["row"].to_numpy() for adata in mdata.mod.values()]
+    for way in sorted(ways, key=LAST.__contains__):
         lost = way(mdata, rng) or []
-        assert len(before) == len(SIDES)
-        names = {name: row for adata in mdata.mod.values() for name, row in zip(adata.obs_names, adata.obs["row"])}
+        names = {
+            n: row for adata in mdata.mod.values() for n, row in zip(adata.obs_names, adata.obs["row"], strict=True)
+        }
         taken |= {names[name] for name in lost}
     table = follow(mdata)
     for name, adata in mdata.mod.items():
@@ -269,12 +276,12 @@ def break_and_mend(study, expected, seed, ways):
     asked = table[table["code"].eq("") & table["severity"].isin(["error", "warning"])]
     left = table[table["code"].ne("") & table["severity"].isin(["error", "warning"])]
     assert left.empty, left.to_dict("records")  # what code can mend is mended
-    if not asked["severity"].eq("error").any():
-        assert recall(study, mdata) == pytest.approx(expected, abs=ERROR) or len(asked), table.to_dict("records")
+    if set(asked["check"]) <= {"labels without a name"}:  # of which the rows are left out
+        assert recall(study, mdata) == pytest.approx(expected, abs=ERROR), table.to_dict("records")
     return asked["check"].tolist()
 
 
-TO_A_PERSON = {
+TO_A_PERSON = {  # and of the rest nothing is left but what is good to know
     strange_controls: "few controls",
     nameless: "labels without a name",
     missing_labels: "missing values",
@@ -287,7 +294,7 @@ TO_A_PERSON = {
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_each_way_alone(study, expected, way):
     asked = break_and_mend(study, expected, 0, [way])
-    assert asked == ([TO_A_PERSON[way]] if way in TO_A_PERSON else [])
+    assert set(asked) == ({TO_A_PERSON[way]} if way in TO_A_PERSON else set())
 
 
 @pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")
