@@ -157,8 +157,8 @@ def estimate_kendall(a: Tensor, b: Tensor, *, n_pairs: int, seed: int | Tensor =
     circle = torch.cat([circle, circle[:n_shifts]])
     # blocks change no digit, since every sum is of whole numbers
     size = max(1, BLOCK * torch.get_num_threads() // max(n, 1)) if a.device.type == "cpu" else max(n_rows, 1)
-    sides = [side.to(torch.promote_types(side.dtype, torch.float32)) for side in (a, b)]
-    parts = [_concordance(*(side[rows][:, circle] for side in sides), n_shifts) for rows in row_blocks(n_rows, size)]
+    a, b = (side.to(torch.promote_types(side.dtype, torch.float32)) for side in (a, b))
+    parts = [_concordance(a[rows][:, circle], b[rows][:, circle], n_shifts) for rows in row_blocks(n_rows, size)]
     surplus, untied_a, untied_b = torch.cat(parts, dim=1) if parts else a.new_zeros(3, 0, dtype=torch.float64)
     return (surplus / untied_a.sqrt() / untied_b.sqrt()).clamp(-1, 1)
 
