@@ -99,6 +99,26 @@ def make_images(say):
     yield say(lambda: scl.pl.plate(adata, color="drug", perturbation_key=None, control=None))
 
 
+def make_labels(say, make_screen):
+    keys = {"pair_on": "drug", "perturbation_key": "drug", "control": "dmso"}
+
+    def find(check, mdata, **options):
+        table = scl.pp.check(mdata, **keys | options)
+        return table.loc[table["check"] == check, "finding"].tolist()
+
+    yield find("blanks", make_screen(["a", "b", "dmso "], ["a", "b"]))
+    nameless = make_screen(["a", "b", "nan", "nan"], ["a", "b"])
+    yield say(lambda: scl.pp.pair(nameless, **keys))
+    yield find("combinations", make_screen(["a+b", "c"], ["b+a", "c"]))
+    yield find("longer names", make_screen(["BRD-K12345678-001-01-1", "c"], ["BRD-K12345678", "c"]))
+    doses = make_screen(["a", "b"], ["a", "b"], dose=["0.1 uM", "100 nM", "0 uM", "0 uM"])
+    yield find("units in text", doses, pair_on=["drug", "dose"])
+    genes = [f"G{i:02}" for i in range(20)]
+    annotated = pd.DataFrame({"gene_a": ["G00", "G01"], "gene_b": ["G01", "g02 "]})
+    embedding = np.random.default_rng(0).normal(size=(20, 4))
+    yield say(lambda: scl.metrics.relationship_recall(embedding, genes, annotated, n_permutations=0))
+
+
 def make_lzw():
     """Return a TIFF file of one pixel in 32 bits, compressed by LZW."""
     tags = {256: 1, 257: 1, 258: 32, 259: 5, 262: 1, 273: 8, 277: 1, 278: 1, 279: 7}
@@ -108,9 +128,9 @@ def make_lzw():
     return b"II*\0" + struct.pack("<I", 16) + data + struct.pack("<H", len(tags)) + entries + b"\0" * 4
 
 
-def test_each_message_of_the_page_is_what_the_package_says(say, table, tmp_path, monkeypatch):
+def test_each_message_of_the_page_is_what_the_package_says(say, table, make_screen, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    messages = [*make_profiles(say, table), *make_images(say)]
+    messages = [*make_profiles(say, table), *make_images(say), *make_labels(say, make_screen)]
     assert [len(found) for found in messages] == [1] * len(messages), messages
     made = [found[0] for found in messages]
     if not PAGE.is_file():
