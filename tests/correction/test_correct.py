@@ -126,9 +126,10 @@ def test_the_default_is_clean_tvn_with_coral_and_a_spec_is_the_keywords():
     assert correct(x, batch, control, method=None) is x
     spec = CorrectionSpec("tvn", "batch")
     np.testing.assert_array_equal(spec.fit(x, batch, control)(x, batch), correct(x, batch, control, profile="batch"))
-    for n_controls, ridges in ((39, [0.5, 0.5, 0, 0.5]), (40, [0, 0.5, 0, 0])):
-        assert [CorrectionSpec(profile=name).choose_ridge(n_controls, 20) for name in PROFILES] == ridges
-        assert {CorrectionSpec(profile=name, ridge=0.1).choose_ridge(n_controls, 20) for name in PROFILES} == {0.1}
+    assert [CorrectionSpec(profile=profile).usual_ridge for profile in PROFILES] == [0, 0.5, 0, 0]
+    for n_controls, few in ((29, [True, False, False, True]), (30, [False] * 4)):
+        assert [CorrectionSpec(profile=profile).needs_ridge(n_controls, 20) for profile in PROFILES] == few
+        assert not any(CorrectionSpec(profile=name, ridge=0).needs_ridge(n_controls, 20) for name in PROFILES)
     assert CorrectionSpec(**spec.params) == spec
     assert CorrectionSpec(coral_reg=None).recipe.after == ()
 

@@ -34,7 +34,8 @@ class Augmentation:
     """Perturbation Embedding Augmentation of the rows of one embedding.
 
     Everything that is drawn for a row is a function of seed, epoch and row, so that the same seed gives the same draws
-    on any device, in mini-batches of any order and size. A row does not fit its correction by itself: it picks one of
+    on any device, in mini-batches of any order and size, if ``bank_refresh`` is given: otherwise device and number of
+    steps choose it. A row does not fit its correction by itself: it picks one of
     those that ``start_epoch`` keeps in two banks, of moments and of whitening transforms.
 
     Parameters
@@ -95,8 +96,9 @@ class Augmentation:
         """Draw for each of B rows by its number and batch code."""
         if self.pea.granularity == "batch":
             row = row[:1].expand(len(row))
-        for_what = torch.tensor([[PLAN], [MOMENTS], [TRANSFORM]], device=row.device)
-        plan, number, place = _counter_rng.uniform(_counter_rng.state(self.seed, epoch, row, for_what))
+        plan, number, place = (  # a tensor of these purposes would be copied from the host, which a CUDA graph refuses
+            _counter_rng.uniform(_counter_rng.state(self.seed, epoch, row, what)) for what in (PLAN, MOMENTS, TRANSFORM)
+        )
         steps = self.steps[torch.searchsorted(self.cumulative, plan, right=True)]
         moments = transform = torch.zeros_like(batch)
         if self.moments is not None:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 1 << 16  # rows transformed at a time, so that temporaries stay small beside the embedding
 RIDGE = 0.5  # where controls are few beside dimensions; no direction then grows by more than 1.41
-ENOUGH = 2  # controls for each dimension: with fewer, what varies least is mostly noise, which whitening would blow up
+ENOUGH = 1.5  # controls for each direction: with fewer, what varies least is mostly noise, which whitening blows up
 
 
 class Correction(NamedTuple):
@@ -102,17 +102,16 @@ class CorrectionSpec:
         recipe = Recipe() if self.method is None else RECIPES[self.method, self.profile]
         return recipe if self.coral_reg is not None else recipe._replace(after=())
 
-    def choose_ridge(self, n_controls: int, d: int) -> float:
-        """Return the ridge of whitening on so many controls in ``d`` dimensions."""
+    @property
+    def usual_ridge(self) -> float:
+        """The ridge of whitening on many controls."""
         if self.ridge is not None:
             return self.ridge
-        if self.profile == "batch":
-            return RIDGE
-        if self.profile == "public" or self.method != "tvn" or n_controls >= ENOUGH * d:
-            return 0.0
-        told = "whitening takes ridge=%s: %d controls are fewer than %d for each of %d dimensions"
-        logger.info(told, RIDGE, n_controls, ENOUGH, d)
-        return RIDGE
+        return RIDGE if self.profile == "batch" else 0.0
+
+    def needs_ridge(self, n_controls: int, rank: int) -> bool:
+        """Tell whether so many controls, which vary in ``rank`` directions, are too few for whitening as usual."""
+        return self.ridge is None and self.profile in ("clean", "global") and n_controls < ENOUGH * rank
 
     @property
     def params(self) -> dict[str, Any]:
@@ -134,7 +133,7 @@ class CorrectionSpec:
 
         pools, pool_of_batch, n_own = split_controls(batch, control, self.fallback, batch_names)
         owners = range(len(pool_of_batch)) if batch_names is None else batch_names
-        ridge = self.choose_ridge(sum(map(len, pools[:n_own] or pools)), d)
+        ridge = self.usual_ridge
         options: dict[str, Any] = {"coral": {"reg": self.coral_reg}}
         options |= {name: {"ridge": ridge} for name in ("whiten", "whiten_pca")}
         own = {int(pool): name for pool, name in zip(pool_of_batch, owners, strict=False) if pool < n_own}
@@ -158,11 +157,18 @@ class CorrectionSpec:
             n_controls = controls.shape[0]
             pooled = fit(recipe.pooled[:-1], controls, noise=noise, scale={"magnitude": size})
             controls = pooled(controls)
-            whitening = fit(recipe.pooled[-1:], controls, noise=carry_noise(pooled, noise), **options)
-            del controls
-            if ridge == 0 and (left := int(xp.linalg.matrix_rank(whitening.weight))) < d:
+            left, noise = d, carry_noise(pooled, noise)
+            whitening = fit(recipe.pooled[-1:], controls, noise=noise, **options)
+            if ridge == 0:
+                left = int(xp.linalg.matrix_rank(whitening.weight))
+            if self.needs_ridge(n_controls, left):
+                told = "whitening takes ridge=%s: %d controls are few for the %d directions in which they vary"
+                logger.info(told, RIDGE, n_controls, left)
+                whitening = fit(recipe.pooled[-1:], controls, whiten={"ridge": RIDGE})
+            elif left < d:
                 rank, told = left, "whitening keeps %d of %d directions: %d controls do not vary in the others"
                 logger.info(told, left, d, n_controls)
+            del controls
             pooled = pooled.then(whitening)
 
             def finish(pool: int, step: Affine) -> Affine:  # at once, since all together are large in float64
@@ -212,8 +218,8 @@ def correct(
     ridge
         Added to the eigenvalues before whitening; 0 gives control covariance exactly I. ``None`` is 0.5 in the profile
         ``batch``, whose batches seldom have many more controls than dimensions, and in ``clean`` and ``global`` where
-        all controls together are fewer than two for each dimension. It is 0 otherwise. Without a ridge, few controls
-        make directions large in which they vary little by chance.
+        all controls together are fewer than 1.5 for each direction in which they vary. It is 0 otherwise. Without a
+        ridge, few controls make directions large in which they vary little by chance.
     coral_reg
         Added to each batch's control covariance in the CORAL step; ``None`` leaves that step out.
     fallback

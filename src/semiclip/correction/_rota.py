@@ -16,12 +16,12 @@ class Rota:
     period
         Epochs that an entry lasts; 0 for ever.
     at_first
-        Entries of each group that epoch 0 draws, if no more are due in it; the others come when they are first due.
+        Entries of each group that epoch 0 draws, if no more are due in it. Each later epoch adds one.
     """
 
     def __init__(self, place: np.ndarray, size: np.ndarray, period: int, at_first: int) -> None:
-        self.place, self.period, self.at_first = place, period, at_first
-        self.first_due = place * period // size
+        self.place, self.period = place, period
+        self.first_due, self.added = place * period // size, np.maximum(place + 1 - at_first, 0)
         self.held = np.full(len(place), -1)
 
     def versions(self, epoch: int) -> np.ndarray:
@@ -29,7 +29,7 @@ class Rota:
         if not self.period:
             return np.zeros(len(self.place), dtype=np.int64)
         version = epoch - (epoch - self.first_due) % self.period
-        return np.where(version < 0, np.where(self.place < self.at_first, 0, -1), version)
+        return np.where(version < 0, np.where(self.added <= epoch, self.added, -1), version)
 
     def turn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the entries that are to be drawn for an epoch, and their versions; they count as drawn from now on."""

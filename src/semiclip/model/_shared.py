@@ -281,9 +281,13 @@ def project(
     teacher: SideArrays, correction: Correction, rows: np.ndarray, projection: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     """Correct teacher rows and project them, (rows, n), as one map: no corrected copy of all dimensions is made."""
-    directions = projection["directions"]
-    narrow = Correction([chain.then(Affine(weight=directions)) for chain in correction.chains])
-    return (narrow(teacher.values, teacher.batch, rows) - projection["mean"] @ directions).astype(np.float32)
+    mean, directions = projection["mean"], projection["directions"]
+    if all(chain.weight is None for chain in correction.chains):  # a mean far from zero goes before digits are lost
+        narrow, left = Affine(mean, directions), 0.0
+    else:  # corrected rows lie around zero
+        narrow, left = Affine(weight=directions), mean @ directions
+    projected = Correction([chain.then(narrow) for chain in correction.chains])
+    return (projected(teacher.values, teacher.batch, rows) - left).astype(np.float32)
 
 
 def embed_teacher(model: SemiClip, data: AnnData | MuData) -> np.ndarray:

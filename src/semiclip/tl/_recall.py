@@ -63,7 +63,7 @@ def recall(
     Returns
     -------
     What :func:`semiclip.metrics.relationship_recall` returns, for each ``representation``, and ``rank``, the number of
-    directions that the correction kept because the controls vary in them.
+    directions that the correction kept: those in which the controls vary, or all where whitening takes a ridge.
 
     {paper}
 

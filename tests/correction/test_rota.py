@@ -1,0 +1,41 @@
+"""When entries of a bank are drawn anew."""
+
+import numpy as np
+import pytest
+
+from semiclip.correction._rota import Rota
+
+
+def make(period, size=8, at_first=2):
+    place = np.arange(size)
+    return Rota(place, np.full(size, size), period, at_first)
+
+
+def test_a_costly_bank_starts_with_two_and_each_epoch_adds_one():
+    rota = make(period=34)
+    there = [int((rota.versions(epoch) >= 0).sum()) for epoch in range(10)]
+    assert there == [2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
+    drawn = [len(rota.turn(epoch)[0]) for epoch in range(200)]
+    assert drawn[:7] == [2, 1, 1, 1, 2, 1, 1]  # in epoch 4 the second is due as well
+    assert sum(drawn[102:136]) == 8  # each once in a period
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 16, 34])
+def test_an_entry_lasts_a_period_and_a_resumed_run_has_the_same(period):
+    whole = make(period)
+    held = []
+    for epoch in range(3 * period):
+        whole.turn(epoch)
+        held.append(whole.held)
+        resumed = make(period)
+        entries, versions = resumed.turn(epoch)
+        np.testing.assert_array_equal(resumed.held, whole.held)
+        np.testing.assert_array_equal(versions, whole.held[entries])
+    for before, after in zip(held[period:], held[2 * period :], strict=False):
+        np.testing.assert_array_equal(after - before, period)
+
+
+def test_without_a_period_entries_are_drawn_once():
+    rota = make(period=0)
+    assert rota.turn(0)[0].tolist() == list(range(8))
+    assert rota.turn(7)[0].size == 0
