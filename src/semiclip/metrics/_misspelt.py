@@ -32,7 +32,7 @@ def count_misspelt(relationships: pd.DataFrame, cosine_map: GeneMap) -> np.ndarr
         return none
     database, pair = database[lost], pair[lost]
     # rows that give a lost pair, in which some labels are right
-    a, b = (genes.get_indexer(column) for column in respelt.values())
+    a, b = (genes.get_indexer(pd.Index(column, dtype=object)) for column in respelt.values())
     of_row = names.get_indexer(pd.Index(relationships["database"], dtype=object)) if "database" in relationships else 0
     pair_of_row = of_row * n**2 + np.minimum(a, b) * n + np.maximum(a, b)
     at_fault = (a >= 0) & (b >= 0) & np.isin(pair_of_row, database * n**2 + pair)
