@@ -32,7 +32,6 @@ import time
 import traceback
 import warnings
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,6 @@ EPOCHS, PAPER_EPOCHS, GOAL_SECONDS, PAPER_HOURS = 5, 150, 60, 19
 N_STEPS = 20  # whose losses are compared with those of the CPU
 # of losses near 7 that differ by the order of sums; TF32 is off there
 TOLERANCE = {"step": 1e-3, "epoch": 1e-2}
-FIT_TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}  # of means and scales of values near 1, in float32
 KEYS: dict[str, Any] = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
 
 
@@ -206,12 +204,11 @@ def measure_memory(machine: Machine) -> dict[str, Any]:
     plain = machine.study(n)
     stored = {name: plain[name].obsm["X_rep"] for name in ("rna", "image")}
     kept = {"datasplitter_kwargs": {"chunk_rows": max(BATCH, n // 8)}}
-    kinds = (
-        ("on the device, float32", np.float32, {}),
-        ("on the device, float16", np.float16, {}),
-        ("in main memory, float32", np.float32, kept),
-        ("in main memory, float16", np.float16, kept),
-    )
+    kinds = [
+        (f"{place}, {np.dtype(dtype)}", dtype, arguments)
+        for place, arguments in (("on the device", {}), ("in main memory", kept))
+        for dtype in (np.float32, np.float16)
+    ]
     try:
         for name, dtype, arguments in kinds:
             for side, values in stored.items():
@@ -253,42 +250,11 @@ def measure_kernels(machine: Machine) -> dict[str, Any]:
 
 def measure_parity(machine: Machine) -> dict[str, Any]:
     """Draws and first losses beside those of the CPU."""
-    from semiclip import _counter_rng
-    from semiclip.correction import PEA
-    from semiclip.correction._augmentation import Augmentation
-    from semiclip.model._tensors import PairedTensors
+    from _device_draws import compare_with_cpu
 
-    rng, n = np.random.default_rng(0), 5_000
-    x, y = rng.standard_normal((n, 16), dtype=np.float32), rng.standard_normal((n, 8), dtype=np.float32)
-    key, batch, control = rng.integers(0, 50, n), rng.integers(0, 4, n), rng.random(n) < 0.2
-    tensors = PairedTensors.from_arrays(x, y, key, key, batch)
-    drawn = []
-    for device in (torch.device("cpu"), machine.device):
-        rows, there = torch.arange(n, device=device), tensors.to(device)
-        augmentation = Augmentation(PEA(), x, batch, control, seed=3, device=device)
-        augmentation.start_epoch(2)
-        pairs, draw = there.pair(rows, rows, 1, 2), augmentation.draw(rows, there.batch, 2)
-        order = _counter_rng.permutation(n, 1, 2, device=device)
-        banks = {"moments": augmentation.moments, "transforms": augmentation.bank}
-        entries = {name: torch.arange(len(bank.mean), device=device) for name, bank in banks.items()}
-        drawn.append({
-            "draws": {"order": order, "partner": pairs.teacher, **draw._asdict()},
-            "controls": {
-                f"{what} of {name}": part
-                for name, bank in banks.items()
-                for what, part in zip(
-                    ("batches", "numbers", "subsets"),
-                    bank.draw_controls(entries[name], torch.full_like(entries[name], 2)),
-                    strict=True,
-                )
-            },
-            "fits": {f"mean of {name}": bank.mean for name, bank in banks.items()} | {"scale": banks["moments"].scale},
-        })  # fmt: skip
-    results: dict[str, Any] = {}
-    for kind in ("draws", "controls", "fits"):
-        alike = torch.equal if kind != "fits" else partial(torch.allclose, **FIT_TOLERANCE)
-        results[kind] = {name: alike(*(side[kind][name].cpu() for side in drawn)) for name in drawn[0][kind]}
-        for name, is_alike in results[kind].items():
+    results: dict[str, Any] = compare_with_cpu(machine.device)
+    for kind, parts in results.items():
+        for name, is_alike in parts.items():
             machine.check(f"{kind} are those of the CPU: {name}", is_alike)
     size, epochs = 2_000 if machine.quick else 20_000, 2
     for pea in (False, {"bank_refresh": 1}):  # left to itself, the refresh depends on the device
@@ -359,10 +325,8 @@ def measure_all(machine: Machine, names: list[str], end: float, report: dict[str
     seconds = end - time.perf_counter()
     for name in names:
         measure, share = SECTIONS[name]
-        left = int(end - time.perf_counter())
-        if left < 1:
-            section = {"status": OUT_OF_TIME, "error": "no time was left"}
-        else:
+        section = {"status": OUT_OF_TIME, "error": "no time was left"}
+        if (left := int(end - time.perf_counter())) >= 1:
             section = run_section(machine, measure, min(int(share * seconds), left))
         report["sections"][name] = section
         failed = any(section["status"] == "failed" for section in report["sections"].values())

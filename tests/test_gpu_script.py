@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import semiclip
 
@@ -112,3 +113,17 @@ def test_memory_is_measured_of_a_teacher_that_is_not_corrected(gpu, monkeypatch)
     assert seen == [(None, np.float32), (None, np.float16)] * 2
     for side, values in before.items():
         np.testing.assert_array_equal(machine.study(machine.large)[side].obsm["X_rep"], values)
+
+
+def test_a_device_that_draws_otherwise_is_found_out(gpu, monkeypatch):
+    room = importlib.import_module("_device_draws")
+    cpu = torch.device("cpu")
+    assert all(all(parts.values()) for parts in room.compare_with_cpu(cpu).values())
+    draws = [room.draw_on(cpu), room.draw_on(cpu)]
+    draws[1]["draws"]["moments"][7] += 1
+    draws[1]["controls"]["subsets of transforms"][3, 2] ^= True
+    draws[1]["fits"]["scale"][5, 1] += 1e-3
+    monkeypatch.setattr(room, "draw_on", lambda device: draws.pop())
+    alike = room.compare_with_cpu(cpu)
+    unlike = [(kind, name) for kind, parts in alike.items() for name, is_alike in parts.items() if not is_alike]
+    assert unlike == [("draws", "moments"), ("controls", "subsets of transforms"), ("fits", "scale")]
