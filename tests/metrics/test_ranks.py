@@ -151,3 +151,29 @@ def test_values_that_many_pairs_share_need_no_memory(monkeypatch):
         bracket.count(*block)
     assert bracket.n_between == 0
     assert bracket.select(3_000) == 1
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+def test_a_bracket_of_one_value_counts_its_ties_once(value):
+    # a third of all pairs or more have this cosine, and ranks beyond it are for a wider bracket to tell
+    cosines = Cosines.of(np.repeat(np.array([[1, 0], [-1, 0], [0, 1]]), [40, 40, 20], axis=0))
+    every = np.sort(cosines.at(*np.triu_indices(100, k=1)))
+    bracket = _ranks._Bracket(cosines, np.float64, value, value)
+    for block in cosines.blocks():
+        bracket.count(*block)
+    assert bracket.n_high == 0
+    for rank in range(cosines.size):
+        assert bracket.select(rank) == (value if every[rank] == value else None)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_narrow_bracket_among_ties_misleads_no_rank(seed, monkeypatch):
+    take("double", monkeypatch)
+    monkeypatch.setattr(_ranks, "SAMPLE", 40)
+    monkeypatch.setattr(_ranks, "DEVIATIONS", 1e-3)
+    x = np.random.default_rng(seed).integers(-1, 2, (121, 2))
+    cosines = Cosines.of(x)
+    every = np.sort(cosines.at(*np.triu_indices(121, k=1)))
+    ranks = list(range(0, cosines.size, 7))
+    none = np.zeros(0, dtype=int)
+    assert read_cosines(cosines, ranks, none, none).statistics == every[ranks].tolist()

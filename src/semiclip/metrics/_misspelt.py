@@ -25,15 +25,22 @@ def count_misspelt(relationships: pd.DataFrame, cosine_map: GeneMap) -> np.ndarr
         name: np.array([spelt.get(label, label) for label in unique], dtype=object)[codes]
         for name, (codes, unique) in labels.items()
     }
-    _, database, first, second = read_pairs(relationships.assign(**respelt), genes)
+    names, database, first, second = read_pairs(relationships.assign(**respelt), genes)
     pair, held = first * n + second, cosine_map.first * n + cosine_map.second
     lost = ~np.isin(database * n**2 + pair, cosine_map.database * n**2 + held)
     if not lost.any():
         return none
-    n_lost = np.setdiff1d(pair[lost], held).size
-    told = some((f"{label!r} is {gene!r} in the map" for label, gene in sorted(spelt.items())), SHOWN)
-    warn(f"{n_lost} annotated pair(s) are lost by spelling: {told}; rename them in relationships")
-    return np.append(np.bincount(database[lost], minlength=len(none) - 1), n_lost)
+    database, pair = database[lost], pair[lost]
+    # rows that give a lost pair, in which some labels are right
+    a, b = (genes.get_indexer(pd.Index(column, dtype=object)) for column in respelt.values())
+    of_row = names.get_indexer(pd.Index(relationships["database"], dtype=object)) if "database" in relationships else 0
+    pair_of_row = of_row * n**2 + np.minimum(a, b) * n + np.maximum(a, b)
+    at_fault = (a >= 0) & (b >= 0) & np.isin(pair_of_row, database * n**2 + pair)
+    faulty = {label for codes, unique in labels.values() for label in unique[np.unique(codes[at_fault])]} & spelt.keys()
+    shown = sorted(faulty, key=lambda label: (spelt[label], str(label)))  # labels may be of several types
+    told = some((f"{label!r} is {spelt[label]!r} in the map" for label in shown), SHOWN)
+    warn(f"{np.unique(pair).size} annotated pair(s) are lost by spelling: {told}; rename them in relationships")
+    return np.append(np.bincount(database, minlength=len(none) - 1), np.setdiff1d(pair, held).size)
 
 
 def fold_gene(gene: str) -> str:

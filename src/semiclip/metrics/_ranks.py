@@ -107,7 +107,7 @@ class _Bracket:
             self.blocks.append((start, left, block.shape[1]))
         else:
             self.n_below += int(np.count_nonzero(block < self.low))
-            self.n_high += int(np.count_nonzero(block == self.high))
+            self.n_high += int(np.count_nonzero((block == self.high) & ~to_low))  # low may equal high
 
     def select(self, rank: int) -> float | None:
         """Return the cosine of the rank, if it lies here."""

@@ -193,9 +193,10 @@ class C2kd(LabelObjective):
         Whether the sum over :math:`K` is divided by the rows that are ``"kept"`` or, as in the authors' code, by
         ``"all"`` rows of the mini-batch.
     n_pairs
-        From how many pairs of classes :math:`\tau_b` is estimated, by :func:`estimate_kendall` with other pairs in each
-        mini-batch; ``None`` takes all pairs, which are taken anyway where there are no more. The standard error is
-        below :math:`1 / \sqrt{n}`, 0.011 by default: only rows as near the threshold may be decided otherwise.
+        From how many pairs of classes :math:`\tau_b` is estimated, by :func:`estimate_kendall`; ``None`` takes all
+        pairs, which are taken anyway where there are no more. The labels of a mini-batch choose the pairs, so that
+        mini-batches differ in them; one that is all training rows has the same pairs in every epoch. The standard error
+        is below :math:`1 / \sqrt{n}`, 0.011 by default: only rows as near the threshold may be decided otherwise.
     """
 
     heads_of: ClassVar[dict[str, str]] = LabelObjective.heads_of.copy()
@@ -239,6 +240,7 @@ class C2kd(LabelObjective):
     def _correlate(self, q_s: Tensor, q_t: Tensor, label: Tensor) -> Tensor:
         if self.n_pairs is None:
             return kendall(q_s, q_t)
-        # The labels seed the pairs: they differ between mini-batches, and all processes of a training know the same. A
-        # sum does not depend on the order of rows.
+        # The labels seed the pairs: they differ between mini-batches, unless one is all rows, and all processes of a
+        # training know the same. A sum does not depend on the order of rows. A count of steps would stand still in a
+        # CUDA graph.
         return estimate_kendall(q_s, q_t, n_pairs=self.n_pairs, seed=state(PAIRS, label).sum())

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -86,8 +86,11 @@ def enrich(
     """
     check_choice("level", level, Level)
     check_whole("min_size", min_size)
-    named = {*sets, *sets.index.names} if isinstance(sets, pd.DataFrame) else {}
-    if lists_genes := "gene" in named and not {*GENES} & {*named}:
+    named: set[Hashable] = set()
+    if isinstance(sets, pd.DataFrame):
+        named = {*sets, *sets.index.names}
+        sets = sets.assign(**{name: _strip_genes(sets[name]) for name in ("gene", *GENES) if name in sets})
+    if lists_genes := "gene" in named and not named & {*GENES}:
         sets = _pair_genes(sets, inside, outside)
     background = ("map" if lists_genes else "recalled") if background is None else background
     read = read_sets(sets)
@@ -168,12 +171,17 @@ def _read_gene_sets(gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[st
     return {name: _read_genes(f"gene_sets[{name!r}]", genes) for name, genes in gene_sets.items()}
 
 
+def _strip_genes(genes: Iterable[str]) -> list[str]:
+    """Return labels without blanks around them, which people do not see in spreadsheets."""
+    return [gene.strip() if isinstance(gene, str) else gene for gene in genes]
+
+
 def _read_genes(name: str, genes: Iterable[str]) -> list[str]:
     """Return genes without blanks around them, each once; what is missing is no gene."""
     listed = list(genes)
     if missing := np.flatnonzero(pd.isna(np.array(listed, dtype=object))).tolist():
         raise errors.MissingValues(name, missing, "drop them")
-    return list(dict.fromkeys(gene.strip() if isinstance(gene, str) else gene for gene in listed))
+    return list(dict.fromkeys(_strip_genes(listed)))
 
 
 def _read_background(

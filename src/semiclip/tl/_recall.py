@@ -8,6 +8,7 @@ from semiclip import datasets, metrics
 from semiclip._arguments import check_choice, check_whole
 from semiclip._design import Design
 from semiclip._docs import document
+from semiclip._messages import warn_once
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import WrongType
 from semiclip.metrics import _hits, _map
@@ -83,11 +84,12 @@ def recall(
     representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
     tables = []
-    for corrected in add_baselines(representations, baselines, rng):
-        table = metrics.relationship_recall(
-            *corrected.average(), annotated, thresholds=levels, n_permutations=n_permutations, rng=rng
-        )
-        tables.append(table.assign(representation=corrected.name, rank=corrected.rank))
+    with warn_once():  # all maps have the same genes, and lose the same pairs
+        for corrected in add_baselines(representations, baselines, rng):
+            table = metrics.relationship_recall(
+                *corrected.average(), annotated, thresholds=levels, n_permutations=n_permutations, rng=rng
+            )
+            tables.append(table.assign(representation=corrected.name, rank=corrected.rank))
     return order_columns(
         pd.concat(tables, ignore_index=True), ["representation", "key"], ["ci_low", "ci_high", "value"]
     )
