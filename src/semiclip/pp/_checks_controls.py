@@ -38,6 +38,7 @@ def find_control_names(student: Modality, teacher: Modality) -> Iterator[Finding
             finding += f"; named like controls are {_with_rows(strange, rows)}"
             mend = f"name those of {strange!r} that are controls in control="
         if names := _match_case(rows, labels):
+            finding = f"no row is labelled {some(labels)}, but {_with_rows(names, rows)}"
             mend, code = f"name them as control= does: {_shown(names)}", modality.rename(key, names)
         elif len(strange) == 1:  # no code, since an "empty" well, say, need not be the control of this modality
             name = next((label for label in labels if label in other), labels[0])

@@ -113,7 +113,7 @@ def _find_lists(modalities: tuple[Modality, Modality], key: str, separator: str)
 
 
 def find_longer_names(student: Modality, teacher: Modality) -> Iterator[Finding]:
-    """Find names without a partner that go on where a name of the other modality ends, as with a number of a batch."""
+    """Find names without a partner that go on where one of the other modality ends, or has another batch or version."""
     key = student.design.perturbation_key or student.pair_on[0]
     both = (student, teacher)
     if key not in student.pair_on or any(is_numeric(modality.adata.obs[key]) for modality in both):
@@ -122,14 +122,14 @@ def find_longer_names(student: Modality, teacher: Modality) -> Iterator[Finding]
     for modality, own, others in zip(both, labels, labels[::-1], strict=True):
         free, starts = sorted(label for label in own - others if read_dose(label) is None), others - own
         longer = {label: start for label in free if (start := _find_start(label, starts)) is not None}
-        # where both have batches or versions, all of them are cut; what is whole is what the others are cut to
+        # where both have batches or versions, both are cut
         whole = {_cut(label): label for label in sorted(starts)} | {label: label for label in others}
         longer |= {label: whole[cut] for label in free if (cut := _cut(label)) != label and cut in whole}
         if not longer:
             continue
         told = some((f"{label!r} and {start!r}" for label, start in longer.items()), 3)
         alike = "begin with a name of the other modality and go on"
-        if not others.issuperset(longer.values()):
+        if not all(label.startswith(start) for label, start in longer.items()):
             alike = "are names of the other modality with another end"
         finding = f"{len(longer)} name(s) in obs[{key!r}] {alike}: {told}"
         mend = f"cut these names in {modality.column(key)}, if what follows is a batch, a salt form or a replicate"
