@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,19 +29,27 @@ def fold(label: str) -> str:
     return " ".join(unicodedata.normalize("NFC", label.strip(INVISIBLE).casefold()).split())
 
 
+def _fold_any(label: Any) -> str:
+    """Return a label, or a number, without case and superfluous blanks; -1.0 is -1."""
+    if isinstance(label, str):
+        return fold(label)
+    is_whole = isinstance(label, float | np.floating) and float(label).is_integer()
+    return fold(str(int(label) if is_whole else label))
+
+
 def list_unlabelled(design: Design, key: str) -> tuple[str, ...]:
     """Return the labels, folded, that name nothing in a column: those of ``unlabelled=``, or the usual ones."""
-    named = None if design.unlabelled is None else tuple(fold(str(label)) for label in design.unlabelled)
+    named = None if design.unlabelled is None else tuple(_fold_any(label) for label in design.unlabelled)
     if key == design.perturbation_key or key == (design.pair_on or ("",))[0]:
         return UNLABELLED if named is None else named
     return tuple(label for label in MISSING_AS_TEXT if named is None or label in named)
 
 
 def mark_unlabelled(column: pd.Series, labels: Iterable[str]) -> np.ndarray:
-    """Return a mask of the rows of text whose label is one of those, which are folded; numbers are never."""
+    """Return a mask of the rows whose label is one of those, which are folded; a number is as it is written."""
     codes, names = pd.factorize(np.asarray(column.array, dtype=object))
     labels = frozenset(labels)
-    is_one = np.array([isinstance(name, str) and fold(name) in labels for name in names], dtype=bool)
+    is_one = np.array([_fold_any(name) in labels for name in names], dtype=bool)
     return np.append(is_one, False)[codes]  # -1, a missing value, is the last
 
 

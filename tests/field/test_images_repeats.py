@@ -49,6 +49,15 @@ def test_one_file_for_two_wells_is_refused_and_all_are_named(refuses, table, tmp
         run(table, tmp_path)
 
 
+def test_one_file_of_the_only_channel_for_two_wells_is_no_row_to_drop(refuses, table, tmp_path):
+    table = table.drop(columns="FileName_ER")
+    table.loc[1, "FileName_DNA"] = "A01_DNA.png"
+    with refuses(errors.Refused, items=[f"{tmp_path / 'A01_DNA.png'} (DNA of p1:A01, DNA of p1:A02)"]):
+        run(table, tmp_path)
+    with refuses(errors.Repeated, items=[2]):  # within a well it is
+        run(table.iloc[[0, 2, 0]], tmp_path)
+
+
 def test_pages_of_one_file_are_apart_and_all_of_them_beside_one_are_not(refuses, tmp_path):
     tifffile = pytest.importorskip("tifffile")
     values = np.arange(16, dtype=np.uint16).reshape(4, 2, 2)

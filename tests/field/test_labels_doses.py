@@ -79,7 +79,7 @@ def test_a_thousandfold_is_a_unit_and_no_ladder(dosed):
     ],
 )
 def test_doses_with_units_become_numbers_of_one_unit(dosed, written, unit, expected):
-    mdata = dosed(written, written)
+    mdata = dosed(written, [*written, f"7 {unit}"])
     (row,) = find(mdata, "units in text").itertuples()
     assert f"numbers in {unit}" in row.mend
     for _ in range(2):  # and again

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 import semiclip as scl
@@ -44,3 +46,43 @@ def test_other_names_that_go_on_are_told_and_left(make_screen):
 
 def test_names_that_are_numbers_or_do_not_go_on_are_no_longer_names(make_screen):
     assert find(make_screen(["7157.0", "CD4+", "TP53", "x"], ["7157", "CD4", "TP", "y"])).empty
+
+
+@pytest.mark.parametrize(
+    ("rna", "image", "short"),
+    [
+        ("BRD-K12345678-001-01-1", "BRD-K12345678-001-05-9", "BRD-K12345678"),
+        ("ENSG00000141510.1", "ENSG00000141510.7", "ENSG00000141510"),
+    ],
+)
+def test_batches_and_versions_of_both_are_cut_in_both(make_screen, rna, image, short):
+    same = "BRD-K87654321-001-01-1"  # pairs as it is
+    mdata = make_screen([rna, same], [image, same])
+    rows = find(mdata)
+    assert rows["modality"].tolist() == ["rna", "image"]
+    assert (
+        f"1 name(s) in obs['drug'] are names of the other modality with another end: '{rna}' and '{image}'"
+        in (rows["finding"].iloc[0])
+    )
+    for codes in (rows["code"], rows["code"].iloc[::-1]):  # in any order, and again
+        for code in codes:
+            exec(code, {"mdata": mdata})
+    assert scl.pp.pair(mdata, **KEYS)["drug"].tolist() == sorted([short, same])
+    assert find(mdata).empty
+
+
+def test_one_batch_alone_may_be_cut_first(make_screen):
+    mdata = make_screen([LONG[0]], [f"{SHORT[0]}-001-05-9"])
+    exec(find(mdata)["code"].iloc[1], {"mdata": mdata})
+    (row,) = find(mdata).itertuples()
+    assert row.modality == "rna"
+    exec(row.code, {"mdata": mdata})
+    assert scl.pp.pair(mdata, **KEYS)["drug"].tolist() == SHORT[:1]
+
+
+def test_many_names_with_underscores_are_looked_at_in_a_moment(make_screen):
+    names = [f"gene_{i}" for i in range(12_000)]
+    mdata = make_screen([*names, "a+b"], [*names, "b+a"])
+    start = time.perf_counter()
+    assert scl.pp.check(mdata, **KEYS)["check"].tolist() == ["combinations"]
+    assert time.perf_counter() - start < 3  # with a set of all names for each of them it was longer

@@ -65,6 +65,25 @@ def test_names_that_contain_such_a_label_and_numbers_are_names(make_screen):
     assert len(scl.pp.pair(mdata, pair_on="drug", control=None)) == 3
 
 
+@pytest.mark.parametrize(
+    ("kind", "unlabelled"), [("int64", [-1]), ("float64", -1), ("int64", "-1"), ("category", [-1.0])]
+)
+def test_a_number_names_nothing_if_one_says_so(make_screen, warned, kind, unlabelled):
+    mdata = make_screen([1, 2, -1, -1], [2, 1, -1])
+    for adata in mdata.mod.values():
+        numbers = [0 if label == "dmso" else label for label in adata.obs["drug"]]
+        adata.obs["drug"] = np.array(numbers) if kind == "int64" else np.array(numbers, dtype="float64")
+        adata.obs["drug"] = adata.obs["drug"].astype(kind)
+    keys = {**KEYS, "control": 0}
+    assert scl.pp.pair(mdata, **keys)["drug"].tolist() == [-1, 1, 2]
+    assert warned() == []
+    report = scl.pp.pair(mdata, **keys, unlabelled=unlabelled)
+    assert report["drug"].tolist() == [1, 2]
+    summary = report.attrs["summary"]
+    assert (summary["student_unlabelled"], summary["teacher_unlabelled"]) == (2, 1)
+    assert len(warned()) == 2
+
+
 def test_beside_the_perturbation_only_what_pandas_writes_for_a_gap_is_none(make_screen, warned):
     """A second drug may be "None"; but a dose "nan" is a dose that nobody knows."""
     second = ["None", "None", "b", "b", "None", "None"]

@@ -113,6 +113,9 @@ def make_labels(say, make_screen):
     yield find("longer names", make_screen(["BRD-K12345678-001-01-1", "c"], ["BRD-K12345678", "c"]))
     doses = make_screen(["a", "b"], ["a", "b"], dose=["0.1 uM", "100 nM", "0 uM", "0 uM"])
     yield find("units in text", doses, pair_on=["drug", "dose"])
+    other = make_screen(["drug 1"] * 4 + ["drug 2"] * 3 + ["solvent"] * 2 + ["empty"], ["drug 1"])
+    other.mod["rna"] = other["rna"][:-2].copy()
+    yield find("control names", other)
     genes = [f"G{i:02}" for i in range(20)]
     annotated = pd.DataFrame({"gene_a": ["G00", "G01"], "gene_b": ["G01", "g02 "]})
     embedding = np.random.default_rng(0).normal(size=(20, 4))

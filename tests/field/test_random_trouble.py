@@ -282,6 +282,7 @@ def break_and_mend(study, expected, seed, ways):
 
 
 TO_A_PERSON = {  # and of the rest nothing is left but what is good to know
+    other_controls: "control names",
     strange_controls: "few controls",
     nameless: "labels without a name",
     missing_labels: "missing values",

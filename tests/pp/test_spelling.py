@@ -153,7 +153,7 @@ def test_perturbations_that_are_numbers_are_no_doses(mdata):
         mdata.mod[name] = adata
     table = look(mdata)
     assert kinds(table)[1:] == [("warning", "numbers as text", PAIR)]
-    assert table["code"][1].endswith(".replace({'4609.0': '4609'})")
+    assert table["code"][1].endswith("names={'4609.0': '4609'}: names.get(label, label))")
     ids = {"7157": 7157, "4609": 4609, "1": 1, "7158": 7158, "4609.0": 4609, "1000": 1000, "DMSO": 0}
     for adata in mdata.mod.values():
         adata.obs["perturbation"] = adata.obs["perturbation"].map(ids)

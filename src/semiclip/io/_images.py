@@ -248,7 +248,7 @@ def _list_sources(rows: pd.DataFrame, channel: str, folder: Path) -> list[Source
 
 
 def _check_files(sources: Sites, channels: list[str], wells: list[str]) -> None:
-    repeats = pd.Series(sources).duplicated()
+    repeats = pd.Series(list(zip(wells, sources, strict=True))).duplicated()  # in several wells the uses below tell
     if rows := repeats.index[repeats].tolist():
         raise errors.Repeated("files of rows", rows, "drop these rows")
     paths = list(dict.fromkeys(source.path for source in chain(*sources)))

@@ -63,7 +63,8 @@ def find_shared_names(student: Modality, teacher: Modality) -> Iterator[Finding]
     if len(names := student.adata.obs_names.intersection(teacher.adata.obs_names).unique()):
         finding = f"{len(names)} obs_names are in both, which MuData takes for the same samples: {some(names)}"
         own, others = f"{teacher.code}.obs_names", f"{student.code}.obs_names"
-        mend = f"write {prefix} before the obs_names of {teacher.name}"
+        mend = f"write {prefix} before the obs_names of {teacher.name}; columns of mdata.obs that are in no modality "
+        mend += "lose these rows, so copy them to the modality before"
         code = f"{own} = {prefix} + {own} if {own}.isin({others}).any() else {own}; mdata.update()"
         yield Finding("info", "shared sample names", pair, finding, mend, code)
     if key is None:

@@ -10,7 +10,7 @@ import pandas as pd
 from semiclip._labels import INVISIBLE, fold
 from semiclip.errors import some
 from semiclip.pp._checks_labels import count_labels, list_alone
-from semiclip.pp._modality import Finding, Modality
+from semiclip.pp._modality import Finding, Modality, to_plain
 
 CONTROL_NAME = re.compile(  # without case, blanks, hyphens, underscores and dots
     r"(dmso|control|ctrl|neg(ative)?(con|control|ctrl)?|non?targeting.*|safetargeting.*|ntc?|vehicle|empty.*|untreated|"
@@ -21,7 +21,7 @@ ALIKE = 0.74  # of difflib's ratio: DSMO and DMSO have 0.75
 
 def find_control_names(student: Modality, teacher: Modality) -> Iterator[Finding]:
     """Find controls under another name than ``control=`` says; each modality may have its own name."""
-    modalities, labels = (student, teacher), list(student.design.control or ())
+    modalities, labels = (student, teacher), _list_controls(student)
     if not labels:
         yield from _find_unnamed_controls(modalities)
         return
@@ -35,11 +35,14 @@ def find_control_names(student: Modality, teacher: Modality) -> Iterator[Finding
         finding = f"no row is labelled {some(labels)}; the most frequent labels are {some(rows)}"
         mend, code = "pass the label of the controls as control=", ""
         if strange:
-            finding = f"no row is labelled {some(labels)}, but {_with_rows(strange, rows)}"
+            finding += f"; named like controls are {_with_rows(strange, rows)}"
             mend = f"name those of {strange!r} that are controls in control="
-        if names := _match_controls(modality, key, strange, labels, other):
-            mend = f"name them as control= does: {_shown(names)}, if they are the controls"
-            code = modality.rename(key, names)
+        if names := _match_case(rows, labels):
+            finding = f"no row is labelled {some(labels)}, but {_with_rows(names, rows)}"
+            mend, code = f"name them as control= does: {_shown(names)}", modality.rename(key, names)
+        elif len(strange) == 1:  # no code, since an "empty" well, say, need not be the control of this modality
+            name = next((label for label in labels if label in other), labels[0])
+            mend += f", or rename them, if they are the controls: {modality.rename(key, {str(strange[0]): name})}"
         yield Finding("error", "control names", modality.name, finding, mend, code)
     nowhere = [label for label in labels if not any(label in rows for rows in counts)]
     if nowhere and all(any(label in rows for label in labels) for rows in counts):
@@ -52,11 +55,11 @@ def _find_spelt_otherwise(
     modality: Modality, key: str, rows: dict[object, int], strange: list[object]
 ) -> Iterator[Finding]:
     """Find labels beside those of the controls that are named like controls."""
-    labels = list(modality.design.control or ())
-    bare = {name: str(name).strip(INVISIBLE) for name in rows}
-    strange = [name for name in strange if bare[name] not in map(str, labels)]  # but for blanks, a finding of its own
-    case = {str(name): label for name in strange for label in labels if fold(str(name)) == fold(str(label))}
-    if case:
+    labels = _list_controls(modality)
+    there = set(map(str, labels))
+    seen = {name: n for name, n in rows.items() if str(name).strip(INVISIBLE) not in there}  # blanks are told elsewhere
+    strange = [name for name in strange if name in seen]
+    if case := _match_case(seen, labels):
         finding = f"{_with_rows(case, rows)} count as perturbations, but are controls in another case"
         mend = f"name them as control= does: {_shown(case)}"
         yield Finding("error", "control names", modality.name, finding, mend, modality.rename(key, case))
@@ -66,20 +69,18 @@ def _find_spelt_otherwise(
         yield Finding("warning", "control names", modality.name, finding, mend)
 
 
-def _match_controls(
-    modality: Modality, key: str, strange: list[object], labels: list[object], other: dict[object, int]
-) -> dict[str, object]:
-    """Return the names in ``control=`` of labels that are the controls of a modality without any, if that is sure."""
-    if any(str(label) != str(label).strip(INVISIBLE) for label in labels):
+def _list_controls(modality: Modality) -> list[object]:
+    return [to_plain(label) for label in modality.design.control or ()]
+
+
+def _match_case(rows: Iterable[object], labels: Sequence[object]) -> dict[str, object]:
+    """Return labels that are those of ``control=`` but for case and blanks, and which of these each is."""
+    texts = [label for label in labels if isinstance(label, str)]
+    if any(label != label.strip(INVISIBLE) for label in texts):
         return {}  # control= itself has blanks
-    if case := {str(name): label for name in strange for label in labels if fold(str(name)) == fold(str(label))}:
-        return case
-    if len(strange) != 1:
-        return {}
-    obs, batch = modality.adata.obs, modality.design.batch_key
-    if batch is not None and obs[batch][(obs[key] == strange[0]).to_numpy(dtype=bool)].nunique() < obs[batch].nunique():
-        return {}  # controls are on all plates
-    return {str(strange[0]): [*(label for label in labels if label in other), *labels][0]}
+    named = {fold(label): label for label in reversed(texts)}
+    others = [name for name in rows if isinstance(name, str) and name not in texts]
+    return {name: named[form] for name in others if (form := fold(name)) in named}
 
 
 def _find_unnamed_controls(modalities: Sequence[Modality]) -> Iterator[Finding]:
@@ -133,7 +134,7 @@ def find_few_controls(modality: Modality) -> Iterator[Finding]:
     elif key is None or len(few) == len(counts):
         mend = "2 are needed in each; name all controls in control=, or larger batches as batch_key="
     else:
-        drop = modality.subset(f"~{modality.column(key)}.isin({few.index.tolist()!r})")
+        drop = modality.subset(f"~{modality.column(key)}.isin({list(map(to_plain, few.index))!r})")
         mend = "2 are needed in each; name all controls in control=, correct with fallback='pooled', or, if there are "
         mend += f"none, drop {rows.sum()} rows, of which {(rows & ~is_control).sum()} are treated: {drop}"
     yield Finding("error", "few controls", modality.name, finding, mend)
@@ -141,7 +142,7 @@ def find_few_controls(modality: Modality) -> Iterator[Finding]:
 
 def _list_likely(labels: pd.Series, rows: np.ndarray, controls: list[str]) -> list[object]:
     """Return labels within the rows of a mask that may be those of controls: alike, usual, or in no other row."""
-    there = [label for label in labels[rows].dropna().unique() if str(label) not in controls]
+    there = [to_plain(label) for label in labels[rows].dropna().unique() if str(label) not in controls]
     folded = {label: fold(str(label)) for label in there}
     usual = _named_like_controls(there)
     close = [label for label in there if get_close_matches(folded[label], map(fold, controls), 1, ALIKE)]

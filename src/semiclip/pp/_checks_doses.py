@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from semiclip._labels import INVISIBLE, MISSING_AS_TEXT, fold
 from semiclip._pairing import canonical_keys
 from semiclip.errors import some
-from semiclip.pp._dose_text import has_units, read_dose
+from semiclip.pp._dose_text import BASES, Dose, has_units, read_dose
 from semiclip.pp._modality import Finding, Modality, is_numeric, parse_numbers, write_floats
 
 UNIT_TOLERANCE, NEAR = 0.005, 0.02  # in log10: nominal doses in other units agree to 1 %, rounded ones to 5 %
+MOST_PAIRS = 10**6  # of doses that are compared
 
 
 def find_units_in_text(student: Modality, teacher: Modality) -> Iterator[Finding]:
@@ -28,8 +30,10 @@ def find_units_in_text(student: Modality, teacher: Modality) -> Iterator[Finding
         unit = units.most_common(1)[0][0]
         told = some((f"{label!r}" for read, _ in doses for label in read), 4)
         finding = f"obs[{key!r}] is text with units, {some(units)}: {told}"
+        if len(with_units) == 2 and _are_alike(doses):
+            continue
         # what is no dose may stand for none, where controls alone have it; a number without unit may be in any
-        strange = [label for read, treated in doses for label in treated if read[label] is None]
+        strange = [label for read, treated in doses for label in treated if read[label] is None and not _is_gap(label)]
         bare = [(label, dose) for read, _ in doses for label, dose in read.items() if dose and not dose.unit]
         strange += [label for label, dose in bare if dose.number]
         code = ""
@@ -40,8 +44,8 @@ def find_units_in_text(student: Modality, teacher: Modality) -> Iterator[Finding
             mend = f"make numbers in {unit} of {some(modality.column(key) for modality in with_units)}"
             parts = []
             for modality, (read, _) in zip(with_units, doses, strict=True):
-                numbers = {label: 0.0 if dose is None else dose.convert(unit) for label, dose in read.items()}
-                numbers |= {label.strip(): number for label, number in numbers.items()}
+                numbers = {label: _convert(label, dose, unit) for label, dose in read.items()}
+                numbers |= {label.strip(INVISIBLE): number for label, number in numbers.items()}
                 parts.append(_write_numbers(modality, key, numbers))
             code = "; ".join(parts)
         is_error = len(with_units) == 1 and any(is_numeric(modality.adata.obs[key]) for modality in modalities)
@@ -50,11 +54,30 @@ def find_units_in_text(student: Modality, teacher: Modality) -> Iterator[Finding
 
 
 def _read_doses(modality: Modality, key: str) -> tuple[dict[str, Any], list[str]]:
-    """Return what each label of a column says, and the labels of treated rows."""
+    """Return what each label of a column says, and the labels of the rows that are no controls."""
     column = modality.adata.obs[key]
     labels = [str(label) for label in column.dropna().unique()]
-    treated = column[~modality.is_control & ~modality.unlabelled].dropna().unique()
+    treated = column[~modality.is_control].dropna().unique()
     return {label: read_dose(label) for label in labels}, [str(label) for label in treated]
+
+
+def _are_alike(doses: Sequence[tuple[dict[str, Any], list[str]]]) -> bool:
+    """Tell whether two modalities spell the doses of treated rows alike, each in one way, as 24h and 48h."""
+    (read, one), (_, other) = doses
+    known = [dose for label in one if (dose := read[label]) is not None]
+    sizes = {(dose.kind, dose.convert(BASES[dose.kind]) if dose.unit else float(dose.number)) for dose in known}
+    return set(one) == set(other) and len(sizes) == len(known) == len(one)
+
+
+def _is_gap(label: str) -> bool:
+    return fold(label) in MISSING_AS_TEXT
+
+
+def _convert(label: str, dose: Dose | None, unit: str) -> float:
+    """Return a dose in a unit: unknown where the label is written for a gap, and none for another word of controls."""
+    if dose is None:
+        return float("nan") if _is_gap(label) else 0.0
+    return dose.convert(unit)
 
 
 def _write_numbers(modality: Modality, key: str, numbers: dict[str, float]) -> str:
@@ -63,18 +86,29 @@ def _write_numbers(modality: Modality, key: str, numbers: dict[str, float]) -> s
     text = f"{column}.astype(object)"
     if modality.adata.obs[key].isna().any():
         text += f".where({column}.notna(), float('nan'))"
-    return f"{column} = {text}.map(lambda value: {numbers!r}.get(value, value)).astype(float)"
+    written = {label: "float('nan')" if np.isnan(number) else repr(number) for label, number in numbers.items()}
+    table = f"{{{', '.join(f'{label!r}: {number}' for label, number in written.items())}}}"
+    return f"{column} = {text}.map(lambda value, doses={table}: doses.get(value, value)).astype(float)"
 
 
 def find_doses(student: Modality, teacher: Modality) -> Iterator[Finding]:
     """Find doses, also those written as text, in different units, or rounded differently."""
+    keys = [modality.treated_keys() for modality in (student, teacher)]
+    perturbation = student.design.perturbation_key
+    if perturbation not in student.pair_on:  # what names it then is the column with the most values
+        perturbation = max(student.pair_on, key=lambda key: sum(table[key].nunique() for table in keys))
     for key in student.pair_on:
         others = [other for other in student.pair_on if other != key]
-        if not others or key == student.design.perturbation_key:
+        if not others or key == perturbation:
             continue
-        tables = [_with_numbers(modality.treated_keys(), key) for modality in (student, teacher)]
-        if tables[0] is None or tables[1] is None:
+        tables = [numbers for table in keys if (numbers := _with_numbers(table, key)) is not None]
+        if len(tables) < 2:
             continue
+        if any(is_numeric(keys[0][other]) != is_numeric(keys[1][other]) for other in others):
+            continue  # an error of its own
+        sizes = [table.groupby(others).size() for table in tables]
+        if sizes[0].mul(sizes[1], fill_value=0).sum() > MOST_PAIRS:
+            continue  # no doses, of which there are few for the rest of a key
         # all pairs of doses that the two modalities give with the rest of the key
         both = tables[0].merge(tables[1], on=others, suffixes=("_s", "_t"))
         both = both[(both[f"{key}_s"] > 0) & (both[f"{key}_t"] > 0)]

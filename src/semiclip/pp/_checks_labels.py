@@ -9,7 +9,7 @@ import pandas as pd
 from semiclip._labels import INVISIBLE, list_unlabelled, mark_unlabelled, sort_combination, split_combination
 from semiclip.errors import some
 from semiclip.pp._dose_text import read_dose
-from semiclip.pp._modality import Finding, Modality, is_numeric
+from semiclip.pp._modality import Finding, Modality, is_numeric, to_plain
 
 SEPARATORS = ("+", "|", ";", "&")  # parts in another order are one combination; "_" also stands within a name
 BROAD = re.compile(r"(BRD-[A-Z]\d{8})-\d{3}-\d{2}-\d")  # compound, then salt form and batch
@@ -24,7 +24,7 @@ def find_blanks(modality: Modality) -> Iterator[Finding]:
         column = modality.adata.obs[key]
         if is_numeric(column):
             continue
-        rows = {label: n for label, n in column.value_counts().items() if isinstance(label, str) and n > 0}
+        rows = {str(label): n for label, n in column.value_counts().items() if isinstance(label, str) and n > 0}
         bare = {label: label.strip(INVISIBLE) for label in rows}
         names = {label: name for label, name in bare.items() if name not in ("", label)}
         if not names:
@@ -65,8 +65,9 @@ def find_combinations(student: Modality, teacher: Modality) -> Iterator[Finding]
     columns = [modality.adata.obs[key] for modality in modalities]
     if any(is_numeric(column) for column in columns):
         return
-    labels = [list(column.dropna().astype(str).unique()) for column in columns]
-    controls, every = set(map(str, student.design.control or ())), sorted({*labels[0], *labels[1]})
+    labels = [{str(label) for label in column.dropna().unique()} for column in columns]
+    controls, names_there = set(map(str, student.design.control or ())), labels[0] | labels[1]
+    every = sorted(names_there)
     for separator in (*SEPARATORS, "_"):
         if separator == student.design.separator:
             continue  # pairing takes them as one
@@ -74,12 +75,12 @@ def find_combinations(student: Modality, teacher: Modality) -> Iterator[Finding]
         for label in every:
             parts = split_combination(label, separator)
             # of CPD_1_11 and CPD_11_1 the parts are no labels
-            if parts and label not in controls and (separator != "_" or set(parts) <= set(every)):
+            if parts and label not in controls and (separator != "_" or names_there.issuperset(parts)):
                 groups.setdefault(sort_combination(label, separator), []).append(label)
         groups = {name: alike for name, alike in groups.items() if len(alike) > 1}
         if not groups:
             continue
-        names = [_choose_names(groups, own, other) for own, other in (labels, labels[::-1])]
+        names = [_choose_names(groups, *sides) for sides in (labels, labels[::-1])]
         told = some((" and ".join(map(repr, alike)) for alike in groups.values()), 3)
         finding = f"{len(groups)} combination(s) in obs[{key!r}] are written in more than one order: {told}"
         code = "; ".join(m.rename(key, name) for m, name in zip(modalities, names, strict=True) if name)
@@ -90,7 +91,7 @@ def find_combinations(student: Modality, teacher: Modality) -> Iterator[Finding]
         yield Finding("warning", "combinations", f"{student.name}, {teacher.name}", finding, mend, code)
 
 
-def _choose_names(groups: dict[str, list[str]], own: list[str], other: list[str]) -> dict[str, str]:
+def _choose_names(groups: dict[str, list[str]], own: set[str], other: set[str]) -> dict[str, str]:
     """Return the name of each label of one modality: one that both have, or else the first of all."""
     names: dict[str, str] = {}
     for alike in groups.values():
@@ -112,22 +113,27 @@ def _find_lists(modalities: tuple[Modality, Modality], key: str, separator: str)
 
 
 def find_longer_names(student: Modality, teacher: Modality) -> Iterator[Finding]:
-    """Find names without a partner that go on where a name of the other modality ends, as with a number of a batch."""
+    """Find names without a partner that go on where one of the other modality ends, or has another batch or version."""
     key = student.design.perturbation_key or student.pair_on[0]
     both = (student, teacher)
     if key not in student.pair_on or any(is_numeric(modality.adata.obs[key]) for modality in both):
         return
     labels = [set(modality.treated_keys()[key]) for modality in both]
     for modality, own, others in zip(both, labels, labels[::-1], strict=True):
-        free, starts = {label for label in own - others if read_dose(label) is None}, others - own
-        longer = {label: start for label in sorted(free) if (start := _find_start(label, starts)) is not None}
-        longer |= {label: start for label in sorted(free) if (start := _cut(label)) in others}
+        free, starts = sorted(label for label in own - others if read_dose(label) is None), others - own
+        longer = {label: start for label in free if (start := _find_start(label, starts)) is not None}
+        # where both have batches or versions, both are cut
+        whole = {_cut(label): label for label in sorted(starts)} | {label: label for label in others}
+        longer |= {label: whole[cut] for label in free if (cut := _cut(label)) != label and cut in whole}
         if not longer:
             continue
         told = some((f"{label!r} and {start!r}" for label, start in longer.items()), 3)
-        finding = f"{len(longer)} name(s) in obs[{key!r}] begin with a name of the other modality and go on: {told}"
+        alike = "begin with a name of the other modality and go on"
+        if not all(label.startswith(start) for label, start in longer.items()):
+            alike = "are names of the other modality with another end"
+        finding = f"{len(longer)} name(s) in obs[{key!r}] {alike}: {told}"
         mend = f"cut these names in {modality.column(key)}, if what follows is a batch, a salt form or a replicate"
-        known = {label: start for label, start in longer.items() if _cut(label) == start}
+        known = {label: cut for label in longer if (cut := _cut(label)) in whole and cut != label}
         code = ""
         if known:  # of these the rest is known to be no part of the name
             mend = f"cut {len(known)} names in {modality.column(key)}, which end with a batch or a version"
@@ -150,7 +156,7 @@ def _find_start(label: str, starts: set[str]) -> str | None:
 
 def count_labels(modality: Modality, key: str) -> dict[object, int]:
     """Return the number of rows of each label, the most frequent first."""
-    return {label: int(n) for label, n in modality.adata.obs[key].value_counts().items() if n > 0}
+    return {to_plain(label): int(n) for label, n in modality.adata.obs[key].value_counts().items() if n > 0}
 
 
 def list_alone(column: pd.Series, rows: np.ndarray) -> list[object]:

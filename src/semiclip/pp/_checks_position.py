@@ -1,5 +1,6 @@
 """Mistakes in positions on plates: wells that occur twice, and perturbations that never move."""
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -8,8 +9,10 @@ import pandas as pd
 
 from semiclip._pairing import key_codes
 from semiclip.errors import some
+from semiclip.io._tables import PARTS
 from semiclip.pp._modality import Finding, Modality, find_gaps
 
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")  # in the name of a column
 FEW_REPLICATED = 5  # keys on several plates; of fewer nothing can be said
 ALMOST_ALL = 0.9  # of these keys in one well each: some compounds, such as positive controls, are in several
 
@@ -20,9 +23,7 @@ def find_repeated_wells(modality: Modality) -> Iterator[Finding]:
     if batch is None or well is None or not (repeated := obs.duplicated([batch, well]).to_numpy()).any():
         return
     plates = obs.loc[repeated, batch].astype(str).unique().tolist()
-    # what tells them apart is the column with the fewest values under which no well repeats
-    others = sorted((obs[key].nunique(), str(key)) for key in obs.columns.difference([batch, well]))
-    apart = [key for n, key in others if n > 1 and not obs.duplicated([batch, well, key]).any()]
+    apart = _list_apart(modality, batch, well)
     finding = f"{repeated.sum()} well(s) occur twice on plate(s) {some(plates)}: do several plates share a name?"
     column = modality.column(batch)
     mend, code = f"add what tells the plates apart, such as the experiment, to {column}", ""
@@ -31,6 +32,25 @@ def find_repeated_wells(modality: Modality) -> Iterator[Finding]:
         is_repeated = f"{modality.code}.obs.duplicated([{batch!r}, {well!r}]).any()"
         code = f"{column} = {modality.text(apart[0])} + ':' + {modality.text(batch)} if {is_repeated} else {column}"
     yield Finding("error", "repeated wells", modality.name, finding, mend, code)
+
+
+def _list_apart(modality: Modality, batch: str, well: str) -> list[str]:
+    """Return columns that may tell plates of one name apart: as many values on each as its wells repeat, and all used.
+
+    Numbers with fractions are measured, and what names a perturbation or a part of a well tells no plates apart.
+    """
+    obs = modality.adata.obs
+    n_repeats = obs.groupby([batch, well], observed=True).size().groupby(level=0, observed=True).max()
+    found = []
+    for key in map(str, obs.columns.difference([*modality.columns])):
+        words = {word.lower() for word in WORD.findall(key)}
+        column = obs[key]
+        if words & PARTS or column.isna().any() or column.to_numpy().dtype.kind == "f":
+            continue
+        n_values = column.groupby(obs[batch], observed=True).nunique()
+        if (n_values == n_repeats).all() and not obs.duplicated([batch, well, key]).any():
+            found.append((column.nunique(), key))
+    return [key for _, key in sorted(found)]
 
 
 class _Wells(NamedTuple):

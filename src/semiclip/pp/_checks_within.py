@@ -92,8 +92,10 @@ def find_gene_identifiers(modality: Modality) -> Iterator[Finding]:
         mend, change = f"name the genes of {code} by symbols", ""
         if column is not None:
             mend += f", which are in var[{column!r}]"
-            change = f"{code}.var_names = {code}.var[{column!r}].astype(str); {code}.var_names_make_unique()"
-            change += "; mdata.update()"
+            # a gene without a symbol keeps its identifier
+            names_of = "symbol if isinstance(symbol, str) and symbol.strip() else name for symbol, name in zip"
+            change = f"{code}.var_names = [{names_of}({code}.var[{column!r}], {code}.var_names)]"
+            change += f"; {code}.var_names_make_unique(); mdata.update()"
         yield Finding("warning", "gene identifiers", modality.name, finding, mend, change)
 
 
@@ -102,11 +104,11 @@ def find_no_counts(modality: Modality) -> Iterator[Finding]:
     kind = _name_kind(modality.adata.X)
     if kind is not None:
         finding = f"X holds {kind}, no raw counts, which encoder='scvi' reads and encoder='pca' normalises"
-        mend, code = "encode by scl.pp.encode(..., encoder='pca', normalize=False), if they are normalised already", ""
+        mend = "encode by scl.pp.encode(..., encoder='pca', normalize=False), if they are normalised already"
         if "counts" in modality.adata.layers and _name_kind(modality.adata.layers["counts"]) is None:
-            mend = "put the counts, which are in layers['counts'], in place of X"
-            code = f"{modality.code}.X = {modality.code}.layers['counts'].copy()"
-        yield Finding("info", "no counts", modality.name, finding, mend, code)
+            mend = "read the counts by layer='counts' of scl.pp.encode, or put them in place of X, which is lost then: "
+            mend += f"{modality.code}.X = {modality.code}.layers['counts'].copy()"
+        yield Finding("info", "no counts", modality.name, finding, mend)
 
 
 def _name_kind(values: Any) -> str | None:
@@ -162,7 +164,8 @@ def find_no_embedding(modality: Modality) -> Iterator[Finding]:
 
 def find_missing_values(modality: Modality) -> Iterator[Finding]:
     """Find rows without a value, such as treated rows without a dose."""
-    is_control = modality.is_control
+    is_control, design = modality.is_control, modality.design
+    names = (design.perturbation_key, design.batch_key, modality.well_key)  # also where numbers, they measure nothing
     for key in modality.columns:
         column, code = modality.adata.obs[key], modality.column(key)
         missing = find_gaps(column)
@@ -171,10 +174,10 @@ def find_missing_values(modality: Modality) -> Iterator[Finding]:
             mend, change, severity = f"fill these rows of {code}, or drop them", "", "error"
             if not missing[~is_control].any():
                 finding += ", all controls"
-                if column.isna()[is_control].all() and is_numeric(column):
+                if column.isna()[is_control].all() and is_numeric(column) and key not in names:
                     mend = f"give the {missing.sum()} controls in {code} the dose 0"
                     change = f"{code} = {code}.astype(float).fillna(0)"
-                if key not in (modality.design.perturbation_key, modality.design.batch_key):
+                if key not in (design.perturbation_key, design.batch_key):
                     severity = "info"  # controls are not paired
             yield Finding(severity, "missing values", modality.name, finding, mend, change)
 

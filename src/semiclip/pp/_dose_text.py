@@ -18,6 +18,7 @@ KINDS = {
     "share": {"%": "1"},
 }
 UNITS = {unit: (kind, Decimal(size)) for kind, units in KINDS.items() for unit, size in units.items()}
+BASES = {kind: next(iter(sizes)) for kind, sizes in KINDS.items()}  # a unit of each kind
 DOSE = re.compile(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:e[+-]?\d{1,3})?) ?([a-zµμ%/]*)")
 THOUSANDS = re.compile(r"[1-9]\d{0,2},\d{3}")  # 1,000 is a thousand, or one
 

@@ -1,7 +1,7 @@
 """One modality as the checks look at it: its columns, how pairing compares them, and how to write them in code."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -86,8 +86,14 @@ class Modality(NamedTuple):
 
     def rename(self, key: str, names: Mapping[str, object]) -> str:
         """Write code that replaces labels of a column; no new name is an old one, so that it may be run again."""
-        column = self.column(key)
-        return f"{column} = {column}.astype(object).replace({dict(names)!r})"
+        column, plain = self.column(key), {str(label): to_plain(name) for label, name in names.items()}
+        # the names as a default, since a table in the body would be made again for each row
+        return f"{column} = {column}.astype(object).map(lambda label, names={plain!r}: names.get(label, label))"
+
+
+def to_plain(label: Any) -> Any:
+    """Return a label of a type of NumPy as one of Python, which code and words can show."""
+    return label.item() if isinstance(label, np.generic) else label
 
 
 def is_numeric(column: pd.Series) -> bool:

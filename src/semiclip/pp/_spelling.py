@@ -58,7 +58,7 @@ def find_spelling(student: Modality, teacher: Modality) -> Iterator[Finding]:
 def _by_form(labels: Iterable[str]) -> dict[Decimal | str, list[str]]:
     """Group labels by what they are however they are spelt: an exact number, or a name."""
     forms: dict[Decimal | str, list[str]] = {}
-    for label in sorted(labels):
+    for label in sorted(map(str, labels)):  # not a string of NumPy, which would be shown as one
         plain = fold(label)
         form = Decimal(plain) if NUMBER.fullmatch(plain) else JOINER.sub(" ", plain)
         forms.setdefault(form, []).append(label)
