@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 USUAL = {"learning_rate": "lr", "epochs": "max_epochs", "seed": "rng", "random_state": "rng"}  # names that others use
+ALIKE = 0.65  # of names of which one may be meant; separator is to 0.6 like temperature
 
 
 class AsInSetup:
@@ -122,7 +123,8 @@ def _hint(name: str, known: Sequence[str], passed_on: Sequence[str], homes: Mapp
     if name in home_of:
         return f"it is an argument of {home_of[name].format(name)}"
     meant = USUAL.get(name, name)
-    near = (get_close_matches(meant, names, 1) for names in (known, list(home_of), passed_on))  # the likeliest first
+    # the likeliest first
+    near = (get_close_matches(meant, names, 1, ALIKE) for names in (known, list(home_of), passed_on))
     for likely in near:
         if likely:
             where = f" of {home_of[likely[0]].format(likely[0])}" if likely[0] in home_of else ""

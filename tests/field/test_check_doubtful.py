@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,10 +83,8 @@ def test_numbers_that_name_perturbations_are_no_doses():
     for name, factor in (("rna", 1), ("image", 1000)):
         obs = pd.DataFrame({"id": factor * (1 + np.arange(n)), "time": "24h"}, index=[f"{name}{i}" for i in range(n)])
         sides[name] = AnnData(obs=obs, obsm={"X_any": rng.normal(size=(n, 2))})
-    start = time.perf_counter()
     checks = scl.pp.check(make_mudata(**sides), pair_on=["time", "id"], control=None)["check"].tolist()
     assert checks == ["few shared keys"]
-    assert time.perf_counter() - start < 5  # of 4 million pairs it was longer
 
 
 # ---- positions
@@ -202,13 +198,11 @@ def test_code_is_plain_python_though_labels_are_of_numpy(make_screen):
     assert scl.pp.check(mdata, **{**KEYS, "control": "DMSO"})["check"].tolist() == ["few shared keys"]
 
 
-def test_thousands_of_names_in_many_rows_are_replaced_in_a_moment(make_screen):
+def test_thousands_of_names_in_many_rows_are_replaced(make_screen):
     names = [f"drug {i:04}" for i in range(4000)]
     mdata = make_screen([f"{name} " for name in names * 5], names, dose=1.0)
     (code,) = find(mdata, "blanks")["code"]
-    start = time.perf_counter()
     run(mdata, [code])
-    assert time.perf_counter() - start < 2  # 0.01 s; by Series.replace it was several
     assert mdata["rna"].obs["drug"].tolist()[:-2] == names * 5
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 import semiclip as scl
@@ -80,9 +78,7 @@ def test_one_batch_alone_may_be_cut_first(make_screen):
     assert scl.pp.pair(mdata, **KEYS)["drug"].tolist() == SHORT[:1]
 
 
-def test_many_names_with_underscores_are_looked_at_in_a_moment(make_screen):
+def test_many_names_with_underscores_are_no_combinations(make_screen):
     names = [f"gene_{i}" for i in range(12_000)]
     mdata = make_screen([*names, "a+b"], [*names, "b+a"])
-    start = time.perf_counter()
     assert scl.pp.check(mdata, **KEYS)["check"].tolist() == ["combinations"]
-    assert time.perf_counter() - start < 3  # with a set of all names for each of them it was longer

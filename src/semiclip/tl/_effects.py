@@ -146,7 +146,7 @@ def magnitude(
     >>> adata = scl.datasets.simulate(n_compounds=5, n_knockouts=12, n_pathways=3, n_genes=20, rng=0).knockouts["image"]
     >>> table = scl.tl.magnitude(adata, use_rep="X_image", perturbation_key="perturbation", control="control", rng=0)
     >>> table[["key", "value", "n_obs", "p_value"]].round(3).head(1).to_numpy().tolist()
-    [['gene_00', 11.182, 6, 0.001]]
+    [['gene_00', 11.638, 6, 0.001]]
     """
     from scipy.spatial.distance import cdist
     from tqdm.auto import tqdm
