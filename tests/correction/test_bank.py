@@ -34,19 +34,19 @@ def transforms(augmentation, data, epochs, **options):
     ("refresh", "law", "size", "versions"),
     [
         (1, "uniform", 8, [[epoch] * 8 for epoch in range(7)]),
-        # the first two transforms of each batch are there at once, the others when they are due
+        # the first two transforms of each batch are there at once, the others come before any is drawn anew
         (
             3,
             "log_uniform",
             4,
             [
                 [0, 0, -1, -1],
-                [0, 0, 1, -1],
-                [0, 0, 1, 2],
-                [3, 3, 1, 2],
-                [3, 3, 4, 2],
-                [3, 3, 4, 5],
-                [6, 6, 4, 5],
+                [0, 0, 1, 1],
+                [2, 2, 1, 1],
+                [2, 2, 3, 1],
+                [2, 2, 3, 4],
+                [5, 5, 3, 4],
+                [5, 5, 6, 4],
             ],
         ),
         (5, "uniform", 2, [[0, 0], [0, 0], [0, 2], [0, 2], [0, 2], [5, 2], [5, 2]]),

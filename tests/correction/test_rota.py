@@ -16,22 +16,24 @@ def test_a_costly_bank_starts_with_two_and_each_epoch_adds_one():
     there = [int((rota.versions(epoch) >= 0).sum()) for epoch in range(10)]
     assert there == [2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
     drawn = [len(rota.turn(epoch)[0]) for epoch in range(200)]
-    assert drawn[:7] == [2, 1, 1, 1, 2, 1, 1]  # in epoch 4 the second is due as well
+    assert drawn[:8] == [2, 1, 1, 1, 1, 1, 1, 1]  # in epoch 6 the last is added, and in the next the first is due
     assert sum(drawn[102:136]) == 8  # each once in a period
+    assert [int((make(3).versions(epoch) >= 0).sum()) for epoch in range(3)] == [3, 6, 8]
+    assert (make(1).versions(0) == 0).all()
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 16, 34])
 def test_an_entry_lasts_a_period_and_a_resumed_run_has_the_same(period):
     whole = make(period)
     held = []
-    for epoch in range(3 * period):
+    for epoch in range(3 * period + 8):
         whole.turn(epoch)
         held.append(whole.held)
         resumed = make(period)
         entries, versions = resumed.turn(epoch)
         np.testing.assert_array_equal(resumed.held, whole.held)
         np.testing.assert_array_equal(versions, whole.held[entries])
-    for before, after in zip(held[period:], held[2 * period :], strict=False):
+    for before, after in zip(held[8 + period :], held[8 + 2 * period :], strict=False):
         np.testing.assert_array_equal(after - before, period)
 
 

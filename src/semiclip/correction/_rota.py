@@ -16,20 +16,25 @@ class Rota:
     period
         Epochs that an entry lasts; 0 for ever.
     at_first
-        Entries of each group that epoch 0 draws, if no more are due in it. Each later epoch adds one.
+        Entries of each group that epoch 0 draws, or a renewal's share if that is more. Each later epoch adds such a
+        share; when all are there, they are renewed in turn.
     """
 
     def __init__(self, place: np.ndarray, size: np.ndarray, period: int, at_first: int) -> None:
         self.place, self.period = place, period
-        self.first_due, self.added = place * period // size, np.maximum(place + 1 - at_first, 0)
+        share = -(-size // max(period, 1))
+        at_first = np.maximum(at_first, share)
+        self.added = -(-np.maximum(place + 1 - at_first, 0) // share)
+        growing = -(-np.maximum(size - at_first, 0) // share)  # epochs; renewals begin in the next
+        self.first_due = growing + np.minimum(growing, 1) + place * period // size
         self.held = np.full(len(place), -1)
 
     def versions(self, epoch: int) -> np.ndarray:
         """Return the version of each entry in an epoch, shape (n,), -1 where it is not there yet."""
         if not self.period:
             return np.zeros(len(self.place), dtype=np.int64)
-        version = epoch - (epoch - self.first_due) % self.period
-        return np.where(version < 0, np.where(self.added <= epoch, self.added, -1), version)
+        first = np.where(self.added <= epoch, self.added, -1)
+        return np.where(epoch < self.first_due, first, epoch - (epoch - self.first_due) % self.period)
 
     def turn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the entries that are to be drawn for an epoch, and their versions; they count as drawn from now on."""
