@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from contextlib import contextmanager
 from os import PathLike
@@ -16,6 +15,7 @@ import pandas as pd
 from semiclip._checks import read_column
 from semiclip._damage import say_reason
 from semiclip._messages import warn
+from semiclip._well_parts import tells_parts_apart
 from semiclip.errors import (
     DamagedFile,
     Empty,
@@ -43,11 +43,6 @@ LABELS = ["None", "none"]  # beside numbers, these name a control rather than a 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".txt": "\t"}
 LARGEST = (32, 48)  # rows and columns of a plate of 1536 wells
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zip")
-# words in the names of columns that tell apart the parts of a well, over which its profile is meant to be averaged
-PARTS = {
-    "site", "field", "fov", "tile", "position", "image", "object", "nucleus", "nuclei", "cellid", "file", "filename",
-    "path", "pathname", "url", "frame", "channel", "series", "number", "index", "count", "location", "x", "y", "z",
-}  # fmt: skip
 IMAGE_PREFIX = "Image_" + PREFIX  # in tables of CellProfiler that join objects and their images
 LARGEST_WHOLE = 2**53  # beyond it, floats skip whole numbers
 
@@ -243,8 +238,7 @@ def warn_of_split_wells(obs: pd.DataFrame, plate: str) -> None:
     """
     found, split = [], pd.Series(data=False, index=obs.index.unique())
     for name in obs:
-        words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", str(name))}
-        if words & PARTS or {"cell", "id"} <= words:
+        if tells_parts_apart(str(name)):
             continue
         pairs = pd.DataFrame({"well": obs.index, "value": format_labels(obs[name]).to_numpy()}).dropna()
         pairs = pairs.drop_duplicates()

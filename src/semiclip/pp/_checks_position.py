@@ -1,6 +1,5 @@
 """Mistakes in positions on plates: wells that occur twice, and perturbations that never move."""
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -8,11 +7,10 @@ import numpy as np
 import pandas as pd
 
 from semiclip._pairing import key_codes
+from semiclip._well_parts import tells_parts_apart
 from semiclip.errors import some
-from semiclip.io._tables import PARTS
 from semiclip.pp._modality import Finding, Modality, find_gaps
 
-WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")  # in the name of a column
 FEW_REPLICATED = 5  # keys on several plates; of fewer nothing can be said
 ALMOST_ALL = 0.9  # of these keys in one well each: some compounds, such as positive controls, are in several
 
@@ -43,9 +41,8 @@ def _list_apart(modality: Modality, batch: str, well: str) -> list[str]:
     n_repeats = obs.groupby([batch, well], observed=True).size().groupby(level=0, observed=True).max()
     found = []
     for key in map(str, obs.columns.difference([*modality.columns])):
-        words = {word.lower() for word in WORD.findall(key)}
         column = obs[key]
-        if words & PARTS or column.isna().any() or column.to_numpy().dtype.kind == "f":
+        if tells_parts_apart(key) or column.isna().any() or column.to_numpy().dtype.kind == "f":
             continue
         n_values = column.groupby(obs[batch], observed=True).nunique()
         if (n_values == n_repeats).all() and not obs.duplicated([batch, well, key]).any():
