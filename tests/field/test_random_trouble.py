@@ -64,7 +64,9 @@ def relabel(adata, key, change, rows=None):
     obs = adata.obs
     rows = np.ones(adata.n_obs, bool) if rows is None else rows
     obs[key] = pd.Series(
-        [change(value) if row else value for value, row in zip(obs[key], rows, strict=True)], obs.index, dtype=object
+        [change(value) if row and value == value else value for value, row in zip(obs[key], rows, strict=True)],
+        obs.index,
+        dtype=object,
     ).infer_objects()
 
 
