@@ -25,7 +25,7 @@ AT_FIRST = 2  # of them, where more would make the first epoch long
 COST_OF_A_STEP, COST_OF_A_STEP_FEW, COST_OF_A_STEP_CUDA = 2**22, 2**24, 2**20
 AT_ONCE = 16  # transforms of many controls fitted together
 # transforms of few controls are fitted on so many numbers together: the cache of a CPU holds them, and a GPU is busy
-AT_ONCE_FEW, AT_ONCE_FEW_CUDA = 1 << 18, 1 << 22
+AT_ONCE_FEW, AT_ONCE_FEW_CUDA = 1 << 20, 1 << 22
 
 
 class WhiteningBank:
