@@ -45,6 +45,14 @@ def check(
     case, blanks, or a hyphen for a blank or underscore tell them apart, and if neither modality has two that differ by
     more than case and blanks. Other names that look alike (``"A1"`` and ``"A-1"``) are reported and left to you.
 
+    To run the code that is given, look again after it, since one mistake may hide another::
+
+        done = None
+        while (codes := scl.pp.check(mdata, **columns)["code"].tolist()) != done:
+            for code in codes:
+                exec(code, {"mdata": mdata})
+            done = codes
+
     Parameters
     ----------
     mdata
@@ -71,14 +79,7 @@ def check(
     for what is good to know. ``check`` names the kind of mistake, ``modality`` where it is, ``finding`` says what is
     wrong and in which rows. ``mend`` tells you how to mend it, in words. ``code`` does so in Python, on ``mdata``, or
     is empty where you have to decide. No code drops a row, and a plate without controls may have them under another
-    name, so mend labels first. Code does nothing where its mistake is mended: run it in any order, and again. Then look
-    again, since one mistake may hide another::
-
-        done = None
-        while (codes := scl.pp.check(mdata, **columns)["code"].tolist()) != done:
-            for code in codes:
-                exec(code, {"mdata": mdata})
-            done = codes
+    name, so mend labels first. Code does nothing where its mistake is mended: run it in any order, and again.
 
     Examples
     --------
