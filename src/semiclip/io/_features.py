@@ -30,7 +30,7 @@ POSITIONS = re.compile(
 logger = logging.getLogger(__name__)
 
 
-def choose_features(features: tuple[str, ...] | None, keep_positions: bool, names: list[str]) -> list[str]:  # noqa: FBT001
+def choose_features(features: tuple[str, ...] | None, names: list[str], *, keep_positions: bool) -> list[str]:
     """Return the features among the columns of a table; those that are named in full stay, also positions."""
     others = [name for name in names if not name.startswith(PREFIX)]
     if len(others) == len(names):

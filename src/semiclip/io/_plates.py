@@ -135,7 +135,7 @@ def profiles(
         raise WrongType("table", AnnData, "a DataFrame, the path of a file, or a list of these", way_out)
 
     keys = [plate] if well is None else [plate, well]
-    choose = partial(choose_features, names, keep_positions)
+    choose = partial(choose_features, names, keep_positions=keep_positions)
     obs, values = _read_all(tables, keys, perturbation, choose)
     if plate_map is not None:
         keys = [plate, well or "Well"]

@@ -198,7 +198,7 @@ def complete_arguments(objective: str, arguments: Mapping[str, Any]) -> dict[str
 
 def choose_widths(
     n_hidden: Sequence[int] | str,
-    teacher_adapter: bool | Sequence[int] | None,  # noqa: FBT001
+    teacher_adapter: bool | Sequence[int] | None,  # noqa: FBT001  # as users pass it: on, off or widths
     objective: str,
     n_shared: int | None,
     count_keys: Callable[[], int],
