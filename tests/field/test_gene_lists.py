@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import hypergeom
 
 import semiclip as scl
-from semiclip.errors import MissingValues, Repeated
+from semiclip.errors import MissingValues, Repeated, WrongType
 
 GENES = [f"G{i:02}" for i in range(40)]
 SET = {"complex": GENES[:6]}
@@ -58,3 +58,9 @@ def test_an_empty_cell_is_no_gene(pairs, refuses, empty):
         enrich(pairs, background=[*GENES, empty])
     with refuses(MissingValues, where="gene_sets['complex']", rows=[1]):
         enrich(pairs, gene_sets={"complex": ["G00", empty, "G01", "G02"]})
+
+
+@pytest.mark.parametrize("sets", [None, GENES, {"gene_a": GENES}])
+def test_what_is_no_table_is_refused(refuses, sets):
+    with refuses(WrongType, name="sets"):
+        enrich(sets)

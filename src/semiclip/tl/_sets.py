@@ -45,6 +45,8 @@ class Sets(NamedTuple):
 
 def read_sets(sets: pd.DataFrame, representations: str | Sequence[str] | None = None) -> Sets:
     """Check the table and return the chosen representations, by default all, in the order of the argument."""
+    if not isinstance(sets, pd.DataFrame):
+        raise errors.WrongType("sets", type(sets), "a DataFrame", SOURCE)
     check_single_level(sets, "sets")
     if absent := [name for name in GENES if name not in sets]:
         raise errors.MissingColumn(absent, sets.columns, "sets", way_out=SOURCE)
