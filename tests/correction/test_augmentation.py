@@ -45,7 +45,7 @@ def test_the_same_seed_draws_the_same_whatever_the_mini_batches_and_the_process(
             for rows in order[rank::n_processes].split(size):
                 again = made.draw(rows, codes[rows], 2 if size == 7 else torch.tensor(2))
                 assert all(torch.equal(a, b[rows]) for a, b in zip(again, draw, strict=True))
-                out = made(values[rows], rows, codes[rows], 2).numpy()
+                out = made(values[rows], rows, codes[rows]).numpy()
                 np.testing.assert_array_equal(out, whole[rows.numpy()])
 
 
@@ -92,7 +92,7 @@ def test_a_gpu_draws_the_same(plates, augmented):
     rows, codes, values = (torch.as_tensor(part, device="cuda") for part in (np.arange(len(x)), batch, x))
     for one, other in zip(made.draw(rows, codes, 0), draw, strict=True):
         assert torch.equal(one.cpu(), other)
-    np.testing.assert_allclose(made(values, rows, codes, 0).cpu().numpy(), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(made(values, rows, codes).cpu().numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_one_draw_may_serve_a_whole_mini_batch(plates, augmentation):
@@ -118,7 +118,7 @@ def test_one_draw_may_serve_a_whole_mini_batch(plates, augmentation):
 def test_only_controls_are_read(plates, augmentation, augmented):
     data = x, batch, control = plates()
     poisoned = np.where(control[:, None], x, np.nan).astype(np.float32)
-    out = augmentation((poisoned, batch, control))(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0)
+    out = augmentation((poisoned, batch, control))(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch))
     np.testing.assert_array_equal(out.numpy(), augmented(data)[1])
 
 
@@ -167,7 +167,7 @@ def test_pooled_controls_stand_in_where_a_batch_has_too_few(plates, caplog):
     assert len(made.pools.standard) == 6 + 15 + 8  # the pool is kept once
     everyone = Augmentation(PEA(**FULL | {"methods": "center_scale", "control_law": "all"}), *data, fallback="pooled")
     everyone.start_epoch(0)
-    out = everyone(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0).numpy()
+    out = everyone(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch)).numpy()
     for code in range(4):
         own = control & (batch == code) if code in (0, 3) else control
         expected = fit(("center", "scale"), x[own].astype(float))(x[batch == code].astype(float))

@@ -128,7 +128,7 @@ def test_all_controls_are_whitened_as_scipy_does(plates, augmentation, ridge):
     """Applied in float64, the stored mean and matrix leave nothing but their own rounding to float32."""
     data = x, batch, control = plates((20, 50), 40, d=4)
     made = augmentation(data, methods="tvn", drop_probability=0, control_law="all", ridge=ridge, clip=None)
-    out = made(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0).numpy()
+    out = made(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch)).numpy()
     assert len(made.bank.weight) == 2
     for code in range(2):
         own, rows = (batch == code) & control, x[batch == code].astype(float)
@@ -203,7 +203,7 @@ def test_rounding_of_a_constant_feature_is_no_scale(plates, augmentation):
     double[:, 2] = 0.1
     assert double[control, 2].std() > 0
     made = augmentation((double, batch, control), methods="center_scale", drop_probability=0)
-    out = made(torch.as_tensor(double + 1).float(), torch.arange(len(x)), torch.as_tensor(batch), 0)
+    out = made(torch.as_tensor(double + 1).float(), torch.arange(len(x)), torch.as_tensor(batch))
     np.testing.assert_allclose(out[:, 2], 1, rtol=1e-6)
 
 

@@ -124,7 +124,7 @@ def test_without_whitening_there_is_none_and_controls_may_be_constant(refuses, a
     rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
     for epoch in range(30):
         made.start_epoch(epoch)
-        assert torch.isfinite(made(torch.as_tensor(x) + 1, rows, codes, epoch)).all()
+        assert torch.isfinite(made(torch.as_tensor(x) + 1, rows, codes)).all()
     with refuses(errors.NoVariation, items=["A"]):
         Augmentation(PEA(), *small, batch_names=["A", "B"])
 

@@ -210,7 +210,7 @@ def test_the_batch_profile_is_augmentation_without_chance(plates, augmentation, 
     """Every step on every control: what the student sees at inference is the middle of what it saw in training."""
     data = x, batch, control = plates()
     options = {"methods": method, "drop_probability": 0, "control_law": "all", "ridge": ridge, "clip": None}
-    out = augmentation(data, **options)(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch), 0)
+    out = augmentation(data, **options)(torch.as_tensor(x), torch.arange(len(x)), torch.as_tensor(batch))
     expected = correct(x.astype(np.float64), batch, control, method=method, profile="batch", ridge=ridge)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 

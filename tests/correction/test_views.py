@@ -27,7 +27,7 @@ def test_a_view_is_an_epoch_of_the_augmentation(data):
     rows, codes = torch.arange(len(x)), torch.as_tensor(batch)
     for epoch in range(3):
         augmentation.start_epoch(epoch)
-        np.testing.assert_array_equal(views.values[epoch], augmentation(torch.as_tensor(x).float(), rows, codes, epoch))
+        np.testing.assert_array_equal(views.values[epoch], augmentation(torch.as_tensor(x).float(), rows, codes))
         np.testing.assert_array_equal(views.steps[epoch], augmentation.draw(rows, codes, epoch).steps)
     assert [part.shape for part in views] == [(3, 90, 5), (3, 90, 3), (3, 90)]
     assert [part.dtype for part in views] == [np.float32, bool, np.int64]

