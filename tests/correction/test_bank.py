@@ -142,16 +142,16 @@ def test_so_many_transforms_as_memory_holds(augmentation, small, room, monkeypat
 
 
 def test_how_often_transforms_are_drawn_follows_from_what_a_training_step_may_cost(plates):
-    """Two batches have 32 transforms; 2**22 / 128**3 = 2 of them are affordable for each training step."""
+    """Two batches have 32 transforms; 2**21 / 128**3 = 1 of them is affordable for each training step."""
 
     def refresh(steps_per_epoch, **options):
         return Augmentation(PEA(**options), *plates((128, 4), 0, d=128), steps_per_epoch=steps_per_epoch).bank.refresh
 
-    assert [refresh(n) for n in (None, 1, 2, 8, 12, 16)] == [1, 16, 8, 2, 2, 1]
+    assert [refresh(n) for n in (None, 1, 2, 8, 12, 16, 32)] == [1, 32, 16, 4, 3, 2, 1]
     assert [refresh(1, bank_refresh=n) for n in (0, 5)] == [0, 5]
 
 
-@pytest.mark.parametrize(("steps", "told"), [(1, [(32, 16)]), (12, [(32, 2)]), (16, []), (None, [])])
+@pytest.mark.parametrize(("steps", "told"), [(1, [(32, 32)]), (24, [(32, 2)]), (32, []), (None, [])])
 def test_transforms_that_last_longer_than_an_epoch_are_told(plates, steps, told, caplog):
     with caplog.at_level(logging.INFO, logger="semiclip"):
         for options in ({}, {"bank_refresh": 5}, {"control_law": "all"}):

@@ -12,7 +12,7 @@ from semiclip.correction import PEA, Augmentation, _moments
 
 LEAST = 1e-3  # p-value: the draws are fixed, so a test that passes once always passes
 CENTER = {"methods": "center", "drop_probability": 0}  # every row needs moments
-LASTS = 16  # epochs of an entry
+LASTS = 32  # epochs of an entry
 
 
 def make(n_controls=10, n_rows=40, d=2, seed=0, **options):
@@ -192,13 +192,13 @@ def test_how_many_entries_a_batch_has_follows_from_its_rows(monkeypatch):
 
 
 def test_a_resumed_run_has_the_moments_of_one_that_was_not_interrupted():
-    """Each epoch renews a sixteenth of them."""
+    """Each epoch renews a thirty-second of them."""
     _, whole = make(30, 40, seed=3)
     held = []
-    for epoch in range(40):
+    for epoch in range(72):
         whole.start_epoch(epoch)
         held.append(torch.cat([whole.moments.mean, whole.moments.scale, whole.moments.number[:, None]], dim=1))
-        if epoch in (0, 5, 16, 39):
+        if epoch in (0, 5, 32, 71):
             _, resumed = make(30, 40, seed=3)
             resumed.start_epoch(epoch)
             parts = resumed.moments.mean, resumed.moments.scale, resumed.moments.number[:, None]
@@ -209,7 +209,7 @@ def test_a_resumed_run_has_the_moments_of_one_that_was_not_interrupted():
     for first in range(0, len(new) - LASTS, 7):
         assert torch.stack(new[first : first + LASTS]).any(dim=0)[some].all()
     whole.moments.mean.zero_()
-    whole.start_epoch(39)
+    whole.start_epoch(71)
     assert not whole.moments.mean.any()  # what is there is not fitted again
 
 

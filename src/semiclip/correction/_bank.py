@@ -20,10 +20,10 @@ BANK_BYTES = 1 << 30  # most memory of the whitening transforms of bank_size=0
 BANK_MOST = 8  # most of them for each batch
 AT_FIRST = 2  # of them, where more would make the first epoch long
 # cost of transforms (WhiteningBank.estimate_cost) that each training step may add: one on many controls in 256
-# dimensions takes a fifteenth of a step of the paper's adapter. Few controls may cost more, since draws of them differ
+# dimensions takes a tenth of a step of the paper's adapter. Few controls may cost more, since draws of them differ
 # most. The number for GPUs is an estimate
-COST_OF_A_STEP, COST_OF_A_STEP_FEW, COST_OF_A_STEP_CUDA = 2**22, 2**24, 2**20
-AT_ONCE = 16  # transforms of many controls fitted together
+COST_OF_A_STEP, COST_OF_A_STEP_FEW, COST_OF_A_STEP_CUDA = 2**21, 2**24, 2**20
+AT_ONCE = 4  # transforms of many controls fitted together: the cache of a CPU then holds them
 # transforms of few controls are fitted on so many numbers together: the cache of a CPU holds them, and a GPU is busy
 AT_ONCE_FEW, AT_ONCE_FEW_CUDA = 1 << 20, 1 << 22
 
@@ -181,7 +181,9 @@ def _thin_inverse_roots(
     # vectors of length 1, but for directions without variation, of which no vector is left
     null = values <= _tolerance(values, number, controls.shape[2])
     lengths = torch.where(null, torch.inf, number[:, None] * values).sqrt()
-    vectors = controls.mT @ (mixtures / lengths[:, None])
+    # float32 is faster; without a ridge, the inverse roots of small eigenvalues would blow its rounding up
+    dtype = torch.float32 if noise is None else torch.float64
+    vectors = controls.to(dtype).mT @ (mixtures / lengths[:, None]).to(dtype)
     factors, rest = _invert_roots(values, vectors, ridge, number, noise)
     return rest, factors - rest[:, None], vectors
 

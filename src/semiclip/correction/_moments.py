@@ -14,7 +14,7 @@ from semiclip.correction._rota import Rota
 ENTRIES_PER_ROW, TOGETHER = 12, 1024
 FEWEST = 32  # of a batch
 BANK_BYTES = 1 << 28  # most memory of the entries
-PERIOD = 16  # epochs that an entry lasts
+PERIOD = 32  # epochs that an entry lasts
 # entries of so many controls and dimensions are fitted together, which bounds memory
 AT_ONCE, AT_ONCE_CUDA = 1 << 19, 1 << 24
 

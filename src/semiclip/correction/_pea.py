@@ -58,7 +58,7 @@ class PEA:
     bank_refresh
         Epochs that a transform lasts: with 3, each epoch draws a third of them anew. The first epoch then draws two of
         each kind for each batch, or a third, and the others follow. ``None`` picks the fewest epochs for which this
-        costs at most some hundredths of the training time, and logs them if they are more than one; 0 keeps the first
+        costs at most a few hundredths of the training time, and logs them if they are more than one; 0 keeps the first
         transforms. Batches with fewer controls than dimensions cost little: 350 of 14 in 256 dimensions are drawn anew
         in every epoch of 130,000 rows.
 
