@@ -5,8 +5,8 @@ way: the covariance of the same controls in float64, its eigendecomposition, a m
 Both then whiten the same mini-batch of 1,024 rows, and must agree. An epoch has a step for every 1,024 of 130,000
 rows; the step is that of the paper's adapter in a bare loop (`train_throughput.py`). `epochs_of_a_transform` is how
 long the package keeps each in such epochs. The bank of moments is measured in its first epoch and in a later one, which
-renews a thirty-second; the moments of 1,024 entries also row by row and as one product of masks with the controls for each
-plate, of which the package chooses one.
+renews a thirty-second; the moments of 1,024 entries also row by row and as one product of masks with the controls for
+each plate, of which the package chooses one.
 
 Prints one JSON line per figure.
 """
