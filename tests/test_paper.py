@@ -513,6 +513,7 @@ def test_runs_are_shared_by_what_they_are(study):
     assert len({plan.digest(run) for runs in wanted.values() for run in runs}) == len(set().union(*wanted.values()))
 
 
+@pytest.mark.slow
 def test_runs_do_not_depend_on_their_order(study):
     text = STUDY.replace('["mlp from scratch", "pca frozen"]', '["pca frozen", "pca fine-tuned"]')
     study.write_text(text.replace("seeds = 2", "seeds = 1"), encoding="utf-8")

@@ -18,7 +18,8 @@ from semiclip.errors import NoVariation
 
 UNTOUCHED, CENTRED, SCALED, WHITENED = range(4)  # kinds of rows, each by its last step
 ENTRY_BITS = 40  # of a number that sorts rows by kind and entry
-ROWS_AT_ONCE = 1 << 16  # whose random numbers are drawn together: in a mini-batch the calls would outlast their work
+# rows whose random numbers are drawn together: the cache of a CPU holds them, and a GPU is busy
+ROWS_AT_ONCE, ROWS_AT_ONCE_CUDA = 1 << 16, 1 << 24
 
 
 class Draw(NamedTuple):
@@ -90,7 +91,9 @@ class Augmentation:
             self.moments.start_epoch(epoch)
         if self.bank is not None:
             self.bank.start_epoch(epoch)
-        parts = torch.arange(self.n_rows, device=self.device).split(ROWS_AT_ONCE)
+        # of all rows, since in each mini-batch the calls would take longer than their work
+        at_once = ROWS_AT_ONCE_CUDA if self.device.type == "cuda" else ROWS_AT_ONCE
+        parts = torch.arange(self.n_rows, device=self.device).split(at_once)
         self.numbers = torch.cat([self._draw_numbers(part, epoch) for part in parts], dim=1)
 
     @torch.no_grad()
