@@ -60,7 +60,9 @@ class Columns:
     unlabelled: tuple[str, ...] | None = _setting(
         "--unlabelled", "unlabelled", 'label or labels that name no perturbation, if not the usual; "" for none'
     )
-    separator: str | None = _setting("--separator", "separator", "between parts of a combination in any order, as in A+B")
+    separator: str | None = _setting(
+        "--separator", "separator", "between parts of a combination in any order, as in A+B"
+    )
 
 
 @dataclass(frozen=True)
