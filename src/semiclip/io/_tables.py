@@ -250,8 +250,8 @@ def warn_of_split_wells(obs: pd.DataFrame, plate: str) -> None:
         wells, name = split.index[split].tolist(), PREFIX + str(found[0]).removeprefix(PREFIX)
         warn(
             f"{len(wells)} well(s), such as {' and '.join(wells[:2])}, have rows that differ in {some(found)}, which "
-            f"are averaged all the same; if several plates have one name, name them apart: table[{plate!r}] += ' ' + "
-            f"table[{name!r}].astype(str); if not, drop the column"
+            f"are averaged all the same; if several plates have one name, name them apart: table[{plate!r}] = "
+            f"table[{plate!r}].astype(str) + ' ' + table[{name!r}].astype(str); if not, drop the column"
         )
 
 
