@@ -9,7 +9,7 @@ import semiclip as scl
 from semiclip import errors
 
 KEYS = {"pair_on": "drug", "perturbation_key": "drug", "control": "dmso"}
-NOTHING = ["nan", "NaN", "NA", "N/A", "None", "<NA>", "", " ", "unassigned", "Multiplet", "doublet", "UNKNOWN"]
+NOTHING = ["nan", "NaN", "NA", "N/A", "n.a.", "None", "<NA>", "", " ", "unassigned", "Multiplet", "doublet", "UNKNOWN"]
 
 
 @pytest.mark.parametrize("label", NOTHING)

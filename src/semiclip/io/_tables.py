@@ -168,14 +168,22 @@ def _to_numpy(column: pd.Series) -> pd.Series:
         return column
     if isinstance(column.dtype, np.dtype):
         numbers = column.infer_objects()
-        return column if numbers.dtype.kind == "f" and (numbers.abs() > LARGEST_WHOLE).any() else numbers
+        if numbers.dtype.kind == "f" and (numbers.abs() > LARGEST_WHOLE).any():
+            return column
+        return _write_collections(numbers) if numbers.dtype.kind == "O" else numbers
     is_gap, kind = column.isna(), column.dtype.kind
     if kind not in "iufb":
-        return column.astype(object).where(~is_gap)
+        return _write_collections(column.astype(object).where(~is_gap))
     if is_gap.any() and (kind == "b" or (kind in "iu" and (column.abs() > LARGEST_WHOLE).any())):
         return column.astype(object).astype(str).astype(object).where(~is_gap)  # as in a CSV file
     values = column.to_numpy(dtype=np.float64, na_value=np.nan) if is_gap.any() else column.to_numpy()
     return pd.Series(values, column.index, name=column.name)
+
+
+def _write_collections(column: pd.Series) -> pd.Series:
+    """Return a column of objects with lists, tables and the like as text, as labels that can be compared."""
+    is_one = column.map(lambda value: isinstance(value, list | dict | set | np.ndarray)).to_numpy(dtype=bool)
+    return column.mask(is_one, column[is_one].map(str)) if is_one.any() else column
 
 
 def read_numbers(column: pd.Series) -> pd.Series | None:
