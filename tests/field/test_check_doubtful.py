@@ -223,6 +223,7 @@ def named_alike(make_screen):
 def test_shared_sample_names_keep_the_columns_of_both(named_alike):
     mdata, donor = named_alike
     mdata.obs["donor"], mdata.obs["age"] = donor, donor.str[1:].astype(int)
+    mdata.obs["dose"] = donor + "!"  # a column of the modalities too, with other values
     mdata.obs["sex"] = pd.Categorical(np.where(donor == "d1", "f", "m"))
     (code,) = find(mdata, "shared sample names")["code"]
     run(mdata, [code])
@@ -231,6 +232,8 @@ def test_shared_sample_names_keep_the_columns_of_both(named_alike):
     assert mdata.obs["age"].to_dict() == expected
     assert mdata.obs["donor"].to_dict() == {name: f"d{n}" for name, n in expected.items()}
     assert mdata.obs["sex"].to_dict() == {name: "f" if n == 1 else "m" for name, n in expected.items()}
+    assert mdata.obs["dose"].to_dict() == {name: f"d{n}!" for name, n in expected.items()}
+    assert mdata["image"].obs["dose"].tolist() == [1.0] * 3
     assert mdata.obs["age"].dtype.kind == "i"
     assert isinstance(mdata.obs["sex"].dtype, pd.CategoricalDtype)
     mdata.obs.loc["image:s1", "donor"] = "another"

@@ -131,9 +131,9 @@ def check(
 
 
 def _list_joint(mdata: MuData) -> tuple[list[str], list[str]]:
-    """Return the columns of ``mdata.obs`` and the keys of ``mdata.obsm`` that are of no modality."""
-    of_modalities = {key for adata in mdata.mod.values() for key in adata.obs}
-    columns = [key for key in mdata.obs if key not in of_modalities and str(key).split(":")[0] not in mdata.mod]
+    """Return the columns of ``mdata.obs`` and the keys of ``mdata.obsm`` that are not copied from a modality."""
+    of_modalities = tuple(f"{name}:" for name in mdata.mod)
+    columns = [key for key in mdata.obs if not str(key).startswith(of_modalities)]
     return columns, [key for key in mdata.obsm if key not in mdata.mod]
 
 

@@ -34,7 +34,7 @@ class Modality(NamedTuple):
     design: Design
     well_key: str | None = None
     joint: tuple[list[str], list[str]] = ([], [])
-    """Columns of the MuData's own ``obs``, and keys of its ``obsm``, that no modality has."""
+    """Columns of the MuData's own ``obs``, and keys of its ``obsm``, that are of no modality."""
 
     @property
     def pair_on(self) -> list[str]:
