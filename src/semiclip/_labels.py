@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 # what tables write where there is no label, and guide callers and demultiplexers where there is no single one; compared
 # without case and superfluous blanks
 UNLABELLED = (
-    "", "-", "?", "#n/a", "<na>", "n/a", "na", "nan", "none", "null", "ambiguous", "doublet", "doublets", "multiplet",
-    "multiplets", "not assigned", "not available", "unassigned", "undetermined", "unknown",
+    "", "-", "?", "#n/a", "<na>", "n.a.", "n/a", "na", "nan", "none", "null", "ambiguous", "doublet", "doublets",
+    "multiplet", "multiplets", "not assigned", "not available", "unassigned", "undetermined", "unknown",
 )  # fmt: skip
 # of columns beside the perturbation, such as a second drug, "none" may be a value: only what pandas writes is none
 MISSING_AS_TEXT = ("", "<na>", "nan")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -206,8 +209,43 @@ def test_thousands_of_names_in_many_rows_are_replaced(make_screen):
     assert mdata["rna"].obs["drug"].tolist()[:-2] == names * 5
 
 
-def test_shared_sample_names_say_what_becomes_of_columns_of_both(make_screen):
-    mdata = make_screen(DRUGS, DRUGS, dose=1.0)
-    mdata["image"].obs_names = mdata["rna"].obs_names
-    (mend,) = find(mdata, "shared sample names")["mend"]
-    assert "columns of mdata.obs that are in no modality lose these rows" in mend
+@pytest.fixture
+def named_alike(make_screen):
+    """Two samples that both modalities have, one of each alone, and columns of the whole beside those of modalities."""
+    modalities = dict(make_screen(["a"], ["a"], dose=1.0).mod)
+    modalities["rna"].obs_names, modalities["image"].obs_names = ["s1", "s2", "s3"], ["s4", "s2", "s1"]
+    with warnings.catch_warnings(action="ignore"):  # mudata 0.3 announces 0.4
+        mdata = mudata.MuData(modalities)
+    donor = pd.Series({"s1": "d1", "s2": "d2", "s3": "d3", "s4": "d4"})[mdata.obs_names]
+    return mdata, donor
+
+
+def test_shared_sample_names_keep_the_columns_of_both(named_alike):
+    mdata, donor = named_alike
+    mdata.obs["donor"], mdata.obs["age"] = donor, donor.str[1:].astype(int)
+    mdata.obs["dose"] = donor + "!"  # a column of the modalities too, with other values
+    mdata.obs["sex"] = pd.Categorical(np.where(donor == "d1", "f", "m"))
+    (code,) = find(mdata, "shared sample names")["code"]
+    run(mdata, [code])
+    assert mdata["image"].obs_names.tolist() == ["image:s4", "image:s2", "image:s1"]
+    expected = {"s1": 1, "s2": 2, "s3": 3, "image:s4": 4, "image:s2": 2, "image:s1": 1}
+    assert mdata.obs["age"].to_dict() == expected
+    assert mdata.obs["donor"].to_dict() == {name: f"d{n}" for name, n in expected.items()}
+    assert mdata.obs["sex"].to_dict() == {name: "f" if n == 1 else "m" for name, n in expected.items()}
+    assert mdata.obs["dose"].to_dict() == {name: f"d{n}!" for name, n in expected.items()}
+    assert mdata["image"].obs["dose"].tolist() == [1.0] * 3
+    assert mdata.obs["age"].dtype.kind == "i"
+    assert isinstance(mdata.obs["sex"].dtype, pd.CategoricalDtype)
+    mdata.obs.loc["image:s1", "donor"] = "another"
+    before = mdata.obs.copy()
+    run(mdata, [code])  # does nothing where there is nothing to mend
+    pd.testing.assert_frame_equal(mdata.obs, before)
+    assert not len(find(mdata, "shared sample names"))
+
+
+def test_shared_sample_names_are_left_where_an_embedding_of_both_would_lose_rows(named_alike):
+    mdata, _ = named_alike
+    mdata.obsm["X_joint"] = np.ones((4, 2))
+    (row,) = find(mdata, "shared sample names").itertuples()
+    assert row.code == ""
+    assert "mdata.obsm loses these rows of X_joint, so copy them" in row.mend

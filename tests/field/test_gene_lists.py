@@ -52,7 +52,7 @@ def test_genes_that_blanks_alone_tell_apart_are_one(pairs, refuses):
         enrich(genes)
 
 
-@pytest.mark.parametrize("empty", [np.nan, None, pd.NA])
+@pytest.mark.parametrize("empty", [np.nan, None, pd.NA, "", " ", "nan", "<NA>"])
 def test_an_empty_cell_is_no_gene(pairs, refuses, empty):
     with refuses(MissingValues, where="background", rows=[40]):
         enrich(pairs, background=[*GENES, empty])

@@ -9,7 +9,7 @@ import semiclip as scl
 from semiclip import errors
 
 KEYS = {"pair_on": "drug", "perturbation_key": "drug", "control": "dmso"}
-NOTHING = ["nan", "NaN", "NA", "N/A", "None", "<NA>", "", " ", "unassigned", "Multiplet", "doublet", "UNKNOWN"]
+NOTHING = ["nan", "NaN", "NA", "N/A", "n.a.", "None", "<NA>", "", " ", "unassigned", "Multiplet", "doublet", "UNKNOWN"]
 
 
 @pytest.mark.parametrize("label", NOTHING)
@@ -128,3 +128,22 @@ def test_the_argument_is_saved_with_a_model(mdata, setup, tmp_path, warned):
     model.save(tmp_path / "model")
     loaded = scl.model.Baseline.load(tmp_path / "model", mdata)
     assert (loaded.design.unlabelled, loaded.design.separator) == (("unknown",), "+")
+
+
+@pytest.mark.parametrize("measure", ["replicate_retrieval", "recall"])
+def test_what_looks_at_one_modality_warns_that_they_count_as_replicates(small_study, warned, measure):
+    adata = small_study.knockouts["image"].copy()
+    names = {"gene_00": "unassigned", "gene_05": "NA"}
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace(names)
+    columns = {"use_rep": "X_image", "perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
+    if measure == "recall":
+        columns |= {"relationships": small_study.relationships, "n_permutations": 0}
+    getattr(scl.tl, measure)(adata, **columns)
+    (message,) = warned()
+    n = [(adata.obs["perturbation"] == name).sum() for name in ("NA", "unassigned")]
+    assert message.startswith(f"{sum(n)} rows have a label that names nothing, and count as rows of one perturbation: ")
+    assert f": 'NA' ({n[0]} rows), 'unassigned' ({n[1]} rows); " in message
+    kept = eval(message.partition("with ")[2], {"adata": adata})
+    assert not {"NA", "unassigned"} & {*kept.obs["perturbation"]}
+    getattr(scl.tl, measure)(kept, **columns)
+    assert warned() == []

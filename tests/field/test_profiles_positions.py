@@ -15,6 +15,7 @@ POSITIONS = [
     "Cells_Location_CenterMassIntensity_Y_DNA",
     "Cells_Location_MaxIntensity_X_ER",
     "Cells_AreaShape_Center_X",
+    "Nuclei_AreaShape_Centroid_Y",
     "Nuclei_AreaShape_BoundingBoxMaximum_Y",
     "Nuclei_AreaShape_BoundingBoxMinimum_X",
     "Nuclei_Number_Object_Number",
@@ -51,7 +52,7 @@ def test_they_go_counted_and_named_and_looks_stay(table, caplog):
         images = scl.io.profiles(table, **KEYS)
     assert sorted(images.var_names) == sorted(LOOKS)
     (message,) = [line for line in caplog.messages if "positions" in line]
-    assert message.startswith("12 column(s) are positions or numbers of objects and images, and go: Nuclei_Location")
+    assert message.startswith("13 column(s) are positions or numbers of objects and images, and go: Nuclei_Location")
     assert images.uns["semiclip"]["X_image"]["params"]["keep_positions"] is False
 
 

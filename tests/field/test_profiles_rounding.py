@@ -53,7 +53,6 @@ def test_a_feature_around_zero_is_scaled_as_by_hand(table):
 def test_agrees_with_pycytominer_where_no_feature_is_dropped(table):
     normalize = pytest.importorskip("pycytominer", exc_type=ImportError).normalize
     features = ["Cells_Area", "Cells_Skew"]
-    other = normalize(
-        table, features, ["Metadata_Well"], "Metadata_drug == 'DMSO'", "mad_robustize", mad_robustize_epsilon=0
-    )
+    controls = {"meta_features": ["Metadata_Well"], "samples": "Metadata_drug == 'DMSO'"}
+    other = normalize(table, features, **controls, method="mad_robustize", mad_robustize_epsilon=0)
     np.testing.assert_allclose(scl.io.profiles(table, **KEYS).X, other[features], rtol=1e-4)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import semiclip as scl
+from semiclip import errors
 
 KEYS = {"perturbation_key": "drug", "control": "DMSO", "clip": None}
 WELLS = ["A01", "A02", "A03", "A04", "B01", "B02", "B03", "B04"]
@@ -27,17 +28,21 @@ def size(images):
     return float(np.linalg.norm(images[images.obs["drug"] == "taxol"].X.mean(axis=0)))
 
 
-def test_a_drug_with_opposite_effects_in_two_lines_is_not_lost_without_a_word(warned):
+@pytest.mark.parametrize("plate", ["p1", 41744, 41744.0, "category"])
+def test_a_drug_with_opposite_effects_in_two_lines_is_not_lost_without_a_word(warned, plate):
     lines = [make_line("A549", 20.0), make_line("U2OS", -20.0)]
+    for table in lines:
+        table["Metadata_Plate"] = table["Metadata_Plate"].astype(plate) if plate == "category" else plate
     alone = [size(scl.io.profiles(table, **KEYS)) for table in lines]
     assert not warned()
     table = pd.concat(lines, ignore_index=True)
     pooled = scl.io.profiles(table, **KEYS)
     (message,) = warned()
-    assert "8 well(s), such as p1:A01 and p1:A02, have rows that differ in cell_line," in message
+    name = "p1" if isinstance(plate, str) else "41744"
+    assert f"8 well(s), such as {name}:A01 and {name}:A02, have rows that differ in cell_line," in message
     assert size(pooled) < 0.3 * min(alone)
     # what the message says mends it
-    table["Metadata_Plate"] += " " + table["Metadata_cell_line"].astype(str)
+    exec(message.split("name them apart: ")[1].split(";")[0], {"table": table})
     apart = scl.io.profiles(table, **KEYS)
     assert not warned()
     assert apart.n_obs == 16
@@ -54,7 +59,7 @@ def test_any_column_that_splits_wells_is_named(warned, column, values):
     scl.io.profiles(table, **KEYS)
     (message,) = warned()
     assert f"differ in {column.removeprefix('Metadata_')}," in message
-    assert f"table['Metadata_Plate'] += ' ' + table['{column}'].astype(str)" in message
+    assert f"table['Metadata_Plate'].astype(str) + ' ' + table['{column}'].astype(str)" in message
 
 
 @pytest.mark.parametrize(
@@ -101,3 +106,8 @@ def test_sites_of_two_cell_lines_are_told_too(warned, tmp_path: Path):
     assert dict(zip(apart.obs_names, apart.X.ravel().tolist(), strict=True)) == {
         "p1 A549:A01": 10.5, "p1 A549:A02": 10.5, "p1 U2OS:A01": 90.5, "p1 U2OS:A02": 90.5,
     }  # fmt: skip
+
+
+def test_several_columns_of_plates_are_refused_with_a_way_out(refuses):
+    with refuses(errors.WrongType, name="batch_key", got=list):
+        scl.io.profiles(make_line("A549", 1.0), **KEYS, batch_key=["Plate", "cell_line"])

@@ -120,3 +120,15 @@ def test_plate_maps_of_these_types_go_through_h5ad_too(table, tmp_path, backend)
     assert obs["drug"].tolist() == ["taxol", "taxol"]
     np.testing.assert_array_equal(obs["n"], [np.nan, 5.0])
     assert obs["edge"].tolist() == [False, False]
+
+
+def test_lists_and_tables_in_a_description_become_text(table, tmp_path):
+    table["Metadata_tags"] = [["a", "b"]] * 5 + [None, ["c"], {"d": 1}]
+    table["Metadata_shape"] = [np.array([1, 2])] * 8
+    images = scl.io.profiles(table, **KEYS)
+    images.write_h5ad(tmp_path / "images.h5ad")
+    obs = anndata.read_h5ad(tmp_path / "images.h5ad").obs
+    assert obs["tags"].astype(object).tolist()[:5] == ["['a', 'b']"] * 5
+    assert obs["tags"].isna().tolist() == [False] * 5 + [True, False, False]
+    assert obs["tags"].astype(object).tolist()[6:] == ["['c']", "{'d': 1}"]
+    assert obs["shape"].tolist() == ["[1 2]"] * 8

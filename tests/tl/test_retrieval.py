@@ -197,3 +197,33 @@ def test_refuses_spaces_that_differ_and_a_single_key(mdata, aligned, refuses):
     one = MuData({name: aligned[name][rows[name]].copy() for name in aligned.mod})
     with refuses(errors.TooFew, number=1, needed=2):
         cross_modal_retrieval(one, **PAIRED | {"pair_on": "perturbation"})
+
+
+def test_rows_whose_label_names_nothing_are_left_out_with_a_warning(aligned, warned):
+    names = {"compound_01": "nan", "compound_02": "unassigned"}
+    for adata in aligned.mod.values():
+        adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace(names)
+    counts = {name: aligned[name].obs["perturbation"].value_counts() for name in aligned.mod}
+    every = cross_modal_retrieval(aligned, **PAIRED, unlabelled=())
+    assert set(every["n_obs"]) == {69}
+    assert warned() == []
+    table = cross_modal_retrieval(aligned, **PAIRED)
+    assert set(table["n_obs"]) == {69 - 2 * 3}  # three doses
+    messages = warned()
+    assert [message.split(" rows in ")[1].split()[0] for message in messages] == ["rna", "image"]
+    for message, n_rows in zip(messages, counts.values(), strict=True):
+        assert f"'nan' ({n_rows['nan']} rows)" in message
+        assert f"'unassigned' ({n_rows['unassigned']} rows)" in message
+    one = cross_modal_retrieval(aligned, **PAIRED, unlabelled="nan")
+    assert set(one["n_obs"]) == {69 - 3}
+    assert len(warned()) == 2
+
+
+def test_combinations_in_another_order_are_one_if_one_says_so(aligned):
+    expected = cross_modal_retrieval(aligned, **PAIRED)
+    for name, label in (("rna", "a+b"), ("image", "b + a")):
+        obs = aligned[name].obs
+        obs["perturbation"] = obs["perturbation"].astype(str).replace({"compound_01": label})
+    assert set(cross_modal_retrieval(aligned, **PAIRED)["n_obs"]) == {69 - 3}
+    both = cross_modal_retrieval(aligned, **PAIRED, separator="+")
+    pd.testing.assert_frame_equal(both, expected, rtol=1e-9)  # keys are in another order

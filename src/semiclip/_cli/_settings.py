@@ -57,6 +57,12 @@ class Columns:
     )
     batch: str | None = _setting("--batch", "batch_key", "column of the batches")
     split: str | None = _setting("--split", "split_key", "column whose groups validation keeps apart")
+    unlabelled: tuple[str, ...] | None = _setting(
+        "--unlabelled", "unlabelled", 'label or labels that name no perturbation, if not the usual; "" for none'
+    )
+    separator: str | None = _setting(
+        "--separator", "separator", "between parts of a combination in any order, as in A+B"
+    )
 
 
 @dataclass(frozen=True)
@@ -202,6 +208,13 @@ class Settings:
         return self.origins.get(name, name)
 
     @property
+    def pairing(self) -> dict[str, Any]:
+        """What the columns mean, as the functions for two modalities take it."""
+        given = {KEYS[f"columns.{part.name}"].argument: getattr(self.columns, part.name) for part in fields(Columns)}
+        given["control"] = given["control"] or None
+        return {**given, "modalities": {"student": self.student.modality, "teacher": self.teacher.modality}}
+
+    @property
     def arguments(self) -> dict[str, str]:
         """Where the settings that were given come from, by the arguments of the library that they are."""
         given = {name: origin for name, origin in self.origins.items() if name in KEYS}
@@ -274,7 +287,7 @@ def read_value(key: Key, value: Any, folder: Path, origin: str) -> Any:
         if kind is tuple and isinstance(value, str):
             return tuple(filter(None, [value]))
         if kind is tuple and isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
-            return tuple(filter(None, value))
+            return tuple(value) if any(value) else ()  # an empty text beside others is a label
         if kind is Path and isinstance(value, str):
             return folder / Path(value).expanduser()
         if kind is int and isinstance(value, int) and not isinstance(value, bool):

@@ -194,16 +194,10 @@ def quiet_trainer() -> None:
 
 
 def _read_columns(settings: Settings) -> dict[str, Any]:
-    """Return what the columns mean, as the functions for two modalities take it."""
-    columns, student, teacher = settings.columns, settings.student, settings.teacher
-    return {
-        "pair_on": settings.need("columns.pair_on"),
-        "perturbation_key": columns.perturbation,
-        "control": settings.need("columns.control") or None,
-        "batch_key": columns.batch,
-        "split_key": columns.split,
-        "modalities": {"student": student.modality, "teacher": teacher.modality},
-    }
+    """Return what the columns mean, if it is said how they pair."""
+    for name in ("columns.pair_on", "columns.control"):
+        settings.need(name)
+    return settings.pairing
 
 
 def _read_evaluation(settings: Settings) -> tuple[list[str], dict[str, Any]]:

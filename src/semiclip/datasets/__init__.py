@@ -1,6 +1,6 @@
 """Public data sets, downloaded on first use, and a simulator with known truth."""
 
-from semiclip.datasets._annotations import gene_sets, relationships
+from semiclip.datasets._annotations import gene_aliases, gene_sets, relationships
 from semiclip.datasets._crispr import l1000_crispr, replogle_rpe1
 from semiclip.datasets._files import fetch
 from semiclip.datasets._genes import rpe1_periscope
@@ -12,6 +12,7 @@ __all__ = [
     "REGIMES",
     "Study",
     "fetch",
+    "gene_aliases",
     "gene_sets",
     "l1000_crispr",
     "lincs_a549",

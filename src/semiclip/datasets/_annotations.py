@@ -1,10 +1,12 @@
-"""What is known of genes: sets of them, and pairs that work together."""
+"""What is known of genes: sets of them, pairs that work together, and the names that they had before."""
 
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import zlib
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +16,16 @@ import pandas as pd
 from semiclip._arguments import check_choice
 from semiclip._damage import say_reason
 from semiclip.datasets._files import fetch
-from semiclip.errors import BadValue, DamagedFile, Empty, MissingFile, Refused, Repeated
+from semiclip.errors import BadValue, DamagedFile, Empty, MissingColumn, MissingFile, Refused, Repeated
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+logger = logging.getLogger(__name__)
+
+_HGNC = "genes/hgnc_complete_set_2026-10-02.txt"
+_SYMBOLS = ("symbol", "prev_symbol", "alias_symbol")
 _GENE_SETS = {"hallmark": "genesets/h.all.v7.0.symbols.gmt", "reactome": "genesets/ReactomePathways_2024-09-18.gmt"}
 GZIP, BINARY = b"\x1f\x8b", r"[\x00-\x08\x0e-\x1f]"
 _DATABASES = ("CORUM", "HuMAP", "Reactome", "SIGNOR", "StringDB")
@@ -134,3 +140,65 @@ def relationships(*, databases: str | Sequence[str] = _DATABASES) -> pd.DataFram
         pairs = pairs[pairs["gene_a"] != pairs["gene_b"]]
         tables.append(pairs.drop_duplicates().sort_values(["gene_a", "gene_b"]))
     return pd.concat(tables, ignore_index=True)
+
+
+def gene_aliases(path: str | os.PathLike[str] | None = None) -> pd.Series:
+    """Approved symbols of human genes by their former symbols and aliases, as HGNC lists them.
+
+    :func:`semiclip.pp.match_genes` renames genes by it. Names that could mean several genes are left out: those that
+    HGNC lists for more than one, and those that are the approved symbol of another. The log counts them.
+
+    Parameters
+    ----------
+    path
+        HGNC's complete set of any month as a tab-separated file, gzipped or not. By default that of 2 October 2026
+        (17 MB, CC0) is downloaded on first use, see :func:`fetch`.
+
+    Returns
+    -------
+    The approved symbol (``symbol``) of each other name (``alias``), which are sorted and as HGNC spells them.
+    ``attrs["summary"]`` has the numbers of ``genes``, of ``aliases``, and of names that are left out, those
+    ``of_several`` genes and those ``of_symbols``.
+
+    Raises
+    ------
+    FileNotFoundError, KeyError, ValueError
+        If there is no such file, it lacks one of the columns ``symbol``, ``prev_symbol`` and ``alias_symbol``, or it
+        cannot be read.
+
+    References
+    ----------
+    Seal et al., Nucleic Acids Research 2023, DOI 10.1093/nar/gkac888 (HGNC).
+
+    Examples
+    --------
+    >>> import semiclip as scl
+    >>> scl.datasets.gene_aliases()["H2AFX"]  # doctest: +SKIP
+    'H2AX'
+    """
+    file = fetch(_HGNC) if path is None else Path(path).expanduser()
+    if not file.is_file():
+        raise MissingFile(file, "pass the path of HGNC's complete set, or none to download it")
+    text = _read_text(file)
+    there = text.partition("\n")[0].split("\t")
+    if absent := [name for name in _SYMBOLS if name not in there]:
+        raise MissingColumn(absent, there, file.name, way_out="pass HGNC's complete set as a tab-separated file")
+    try:  # "NA" and "nan" may be aliases
+        table = pd.read_csv(StringIO(text), sep="\t", usecols=[*_SYMBOLS], dtype=str, keep_default_na=False)
+    except ValueError as error:  # of the parser
+        raise DamagedFile(file, say_reason(error)) from error
+    if table.empty:
+        raise Empty(f"genes in {file.name}")
+    # an entry that HGNC withdrew is SYMBOL~withdrawn, and its other names may mean a gene by now
+    by_gene = table[~table["symbol"].str.contains("~")].set_index("symbol")
+    names = pd.concat([by_gene[name].str.split("|").explode().str.strip() for name in _SYMBOLS[1:]])
+    pairs = names.rename("alias").reset_index().drop_duplicates()
+    pairs = pairs[(pairs["alias"] != "") & (pairs["alias"] != pairs["symbol"])]
+    is_symbol = pairs["alias"].isin(by_gene.index)
+    is_shared = pairs["alias"].duplicated(keep=False) & ~is_symbol
+    aliases = pairs[~is_symbol & ~is_shared].set_index("alias")["symbol"].sort_index()
+    numbers = [len(by_gene), len(aliases), *(pairs["alias"][mask].nunique() for mask in (is_shared, is_symbol))]
+    aliases.attrs["summary"] = dict(zip(("genes", "aliases", "of_several", "of_symbols"), numbers, strict=True))
+    told = "%d genes have %d other names; left out: %d that several genes have, %d that are the symbol of another gene"
+    logger.info(told, *numbers)
+    return aliases

@@ -36,15 +36,15 @@ def fetch(name: str) -> Path:
     """Path of a public file, which is downloaded if it is not on this machine.
 
     It is looked for in the folder that the environment variable ``SEMICLIP_DATA_DIR`` names, then in the cache
-    (``pooch.os_cache("semiclip")``), and is else downloaded from a pinned commit. The SHA-256 must always be the
-    published one. ``TQDM_DISABLE=1`` in the environment hides the progress bar.
+    (``pooch.os_cache("semiclip")``), and is else downloaded from a pinned commit or a dated
+    release. The SHA-256 must always be the published one. ``TQDM_DISABLE=1`` in the environment hides the progress bar.
 
     Parameters
     ----------
     name
         Relative path of the file: ``relationships/CORUM.txt`` (HuMAP, Reactome, SIGNOR, StringDB),
-        ``genesets/h.all.v7.0.symbols.gmt`` (Hallmark), ``genesets/ReactomePathways_2024-09-18.gmt``, or a file behind
-        one of the other loaders.
+        ``genesets/h.all.v7.0.symbols.gmt`` (Hallmark), ``genesets/ReactomePathways_2024-09-18.gmt``,
+        ``genes/hgnc_complete_set_2026-10-02.txt`` (HGNC), or a file behind one of the other loaders.
 
     Returns
     -------

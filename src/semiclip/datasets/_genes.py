@@ -47,7 +47,7 @@ def rpe1_periscope() -> MuData:
     Notes
     -----
     Reading the expression takes about ten seconds. Symbols are those of the publications, of different years: a gene
-    that has been renamed between them finds no partner.
+    that has been renamed between them finds no partner unless :func:`semiclip.pp.match_genes` renames it.
 
     Sources: expression, Replogle et al., Cell 2022, 10.1016/j.cell.2022.05.013, as ranked lists in
     ``montilab/sigrecon``, CC-BY 4.0; images, PERISCOPE (Ramezani et al., Nature Methods 2025,

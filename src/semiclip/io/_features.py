@@ -24,7 +24,7 @@ LEAST_SIZE = 1e-8  # values that are smaller throughout are taken to have this s
 # columns of CellProfiler that say where an object lies, or which number it has, and nothing about its looks
 POSITIONS = re.compile(
     r"(^|_)(Location|Parent|Metadata|Object_Number|ImageNumber|TableNumber)(_|$)|ObjectNumber(_|$)"
-    r"|(^|_)(AreaShape_)?(BoundingBox(Minimum|Maximum)|Center)_[XYZ](_|$)"
+    r"|(^|_)(AreaShape_)?(BoundingBox(Minimum|Maximum)|Center|Centroid)_[XYZ](_|$)"
 )
 
 logger = logging.getLogger(__name__)

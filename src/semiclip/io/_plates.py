@@ -124,6 +124,10 @@ def profiles(
     if clip is not None:
         check_number("clip", clip, above=0)
     check_writable(AnnData(), key_added)
+    columns = {"perturbation_key": perturbation_key, "batch_key": batch_key, "well_key": well_key or ""}
+    for argument, key in columns.items():
+        if not isinstance(key, str):
+            raise WrongType(argument, type(key), "the name of one column", "join several columns to one in the table")
     plate, perturbation = batch_key.removeprefix(PREFIX), perturbation_key.removeprefix(PREFIX)
     in_obs: dict[str, Any] = {"perturbation_key": perturbation.replace("/", "_"), "batch_key": plate.replace("/", "_")}
     design = Design.of(**in_obs, control=control)
@@ -140,8 +144,8 @@ def profiles(
     if plate_map is not None:
         keys = [plate, well or "Well"]
         _check_columns(obs, keys)
-        columns = match_wells(obs[keys], plate_map, keys)
-        obs = pd.concat([obs.drop(columns=columns.columns, errors="ignore"), columns], axis=1)
+        treatments = match_wells(obs[keys], plate_map, keys)
+        obs = pd.concat([obs.drop(columns=treatments.columns, errors="ignore"), treatments], axis=1)
     _check_columns(obs, [plate, perturbation])
     if len(empty := obs.index[values.isna().all(axis=1)]):
         if len(empty) == len(obs):

@@ -168,14 +168,22 @@ def _to_numpy(column: pd.Series) -> pd.Series:
         return column
     if isinstance(column.dtype, np.dtype):
         numbers = column.infer_objects()
-        return column if numbers.dtype.kind == "f" and (numbers.abs() > LARGEST_WHOLE).any() else numbers
+        if numbers.dtype.kind == "f" and (numbers.abs() > LARGEST_WHOLE).any():
+            return column
+        return _write_collections(numbers) if numbers.dtype.kind == "O" else numbers
     is_gap, kind = column.isna(), column.dtype.kind
     if kind not in "iufb":
-        return column.astype(object).where(~is_gap)
+        return _write_collections(column.astype(object).where(~is_gap))
     if is_gap.any() and (kind == "b" or (kind in "iu" and (column.abs() > LARGEST_WHOLE).any())):
         return column.astype(object).astype(str).astype(object).where(~is_gap)  # as in a CSV file
     values = column.to_numpy(dtype=np.float64, na_value=np.nan) if is_gap.any() else column.to_numpy()
     return pd.Series(values, column.index, name=column.name)
+
+
+def _write_collections(column: pd.Series) -> pd.Series:
+    """Return a column of objects with lists, tables and the like as text, as labels that can be compared."""
+    is_one = column.map(lambda value: isinstance(value, list | dict | set | np.ndarray)).to_numpy(dtype=bool)
+    return column.mask(is_one, column[is_one].map(str)) if is_one.any() else column
 
 
 def read_numbers(column: pd.Series) -> pd.Series | None:
@@ -250,8 +258,8 @@ def warn_of_split_wells(obs: pd.DataFrame, plate: str) -> None:
         wells, name = split.index[split].tolist(), PREFIX + str(found[0]).removeprefix(PREFIX)
         warn(
             f"{len(wells)} well(s), such as {' and '.join(wells[:2])}, have rows that differ in {some(found)}, which "
-            f"are averaged all the same; if several plates have one name, name them apart: table[{plate!r}] += ' ' + "
-            f"table[{name!r}].astype(str); if not, drop the column"
+            f"are averaged all the same; if several plates have one name, name them apart: table[{plate!r}] = "
+            f"table[{plate!r}].astype(str) + ' ' + table[{name!r}].astype(str); if not, drop the column"
         )
 
 

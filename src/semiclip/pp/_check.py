@@ -105,11 +105,11 @@ def check(
         separator=separator,
         modalities=modalities,
     )
-    both = []
+    both, joint = [], _list_joint(mdata) if hasattr(mdata, "mod") else ([], [])
     for name in (design.student, design.teacher):
         there = name in getattr(mdata, "mod", {}) and mdata.mod[name].n_obs  # names that repeat are a finding here
         rows = mdata.mod[name] if there else get_modality(mdata, name)
-        both.append(Modality(name, rows, design, well_key))
+        both.append(Modality(name, rows, design, well_key, joint))
     student, teacher = both
     findings = [finding for modality in both for look in ALWAYS for finding in look(modality)]
     findings += [finding for look in STUDENT for finding in look(student)]
@@ -128,6 +128,13 @@ def check(
         numbers = [f"{modality.adata.n_obs:,} samples of {modality.name}" for modality in both]
         logger.info("nothing found in %s: they can be paired", " and ".join(numbers))
     return table
+
+
+def _list_joint(mdata: MuData) -> tuple[list[str], list[str]]:
+    """Return the columns of ``mdata.obs`` and the keys of ``mdata.obsm`` that are not copied from a modality."""
+    of_modalities = tuple(f"{name}:" for name in mdata.mod)
+    columns = [key for key in mdata.obs if not str(key).startswith(of_modalities)]
+    return columns, [key for key in mdata.obsm if key not in mdata.mod]
 
 
 @document

@@ -62,10 +62,9 @@ def find_shared_names(student: Modality, teacher: Modality) -> Iterator[Finding]
     pair, prefix, key = _both(student, teacher), repr(f"{teacher.name}:"), student.design.batch_key
     if len(names := student.adata.obs_names.intersection(teacher.adata.obs_names).unique()):
         finding = f"{len(names)} obs_names are in both, which MuData takes for the same samples: {some(names)}"
-        own, others = f"{teacher.code}.obs_names", f"{student.code}.obs_names"
-        mend = f"write {prefix} before the obs_names of {teacher.name}; columns of mdata.obs that are in no modality "
-        mend += "lose these rows, so copy them to the modality before"
-        code = f"{own} = {prefix} + {own} if {own}.isin({others}).any() else {own}; mdata.update()"
+        mend, code = f"write {prefix} before the obs_names of {teacher.name}", _write_prefix(student, teacher)
+        if keys := student.joint[1]:
+            mend += f"; mdata.obsm loses these rows of {some(keys)}, so copy them to the modality before"
         yield Finding("info", "shared sample names", pair, finding, mend, code)
     if key is None:
         return
@@ -77,6 +76,21 @@ def find_shared_names(student: Modality, teacher: Modality) -> Iterator[Finding]
         is_one = f"{own}[{teacher.column(key)}.notna()].isin({others}).any()"
         code = f"{teacher.column(key)} = {prefix} + {teacher.text(key)} if {is_one} else {teacher.column(key)}"
         yield Finding("info", "shared batch names", pair, f"{len(both)} batch(es) {told}", mend, code)
+
+
+def _write_prefix(student: Modality, teacher: Modality) -> str:
+    """Write code that renames the teacher's samples; columns of ``mdata.obs`` keep their rows, ``obsm`` cannot."""
+    own, others, prefix = f"{teacher.code}.obs_names", f"{student.code}.obs_names", repr(f"{teacher.name}:")
+    columns, keys = student.joint
+    if keys:
+        return ""
+    if not columns:
+        return f"{own} = {prefix} + {own} if {own}.isin({others}).any() else {own}; mdata.update()"
+    former = f"lambda name, old=dict(zip({own}, {own}.str.removeprefix({prefix}))): old.get(name, name)"
+    return (
+        f"if {own}.isin({others}).any(): kept = mdata.obs[{columns!r}]; {own} = {prefix} + {own}; mdata.update(); "
+        f"mdata.obs[{columns!r}] = kept.reindex(mdata.obs_names.map({former})).set_axis(mdata.obs_names)"
+    )
 
 
 BETWEEN = (

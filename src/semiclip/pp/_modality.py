@@ -33,6 +33,8 @@ class Modality(NamedTuple):
     adata: AnnData
     design: Design
     well_key: str | None = None
+    joint: tuple[list[str], list[str]] = ([], [])
+    """Columns of the MuData's own ``obs``, and keys of its ``obsm``, that are of no modality."""
 
     @property
     def pair_on(self) -> list[str]:

@@ -178,10 +178,10 @@ def _strip_genes(genes: Iterable[str]) -> list[str]:
 
 def _read_genes(name: str, genes: Iterable[str]) -> list[str]:
     """Return genes without blanks around them, each once; what is missing is no gene."""
-    listed = list(genes)
-    if missing := np.flatnonzero(pd.isna(np.array(listed, dtype=object))).tolist():
+    listed = pd.Series(_strip_genes(genes), dtype=object)
+    if missing := np.flatnonzero(listed.isna() | listed.isin(["", "nan", "<NA>"])).tolist():  # also as text of pandas
         raise errors.MissingValues(name, missing, "drop them")
-    return list(dict.fromkeys(_strip_genes(listed)))
+    return list(dict.fromkeys(listed.tolist()))
 
 
 def _read_background(

@@ -10,6 +10,8 @@ from anndata import AnnData
 
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
+from semiclip._labels import list_unlabelled, mark_unlabelled
+from semiclip._messages import warn
 from semiclip.correction import Affine, CorrectionSpec
 from semiclip.errors import BadValue, Conflict, Empty, some
 from semiclip.metrics import group_mean
@@ -102,6 +104,7 @@ def read_corrected(
     codes = np.full(adata.n_obs, -1)
     codes[~control], labels = pd.factorize(design.perturbations(adata)[~control].to_numpy(), sort=True)
     arrays = {name: read_representation(adata, name) for name in names}
+    _warn_unlabelled(labels, codes, design)
 
     def correct() -> Iterator[Corrected]:
         for name, x in arrays.items():
@@ -112,6 +115,18 @@ def read_corrected(
             yield Corrected(name, x, codes, labels, x.shape[1] if rank is None else rank)
 
     return correct()
+
+
+def _warn_unlabelled(labels: np.ndarray, codes: np.ndarray, design: Design) -> None:
+    """Warn of treated rows whose label names nothing, such as "unassigned", which would count as replicates."""
+    is_none = mark_unlabelled(pd.Series(labels, dtype=object), list_unlabelled(design, str(design.perturbation_key)))
+    if is_none.any():
+        counts = np.bincount(codes[codes >= 0])[is_none]
+        told = some(f"{label!r} ({n} rows)" for label, n in zip(labels[is_none].tolist(), counts, strict=True))
+        warn(
+            f"{counts.sum()} rows have a label that names nothing, and count as rows of one perturbation: {told}; "
+            f"leave them out with adata[~adata.obs[{design.perturbation_key!r}].isin({labels[is_none].tolist()!r})]"
+        )
 
 
 def add_baselines(

@@ -150,6 +150,8 @@ def cross_modal_retrieval(
     perturbation_key: str,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
+    separator: str | None = None,
     modalities: Mapping[str, str] | None = None,
     student_correction: Method | None = None,
     teacher_correction: Method | None = "tvn",
@@ -173,6 +175,7 @@ def cross_modal_retrieval(
     pair_on
         ``obs`` column or columns of both modalities that make the pairing key, see :func:`semiclip.pp.pair`.
     {columns}
+    {labels}
     {modalities}
     student_correction, teacher_correction
         Method of correction of each side, or ``None``. The defaults are what a model learns with: the teacher is
@@ -200,7 +203,13 @@ def cross_modal_retrieval(
     [['mean_rank_percentile', 0.0, 12], ['recall_at_1', 1.0, 12]]
     """
     design = Design.of(
-        perturbation_key=perturbation_key, control=control, batch_key=batch_key, pair_on=pair_on, modalities=modalities
+        perturbation_key=perturbation_key,
+        control=control,
+        batch_key=batch_key,
+        pair_on=pair_on,
+        unlabelled=unlabelled,
+        separator=separator,
+        modalities=modalities,
     )
     if profile == "public":
         raise BadValue("profile", profile, "one that keeps both sides in one space", "pass profile='clean'")
@@ -216,9 +225,11 @@ def cross_modal_retrieval(
             way_out += " and pass teacher_rep='X_taught', teacher_correction=None"
             raise Mismatch(f"the width of student_rep={name!r}", width, expected, way_out)
     pairing = pair_rows(student, teacher, design)
+    pairing.warn_unlabelled(design.student, design.teacher)
     n_keys = pairing.n_keys
     if n_keys < 2:
         raise TooFew("shared keys", n_keys, 2)
+    design = design.changed(unlabelled=())  # pairing has left their rows out, and said so
     (target,) = read_corrected(teacher, teacher_rep, design.within(teacher), teacher_spec)
     candidates = _average_directions(target.x, pairing.teacher, n_keys)
     tables = []

@@ -116,13 +116,9 @@ def check_sweep(name: str, values: list[Any], origin: str) -> None:
 
 def check_material(plan: Plan, material: Material) -> None:
     """Refuse columns, labels, expression and embeddings that cannot be used."""
-    settings, columns = plan.settings, plan.settings.columns
-    modalities = {"student": str(settings.student.modality), "teacher": str(settings.teacher.modality)}
+    settings = plan.settings
     with locate(settings.arguments):
-        design = Design.of(
-            perturbation_key=columns.perturbation, control=columns.control or None, batch_key=columns.batch,
-            pair_on=columns.pair_on, split_key=columns.split, modalities=modalities,
-        )  # fmt: skip
+        design = Design.of(**settings.pairing)
         for side in ("student", "teacher"):
             get_modality(material.mdata, getattr(design, side))
             check_columns(material.mdata, design, side)

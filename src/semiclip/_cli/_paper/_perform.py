@@ -84,7 +84,8 @@ def make_views(plan: Plan, seed: int, kind: str) -> bytes:
             options |= QUICK_VIEWS.get(kind, {})
         if kind == "scvi":
             options["train_kwargs"] = {"enable_progress_bar": False, **options.get("train_kwargs", {})}
-        pairing = {name: value for name, value in _read_pairing(plan).items() if name != "modalities"}
+        taken = ("pair_on", "perturbation_key", "control", "batch_key", "split_key")
+        pairing = {name: settings.pairing[name] for name in taken}
         with blame(settings.name_origin(f"augmentations.{kind}" if options else "paper.augmentations"), {}):
             scl.pp.augment(
                 rna, kind, encoder=material.encoders[rep], **pairing, key_added=kind, rng=seed, progress_bar=False,
@@ -125,7 +126,7 @@ def _train(plan: Plan, run: Run, material: Material, rep: str, views: Path) -> A
     reps: dict[str, Any] = {"student_rep": rep, "teacher_rep": settings.teacher.rep}
     if not method.is_trained:
         return scl.tl.distill(
-            mdata, objective=method.objective, **reps, **_read_pairing(plan), rng=run.seed, key_added=EMBEDDING,
+            mdata, objective=method.objective, **reps, **plan.settings.pairing, rng=run.seed, key_added=EMBEDDING,
             **arguments,
         )  # fmt: skip
     if plan.quick and (run.change is None or run.change[0] != "max_epochs"):
@@ -135,7 +136,7 @@ def _train(plan: Plan, run: Run, material: Material, rep: str, views: Path) -> A
     if run.views:
         arguments["views"] = list(run.views)
     arguments |= {"pea": LADDER[run.rung]["pea"] if plan.has_controls else False, "enable_progress_bar": False}
-    arguments |= {"recipe": method.recipe, "rng": run.seed, "key_added": EMBEDDING, **reps, **_read_pairing(plan)}
+    arguments |= {"recipe": method.recipe, "rng": run.seed, "key_added": EMBEDDING, **reps, **plan.settings.pairing}
     with redirect_stdout(io.StringIO()):  # scvi-tools prints what it raises
         if method.objective == OURS:
             return scl.tl.semiclip(mdata, **arguments)
@@ -272,19 +273,6 @@ def name_views(plan: Plan, seed: int, kind: str) -> str:
 
     digest = plan.digest(Run(seed, OURS, BASE, (kind,)))
     return f"{kind}-{seed}-{digest}.npy"
-
-
-def _read_pairing(plan: Plan) -> dict[str, Any]:
-    """Return what the columns of training mean."""
-    settings, columns = plan.settings, plan.settings.columns
-    return {
-        "pair_on": list(columns.pair_on or ()),
-        "perturbation_key": columns.perturbation,
-        "control": list(columns.control) if columns.control else None,
-        "batch_key": columns.batch,
-        "split_key": columns.split,
-        "modalities": {"student": settings.student.modality, "teacher": settings.teacher.modality},
-    }
 
 
 def _read_settings(model: Any) -> dict[str, Any]:

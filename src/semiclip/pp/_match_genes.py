@@ -1,0 +1,132 @@
+"""Genes under the names that other data have for them."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from semiclip import datasets
+from semiclip._labels import INVISIBLE, fold
+from semiclip._messages import warn
+from semiclip.errors import MissingColumn, Repeated, WrongType, some
+
+Genes = TypeVar("Genes", pd.DataFrame, pd.Series)
+PAIR = ["gene_a", "gene_b"]
+
+logger = logging.getLogger(__name__)
+
+
+def match_genes(
+    genes: Genes,
+    reference: pd.Series | pd.Index | np.ndarray | Sequence[str],
+    *,
+    control: str | Sequence[str] | None = None,
+    aliases: pd.Series | Mapping[str, str] | None = None,
+) -> Genes:
+    """Return genes under the names that other data have for them, also where these are former or approved symbols.
+
+    Genes change their symbols: H2AFX became H2AX. A table of relationships and a screen of different years, or the
+    expression and the images of two laboratories, then miss genes that both have. A gene that the reference does not
+    have is renamed if exactly one of the reference's genes has the same approved symbol; where no alias is meant, case
+    and blanks around a name do not matter. Everything else stays.
+
+    Parameters
+    ----------
+    genes
+        Relationships, a table with the columns ``gene_a`` and ``gene_b``; or one column of genes, such as the
+        perturbations of a modality.
+    reference
+        Genes under the names to take, such as the perturbations of a screen; names may repeat.
+    control
+        Label or labels that are no genes, such as those of controls: no gene takes their names, and they keep theirs.
+    aliases
+        Approved symbols by other names, by default those of :func:`semiclip.datasets.gene_aliases`.
+
+    Returns
+    -------
+    A copy of ``genes``, of the same type. ``attrs["renamed"]`` has the new names by the old ones; the log counts them
+    and shows some. In a column, two names never become one: those that would stay, with a warning.
+
+    Examples
+    --------
+    A screen that has H2AX but still UTX, and relationships of other years:
+
+    >>> import pandas as pd
+    >>> import semiclip as scl
+    >>> pairs = pd.DataFrame({"gene_a": ["H2AFX", "tp53"], "gene_b": ["KDM6A", "MDM2"]})
+    >>> aliases = {"H2AFX": "H2AX", "UTX": "KDM6A"}  # by default those of HGNC
+    >>> screen = pd.Series(["H2AX", "UTX", "TP53", "MDM2", "control"])
+    >>> matched = scl.pp.match_genes(pairs, screen, control="control", aliases=aliases)
+    >>> matched.to_numpy().tolist()
+    [['H2AX', 'UTX'], ['TP53', 'MDM2']]
+    >>> matched.attrs["renamed"]
+    {'H2AFX': 'H2AX', 'KDM6A': 'UTX', 'tp53': 'TP53'}
+    """
+    if not isinstance(genes, pd.DataFrame | pd.Series):
+        raise WrongType("genes", type(genes), "relationships (a DataFrame) or a column of genes (a Series)")
+    is_column = isinstance(genes, pd.Series)
+    if not is_column and (absent := [name for name in PAIR if name not in genes]):
+        raise MissingColumn(absent, genes.columns, "genes")
+    columns: dict[str, Any] = {"": genes} if is_column else {name: genes[name] for name in PAIR}
+    controls = {control} if isinstance(control, str) else set(control or ())
+    names = _find_names(_list_labels(columns.values()), _list_labels([reference]), controls, _read_aliases(aliases))
+    if is_column:
+        names = _drop_joined(names, _list_labels([genes]))
+    renamed = {key: _rename(column, names) for key, column in columns.items()}
+    result: Any = renamed[""] if is_column else genes.assign(**renamed)
+    result.attrs = {**genes.attrs, "renamed": names}
+    n, told = len(_list_labels(columns.values())), some((f"{old} to {new}" for old, new in names.items()), 3)
+    logger.info("%d of %d gene names become those of the reference%s", len(names), n, f": {told}" if told else "")
+    return result
+
+
+def _list_labels(columns: Iterable[Any]) -> list[str]:
+    """Return the distinct labels of columns, sorted; what is no text, such as a gap, has no other name."""
+    labels = {label for column in columns for label in pd.unique(pd.Series(column, dtype=object))}
+    return sorted(label for label in labels if isinstance(label, str))
+
+
+def _read_aliases(aliases: pd.Series | Mapping[str, str] | None) -> dict[str, str]:
+    if aliases is None:
+        aliases = datasets.gene_aliases()
+    if not isinstance(aliases, pd.Series):
+        return dict(aliases)
+    if not aliases.index.is_unique:
+        repeated = aliases.index[aliases.index.duplicated()].unique().tolist()
+        raise Repeated("aliases", repeated, "leave out names that several genes have")
+    return {str(alias): str(symbol) for alias, symbol in aliases.items()}
+
+
+def _find_names(
+    labels: Iterable[str], reference: Iterable[str], controls: set[str], aliases: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the reference's name of each label that it lacks and has under exactly one other name."""
+
+    def find_form(label: str) -> str:
+        bare = label.strip(INVISIBLE)
+        return fold(aliases.get(bare, bare))
+
+    there, by_form = {*reference, *controls}, dict[str, list[str]]()
+    for label in there - controls:
+        by_form.setdefault(find_form(label), []).append(label)
+    found = {label: by_form.get(find_form(label), []) for label in labels if label not in there}
+    return {label: names[0] for label, names in found.items() if len(names) == 1}
+
+
+def _drop_joined(names: dict[str, str], labels: Iterable[str]) -> dict[str, str]:
+    """Return the names that no other label of the column has or takes, and warn of the others."""
+    taken = pd.Series([*names.values(), *(label for label in labels if label not in names)], dtype=object)
+    shared = {*taken[taken.duplicated()]}
+    joined = {old: new for old, new in names.items() if new in shared}
+    if joined:
+        told = some(f"{old!r} is {new!r}" for old, new in joined.items())
+        warn(f"{len(joined)} gene name(s) stay, since the column has the same gene under another name: {told}")
+    return {old: new for old, new in names.items() if old not in joined}
+
+
+def _rename(column: pd.Series, names: Mapping[str, str]) -> pd.Series:
+    """Return a column of the same type with other names."""
+    renamed = column.astype(object).map(lambda label: names.get(label, label))
+    return renamed.astype("category" if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype)
