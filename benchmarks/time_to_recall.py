@@ -53,7 +53,7 @@ OTHERS = [schedule("whole", 25, 256), *(schedule("whole", 150, select=name) for 
 STUDIES: dict[str, tuple[int, list[dict[str, Any]]]] = {
     **dict.fromkeys(("medium", "private_images", "interacting"), (3, WHOLE + SHARED + OTHERS)),
     "keys_100": (3, WHOLE + SHARED),
-    "keys_3000": (2, [schedule("whole", n) for n in (14, 50, 150)] + [schedule("shared", n) for n in (3, 10)]),
+    "keys_3000": (2, [schedule("whole", 14), *WHOLE[1:], *(schedule("shared", n) for n in (3, 10))]),
 }
 # regimes that the package does not have
 CHANGES: dict[str, tuple[str, dict[str, Any]]] = {"keys_3000": ("private_interacting", {"n_compounds": 1000})}
