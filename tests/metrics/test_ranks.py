@@ -146,9 +146,9 @@ def test_the_error_at_768_dimensions_is_a_hundred_thousandth():
 
 def test_values_that_many_pairs_share_need_no_memory(monkeypatch):
     take("double", monkeypatch)
-    bracket = _ranks._Bracket(Cosines.of(rows("constant")), np.float64, 1.0, 1.0)
-    for block in bracket.cosines.blocks():
-        bracket.count(*block)
+    bracket = _ranks._Bracket(1.0, 1.0)
+    for _, _, block in Cosines.of(rows("constant")).blocks():
+        bracket.count(block)
     assert bracket.n_between == 0
     assert bracket.select(3_000) == 1
 
@@ -158,9 +158,9 @@ def test_a_bracket_of_one_value_counts_its_ties_once(value):
     # a third of all pairs or more have this cosine, and ranks beyond it are for a wider bracket to tell
     cosines = Cosines.of(np.repeat(np.array([[1, 0], [-1, 0], [0, 1]]), [40, 40, 20], axis=0))
     every = np.sort(cosines.at(*np.triu_indices(100, k=1)))
-    bracket = _ranks._Bracket(cosines, np.float64, value, value)
-    for block in cosines.blocks():
-        bracket.count(*block)
+    bracket = _ranks._Bracket(value, value)
+    for _, _, block in cosines.blocks():
+        bracket.count(block)
     assert bracket.n_high == 0
     for rank in range(cosines.size):
         assert bracket.select(rank) == (value if every[rank] == value else None)

@@ -84,7 +84,8 @@ def relationship_recall(
     rng = np.random.default_rng(rng)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
     shares = Shares.of(cosine_map)
-    tails, hit = find_tails(cosine_map.cosines, limits, (shares.first, shares.second))
+    pairs = shares.first, shares.second
+    tails, hit = find_tails(cosine_map.cosines, limits, pairs, keep=n_permutations > 0)
     value = shares(hit)
     per_threshold = [shares.estimate_uncertainty(*column) for column in zip(hit.T, value.T, strict=True)]
     error, low, high = np.array(per_threshold).transpose(1, 2, 0)
@@ -284,8 +285,8 @@ class Shares(NamedTuple):
         exchanges = exchange_labels(
             cosine_map.cosines, tails, pairs, n_draws, lambda rng: rng.permutation(n_genes), rng
         )
-        for i, hit in exchanges:
-            n_hit[i] += self.count_pairs(hit)
+        for i, codes, patterns in exchanges:
+            n_hit[i] += self.count_pairs(patterns[codes])
         return np.stack([self.divide(of_draw) for of_draw in n_hit], axis=-1)
 
 

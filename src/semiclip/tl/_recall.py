@@ -228,9 +228,10 @@ def null_overlap(
     corrected = next(representation)
     means, genes = corrected.average()
     own_map = _map.gene_map(means, genes, annotated)
-    order = pd.Index(genes).get_indexer(own_map.genes)
+    order, single = pd.Index(genes).get_indexer(own_map.genes), bool((corrected.counts == 1).all())
+    del means  # which the map has in another order
     pairs = _map.distinct_pairs(own_map)
-    tails, in_own = _hits.find_tails(own_map.cosines, levels, pairs)
+    tails, in_own = _hits.find_tails(own_map.cosines, levels, pairs, keep=single)
     other_maps = (_map.gene_map(*next(other).average(), annotated) for other in others)  # one at a time in memory
     compared = [_hits.recalled_elsewhere(other_map, own_map, pairs, levels) for other_map in other_maps]
     in_reference, n_reference, n_pairs = (np.array(part) for part in zip(*compared, strict=True))
@@ -240,9 +241,13 @@ def null_overlap(
     draws = np.zeros((n_permutations, *overlap.shape), dtype=np.intp)
     needed = in_reference.any(axis=(0, 2))  # what no reference recalls is in no overlap
     pairs, in_reference = (pairs[0][needed], pairs[1][needed]), in_reference[:, needed]
-    exchanges = _exchange(corrected, own_map, order, pairs, levels, tails, n_permutations, rng)
-    for i, hit in tqdm(exchanges, "permutations", n_permutations, disable=not progress_bar):
-        draws[i] += (hit & in_reference).sum(axis=1)
+    compared_with = pairs, in_reference, n_permutations, rng
+    if single:
+        counts = _count_moved(corrected, order, own_map.cosines, tails, *compared_with)
+    else:
+        counts = _count_averaged(corrected, order, levels, *compared_with)
+    for i, n_both in tqdm(counts, "permutations", n_permutations, disable=not progress_bar):
+        draws[i] += n_both
 
     low, median, high = np.quantile(draws, [0.025, 0.5, 0.975], axis=0)
     more = (draws >= overlap).sum(axis=0)
@@ -256,26 +261,33 @@ def null_overlap(
     return order_columns(table, ["representation", "reference"], ["null_median", "null_high", "overlap", "p_value"])
 
 
-def _exchange(
+def _count_averaged(
     corrected: Corrected,
-    own_map: _map.GeneMap,
     order: np.ndarray,
-    pairs: tuple[np.ndarray, np.ndarray],
     levels: _map.Levels,
-    tails: _hits.Tails,
+    pairs: tuple[np.ndarray, np.ndarray],
+    in_reference: np.ndarray,
     n_draws: int,
     rng: np.random.Generator,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield which pairs are recalled after each exchange of the perturbations, shape (n_pairs, n_thresholds).
+    """Yield how many pairs are recalled as well after each exchange, shape (n_references, n_thresholds)."""
+    for i in range(n_draws):
+        means, _ = corrected.exchange(rng).average()
+        hit = _hits.find_tails(Cosines.of(means[order]), levels, pairs)[1]
+        yield i, (hit & in_reference).sum(axis=1)
 
-    ``order`` says which perturbation each gene of the map is.
-    """
-    if (corrected.counts > 1).any():
-        for i in range(n_draws):
-            means, _ = corrected.exchange(rng).average()
-            yield i, _hits.find_tails(Cosines.of(means[order]), levels, pairs)[1]
-        return
-    # means of single rows stay the same rows, so that no cosine is computed anew
+
+def _count_moved(
+    corrected: Corrected,
+    order: np.ndarray,
+    cosines: Cosines,
+    tails: _hits.Tails,
+    pairs: tuple[np.ndarray, np.ndarray],
+    in_reference: np.ndarray,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Count the same where each perturbation has one row: means stay the same rows, and no cosine is computed anew."""
     place, rows = np.argsort(order), corrected.treated
 
     def draw(rng: np.random.Generator) -> np.ndarray:
@@ -283,4 +295,12 @@ def _exchange(
         moved[place[corrected.exchange(rng).codes[rows]]] = place[corrected.codes[rows]]
         return moved
 
-    yield from _hits.exchange_labels(own_map.cosines, tails, pairs, n_draws, draw, rng)
+    # pairs that differ neither in code nor in the tails of a reference are counted together
+    known = [np.unique(hit, axis=0, return_inverse=True) for hit in in_reference]
+    for i, codes, patterns in _hits.exchange_labels(cosines, tails, pairs, n_draws, draw, rng):
+        n_both = []
+        for kinds, kind in known:
+            shape = (len(patterns), len(kinds))
+            alike = np.bincount(codes * np.intp(len(kinds)) + kind.ravel(), minlength=shape[0] * shape[1])
+            n_both.append(((patterns.T @ alike.reshape(shape)) * kinds.T).sum(axis=1))
+        yield i, np.array(n_both)
