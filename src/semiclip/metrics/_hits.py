@@ -127,7 +127,7 @@ def exchange_labels(
         rng.bit_generator.state = state
         for i in range(n_draws):
             moved = draw(rng).astype(narrow)
-            yield i, hits.codes.look_up(*(moved[rows] for rows in pairs)), hits.patterns
+            yield i, hits.codes.look_up(*(moved.take(rows) for rows in pairs)), hits.patterns
 
 
 def recalled(cosine_map: GeneMap, pairs: tuple[np.ndarray, np.ndarray], levels: Levels) -> np.ndarray:

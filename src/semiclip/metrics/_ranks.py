@@ -133,25 +133,22 @@ def _place(cosines: Cosines, held: list[_Held], brackets: Brackets, ranks: Seque
     """Return the window of each rank, or nothing where one is not in its bracket."""
     # no value is off by more than the error, and neither therefore is that of the rank: what is further from it
     # than two errors lies below or above the cosine of the rank, and among the others the rank is what remains
-    reach, windows, last = 2 * cosines.error(np.float32), [], -1
-    values = np.empty(0, np.float32)
+    reach, windows = 2 * cosines.error(np.float32), []
+    values = np.sort(np.concatenate([part.values for part in held])) if held else np.empty(0, np.float32)
     for rank, number in zip(ranks, brackets.number, strict=True):
         below, above = brackets.low[number], brackets.high[number]
-        if number != last:
-            parts = [part.values for part in held]
-            if len(brackets.low) > 1:
-                parts = [part[(part > below) & (part < above)] for part in parts]
-            values, last = np.concatenate(parts), number
-        place = rank - brackets.n_to_low[number]
-        if not 0 <= place < values.size:
+        begin, end = np.searchsorted(values, below, side="right"), np.searchsorted(values, above)
+        place = int(begin) + rank - brackets.n_to_low[number]
+        if not begin <= place < end:
             return None
-        value = float(np.partition(values, place)[place])
-        window = _Window(np.float32(value - reach), np.float32(value + reach), 0)
-        if not below < window.low < window.high < above:
+        value = float(values[place])
+        low, high = np.float32(value - reach), np.float32(value + reach)
+        if not below < low < high < above:
             return None
-        if int(np.count_nonzero(window.holds(values))) > max(SAMPLE, cosines.size // TIES):
+        n_below, n_to_high = int(np.searchsorted(values, low)), int(np.searchsorted(values, high, side="right"))
+        if n_to_high - n_below > max(SAMPLE, cosines.size // TIES):
             raise _Untold
-        windows.append(window._replace(place=place - int(np.count_nonzero(values < window.low))))
+        windows.append(_Window(low, high, place - n_below))
     return windows
 
 

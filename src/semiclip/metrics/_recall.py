@@ -286,7 +286,7 @@ class Shares(NamedTuple):
             cosine_map.cosines, tails, pairs, n_draws, lambda rng: rng.permutation(n_genes), rng
         )
         for i, codes, patterns in exchanges:
-            n_hit[i] += self.count_pairs(patterns[codes])
+            n_hit[i] += self.count_pairs(np.take(patterns, codes, axis=0))
         return np.stack([self.divide(of_draw) for of_draw in n_hit], axis=-1)
 
 
