@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from math import ceil, floor, inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -135,19 +135,30 @@ def recalled(cosine_map: GeneMap, pairs: tuple[np.ndarray, np.ndarray], levels: 
     return find_tails(cosine_map.cosines, levels, pairs)[1]
 
 
-def recalled_elsewhere(
-    other: GeneMap, cosine_map: GeneMap, pairs: tuple[np.ndarray, np.ndarray], levels: Levels
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return which pairs of a map another map recalls, how many of its own at each level, and how many both hold."""
-    other_pairs = distinct_pairs(other)
-    hit = recalled(other, other_pairs, levels)
-    names, other_names = (
-        pd.MultiIndex.from_arrays([held.genes[positions] for positions in both])
-        for held, both in ((cosine_map, pairs), (other, other_pairs))
-    )
-    position = other_names.get_indexer(names)
-    if (position < 0).all():
-        raise errors.NothingShared("annotated pair", cosine_map.genes, other.genes, way_out=ONE_LABEL)
-    # a pair that the other map lacks has the position −1, which is the row added: it is not recalled
-    padded = np.vstack([hit, np.zeros_like(hit, shape=(1, hit.shape[1]))])
-    return padded[position], hit.sum(axis=0), int((position >= 0).sum())
+class RecalledPairs(NamedTuple):
+    """Which of its annotated pairs a map recalls, by the names of genes: what is left of a map without its cosines."""
+
+    genes: pd.Index
+    pairs: pd.MultiIndex
+    hit: np.ndarray
+    """Shape (n_pairs, n_levels)."""
+
+    @classmethod
+    def of(cls, cosine_map: GeneMap, levels: Levels) -> Self:
+        """Read a map."""
+        pairs = distinct_pairs(cosine_map)
+        return cls(cosine_map.genes, name_pairs(cosine_map.genes, pairs), recalled(cosine_map, pairs, levels))
+
+    def look_up(self, genes: pd.Index, pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, int]:
+        """Return which pairs of another map, positions in its genes, are recalled here, and how many this map holds."""
+        position = self.pairs.get_indexer(name_pairs(genes, pairs))
+        if (position < 0).all():
+            raise errors.NothingShared("annotated pair", genes, self.genes, way_out=ONE_LABEL)
+        # a pair that is not here has the position −1, which is the row added: it is not recalled
+        padded = np.vstack([self.hit, np.zeros_like(self.hit, shape=(1, self.hit.shape[1]))])
+        return padded[position], int((position >= 0).sum())
+
+
+def name_pairs(genes: pd.Index, pairs: tuple[np.ndarray, np.ndarray]) -> pd.MultiIndex:
+    """Return the names of pairs of genes that are given by position."""
+    return pd.MultiIndex.from_arrays([genes[positions] for positions in pairs])

@@ -134,7 +134,8 @@ def _place(cosines: Cosines, held: list[_Held], brackets: Brackets, ranks: Seque
     # no value is off by more than the error, and neither therefore is that of the rank: what is further from it
     # than two errors lies below or above the cosine of the rank, and among the others the rank is what remains
     reach, windows = 2 * cosines.error(np.float32), []
-    values = np.sort(np.concatenate([part.values for part in held])) if held else np.empty(0, np.float32)
+    values = np.concatenate([np.empty(0, np.float32), *(part.values for part in held)])
+    values.sort()  # in place, for there may be many
     for rank, number in zip(ranks, brackets.number, strict=True):
         below, above = brackets.low[number], brackets.high[number]
         begin, end = np.searchsorted(values, below, side="right"), np.searchsorted(values, above)

@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -225,16 +226,21 @@ def null_overlap(
     others = [read_corrected(data, key, design, spec) for key, data in sources.items()]
     annotated = datasets.relationships() if relationships is None else relationships
 
+    # one map at a time in memory, and first those of which little is kept
+    compared = [
+        _hits.RecalledPairs.of(_map.gene_map(*other.average(), annotated), levels)
+        for other in chain.from_iterable(others)
+    ]
     corrected = next(representation)
     means, genes = corrected.average()
     own_map = _map.gene_map(means, genes, annotated)
     order, single = pd.Index(genes).get_indexer(own_map.genes), bool((corrected.counts == 1).all())
     del means  # which the map has in another order
     pairs = _map.distinct_pairs(own_map)
+    shared = [other.look_up(own_map.genes, pairs) for other in compared]
+    in_reference, n_pairs = (np.array(part) for part in zip(*shared, strict=True))
+    n_reference = np.array([other.hit.sum(axis=0) for other in compared])
     tails, in_own = _hits.find_tails(own_map.cosines, levels, pairs, keep=single)
-    other_maps = (_map.gene_map(*next(other).average(), annotated) for other in others)  # one at a time in memory
-    compared = [_hits.recalled_elsewhere(other_map, own_map, pairs, levels) for other_map in other_maps]
-    in_reference, n_reference, n_pairs = (np.array(part) for part in zip(*compared, strict=True))
     overlap = (in_own & in_reference).sum(axis=1)
 
     rng = np.random.default_rng(rng)
