@@ -20,6 +20,9 @@ from semiclip.metrics._ranks import read_cosines
 HITS = 1 << 28  # bytes of codes that say which pairs are recalled, beyond which they are read in strips
 
 
+Exchanged = tuple[int, np.ndarray, np.ndarray]  # number of the draw, codes of pairs, and their patterns
+
+
 class Hits(NamedTuple):
     """Which pairs lie in the tails: those whose first row is in a strip of rows."""
 
@@ -114,7 +117,7 @@ def exchange_labels(
     n_draws: int,
     draw: Callable[[np.random.Generator], np.ndarray],
     rng: np.random.Generator,
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+) -> Iterator[Exchanged]:
     """Yield, for each draw, the codes of the pairs after the rows are exchanged, and what :class:`Hits` they stand for.
 
     ``draw`` says which row each row takes the place of. No cosine is computed anew for an exchange, which only moves

@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -9,11 +10,12 @@ from semiclip import datasets, metrics
 from semiclip._arguments import check_choice, check_whole
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip._messages import warn_once
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import WrongType
-from semiclip.metrics import _hits, _map
+from semiclip.metrics import _hits, _map, _recall
 from semiclip.metrics._cosines import Cosines
+from semiclip.metrics._matrices import check_permutations
+from semiclip.metrics._misspelt import count_misspelt
 from semiclip.tl._columns import order_columns
 from semiclip.tl._maps import Corrected, RecallBaseline, add_baselines, list_sources, read_corrected
 
@@ -37,6 +39,7 @@ def recall(
     baselines: Sequence[RecallBaseline] = (),
     n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Return how many known gene relationships each representation recalls (paper B.1).
 
@@ -61,6 +64,8 @@ def recall(
         more replicates than others, that alone can look significant: look at the baseline ``"permuted"`` too.
     rng
         Seed or generator of exchanges and baselines. With an integer all representations meet the same exchanges.
+    progress_bar
+        Whether to show the progress of exchanges that take more than a second.
 
     Returns
     -------
@@ -78,19 +83,24 @@ def recall(
     >>> table[["key", "value", "n_pairs", "p_value"]].round(3).head(1).to_numpy().tolist()
     [['pathways', 0.361, 36, 0.001]]
     """
+    from tqdm.auto import tqdm
+
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    check_permutations(n_permutations)
     for name in baselines:
         check_choice("baselines", name, RecallBaseline)
     levels = _map.read_thresholds(thresholds)
     representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
-    tables = []
-    with warn_once():  # all maps have the same genes, and lose the same pairs
-        for corrected in add_baselines(representations, baselines, rng):
-            table = metrics.relationship_recall(
-                *corrected.average(), annotated, thresholds=levels, n_permutations=n_permutations, rng=rng
-            )
-            tables.append(table.assign(representation=corrected.name, rank=corrected.rank))
+    watch = partial(tqdm, desc="permutations", total=n_permutations, disable=not progress_bar, delay=1)
+    tables, n_misspelt = [], None
+    for corrected in add_baselines(representations, baselines, rng):
+        gene_map = _map.gene_map(*corrected.average(), annotated)
+        table = _recall.measure_recall(gene_map, levels, n_permutations, rng, watch)
+        if n_misspelt is None:  # all maps have the same genes, and lose the same pairs
+            n_misspelt = count_misspelt(annotated, gene_map)
+        table = _recall.add_misspelt(table, n_misspelt)
+        tables.append(table.assign(representation=corrected.name, rank=corrected.rank))
     return order_columns(
         pd.concat(tables, ignore_index=True), ["representation", "key"], ["ci_low", "ci_high", "value"]
     )
