@@ -100,6 +100,7 @@ def recall(
         if n_misspelt is None:  # all maps have the same genes, and lose the same pairs
             n_misspelt = count_misspelt(annotated, gene_map)
         table = _recall.add_misspelt(table, n_misspelt)
+        del gene_map  # so that one map at a time is in memory
         tables.append(table.assign(representation=corrected.name, rank=corrected.rank))
     return order_columns(
         pd.concat(tables, ignore_index=True), ["representation", "key"], ["ci_low", "ci_high", "value"]
