@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from semiclip.metrics import _cosines, _ranks
 from semiclip.metrics._cosines import Cosines
-from semiclip.metrics._hits import find_tails, read_hits
+from semiclip.metrics._hits import count_strips, find_tails, read_hits
 from semiclip.metrics._ranks import read_cosines
 
 KINDS = ["normal", "alike", "copies", "constant", "line", "integers", "circle", "nearly equal", "zeros"]
@@ -125,6 +125,7 @@ def test_codes_of_any_width_say_the_same_in_one_pass_or_two(n, levels, kind, mon
     for at_once in (1 << 28, 600):
         monkeypatch.setattr("semiclip.metrics._hits.HITS", at_once)
         for read in (tails, tails._replace(hits=None)):
+            assert len(list(read_hits(cosines, read))) == count_strips(cosines, read)
             looked_up = sum(part.look_up(*shuffled).astype(int) for part in read_hits(cosines, read))
             np.testing.assert_array_equal(looked_up, hit[order])
 

@@ -93,7 +93,7 @@ def read_hits(cosines: Cosines, tails: Tails) -> Iterator[Hits]:
         yield tails.hits
         return
     dtype: Any = np.float32 if tails.error else np.float64
-    limits, n = Limits.of(tails.cuts, *np.finfo(np.float64).max * np.array([-1, 1])), len(cosines.unit)
+    limits, n = _read_limits(tails), len(cosines.unit)
     # what a cosine is too near to for a comparison of rounded values, or what it equals
     ends = [[dtype(cut - tails.error), dtype(cut + tails.error)] for cut in limits.keys]
     brackets = Brackets([tuple(np.nextafter(both, dtype([-inf, inf]))) for both in ends], dtype)
@@ -108,6 +108,16 @@ def read_hits(cosines: Cosines, tails: Tails) -> Iterator[Hits]:
         codes.ravel()[places] = limits.code(near, limits.keys)
         hits.codes.put(start, left, codes)
     yield hits
+
+
+def _read_limits(tails: Tails) -> Limits:
+    return Limits.of(tails.cuts, *np.finfo(np.float64).max * np.array([-1, 1]))
+
+
+def count_strips(cosines: Cosines, tails: Tails) -> int:
+    """Return how many strips :func:`read_hits` yields, and so how often :func:`exchange_labels` yields a draw."""
+    n = len(cosines.unit)
+    return 1 if tails.hits is not None else -(-n // _strip_rows(n, _read_limits(tails).width))
 
 
 def exchange_labels(

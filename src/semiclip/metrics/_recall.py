@@ -9,7 +9,7 @@ from scipy import sparse
 
 from semiclip._arguments import check_whole
 from semiclip._docs import document
-from semiclip.metrics._hits import Exchanged, Tails, exchange_labels, find_tails
+from semiclip.metrics._hits import Exchanged, Tails, count_strips, exchange_labels, find_tails
 from semiclip.metrics._map import GeneMap, Levels, Thresholds, distinct_pairs, gene_map, read_thresholds
 from semiclip.metrics._matrices import check_permutations
 from semiclip.metrics._misspelt import count_misspelt
@@ -17,7 +17,7 @@ from semiclip.metrics._misspelt import count_misspelt
 Z = 1.959963984540054  # two-sided 95 % of a normal distribution
 RANGE = (-1.0, 1.0)  # of a cosine
 
-Watch = Callable[[Iterable[Exchanged]], Iterable[Exchanged]]
+Watch = Callable[[Iterable[Exchanged], int], Iterable[Exchanged]]  # of so many exchanges
 
 
 @document
@@ -100,7 +100,7 @@ def measure_recall(
     limits: Levels,
     n_permutations: int,
     rng: int | np.random.Generator | None,
-    watch: Watch = iter,
+    watch: Watch = lambda exchanges, n: exchanges,
 ) -> pd.DataFrame:
     """Return the recall of a map, as in :func:`relationship_recall`; ``watch`` is given the exchanges as they come."""
     rng = np.random.default_rng(rng)
@@ -307,7 +307,8 @@ class Shares(NamedTuple):
         exchanges = exchange_labels(
             cosine_map.cosines, tails, pairs, n_draws, lambda rng: rng.permutation(n_genes), rng
         )
-        for i, codes, patterns in watch(exchanges):
+        n_exchanges = n_draws * count_strips(cosine_map.cosines, tails)
+        for i, codes, patterns in watch(exchanges, n_exchanges):
             n_hit[i] += self.count_pairs(np.take(patterns, codes, axis=0))
         return np.stack([self.divide(of_draw) for of_draw in n_hit], axis=-1)
 

@@ -1,5 +1,4 @@
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -92,7 +91,10 @@ def recall(
     levels = _map.read_thresholds(thresholds)
     representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
-    watch = partial(tqdm, desc="permutations", total=n_permutations, disable=not progress_bar, delay=1)
+
+    def watch(exchanges: Iterable[_hits.Exchanged], n: int) -> Iterable[_hits.Exchanged]:
+        return tqdm(exchanges, "permutations", n, disable=not progress_bar, delay=1)
+
     tables, n_misspelt = [], None
     for corrected in add_baselines(representations, baselines, rng):
         gene_map = _map.gene_map(*corrected.average(), annotated)
@@ -263,7 +265,8 @@ def null_overlap(
         counts = _count_moved(corrected, order, own_map.cosines, tails, *compared_with)
     else:
         counts = _count_averaged(corrected, order, levels, *compared_with)
-    for i, n_both in tqdm(counts, "permutations", n_permutations, disable=not progress_bar):
+    n_exchanges = n_permutations * (_hits.count_strips(own_map.cosines, tails) if single else 1)
+    for i, n_both in tqdm(counts, "permutations", n_exchanges, disable=not progress_bar):
         draws[i] += n_both
 
     low, median, high = np.quantile(draws, [0.025, 0.5, 0.975], axis=0)
