@@ -102,9 +102,12 @@ def _read(
         blocks, deviations = cosines.blocks(np.float32), 8 * deviations
     exact = [_tell_apart(cosines, part, windows) for part in held]
     statistics = _select(held, exact, windows)
-    coded = limits is not None and codes is not None and limits.in_order(np.array(statistics))
-    if coded and limits is not None and codes is not None:
-        _add_codes(held, exact, limits, np.array(statistics), codes)
+    coded = False
+    if limits is not None and codes is not None:
+        cuts = np.array(statistics)
+        coded = limits.in_order(cuts)
+        if coded:
+            _add_codes(held, exact, limits, cuts, codes)
     return Reading(statistics, near, error, coded)
 
 
@@ -123,7 +126,7 @@ def _hold(
             places, coded = brackets.split_and_code(block, limits)
             codes.put(start, left, coded)
         n_held += places.size
-        if n_held > HELD * len(brackets.low):
+        if n_held > HELD * len(brackets.number):
             raise _Untold
         held.append(_Held(start, left, block.shape, places.astype(np.int32), block.ravel()[places]))
     return held
