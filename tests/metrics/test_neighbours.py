@@ -8,7 +8,7 @@ from sklearn.model_selection import LeaveOneGroupOut, LeaveOneOut, cross_val_pre
 from sklearn.neighbors import KNeighborsClassifier
 
 from semiclip import errors, metrics
-from semiclip.metrics import average_precision
+from semiclip.metrics import _neighbours, average_precision
 
 
 def knn_accuracy(*arrays, n_permutations=0, **options):
@@ -85,12 +85,14 @@ def test_refuses(refuses, change, error, data):
 # ---- average precision
 
 
-def rank_by_hand(x, codes, batch=None, first=None):
+def rank_by_hand(x, codes, batch=None, first=None, site=None):
     """One row at a time with scikit-learn."""
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     scores = []
     for i in range(first or len(x)):
         candidates = np.arange(len(x)) != i if batch is None else batch != batch[i]
+        if site is not None:
+            candidates &= site != site[i]
         relevant = codes[candidates] == codes[i]
         cosine = np.round(unit[candidates] @ unit[i], 10)
         scores.append(average_precision_score(relevant, cosine) if relevant.any() else np.nan)
@@ -109,6 +111,25 @@ def test_precision_equals_sklearn(ties, batched):
     np.testing.assert_allclose(value, expected, atol=1e-12)
     np.testing.assert_array_equal(np.isnan(chance), np.isnan(expected))
     assert np.isnan(value[codes == 0]).all()
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("block", [1, 150, 1 << 22])
+@pytest.mark.parametrize("compared", [0, 8])
+def test_precision_without_rows_of_its_site_equals_sklearn(ties, batched, block, compared, monkeypatch):
+    monkeypatch.setattr(_neighbours, "BLOCK", block)
+    monkeypatch.setattr(_neighbours, "COMPARED", compared)
+    rng = np.random.default_rng(1)
+    x = rng.integers(-1, 2, size=(90, 3)).astype(float) if ties else rng.normal(size=(90, 6))
+    codes = rng.permutation(np.repeat([0, 1, 2, 3, 4, 5], [1, 2, 3, 9, 25, 50]))
+    site = np.where(codes == 1, "own", rng.choice(["p", "q", "r", "s"], size=90))  # a group within a site
+    batch = rng.integers(3, size=90) if batched else None
+    value, chance = average_precision(x, codes, batch, site)
+    expected = rank_by_hand(x, codes, batch, site=site)
+    np.testing.assert_allclose(value, expected, atol=1e-12)
+    np.testing.assert_array_equal(np.isnan(chance), np.isnan(expected))
+    assert np.isnan(value[codes <= 1]).all()
 
 
 @pytest.mark.parametrize("batched", [False, True])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from semiclip.metrics import _cosines, _ranks
 from semiclip.metrics._cosines import Cosines
-from semiclip.metrics._hits import find_tails, read_hits
+from semiclip.metrics._hits import count_strips, find_tails, read_hits
 from semiclip.metrics._ranks import read_cosines
 
 KINDS = ["normal", "alike", "copies", "constant", "line", "integers", "circle", "nearly equal", "zeros"]
@@ -84,6 +84,12 @@ def test_tails_equal_counting(kind, way, levels, monkeypatch):
         (right <= round(100 * low) * null.size) | (left >= round(100 * high) * null.size) for low, high in levels
     ]
     np.testing.assert_array_equal(hit, np.array(expected).T)
+    # and what is written on the way, of all pairs in one pass, which single precision allows but among many ties
+    kept, again = find_tails(cosines, levels, pairs, keep=True)
+    np.testing.assert_array_equal(again, hit)
+    assert (kept.cuts == tails.cuts).all()
+    assert kept.hits is None or (kept.hits.look_up(*pairs) == hit).all()
+    assert kept.hits is not None or way == "double" or kind not in ("normal", "alike")
     # what is looked up in bits is the same, strip by strip and in both directions
     for at_once in (1 << 28, 1_000):
         monkeypatch.setattr("semiclip.metrics._hits.HITS", at_once)
@@ -91,6 +97,45 @@ def test_tails_equal_counting(kind, way, levels, monkeypatch):
         np.testing.assert_array_equal(looked_up, hit)
         turned = sum(strip.look_up(*pairs[::-1]).astype(int) for strip in read_hits(cosines, tails))
         np.testing.assert_array_equal(turned, hit)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        [(0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75)],
+        [(0.1, 0.6), (0.3, 0.7), (0.2, 0.95), (0.3, 0.3), (0.65, 0.9)],
+        [(i / 50, 1 - i / 100) for i in range(20)],
+        [(i / 400, i / 400) for i in range(300)],
+        [(0.3, 0.7)],
+    ],
+    ids=["nested", "crossed", "byte", "two bytes", "one"],
+)
+@pytest.mark.parametrize("n", [121, 128])
+@pytest.mark.parametrize("kind", ["normal", "integers", "copies"])
+def test_codes_of_any_width_say_the_same_in_one_pass_or_two(n, levels, kind, monkeypatch):
+    cosines = Cosines.of(rows(kind, n))
+    pairs = np.triu_indices(n, k=1)
+    take("sampled", monkeypatch)
+    tails, hit = find_tails(cosines, levels, pairs, keep=True)
+    one_by_one = cosines.at(*pairs)[:, None]
+    np.testing.assert_array_equal(hit, (one_by_one < tails.cuts[:, 0]) | (one_by_one > tails.cuts[:, 1]))
+    assert kind != "normal" or tails.hits is not None
+    order = np.random.default_rng(0).permutation(len(hit))
+    shuffled = [side[order] for side in pairs]
+    for at_once in (1 << 28, 600):
+        monkeypatch.setattr("semiclip.metrics._hits.HITS", at_once)
+        for read in (tails, tails._replace(hits=None)):
+            assert len(list(read_hits(cosines, read))) == count_strips(cosines, read)
+            looked_up = sum(part.look_up(*shuffled).astype(int) for part in read_hits(cosines, read))
+            np.testing.assert_array_equal(looked_up, hit[order])
+
+
+def test_five_pairs_of_tails_within_one_another_take_four_bits():
+    levels = [(0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75)]
+    cosines = Cosines.of(rows("normal"))
+    none = np.zeros(0, dtype=int)
+    widths = [find_tails(cosines, levels[:n], (none, none), keep=True)[0].hits.codes.width for n in (1, 2, 3, 5)]
+    assert widths == [1, 2, 2, 4]
 
 
 @settings(deadline=None)
@@ -146,9 +191,9 @@ def test_the_error_at_768_dimensions_is_a_hundred_thousandth():
 
 def test_values_that_many_pairs_share_need_no_memory(monkeypatch):
     take("double", monkeypatch)
-    bracket = _ranks._Bracket(Cosines.of(rows("constant")), np.float64, 1.0, 1.0)
-    for block in bracket.cosines.blocks():
-        bracket.count(*block)
+    bracket = _ranks._Bracket(1.0, 1.0)
+    for _, _, block in Cosines.of(rows("constant")).blocks():
+        bracket.count(block)
     assert bracket.n_between == 0
     assert bracket.select(3_000) == 1
 
@@ -158,9 +203,9 @@ def test_a_bracket_of_one_value_counts_its_ties_once(value):
     # a third of all pairs or more have this cosine, and ranks beyond it are for a wider bracket to tell
     cosines = Cosines.of(np.repeat(np.array([[1, 0], [-1, 0], [0, 1]]), [40, 40, 20], axis=0))
     every = np.sort(cosines.at(*np.triu_indices(100, k=1)))
-    bracket = _ranks._Bracket(cosines, np.float64, value, value)
-    for block in cosines.blocks():
-        bracket.count(*block)
+    bracket = _ranks._Bracket(value, value)
+    for _, _, block in cosines.blocks():
+        bracket.count(block)
     assert bracket.n_high == 0
     for rank in range(cosines.size):
         assert bracket.select(rank) == (value if every[rank] == value else None)

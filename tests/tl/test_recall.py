@@ -134,6 +134,20 @@ def test_rank_says_what_whitening_kept(adata, known):
     assert ranks(few, profile="batch") == {"signal": [8], "twice": [16]}
 
 
+def test_the_progress_of_exchanges_is_shown_and_can_be_silenced(adata, known, monkeypatch):
+    bars = []
+
+    def watch(exchanges, what, n, *, disable, **_):
+        bars.append((what, n, disable))
+        return exchanges
+
+    monkeypatch.setattr("tqdm.auto.tqdm", watch)
+    options = {"use_rep": ["signal", "noise"], "relationships": known, "n_permutations": 7, "rng": 0, **KEYS}
+    shown, silent = recall(adata, **options), recall(adata, progress_bar=False, **options)
+    assert bars == [("permutations", 7, False)] * 2 + [("permutations", 7, True)] * 2
+    pd.testing.assert_frame_equal(shown, silent)
+
+
 def test_baselines_equal_the_steps_by_hand(adata, known):
     kinds = ["permuted", "uniform", "normal"]
     options = {"use_rep": ["signal", "noise"], "relationships": known, "rng": 7, "n_permutations": 0, **KEYS}

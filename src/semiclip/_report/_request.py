@@ -77,5 +77,5 @@ def compute(request: Request, say: Callable[[str], object]) -> Results:
     similarity = tl.similarity(request.adata, **arguments, thresholds=THRESHOLDS[0])
     say("recall")
     arguments |= {"n_permutations": request.n_permutations, "rng": request.seed}
-    recall = tl.recall(request.adata, **arguments, thresholds=THRESHOLDS)
+    recall = tl.recall(request.adata, **arguments, thresholds=THRESHOLDS, progress_bar=False)  # the report has a bar
     return Results(sets, overlap, gains_losses, enrichment, similarity, recall)

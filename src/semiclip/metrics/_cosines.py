@@ -99,6 +99,12 @@ class Cosines(NamedTuple):
 def row_products(unit: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the products of some pairs of rows."""
     products = np.empty(len(first), unit.dtype)
-    for part in row_blocks(len(first), rows_at_once(LOOKED_UP, unit.shape[1])):
-        products[part] = np.einsum("ij,ij->i", unit[first[part]], unit[second[part]])
+    at_once = min(len(first), rows_at_once(LOOKED_UP, unit.shape[1]))
+    room = np.empty((2, at_once, unit.shape[1]), unit.dtype)  # made once: memory that is new is slow
+    for part in row_blocks(len(first), max(at_once, 1)):
+        one, other = (
+            unit.take(rows[part], axis=0, out=space[: part.stop - part.start], mode="clip")
+            for rows, space in zip((first, second), room, strict=True)
+        )
+        np.einsum("ij,ij->i", one, other, out=products[part])
     return products

@@ -11,6 +11,7 @@ from semiclip.metrics._matrices import Array, check_permutations, normalise, rea
 
 BLOCK = 1 << 22  # cosines that exist at a time
 TOLERANCE = 1e-12  # cosines that differ by less tie
+COMPARED = 8  # relevant rows up to which all candidates are compared with each of them, and not sorted
 
 
 def knn_accuracy(
@@ -164,30 +165,55 @@ def _rank(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the average precision of the queries, and its expectation; a row of its own site is no candidate."""
     candidates = candidates[np.argsort(codes[candidates], kind="stable")]  # a group is a stretch of columns
-    first, last = (np.searchsorted(codes[candidates], codes[queries], side=side) for side in ("left", "right"))
+    first, last = _find_stretch(codes[candidates], codes[queries])
     by_site = np.argsort(sites[candidates], kind="stable")
-    start, stop = (
-        np.searchsorted(sites[candidates], sites[queries], side=side, sorter=by_site) for side in ("left", "right")
-    )
-    value, n_relevant = np.full(queries.size, np.nan), np.zeros(queries.size, dtype=np.intp)
-    ranked = np.flatnonzero(last > first)
-    among = unit[candidates].T
-    for block in row_blocks(ranked.size, rows_at_once(BLOCK, max(candidates.size, 1))):
-        for i, cosine in zip(ranked[block], unit[queries[ranked[block]]] @ among, strict=True):
-            here = by_site[start[i] : stop[i]]
-            cosine[here] = -np.inf
-            n_here = np.count_nonzero((here >= first[i]) & (here < last[i]))
-            relevant = np.sort(cosine[first[i] : last[i]])[n_here:] - TOLERANCE
-            n_relevant[i] = relevant.size
-            if not relevant.size:
-                continue
-            # how many of the relevant cosines each candidate reaches, then how many candidates reach each of these
-            reached = np.bincount(np.searchsorted(relevant, cosine, side="right"), minlength=relevant.size + 1)
-            n_before = reached[::-1].cumsum()[-2::-1]
-            n_relevant_before = relevant.size - np.searchsorted(relevant, relevant - TOLERANCE, side="left")
-            value[i] = np.mean(n_relevant_before / n_before)
+    start, stop = _find_stretch(sites[candidates][by_site], sites[queries])
+    both = np.unique(np.column_stack([sites, codes]), axis=0, return_inverse=True)[1].ravel()
+    here = np.subtract(*_find_stretch(np.sort(both[candidates]), both[queries])[::-1])  # of the site and the group
+    in_group, n_relevant = last - first, last - first - here
+    value, among = np.full(queries.size, np.nan), unit[candidates].T
+    order = np.lexsort([in_group, n_relevant])
+    order = order[n_relevant[order] > 0]
+    # queries with as many relevant rows are ranked together
+    ends = np.flatnonzero(np.diff(in_group[order]) | np.diff(n_relevant[order])) + 1
+    for alike in np.split(order, ends) if order.size else []:
+        for block in row_blocks(alike.size, rows_at_once(BLOCK, candidates.size)):
+            rows = alike[block]
+            cosine = unit[queries[rows]] @ among
+            n_own = stop[rows] - start[rows]
+            place = np.arange(n_own.sum()) + np.repeat(start[rows] - n_own.cumsum() + n_own, n_own)
+            cosine[np.repeat(np.arange(rows.size), n_own), by_site[place]] = -np.inf
+            group = np.take_along_axis(cosine, first[rows, None] + np.arange(in_group[rows[0]]), axis=1)
+            relevant = np.sort(group, axis=1)[:, here[rows[0]] :] - TOLERANCE
+            value[rows] = _average_precision(cosine, relevant)
     chance = chance_precision(n_relevant, candidates.size - (stop - start))
     return value, np.where(n_relevant > 0, chance, np.nan)
+
+
+def _find_stretch(ascending: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the stretch of each value begins and ends."""
+    return np.searchsorted(ascending, values, side="left"), np.searchsorted(ascending, values, side="right")
+
+
+def _average_precision(cosine: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """Return the average precision of rankings (n, m), where ``relevant`` cosines (n, p) are given in ascending order.
+
+    They are less by the tolerance, so that what ties with one of them reaches it.
+    """
+    ranked = cosine if relevant.shape[1] <= COMPARED else np.sort(cosine, axis=1)
+    n_before = cosine.shape[1] - _count_smaller(ranked, relevant)
+    n_relevant_before = relevant.shape[1] - _count_smaller(relevant, relevant - TOLERANCE)
+    return (n_relevant_before / n_before).mean(axis=1)
+
+
+def _count_smaller(ranked: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return how many of a row (n, m), in ascending order, are smaller than each value of the same row (n, p).
+
+    Of few values the order does not matter.
+    """
+    if values.shape[1] <= COMPARED:
+        return np.stack([np.count_nonzero(ranked < one[:, None], axis=1) for one in values.T], axis=1)
+    return np.stack([np.searchsorted(row, sought) for row, sought in zip(ranked, values, strict=True)])
 
 
 def retrieval(query: Array, candidates: Array, target: Array, *, ks: Collection[int] = (1, 5, 10)) -> dict[str, float]:

@@ -1,10 +1,12 @@
 """The cosines of given ranks among those of all pairs of rows, without sorting or keeping them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from semiclip.metrics._brackets import Brackets, Limits
+from semiclip.metrics._codes import PairCodes
 from semiclip.metrics._cosines import Cosines, row_products
 from semiclip.metrics._matrices import DECIMALS
 
@@ -23,37 +25,179 @@ class Reading(NamedTuple):
     near: np.ndarray
     """The cosine of each pair, off by at most ``error``."""
     error: float
+    coded: bool = False
+    """Whether the codes of all pairs have been written."""
 
 
 class _Untold(Exception):
     """Raised where so many cosines are equal, or nearly, that single precision does not tell them apart."""
 
 
-def read_cosines(cosines: Cosines, ranks: Sequence[int], first: np.ndarray, second: np.ndarray) -> Reading:
+def read_cosines(
+    cosines: Cosines,
+    ranks: Sequence[int],
+    first: np.ndarray,
+    second: np.ndarray,
+    limits: Limits | None = None,
+    codes: PairCodes | None = None,
+) -> Reading:
     """Return the cosines of these ranks, counted from 0 in ascending order, and those of some pairs of rows.
 
-    Each first row is before its second.
+    Each first row is before its second. Where ``codes`` are asked for, and the ranks are those of the limits, the codes
+    of all pairs are written in the same pass, if single precision tells them apart.
     """
     try:
-        return _read(cosines, ranks, first, second, np.float32)
+        return _read(cosines, ranks, first, second, limits, codes)
     except _Untold:
-        return _read(cosines, ranks, first, second, np.float64)
+        return _read_in_double(cosines, ranks, first, second)
 
 
-def _read(cosines: Cosines, ranks: Sequence[int], first: np.ndarray, second: np.ndarray, dtype: Any) -> Reading:
-    sample, deviations = _draw_sample(cosines, dtype), DEVIATIONS
-    near, found = np.empty(len(first), dtype), dict[int, float]()
+class _Held(NamedTuple):
+    """The values of a block that lie in brackets."""
+
+    start: int
+    left: int
+    shape: tuple[int, ...]
+    places: np.ndarray
+    """Where they stand in the block."""
+    values: np.ndarray
+
+
+class _Window(NamedTuple):
+    """The values, ends included, that single precision does not tell from the cosine of a rank."""
+
+    low: np.float32
+    high: np.float32
+    place: int
+    """The rank among them."""
+
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        return (values >= self.low) & (values <= self.high)
+
+
+class _Exact(NamedTuple):
+    """The cosines of those values of a block that lie in windows."""
+
+    places: np.ndarray
+    """Where they stand among the values that are held."""
+    cosines: np.ndarray
+
+
+def _read(
+    cosines: Cosines,
+    ranks: Sequence[int],
+    first: np.ndarray,
+    second: np.ndarray,
+    limits: Limits | None,
+    codes: PairCodes | None,
+) -> Reading:
+    error, deviations, windows = cosines.error(np.float32), DEVIATIONS, None
+    sample, near = _draw_sample(cosines, np.float32), np.empty(len(first), np.float32)
+    blocks = cosines.look_up(first, second, near)
+    while windows is None:
+        brackets = Brackets([_embrace(rank / cosines.size, sample, deviations, error) for rank in ranks], np.float32)
+        held = _hold(blocks, brackets, limits, codes)
+        windows = _place(cosines, held, brackets, ranks)
+        # where the sample misled, in wider brackets
+        blocks, deviations = cosines.blocks(np.float32), 8 * deviations
+    exact = [_tell_apart(cosines, part, windows) for part in held]
+    statistics = _select(held, exact, windows)
+    coded = False
+    if limits is not None and codes is not None:
+        cuts = np.array(statistics)
+        coded = limits.in_order(cuts)
+        if coded:
+            _add_codes(held, exact, limits, cuts, codes)
+    return Reading(statistics, near, error, coded)
+
+
+def _hold(
+    blocks: Iterable[tuple[int, int, np.ndarray]],
+    brackets: Brackets,
+    limits: Limits | None,
+    codes: PairCodes | None,
+) -> list[_Held]:
+    """Keep what lies in the brackets, count what lies below each, and write the codes of what lies outside of all."""
+    held, n_held = [], 0
+    for start, left, block in blocks:
+        if limits is None or codes is None:
+            places = brackets.split(block)
+        else:
+            places, coded = brackets.split_and_code(block, limits)
+            codes.put(start, left, coded)
+        n_held += places.size
+        if n_held > HELD * len(brackets.number):
+            raise _Untold
+        held.append(_Held(start, left, block.shape, places.astype(np.int32), block.ravel()[places]))
+    return held
+
+
+def _place(cosines: Cosines, held: list[_Held], brackets: Brackets, ranks: Sequence[int]) -> list[_Window] | None:
+    """Return the window of each rank, or nothing where one is not in its bracket."""
+    # no value is off by more than the error, and neither therefore is that of the rank: what is further from it
+    # than two errors lies below or above the cosine of the rank, and among the others the rank is what remains
+    reach, windows = 2 * cosines.error(np.float32), []
+    values = np.concatenate([np.empty(0, np.float32), *(part.values for part in held)])
+    values.sort()  # in place, for there may be many
+    for rank, number in zip(ranks, brackets.number, strict=True):
+        below, above = brackets.low[number], brackets.high[number]
+        begin, end = np.searchsorted(values, below, side="right"), np.searchsorted(values, above)
+        place = int(begin) + rank - brackets.n_to_low[number]
+        if not begin <= place < end:
+            return None
+        value = float(values[place])
+        low, high = np.float32(value - reach), np.float32(value + reach)
+        if not below < low < high < above:
+            return None
+        n_below, n_to_high = int(np.searchsorted(values, low)), int(np.searchsorted(values, high, side="right"))
+        if n_to_high - n_below > max(SAMPLE, cosines.size // TIES):
+            raise _Untold
+        windows.append(_Window(low, high, place - n_below))
+    return windows
+
+
+def _tell_apart(cosines: Cosines, held: _Held, windows: list[_Window]) -> _Exact:
+    alike = np.zeros(held.values.shape, dtype=bool)
+    for window in windows:
+        alike |= window.holds(held.values)
+    places = np.flatnonzero(alike)
+    row, column = np.divmod(held.places[places], held.shape[1])
+    return _Exact(places, cosines.at(held.start + row, held.left + column))
+
+
+def _select(held: list[_Held], exact: list[_Exact], windows: list[_Window]) -> list[float]:
+    """Return the cosine of each window's rank."""
+    if not windows:
+        return []
+    values = np.concatenate([part.values[alike.places] for part, alike in zip(held, exact, strict=True)])
+    alike = np.concatenate([part.cosines for part in exact])
+    return [float(np.partition(alike[window.holds(values)], window.place)[window.place]) for window in windows]
+
+
+def _add_codes(held: list[_Held], exact: list[_Exact], limits: Limits, cuts: np.ndarray, codes: PairCodes) -> None:
+    """Write the codes of what lies in the brackets of the limits, which are these cosines."""
+    for part, alike in zip(held, exact, strict=True):
+        inside = limits.code(part.values, cuts)
+        inside[alike.places] = limits.code(alike.cosines, cuts)
+        block = np.zeros(part.shape, dtype=inside.dtype)
+        block.ravel()[part.places] = inside
+        codes.add(part.start, part.left, block)
+
+
+def _read_in_double(cosines: Cosines, ranks: Sequence[int], first: np.ndarray, second: np.ndarray) -> Reading:
+    sample, deviations = _draw_sample(cosines, np.float64), DEVIATIONS
+    near, found = np.empty(len(first)), dict[int, float]()
     blocks = cosines.look_up(first, second, near)
     while missing := [rank for rank in ranks if rank not in found]:
-        edges = {rank: _embrace(rank / cosines.size, sample, deviations, cosines.error(dtype)) for rank in missing}
-        brackets = {pair: _Bracket(cosines, dtype, *pair) for pair in edges.values()}
-        for start, left, block in blocks:
+        edges = {rank: _embrace(rank / cosines.size, sample, deviations, 0.0) for rank in missing}
+        brackets = {pair: _Bracket(*pair) for pair in edges.values()}
+        for _, _, block in blocks:
             for bracket in brackets.values():
-                bracket.count(start, left, block)
+                bracket.count(block)
         values = {rank: brackets[pair].select(rank) for rank, pair in edges.items()}
         found |= {rank: value for rank, value in values.items() if value is not None}
-        blocks, deviations = cosines.blocks(dtype), 8 * deviations  # where the sample misled, in a wider bracket
-    return Reading([found[rank] for rank in ranks], near, cosines.error(dtype))
+        blocks, deviations = cosines.blocks(), 8 * deviations  # where the sample misled, in a wider bracket
+    return Reading([found[rank] for rank in ranks], near, 0.0)
 
 
 def _draw_sample(cosines: Cosines, dtype: Any) -> np.ndarray:
@@ -78,61 +222,31 @@ def _embrace(quantile: float, sample: np.ndarray, deviations: float, error: floa
 
 
 class _Bracket:
-    """Two values that most likely embrace a rank. What lies below is counted, what lies between is selected from.
+    """Two cosines that most likely embrace a rank. What lies below is counted, what lies between is selected from.
 
     What equals one of the two is only counted: a value that half of all pairs share needs no memory.
     """
 
-    def __init__(self, cosines: Cosines, dtype: Any, low: float, high: float) -> None:
-        self.cosines, self.error = cosines, cosines.error(dtype)
-        self.low, self.high = dtype(low), dtype(high)  # so that comparisons are not in double precision
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
         self.n_below = self.n_to_low = self.n_between = self.n_high = 0
         self.values: list[np.ndarray] = []
-        self.places: list[np.ndarray] = []
-        """Where the values stand in each block."""
-        self.blocks: list[tuple[int, int, int]] = []
-        """First row, first column and width of each block."""
 
-    def count(self, start: int, left: int, block: np.ndarray) -> None:
-        """Take note of a block that begins at this row and column."""
+    def count(self, block: np.ndarray) -> None:
+        """Take note of a block."""
         to_low = block <= self.low
-        between = np.flatnonzero((block < self.high) & ~to_low)
+        between = block[(block < self.high) & ~to_low]
         self.n_to_low += int(np.count_nonzero(to_low))
         self.n_between += between.size
-        self.values.append(block.ravel()[between])
-        if self.error:
-            if self.n_between > HELD:
-                raise _Untold
-            self.places.append(between.astype(np.int32))
-            self.blocks.append((start, left, block.shape[1]))
-        else:
-            self.n_below += int(np.count_nonzero(block < self.low))
-            self.n_high += int(np.count_nonzero((block == self.high) & ~to_low))  # low may equal high
+        self.values.append(between)
+        self.n_below += int(np.count_nonzero(block < self.low))
+        self.n_high += int(np.count_nonzero((block == self.high) & ~to_low))  # low may equal high
 
     def select(self, rank: int) -> float | None:
         """Return the cosine of the rank, if it lies here."""
         values, place = np.concatenate(self.values), rank - self.n_to_low
-        if self.error:
-            return self._tell_apart(values, place) if 0 <= place < values.size else None
         if not self.n_below <= rank < self.n_to_low + values.size + self.n_high:
             return None
         if place < 0:
             return float(self.low)
         return float(np.partition(values, place)[place] if place < values.size else self.high)
-
-    def _tell_apart(self, values: np.ndarray, place: int) -> float | None:
-        # no value is off by more than the error, and neither therefore is that of the rank: what is further from it
-        # than two errors lies below or above the cosine of the rank, and among the others the rank is what remains
-        value = float(np.partition(values, place)[place])
-        low, high = value - 2 * self.error, value + 2 * self.error
-        if not self.low < low < high < self.high:
-            return None
-        alike = np.flatnonzero((values >= np.float32(low)) & (values <= np.float32(high)))
-        if alike.size > max(SAMPLE, self.cosines.size // TIES):
-            raise _Untold
-        number = np.searchsorted(np.cumsum([part.size for part in self.values]), alike, side="right")
-        start, left, width = np.array(self.blocks)[number].T
-        row, column = np.divmod(np.concatenate(self.places)[alike], width)
-        exact = self.cosines.at(start + row, left + column)
-        place -= int(np.count_nonzero(values < np.float32(low)))
-        return float(np.partition(exact, place)[place])

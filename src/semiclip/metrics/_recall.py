@@ -1,3 +1,4 @@
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import NamedTuple, Self
 
@@ -8,13 +9,15 @@ from scipy import sparse
 
 from semiclip._arguments import check_whole
 from semiclip._docs import document
-from semiclip.metrics._hits import Tails, exchange_labels, find_tails
-from semiclip.metrics._map import GeneMap, Thresholds, distinct_pairs, gene_map, read_thresholds
+from semiclip.metrics._hits import Exchanged, Tails, count_strips, exchange_labels, find_tails
+from semiclip.metrics._map import GeneMap, Levels, Thresholds, distinct_pairs, gene_map, read_thresholds
 from semiclip.metrics._matrices import check_permutations
 from semiclip.metrics._misspelt import count_misspelt
 
 Z = 1.959963984540054  # two-sided 95 % of a normal distribution
 RANGE = (-1.0, 1.0)  # of a cosine
+
+Watch = Callable[[Iterable[Exchanged], int], Iterable[Exchanged]]  # of so many exchanges
 
 
 @document
@@ -81,10 +84,29 @@ def relationship_recall(
     """
     check_permutations(n_permutations)
     limits = read_thresholds(thresholds)
-    rng = np.random.default_rng(rng)
     cosine_map = gene_map(embedding, genes, relationships, control=control)
+    table = measure_recall(cosine_map, limits, n_permutations, rng)
+    return add_misspelt(table, count_misspelt(relationships, cosine_map))
+
+
+def add_misspelt(table: pd.DataFrame, n_misspelt: np.ndarray) -> pd.DataFrame:
+    """Return recall with the pairs that each database, and the union, lose by spelling."""
+    by_key = [*n_misspelt, n_misspelt[-1]]  # the mean looks at the pairs of the union
+    return table.assign(n_misspelt=by_key * (len(table) // len(by_key)))
+
+
+def measure_recall(
+    cosine_map: GeneMap,
+    limits: Levels,
+    n_permutations: int,
+    rng: int | np.random.Generator | None,
+    watch: Watch = lambda exchanges, n: exchanges,
+) -> pd.DataFrame:
+    """Return the recall of a map, as in :func:`relationship_recall`; ``watch`` is given the exchanges as they come."""
+    rng = np.random.default_rng(rng)
     shares = Shares.of(cosine_map)
-    tails, hit = find_tails(cosine_map.cosines, limits, (shares.first, shares.second))
+    pairs = shares.first, shares.second
+    tails, hit = find_tails(cosine_map.cosines, limits, pairs, keep=n_permutations > 0)
     value = shares(hit)
     per_threshold = [shares.estimate_uncertainty(*column) for column in zip(hit.T, value.T, strict=True)]
     error, low, high = np.array(per_threshold).transpose(1, 2, 0)
@@ -97,13 +119,12 @@ def relationship_recall(
     columns |= {"n_pairs": n_pairs, "n_recalled": shares.count_pairs(hit)[union]}
     columns |= {"error": error, "ci_low": low, "ci_high": high, "chance": threshold_low + 1 - threshold_high}
     if n_permutations:
-        draws = shares.draw_permuted(cosine_map, tails, n_permutations, rng)
+        draws = shares.draw_permuted(cosine_map, tails, n_permutations, rng, watch)
         columns |= {"chance_mean": draws.mean(axis=-1), "chance_sd": draws.std(axis=-1, ddof=1)}
         # shares of equal counts are equal, however their sums were rounded
         as_high = (draws.round(12) >= value[..., None].round(12)).sum(axis=-1)
         columns["p_value"] = np.where(n_pairs > 0, (1 + as_high) / (1 + n_permutations), np.nan)
     columns |= {"n_genes": np.array(len(cosine_map.genes)), "n_annotated": shares.n_genes[union, None]}
-    columns["n_misspelt"] = count_misspelt(relationships, cosine_map)[union, None]
     shape = (len(keys), len(limits))
     table = pd.DataFrame({name: np.broadcast_to(array, shape).T.ravel() for name, array in columns.items()})
     table.insert(0, "key", keys * len(limits))
@@ -277,15 +298,18 @@ class Shares(NamedTuple):
         missing = np.isnan(value)
         return np.where(missing, np.nan, error), np.clip(low, 0, value), np.clip(high, value, 1)
 
-    def draw_permuted(self, cosine_map: GeneMap, tails: Tails, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    def draw_permuted(
+        self, cosine_map: GeneMap, tails: Tails, n_draws: int, rng: np.random.Generator, watch: Watch
+    ) -> np.ndarray:
         """Return the shares after exchanges of the gene labels, shape (n_keys, n_thresholds, n_draws)."""
         n_genes, pairs = len(cosine_map.genes), (self.first, self.second)
         n_hit = np.zeros((n_draws, len(self.n_pairs), len(tails.cuts)), dtype=np.intp)
         exchanges = exchange_labels(
             cosine_map.cosines, tails, pairs, n_draws, lambda rng: rng.permutation(n_genes), rng
         )
-        for i, hit in exchanges:
-            n_hit[i] += self.count_pairs(hit)
+        n_exchanges = n_draws * count_strips(cosine_map.cosines, tails)
+        for i, codes, patterns in watch(exchanges, n_exchanges):
+            n_hit[i] += self.count_pairs(np.take(patterns, codes, axis=0))
         return np.stack([self.divide(of_draw) for of_draw in n_hit], axis=-1)
 
 

@@ -1,4 +1,5 @@
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,12 @@ from semiclip import datasets, metrics
 from semiclip._arguments import check_choice, check_whole
 from semiclip._design import Design
 from semiclip._docs import document
-from semiclip._messages import warn_once
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import WrongType
-from semiclip.metrics import _hits, _map
+from semiclip.metrics import _hits, _map, _recall
 from semiclip.metrics._cosines import Cosines
+from semiclip.metrics._matrices import check_permutations
+from semiclip.metrics._misspelt import count_misspelt
 from semiclip.tl._columns import order_columns
 from semiclip.tl._maps import Corrected, RecallBaseline, add_baselines, list_sources, read_corrected
 
@@ -36,6 +38,7 @@ def recall(
     baselines: Sequence[RecallBaseline] = (),
     n_permutations: int = 1000,
     rng: int | np.random.Generator | None = None,
+    progress_bar: bool = True,
 ) -> pd.DataFrame:
     """Return how many known gene relationships each representation recalls (paper B.1).
 
@@ -60,6 +63,8 @@ def recall(
         more replicates than others, that alone can look significant: look at the baseline ``"permuted"`` too.
     rng
         Seed or generator of exchanges and baselines. With an integer all representations meet the same exchanges.
+    progress_bar
+        Whether to show the progress of exchanges that take more than a second.
 
     Returns
     -------
@@ -77,19 +82,28 @@ def recall(
     >>> table[["key", "value", "n_pairs", "p_value"]].round(3).head(1).to_numpy().tolist()
     [['pathways', 0.361, 36, 0.001]]
     """
+    from tqdm.auto import tqdm
+
     design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    check_permutations(n_permutations)
     for name in baselines:
         check_choice("baselines", name, RecallBaseline)
     levels = _map.read_thresholds(thresholds)
     representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
-    tables = []
-    with warn_once():  # all maps have the same genes, and lose the same pairs
-        for corrected in add_baselines(representations, baselines, rng):
-            table = metrics.relationship_recall(
-                *corrected.average(), annotated, thresholds=levels, n_permutations=n_permutations, rng=rng
-            )
-            tables.append(table.assign(representation=corrected.name, rank=corrected.rank))
+
+    def watch(exchanges: Iterable[_hits.Exchanged], n: int) -> Iterable[_hits.Exchanged]:
+        return tqdm(exchanges, "permutations", n, disable=not progress_bar, delay=1)
+
+    tables, n_misspelt = [], None
+    for corrected in add_baselines(representations, baselines, rng):
+        gene_map = _map.gene_map(*corrected.average(), annotated)
+        table = _recall.measure_recall(gene_map, levels, n_permutations, rng, watch)
+        if n_misspelt is None:  # all maps have the same genes, and lose the same pairs
+            n_misspelt = count_misspelt(annotated, gene_map)
+        table = _recall.add_misspelt(table, n_misspelt)
+        del gene_map  # so that one map at a time is in memory
+        tables.append(table.assign(representation=corrected.name, rank=corrected.rank))
     return order_columns(
         pd.concat(tables, ignore_index=True), ["representation", "key"], ["ci_low", "ci_high", "value"]
     )
@@ -225,24 +239,35 @@ def null_overlap(
     others = [read_corrected(data, key, design, spec) for key, data in sources.items()]
     annotated = datasets.relationships() if relationships is None else relationships
 
+    # one map at a time in memory, and first those of which little is kept
+    compared = [
+        _hits.RecalledPairs.of(_map.gene_map(*other.average(), annotated), levels)
+        for other in chain.from_iterable(others)
+    ]
     corrected = next(representation)
     means, genes = corrected.average()
     own_map = _map.gene_map(means, genes, annotated)
-    order = pd.Index(genes).get_indexer(own_map.genes)
+    order, single = pd.Index(genes).get_indexer(own_map.genes), bool((corrected.counts == 1).all())
+    del means  # which the map has in another order
     pairs = _map.distinct_pairs(own_map)
-    tails, in_own = _hits.find_tails(own_map.cosines, levels, pairs)
-    other_maps = (_map.gene_map(*next(other).average(), annotated) for other in others)  # one at a time in memory
-    compared = [_hits.recalled_elsewhere(other_map, own_map, pairs, levels) for other_map in other_maps]
-    in_reference, n_reference, n_pairs = (np.array(part) for part in zip(*compared, strict=True))
+    shared = [other.look_up(own_map.genes, pairs) for other in compared]
+    in_reference, n_pairs = (np.array(part) for part in zip(*shared, strict=True))
+    n_reference = np.array([other.hit.sum(axis=0) for other in compared])
+    tails, in_own = _hits.find_tails(own_map.cosines, levels, pairs, keep=single)
     overlap = (in_own & in_reference).sum(axis=1)
 
     rng = np.random.default_rng(rng)
     draws = np.zeros((n_permutations, *overlap.shape), dtype=np.intp)
     needed = in_reference.any(axis=(0, 2))  # what no reference recalls is in no overlap
     pairs, in_reference = (pairs[0][needed], pairs[1][needed]), in_reference[:, needed]
-    exchanges = _exchange(corrected, own_map, order, pairs, levels, tails, n_permutations, rng)
-    for i, hit in tqdm(exchanges, "permutations", n_permutations, disable=not progress_bar):
-        draws[i] += (hit & in_reference).sum(axis=1)
+    compared_with = pairs, in_reference, n_permutations, rng
+    if single:
+        counts = _count_moved(corrected, order, own_map.cosines, tails, *compared_with)
+    else:
+        counts = _count_averaged(corrected, order, levels, *compared_with)
+    n_exchanges = n_permutations * (_hits.count_strips(own_map.cosines, tails) if single else 1)
+    for i, n_both in tqdm(counts, "permutations", n_exchanges, disable=not progress_bar):
+        draws[i] += n_both
 
     low, median, high = np.quantile(draws, [0.025, 0.5, 0.975], axis=0)
     more = (draws >= overlap).sum(axis=0)
@@ -256,26 +281,33 @@ def null_overlap(
     return order_columns(table, ["representation", "reference"], ["null_median", "null_high", "overlap", "p_value"])
 
 
-def _exchange(
+def _count_averaged(
     corrected: Corrected,
-    own_map: _map.GeneMap,
     order: np.ndarray,
-    pairs: tuple[np.ndarray, np.ndarray],
     levels: _map.Levels,
-    tails: _hits.Tails,
+    pairs: tuple[np.ndarray, np.ndarray],
+    in_reference: np.ndarray,
     n_draws: int,
     rng: np.random.Generator,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield which pairs are recalled after each exchange of the perturbations, shape (n_pairs, n_thresholds).
+    """Yield how many pairs are recalled as well after each exchange, shape (n_references, n_thresholds)."""
+    for i in range(n_draws):
+        means, _ = corrected.exchange(rng).average()
+        hit = _hits.find_tails(Cosines.of(means[order]), levels, pairs)[1]
+        yield i, (hit & in_reference).sum(axis=1)
 
-    ``order`` says which perturbation each gene of the map is.
-    """
-    if (corrected.counts > 1).any():
-        for i in range(n_draws):
-            means, _ = corrected.exchange(rng).average()
-            yield i, _hits.find_tails(Cosines.of(means[order]), levels, pairs)[1]
-        return
-    # means of single rows stay the same rows, so that no cosine is computed anew
+
+def _count_moved(
+    corrected: Corrected,
+    order: np.ndarray,
+    cosines: Cosines,
+    tails: _hits.Tails,
+    pairs: tuple[np.ndarray, np.ndarray],
+    in_reference: np.ndarray,
+    n_draws: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Count the same where each perturbation has one row: means stay the same rows, and no cosine is computed anew."""
     place, rows = np.argsort(order), corrected.treated
 
     def draw(rng: np.random.Generator) -> np.ndarray:
@@ -283,4 +315,12 @@ def _exchange(
         moved[place[corrected.exchange(rng).codes[rows]]] = place[corrected.codes[rows]]
         return moved
 
-    yield from _hits.exchange_labels(own_map.cosines, tails, pairs, n_draws, draw, rng)
+    # pairs that differ neither in code nor in the tails of a reference are counted together
+    known = [np.unique(hit, axis=0, return_inverse=True) for hit in in_reference]
+    for i, codes, patterns in _hits.exchange_labels(cosines, tails, pairs, n_draws, draw, rng):
+        n_both = []
+        for kinds, kind in known:
+            shape = (len(patterns), len(kinds))
+            alike = np.bincount(codes * np.intp(len(kinds)) + kind.ravel(), minlength=shape[0] * shape[1])
+            n_both.append(((patterns.T @ alike.reshape(shape)) * kinds.T).sum(axis=1))
+        yield i, np.array(n_both)
