@@ -11,7 +11,7 @@ import torch
 from semiclip import correction, errors
 from semiclip._sides import SideArrays
 from semiclip.model import SemiClip
-from semiclip.model._shared import average_rows, project
+from semiclip.model._shared import project
 from semiclip.model._tensors import PairedTensors
 
 REPS = (("rna", "X_pca"), ("image", "X_image"))
@@ -110,7 +110,7 @@ def on_disk(mdata, tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:student and teacher share no direction")
-@pytest.mark.parametrize(("of_model", "times"), [({}, 1), ({"n_shared": "auto"}, 2)])
+@pytest.mark.parametrize(("of_model", "times"), [({}, 1), ({"n_shared": "auto"}, 1)])
 def test_what_is_in_a_file_is_read_by_training_and_not_by_the_setup(on_disk, setup, quiet, of_model, times):
     mdata, reads = on_disk
     SemiClip.setup_mudata(mdata, **setup)
@@ -153,7 +153,8 @@ def test_means_and_projections_by_blocks_are_those_of_all_corrected_rows(dtype, 
         corrected = fitted(values, batch, rows).astype(np.float64)
         codes = np.append(np.arange(5), rng.integers(0, 5, 85))
         means = [corrected[codes == code].mean(axis=0) for code in range(5)]
-        np.testing.assert_allclose(average_rows(side, fitted, rows, codes, 5), means, rtol=1e-12, atol=1e-12)
+        rounding = 1e-12 if dtype == np.float64 else 1e-6
+        np.testing.assert_allclose(fitted.average(values, batch, rows, codes, 5), means, rtol=rounding, atol=rounding)
         projection = {"mean": rng.normal(size=6), "directions": rng.normal(size=(6, 2))}
         expected = (corrected - projection["mean"]) @ projection["directions"]
         projected = project(side, fitted, rows, projection)

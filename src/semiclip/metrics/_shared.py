@@ -190,9 +190,10 @@ def _judge(
 
 
 class _Side(NamedTuple):
-    """Rows of one side less their mean, (n, d), the mean, (d,), and the sums of products of the rows, (d, d)."""
+    """Rows of one side less their mean, (n, d), their squared lengths, the mean, and sums of products, (d, d)."""
 
     rows: np.ndarray
+    squared: np.ndarray
     mean: np.ndarray
     products: np.ndarray
 
@@ -200,7 +201,7 @@ class _Side(NamedTuple):
     def of(cls, values: np.ndarray) -> _Side:
         mean = np.asarray(np.mean(values, axis=0, dtype=np.float64))
         rows = values - mean
-        return cls(rows, mean, rows.T @ rows)
+        return cls(rows, np.einsum("ij,ij->i", rows, rows), mean, rows.T @ rows)
 
 
 class _Part(NamedTuple):
@@ -256,7 +257,7 @@ def _shrink(covariance: np.ndarray, parts: Sequence[_Side], apart: np.ndarray) -
     if d == 1:
         return 0.0
     pairs = zip(parts, apart, strict=True)
-    squared = np.concatenate([np.square(part.rows + offset).sum(axis=1) for part, offset in pairs])
+    squared = np.concatenate([part.squared + part.rows @ (2 * offset) + offset @ offset for part, offset in pairs])
     distance = (covariance**2).sum() - np.trace(covariance) ** 2 / d
     error = ((squared @ squared) / len(squared) - (covariance**2).sum()) / len(squared)
     return 0.0 if min(error, distance) == 0 else float(min(error, distance) / distance)
