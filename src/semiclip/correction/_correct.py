@@ -192,8 +192,13 @@ class CorrectionSpec:
             del controls
             pooled = pooled.then(whitening)
 
+            # in one array, which the system takes back when it is done with, while it keeps what many small ones leave
+            weights = xp.empty((len(pools), *pooled.weight.shape), dtype=_raise_half(xp, x.dtype), device=device(x))
+
             def finish(pool: int, step: Affine) -> Affine:  # at once, since all together are large in float64
-                return keep(chains[pool].then(pooled).then(step))
+                chain = keep(chains[pool].then(pooled).then(step))
+                weights[pool, ...] = chain.weight
+                return chain._replace(weight=weights[pool, ...])
 
             rows_of_pool = (pooled(read(pool)) for pool in range(len(pools)))
             chains = _fit_each(recipe.after, rows_of_pool, names, finish, **options)
