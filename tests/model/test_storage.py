@@ -1,6 +1,8 @@
-"""Representations in half precision stay so, and those in a file are read when they are needed."""
+"""Representations in half precision stay so, those in a file are read once, and what changes is read anew."""
 
 from __future__ import annotations
+
+import copy
 
 import h5py
 import numpy as np
@@ -160,3 +162,93 @@ def test_means_and_projections_by_blocks_are_those_of_all_corrected_rows(dtype, 
         projected = project(side, fitted, rows, projection)
         assert projected.dtype == np.float32
         np.testing.assert_allclose(projected, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture
+def make(shared_study, setup):
+    """Make a model of a study, changed before or after the model is made."""
+
+    def leave(mdata):
+        pass
+
+    def make(before=leave, after=leave, **columns):
+        mdata = shared_study.mdata.copy()
+        del mdata["rna"].uns["semiclip"]  # which tells of the encoder's values
+        before(mdata)
+        SemiClip.setup_mudata(mdata, **{**setup, **columns})
+        torch.manual_seed(0)
+        model = SemiClip(mdata, n_shared="auto")
+        after(mdata)
+        torch.manual_seed(1)
+        return model
+
+    return make
+
+
+def swap_batches(mdata):
+    obs = mdata["rna"].obs
+    obs["batch"] = obs["batch"].to_numpy()[::-1]
+
+
+def exchange_rows(mdata):
+    values = mdata["image"].obsm["X_image"]
+    values[[5, 9]] = values[[9, 5]]
+
+
+def negate(mdata):
+    mdata["rna"].obsm["X_pca"] *= -1
+
+
+def put_another(mdata):
+    mdata["rna"].obsm["X_pca"] = mdata["rna"].obsm["X_pca"][:, ::-1].copy()
+
+
+@pytest.mark.parametrize("change", [swap_batches, exchange_rows, negate, put_another])
+def test_what_changes_between_making_and_training_is_read_and_fitted_anew(make, quiet, spy, change):
+    first, again, plain = make(after=change), make(before=change), make()
+    watches = [spy() for _ in range(3)]
+    for model, watch in zip((first, again, plain), watches, strict=True):
+        model.split_seed_ = 3
+        model.train(1, callbacks=[watch], **quiet)
+    found, expected, other = (watch.data.key_means for watch in watches)
+    for side in ("student", "teacher"):
+        np.testing.assert_allclose(getattr(found, side), getattr(expected, side), rtol=1e-5, atol=1e-6)
+    assert max(np.abs(found.student - other.student).max(), np.abs(found.teacher - other.teacher).max()) > 1e-3
+    np.testing.assert_array_equal(first.train_indices, again.train_indices)
+
+
+@pytest.mark.parametrize("split_key", [None, "batch"])
+def test_key_means_of_training_rows_are_those_of_a_naive_loop(make, quiet, spy, split_key):
+    """Also where rows of a key are on both sides of the split, so that what was counted is of no use."""
+    model, watch = make(split_key=split_key), spy()
+    model.train(1, callbacks=[watch], **quiet)
+    data, means = watch.data, watch.data.key_means
+    adata, key = model.adata["rna"], data.host.key.numpy()
+    is_control = (adata.obs["perturbation"] == "control").to_numpy()
+    batch = pd.factorize(adata.obs["batch"], sort=True)[0]
+    corrected = correction.correct(
+        adata.obsm["X_pca"].astype(np.float64), batch, is_control, profile="batch", ridge=0.5
+    )
+    torn = [k for k in means.key if set(np.flatnonzero(key == k)) - set(model.train_indices)]
+    assert (len(torn) > 0) == (split_key is not None)
+    assert set(means.key) == set(key[model.train_indices]) - {-1}
+    for place, number in enumerate(means.key):
+        rows = [row for row in model.train_indices if key[row] == number]
+        np.testing.assert_allclose(means.student[place], corrected[rows].mean(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_data_that_stay_the_same_are_fitted_once(make, quiet, monkeypatch):
+    fits = []
+    fit = correction.CorrectionSpec.fit
+    monkeypatch.setattr(
+        correction.CorrectionSpec, "fit", lambda self, x, *args: fits.append(x.shape[1]) or fit(self, x, *args)
+    )
+    model = make()
+    assert len(fits) == 2
+    copied = copy.deepcopy(model)  # without what was read
+    model.train(1, **quiet)
+    assert len(fits) == 2
+    for trained in (model, copied):
+        fits.clear()
+        trained.train(1, **quiet)
+        assert len(fits) == 2
