@@ -78,11 +78,12 @@ class Correction(NamedTuple):
         for chain, places in zip(self.chains, _rows_by_batch(batch[rows], len(self.chains)), strict=True):
             for block in row_blocks(places.size, BLOCK):
                 taken = places[block]
-                present, group, counts = np.unique(codes[taken], return_inverse=True, return_counts=True)
+                present, group = np.unique(codes[taken], return_inverse=True)
                 entries = np.ones(len(taken)), group, np.arange(len(taken) + 1)
-                total = csc_array(entries, shape=(len(present), len(taken))) @ x[rows[taken]].astype(np.float64)
+                values = x[rows[taken]].astype(np.float64)
                 if chain.shift is not None:
-                    total -= counts[:, None] * chain.shift.astype(np.float64)
+                    values -= chain.shift
+                total = csc_array(entries, shape=(len(present), len(taken))) @ values
                 sums[present] += Affine(weight=chain.weight)(total.astype(_raise_half(np, x.dtype), copy=False))
         return sums / np.bincount(codes, minlength=n_groups)[:, None]
 
