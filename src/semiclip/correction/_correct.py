@@ -194,7 +194,8 @@ class CorrectionSpec:
             pooled = pooled.then(whitening)
 
             # in one array, which the system takes back when it is done with, while it keeps what many small ones leave
-            weights = xp.empty((len(pools), *pooled.weight.shape), dtype=_raise_half(xp, x.dtype), device=device(x))
+            one: Any = pooled.weight
+            weights = xp.empty((len(pools), *one.shape), dtype=_raise_half(xp, x.dtype), device=device(x))
 
             def finish(pool: int, step: Affine) -> Affine:  # at once, since all together are large in float64
                 chain = keep(chains[pool].then(pooled).then(step))
