@@ -57,7 +57,8 @@ def read_column(adata: AnnData, key: str, parameter: str, rows: np.ndarray | Non
     if key not in adata.obs:
         raise errors.MissingColumn(key, adata.obs.columns, name=parameter)
     values = adata.obs[key] if rows is None else adata.obs[key][rows]
-    if missing := values.index[values.isna()].tolist():
+    # as an array, since a Series that is a mask makes pandas hash all names of observations
+    if missing := values.index[values.isna().to_numpy()].tolist():
         raise errors.MissingValues(f"obs[{key!r}]", missing, name=parameter)
     return values
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from semiclip._checks import check_finite, read_column, read_representation
-from semiclip._design import STUDENT
+from semiclip._design import SIDES, STUDENT
 from semiclip._messages import warn
 from semiclip._pairing import key_codes, pair_rows, pair_rows_in_place
 from semiclip._provenance import recorded_fingerprint
@@ -63,11 +65,79 @@ def read_side(
     return SideArrays(values, batch, design.within(adata).reference(adata), names.tolist())
 
 
+@dataclass
+class Reading:
+    """Both sides of a study, their corrections and pairs, each read or fitted when it is first asked for, and once."""
+
+    data: AnnData | MuData
+    design: Design
+    reps: Mapping[Side, str]
+    specs: Mapping[Side, CorrectionSpec]
+    learned: Mapping[Side, Mapping[str, Any]]
+    key_means: Any = None  # of all keys, where they were counted
+    obs: dict[Side, pd.DataFrame] = field(init=False)
+    traces: dict[Side, tuple[Any, np.ndarray | None]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.obs = {side: self._columns(side).copy() for side in SIDES}
+
+    @cached_property
+    def sides(self) -> dict[Side, SideArrays]:
+        """Arrays of each side, whose representation must be the one of the setup."""
+        self.traces = {side: (stored := self._stored(side), _weigh_rows(stored)) for side in SIDES}
+        side_of = {side: (self._adata(side), self.reps[side]) for side in SIDES}
+        return {side: read_side(*side_of[side], self.design, side, self.learned[side]) for side in SIDES}
+
+    @cached_property
+    def corrections(self) -> dict[Side, Correction]:
+        """What corrects each side."""
+        return {side: arrays.fit(self.specs[side]) for side, arrays in self.sides.items()}
+
+    @cached_property
+    def pairing(self) -> Pairing:
+        """Which rows belong together."""
+        return pair_sides(self.data, self.design)
+
+    def is_current(self) -> bool:
+        """Say whether the data are still those that were read; what is in a file is not looked at again."""
+        if not all(self._columns(side).equals(self.obs[side]) for side in SIDES):
+            return False
+        for side, (known, sums) in self.traces.items():
+            stored = self._stored(side)  # a table or a sparse matrix is not looked into, but read again
+            if stored is not known or not (isinstance(stored, np.ndarray) or _is_in_file(stored)):
+                return False
+            if not np.all(_weigh_rows(stored) == sums):
+                return False
+        return True
+
+    def _adata(self, side: Side) -> AnnData:
+        return self.design.side(self.data, side)
+
+    def _columns(self, side: Side) -> pd.DataFrame:
+        obs, design = self._adata(side).obs, self.design
+        columns = [design.perturbation_key, design.batch_key, *(design.pair_on or ())]
+        return obs[[key for key in dict.fromkeys(columns) if key in obs]]
+
+    def _stored(self, side: Side) -> Any:
+        return self._adata(side).obsm.get(self.reps[side])
+
+
+def _weigh_rows(stored: Any) -> np.ndarray | None:
+    """Return a weighted sum of each row of an array, by which changes of values show; ``None`` of what is in a file."""
+    if not isinstance(stored, np.ndarray):
+        return None
+    dtype = np.float64 if stored.dtype.itemsize > 4 else np.float32
+    return np.einsum("ij,j->i", stored, np.linspace(1, 2, stored.shape[1], dtype=dtype), dtype=dtype)
+
+
+def _is_in_file(values: Any) -> bool:
+    return hasattr(values, "chunks") and not hasattr(values, "compute") and getattr(values, "ndim", 0) == 2
+
+
 def check_representation(adata: AnnData, rep: str, parameter: str) -> None:
     """Refuse a representation that cannot be trained on; values in a file are checked when training reads them."""
     values = adata.obsm.get(rep)
-    in_file = hasattr(values, "chunks") and not hasattr(values, "compute") and getattr(values, "ndim", 0) == 2
-    if not (in_file and values.shape[1] and np.dtype(values.dtype).kind in "fiu"):
+    if not (_is_in_file(values) and values.shape[1] and np.dtype(values.dtype).kind in "fiu"):
         read_representation(adata, rep, parameter, keep_half=True)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from array_api_compat import array_namespace, device
+from scipy.sparse import csc_array
 
 from semiclip._arguments import check_arguments, check_choice, check_number
 from semiclip._numerics import row_blocks
@@ -26,7 +27,7 @@ from semiclip.errors import NoVariation, TooFewControls, WrongDtype, WrongShape,
 
 logger = logging.getLogger(__name__)
 
-BLOCK = 1 << 16  # rows transformed at a time, so that temporaries stay small beside the embedding
+BLOCK = 1 << 14  # rows transformed at a time, so that temporaries stay small beside the embedding
 RIDGE = 0.5  # where controls are few beside dimensions; no direction then grows by more than 1.41
 ENOUGH = 1.5  # controls for each direction: with fewer, what varies least is mostly noise, which whitening blows up
 
@@ -64,6 +65,27 @@ class Correction(NamedTuple):
             for block in row_blocks(places.size, BLOCK):
                 taken = _take(x, numbers[places[block]])
                 yield places[block], chain(xp.astype(taken, _raise_half(xp, x.dtype), copy=False))
+
+    def average(
+        self, x: np.ndarray, batch: np.ndarray, rows: np.ndarray, codes: np.ndarray, n_groups: int
+    ) -> np.ndarray:
+        """Return the mean of the corrected rows of each group in float64, for rows of these numbers and group codes.
+
+        A correction is affine: the rows of a group and batch are summed first, and their sum is corrected.
+        """
+        weight = self.chains[0].weight
+        sums = np.zeros((n_groups, x.shape[1] if weight is None else weight.shape[-1]))
+        for chain, places in zip(self.chains, _rows_by_batch(batch[rows], len(self.chains)), strict=True):
+            for block in row_blocks(places.size, BLOCK):
+                taken = places[block]
+                present, group = np.unique(codes[taken], return_inverse=True)
+                entries = np.ones(len(taken)), group, np.arange(len(taken) + 1)
+                values = x[rows[taken]].astype(np.float64)
+                if chain.shift is not None:
+                    values -= chain.shift
+                total = csc_array(entries, shape=(len(present), len(taken))) @ values
+                sums[present] += Affine(weight=chain.weight)(total.astype(_raise_half(np, x.dtype), copy=False))
+        return sums / np.bincount(codes, minlength=n_groups)[:, None]
 
 
 @dataclass(frozen=True)
@@ -171,8 +193,14 @@ class CorrectionSpec:
             del controls
             pooled = pooled.then(whitening)
 
+            # in one array, which the system takes back when it is done with, while it keeps what many small ones leave
+            one: Any = pooled.weight
+            weights = xp.empty((len(pools), *one.shape), dtype=_raise_half(xp, x.dtype), device=device(x))
+
             def finish(pool: int, step: Affine) -> Affine:  # at once, since all together are large in float64
-                return keep(chains[pool].then(pooled).then(step))
+                chain = keep(chains[pool].then(pooled).then(step))
+                weights[pool, ...] = chain.weight
+                return chain._replace(weight=weights[pool, ...])
 
             rows_of_pool = (pooled(read(pool)) for pool in range(len(pools)))
             chains = _fit_each(recipe.after, rows_of_pool, names, finish, **options)

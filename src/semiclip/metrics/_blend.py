@@ -89,7 +89,7 @@ def choose_weight(
         distilled = own @ (fold.student[:, :n_shared] * fold.correlations[:n_shared] ** 2)
         blocks = [part / np.sqrt((part[fold.fitted] ** 2).sum(axis=1).mean()) for part in (distilled, own)]
         products = np.array([(part := block[held]) @ part.T for block in blocks])
-        root, mean = whiten(teacher[fold.fitted], shrinkage)[1:]
+        root, mean = whiten(teacher[fold.fitted], shrinkage)
         target = _cosines((taught := (teacher[held] - mean) @ root) @ taught.T)[pairs]
         blends = (_cosines(share * products[0] + (1 - share) * products[1])[pairs] for share in shares)
         agreement.append([_correlate(blend, target) for blend in blends])

@@ -9,7 +9,7 @@ from semiclip._numerics import inverse_root
 from semiclip.errors import BadValue, NoVariation, TooFew, WrongShape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 N_ERRORS = 2.0  # standard errors by which held-out correlations must be above 0
 
@@ -87,13 +87,14 @@ def shared_directions(
     check_whole("n_folds", n_folds, 0)
     if n_folds == 1:
         raise BadValue("n_folds", n_folds, "0 or at least 2")
-    correlations, *directions = _fit(student, teacher, shrinkage)
-    n, held_out = len(correlations), np.full(len(correlations), np.nan)
-    if n_folds:
-        folds = cross_fits(student, teacher, groups, shrinkage, n_folds, np.random.default_rng(rng))
-        held_out, error = _judge(student, teacher, folds, n)
-        excess = np.cumsum(held_out - N_ERRORS * error)
-        n = int(excess.argmax()) + 1 if excess.max() > N_ERRORS * error[excess.argmax()] else 0
+    if not n_folds:
+        correlations, *directions = _fit([_Part.of(student, teacher)], shrinkage)
+        return SharedDirections(len(correlations), correlations, np.full(len(correlations), np.nan), *directions)
+    folds = split_keys(student, teacher, groups, n_folds, np.random.default_rng(rng))
+    correlations, *directions = _fit(folds.parts, shrinkage)
+    held_out, error = _judge(student, teacher, folds.fit(shrinkage), len(correlations))
+    excess = np.cumsum(held_out - N_ERRORS * error)
+    n = int(excess.argmax()) + 1 if excess.max() > N_ERRORS * error[excess.argmax()] else 0
     return SharedDirections(n, correlations, held_out, *directions)
 
 
@@ -123,6 +124,35 @@ class CrossFit(NamedTuple):
     teacher_mean: np.ndarray
 
 
+class Folds(NamedTuple):
+    """Parts of the keys that are held out in turn: fold and group of each key, (K,), and what is summed over each."""
+
+    fold: np.ndarray
+    codes: np.ndarray
+    parts: list[_Part]
+
+    def fit(self, shrinkage: float | None) -> Iterator[CrossFit]:
+        """Fit the directions on all parts but one, each in turn."""
+        n_groups = int(self.codes.max()) + 1
+        for left_out in range(len(self.parts)):
+            fitted, held = np.flatnonzero(self.fold != left_out), np.flatnonzero(self.fold == left_out)
+            others = [part for number, part in enumerate(self.parts) if number != left_out]
+            yield CrossFit(fitted, held, self.codes[held], n_groups, *_fit(others, shrinkage))
+
+
+def split_keys(
+    student: np.ndarray, teacher: np.ndarray, groups: np.ndarray | None, n_folds: int, rng: np.random.Generator
+) -> Folds:
+    """Draw parts of the keys to hold out, never a part of a group."""
+    codes = np.unique(np.arange(len(student)) if groups is None else groups, return_inverse=True)[1]
+    n_groups = int(codes.max()) + 1
+    if n_groups < 3:
+        raise TooFew("groups of keys", n_groups, 3, "pair more keys")
+    n_folds = min(n_folds, n_groups)
+    fold = (rng.permutation(n_groups) % n_folds)[codes]
+    return Folds(fold, codes, [_Part.of(student[fold == part], teacher[fold == part]) for part in range(n_folds)])
+
+
 def cross_fits(
     student: np.ndarray,
     teacher: np.ndarray,
@@ -132,15 +162,7 @@ def cross_fits(
     rng: np.random.Generator,
 ) -> Iterator[CrossFit]:
     """Hold out parts of the keys in turn, never a part of a group, and fit the directions on the others."""
-    codes = np.unique(np.arange(len(student)) if groups is None else groups, return_inverse=True)[1]
-    n_groups = int(codes.max()) + 1
-    if n_groups < 3:
-        raise TooFew("groups of keys", n_groups, 3, "pair more keys")
-    n_folds = min(n_folds, n_groups)
-    fold = (rng.permutation(n_groups) % n_folds)[codes]
-    for left_out in range(n_folds):
-        fitted, held = np.flatnonzero(fold != left_out), np.flatnonzero(fold == left_out)
-        yield CrossFit(fitted, held, codes[held], n_groups, *_fit(student[fitted], teacher[fitted], shrinkage))
+    yield from split_keys(student, teacher, groups, n_folds, rng).fit(shrinkage)
 
 
 def _judge(
@@ -167,23 +189,75 @@ def _judge(
     return by_group.sum(axis=0) / size, np.maximum(error, 1 / np.sqrt(len(by_group)))
 
 
-def _fit(student: np.ndarray, teacher: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, ...]:
-    """Return correlations, directions of both sides and their means."""
-    (x, left, mean), (y, right, other_mean) = (whiten(side, shrinkage) for side in (student, teacher))
-    vectors, correlations, others = np.linalg.svd(x.T @ y, full_matrices=False)
+class _Side(NamedTuple):
+    """Rows of one side less their mean, (n, d), their squared lengths, the mean, and sums of products, (d, d)."""
+
+    rows: np.ndarray
+    squared: np.ndarray
+    mean: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> _Side:
+        mean = np.asarray(np.mean(values, axis=0, dtype=np.float64))
+        rows = values - mean
+        return cls(rows, np.einsum("ij,ij->i", rows, rows), mean, rows.T @ rows)
+
+
+class _Part(NamedTuple):
+    """What is summed once over a part of the keys, and then for each fit over the parts that it sees."""
+
+    student: _Side
+    teacher: _Side
+    products: np.ndarray  # of student rows and teacher rows, (d, D)
+
+    @classmethod
+    def of(cls, student: np.ndarray, teacher: np.ndarray) -> _Part:
+        one, other = _Side.of(student), _Side.of(teacher)
+        return cls(one, other, one.rows.T @ other.rows)
+
+
+def _fit(parts: Sequence[_Part], shrinkage: float | None) -> tuple[np.ndarray, ...]:
+    """Return correlations, directions of both sides and their means, over the keys of all parts."""
+    one, other = ([getattr(part, side) for part in parts] for side in ("student", "teacher"))
+    (left, mean, apart), (right, other_mean, other_apart) = (_whiten(sides, shrinkage) for sides in (one, other))
+    counts = np.array([len(side.rows) for side in one])
+    products = sum(part.products for part in parts) + (apart.T * counts) @ other_apart
+    vectors, correlations, others = np.linalg.svd(left.T @ products @ right / counts.sum(), full_matrices=False)
     return correlations, left @ vectors, right @ others.T, mean, other_mean
 
 
-def whiten(values: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows with the identity as sum of products, what makes them of centred rows, and the mean."""
-    from sklearn.covariance import ledoit_wolf_shrinkage
+def whiten(values: np.ndarray, shrinkage: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return what makes rows with the identity as covariance of centred rows, and the mean."""
+    return _whiten([_Side.of(values)], shrinkage)[:2]
 
-    mean = np.asarray(np.mean(values, axis=0, dtype=np.float64))
-    centred = values - mean
-    if not centred.any():
+
+def _whiten(parts: Sequence[_Side], shrinkage: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Do the same over the rows of all parts, and return how far the mean of each part is from that of all."""
+    counts = np.array([len(part.rows) for part in parts])
+    means = np.array([part.mean for part in parts])
+    mean = means[0] + counts @ (means - means[0]) / counts.sum()  # exactly that of parts that are all alike
+    apart = means - mean
+    covariance = (sum(part.products for part in parts) + (apart.T * counts) @ apart) / counts.sum()
+    if not covariance.any():
         raise NoVariation("the rows of an embedding")
-    share = ledoit_wolf_shrinkage(centred, assume_centered=True) if shrinkage is None else shrinkage
+    share = _shrink(covariance, parts, apart) if shrinkage is None else shrinkage
     rest = max(1 - share, 1e-9)
     # a covariance with a share of the identity is, but for its scale, one with so much added
-    root = inverse_root(centred.T @ centred / len(centred), share / rest) / np.sqrt(rest)
-    return centred @ root / np.sqrt(len(centred)), root, mean
+    return inverse_root(covariance, share / rest) / np.sqrt(rest), mean, apart
+
+
+def _shrink(covariance: np.ndarray, parts: Sequence[_Side], apart: np.ndarray) -> float:
+    """Return the share of the identity after Ledoit and Wolf, as scikit-learn does.
+
+    Of the rows it needs their lengths alone: the squared products of features, summed over all of them, are the squared
+    length of a row, squared.
+    """
+    d = len(covariance)
+    if d == 1:
+        return 0.0
+    pairs = zip(parts, apart, strict=True)
+    squared = np.concatenate([part.squared + part.rows @ (2 * offset) + offset @ offset for part, offset in pairs])
+    distance = (covariance**2).sum() - np.trace(covariance) ** 2 / d
+    error = ((squared @ squared) / len(squared) - (covariance**2).sum()) / len(squared)
+    return 0.0 if min(error, distance) == 0 else float(min(error, distance) / distance)

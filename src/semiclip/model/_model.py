@@ -8,7 +8,7 @@ import torch
 from semiclip._arguments import check_arguments, check_choice, read_whole, take_renamed
 from semiclip._design import STUDENT, TEACHER
 from semiclip._messages import hush_lightning
-from semiclip._sides import pair_sides, read_groups, read_labels, read_views
+from semiclip._sides import read_groups, read_labels, read_views
 from semiclip.correction._augmentation import Augmentation
 from semiclip.correction._correct import find_short_batches
 from semiclip.encoders._protocol import Trainable
@@ -50,6 +50,7 @@ from semiclip.model._shared import (
     count_shared,
     fit_projection,
     project,
+    read_data,
     start_adapter,
     weigh_parts,
 )
@@ -197,7 +198,7 @@ class SemiClip(Transferable):
             n_shared = count_shared(self, n_shared, encoder)
             n_teacher = max(1, n_shared)  # an adapter of no use where nothing is shared
         n_hidden, teacher_adapter = choose_widths(
-            n_hidden, teacher_adapter, objective, n_shared, lambda: pair_sides(self.adata, self.design).n_keys
+            n_hidden, teacher_adapter, objective, n_shared, lambda: read_data(self).pairing.n_keys
         )
         self.module = self._module_cls(
             n_student,
@@ -365,22 +366,21 @@ class SemiClip(Transferable):
 
     def _pair_data(self, pea: PEA | None, view_keys: Sequence[str], **splitting: Any) -> PairedDataModule:
         """Return what training reads: the student, the corrected teacher, their pairs and the augmentation."""
-        design = self.design
-        student, teacher = self._read(self.adata, STUDENT), self._read(self.adata, TEACHER)
-        pairing = pair_sides(self.adata, design)
-        as_inferred, of_teacher = student.fit(self._specs[STUDENT]), teacher.fit(self._specs[TEACHER])
+        design, reading, self._reading = self.design, read_data(self), None
+        (student, teacher), pairing = reading.sides.values(), reading.pairing
+        as_inferred, of_teacher = reading.corrections.values()
         order = sort_by_key(pairing.teacher)
         samples = design.side(self.adata, STUDENT)
         groups = read_groups(samples, design, pairing.student)
         if (n_shared := self.init_params_["non_kwargs"]["n_shared"]) is not None:
             split = split_rows(pairing.student, groups, self.split_seed_, **splitting)
-            fitted = {STUDENT: (student, as_inferred), TEACHER: (teacher, of_teacher)}
-            means = average_keys(self, fitted, pairing, split[0])
+            means = average_keys(reading, split[0])
             taught = project(teacher, of_teacher, order, self.projection_ or fit_projection(means, max(1, n_shared)))
             splitting |= {"external_indexing": split, "key_means": means}
         else:
             taught = of_teacher(teacher.values, teacher.batch, order)
             taught = taught if self.module.teacher_adapter else reduce_components(taught, self.module.n_output)
+        del reading, teacher, of_teacher  # its maps are large, and so are rows that were read from a file
         if self.module.objective.spec.needs_labels:
             splitting["labels"] = read_labels(samples, design, pairing)
         views = read_views(samples, view_keys, self.representations["student_rep"], design, groups)

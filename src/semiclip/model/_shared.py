@@ -16,18 +16,18 @@ from scvi.train import SaveCheckpoint
 
 from semiclip._arguments import check_choice, check_number, check_whole, read_whole
 from semiclip._checks import get_modality, read_representation
-from semiclip._design import STUDENT, TEACHER
+from semiclip._design import SIDES, STUDENT, TEACHER
 from semiclip._messages import warn
 from semiclip._numerics import row_blocks
-from semiclip._sides import check_columns, pair_sides, read_groups
+from semiclip._sides import Reading, check_columns, pair_sides, read_groups
 from semiclip.correction import Correction
 from semiclip.correction._steps import Affine
 from semiclip.errors import BadValue, Conflict, NotFitted, Refused, TooMany, UnexpectedArgument, WrongType, some
 from semiclip.errors._base import remembered
-from semiclip.metrics import choose_weight, group_mean, shared_directions
+from semiclip.metrics import choose_weight, shared_directions
 from semiclip.model._base import PairedModel, read_design
 from semiclip.model._plan import MIN_LR
-from semiclip.model._scvi_compat import SETUP_ARGS, SETUP_METHOD, devices_dsp, parse_device_args
+from semiclip.model._scvi_compat import FIELDS, SETUP_ARGS, SETUP_METHOD, STATE, devices_dsp, parse_device_args
 from semiclip.objectives import PRESETS
 from semiclip.objectives._presets import count_default_epochs, merge_rates, split_rate
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-    from semiclip._design import Side
-    from semiclip._pairing import Pairing
     from semiclip._sides import SideArrays
     from semiclip.metrics import SharedDirections
     from semiclip.model._data import PairedDataModule
@@ -57,6 +55,11 @@ class Transferable(PairedModel):
     """A model that can go on from another one on other data."""
 
     reference_params_: dict[str, Any] | None = None  # how the reference was trained that this model started from
+    _reading: Reading | None = None  # what was read to make the model, until it is trained
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was read, which can be read again."""
+        return {**super().__getstate__(), "_reading": None}
 
     @classmethod
     @devices_dsp.dedent
@@ -190,11 +193,15 @@ def choose_optimisation(
 
 @dataclass(frozen=True)
 class KeyMeans:
-    """Mean rows of the keys that both sides have, (K, d) and (K, D), and what a split must not tear apart, (K,)."""
+    """Mean rows of the keys that both sides have, (K, d) and (K, D), what a split must not tear apart, and their codes.
+
+    The last two have shape (K,).
+    """
 
     student: np.ndarray
     teacher: np.ndarray
     group: np.ndarray
+    key: np.ndarray
 
     @cached_property
     def shared(self) -> SharedDirections:
@@ -202,37 +209,38 @@ class KeyMeans:
         return shared_directions(self.student, self.teacher, n_folds=0)
 
 
-def average_keys(
-    model: SemiClip, fitted: Mapping[Side, tuple[SideArrays, Correction]], pairing: Pairing, rows: np.ndarray
-) -> KeyMeans:
-    """Average the corrected rows of both sides by key, of the student those that are numbered."""
-    design = model.design.changed(split_key=None)  # of experiments there may be few, perturbations are many
-    group, key = read_groups(design.side(model.adata, STUDENT), design, pairing.student), pairing.student[rows]
-    n_keys, taught = len(pairing.counts), np.arange(len(pairing.teacher))
-    counts = [np.bincount(codes[codes >= 0], minlength=n_keys) for codes in (key, pairing.teacher)]
-    both = np.flatnonzero((counts[0] > 0) & (counts[1] > 0))
-    place = np.full(n_keys + 1, -1)  # the last one is that of rows without a key
+def read_data(model: SemiClip) -> Reading:
+    """Return what the model has read of its data, if they are still the same, or start anew."""
+    if model._reading is None or model._reading.data is not model.adata or not model._reading.is_current():
+        reps = {side: model.representations[f"{side}_rep"] for side in SIDES}
+        learned = {side: model.registry_[FIELDS][side][STATE] for side in SIDES}
+        model._reading = Reading(model.adata, model.design, reps, model._specs, learned)
+    return model._reading
+
+
+def average_keys(reading: Reading, rows: np.ndarray | None = None) -> KeyMeans:
+    """Average the corrected rows of both sides by key, of the student those that are numbered, by default all."""
+    pairing, n_keys = reading.pairing, len(reading.pairing.counts)
+    numbers = {STUDENT: np.arange(len(pairing.student)) if rows is None else rows}
+    codes = {STUDENT: pairing.student[numbers[STUDENT]], TEACHER: pairing.teacher}
+    counts = [np.bincount(key[key >= 0], minlength=n_keys) for key in (pairing.student, *codes.values())]
+    both = np.flatnonzero((counts[1] > 0) & (counts[2] > 0))
+    known = reading.key_means
+    if known is not None and (counts[0][both] == counts[1][both]).all():  # the rows are all of these keys
+        kept = counts[1][known.key] > 0
+        return KeyMeans(known.student[kept], known.teacher[kept], known.group[kept], both)
+    design = reading.design.changed(split_key=None)  # of experiments there may be few, perturbations are many
+    group = np.empty(n_keys + 1, dtype=np.int64)  # the last one is that of rows without a key
+    group[pairing.student] = read_groups(design.side(reading.data, STUDENT), design, pairing.student)
+    place = np.full(n_keys + 1, -1)
     place[both] = np.arange(len(both))
-    group_of_key = np.empty(n_keys + 1, dtype=group.dtype)
-    group_of_key[key] = group[rows]
     means = []
-    for side, numbers, codes in ((STUDENT, rows, key), (TEACHER, taught, pairing.teacher)):
-        kept = place[codes] >= 0
-        means.append(average_rows(*fitted[side], numbers[kept], place[codes[kept]], len(both)))
-    return KeyMeans(means[0], means[1], group_of_key[both])
-
-
-def average_rows(
-    side: SideArrays, correction: Correction, rows: np.ndarray, codes: np.ndarray, n_groups: int
-) -> np.ndarray:
-    """Return the mean of the corrected rows of each group, in float64, without a copy of all rows."""
-    sums: Any = 0.0
-    for places, corrected in correction.blocks(side.values, side.batch, rows):
-        if not isinstance(sums, np.ndarray):
-            sums = np.zeros((n_groups, corrected.shape[1]))
-        present, members, counts = np.unique(codes[places], return_inverse=True, return_counts=True)
-        sums[present] += group_mean(corrected, members, len(present)) * counts[:, None]
-    return sums / np.bincount(codes, minlength=n_groups)[:, None]
+    for side, arrays in reading.sides.items():
+        kept = np.flatnonzero(place[codes[side]] >= 0)
+        taken = numbers[side][kept] if side in numbers else kept
+        of_row = place[codes[side][kept]]
+        means.append(reading.corrections[side].average(arrays.values, arrays.batch, taken, of_row, len(both)))
+    return KeyMeans(means[0], means[1], group[both], both)
 
 
 def check_weight(distilled_weight: Any, encoder: Any) -> None:
@@ -258,10 +266,8 @@ def count_shared(model: SemiClip, n_shared: Any, encoder: Any = None) -> int:
             raise BadValue("n_shared", n_shared, "'auto', None or a whole number of at least 0")
         check_whole("n_shared", n_shared, 0)  # a saved model may know that nothing is shared
         return int(n_shared)
-    sides = {side: model._read(model.adata, side) for side in model._specs}
-    fitted = {side: (arrays, arrays.fit(model._specs[side])) for side, arrays in sides.items()}
-    pairing = pair_sides(model.adata, model.design)
-    means = average_keys(model, fitted, pairing, np.arange(len(pairing.student)))
+    reading = read_data(model)
+    means = reading.key_means = average_keys(reading)
     shared = shared_directions(means.student, means.teacher, groups=means.group, rng=0)
     logger.info("%d directions are shared beyond chance, by %d keys", shared.n, len(means.group))
     return shared.n

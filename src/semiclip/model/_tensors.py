@@ -87,8 +87,8 @@ class PairedTensors:
         return cls(
             x,
             y,
-            torch.as_tensor(student_key.astype(np.int64)),
-            torch.as_tensor(batch.astype(np.int64)),
+            torch.as_tensor(student_key.astype(np.int64, copy=False)),
+            torch.as_tensor(batch.astype(np.int64, copy=False)),
             torch.as_tensor(np.cumsum(count) - count),
             torch.as_tensor(count),
             together,
