@@ -77,7 +77,8 @@ def start_at_means(networks: Sequence[Network], x: Tensor, codes: Tensor) -> Non
 
     All components of a kind have one scale, of mean square 1, so that what sets conditions apart most weighs most.
     """
-    for i, tables in enumerate(zip(*(network.tables for network in networks), strict=True)):
+    kinds: list[Any] = list(zip(*(network.tables for network in networks), strict=True))
+    for i, tables in enumerate(kinds):
         n_conditions, width = tables[0].weight.shape
         means = x.new_zeros(n_conditions, x.shape[1]).index_add_(0, codes[:, i], x)
         means /= torch.bincount(codes[:, i], minlength=n_conditions).clamp(min=1)[:, None]
