@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from semiclip import errors
 from semiclip.augment import MDWGANGP, Expression
-from semiclip.augment._gan import Network, critic_loss, energy_score, train
+from semiclip.augment._gan import Network, RMSprop, critic_loss, energy_score, start_at_means, train
 from semiclip.augment._mdwgan_gp import smooth
 
 N_GENES, N_GROUPS, N_BATCHES = 16, 4, 2
@@ -61,8 +61,7 @@ def same_condition(data, new, rng):
 @pytest.fixture(scope="module")
 def trained():
     data = simulate(320, 0)
-    options = {"n_epochs": 50, "lr": 2e-3, "batch_size": 64}
-    return data, MDWGANGP(**options, **FAST).fit(data, np.random.default_rng(1))
+    return data, MDWGANGP(**FAST).fit(data, np.random.default_rng(1))
 
 
 def test_samples_are_near_new_real_ones_of_their_condition_and_noise_is_not(trained):
@@ -121,14 +120,14 @@ def test_the_loss_is_that_of_naive_autograd(n_hidden):
 
 def test_an_epoch_takes_its_steps_and_a_share_of_rows_gets_noise(monkeypatch):
     generator, critic = Network(3, 6, [2], (4,)), Network(6, 3, [2], (4,))
-    seen, taken, step = [], [], torch.optim.RMSprop.step
+    seen, taken, step = [], [], RMSprop.step
     monkeypatch.setattr(
         "semiclip.augment._gan.critic_loss", lambda *args: (seen.append(args[1]), critic_loss(*args))[1]
     )
-    monkeypatch.setattr(torch.optim.RMSprop, "step", lambda self: (taken.append(self), step(self)))
+    monkeypatch.setattr(RMSprop, "step", lambda self, loss: (taken.append(self), step(self, loss)))
     real, codes = torch.arange(50.0)[None, :, None].expand(3, 50, 6), torch.zeros(50, 1, dtype=torch.long)
     next(train(generator, critic, real, codes, torch.Generator().manual_seed(0), small(n_critic=3)))
-    of_critic = [taker.param_groups[0]["params"][0] is next(critic.parameters()) for taker in taken]
+    of_critic = [taker.parameters[0] is next(critic.parameters()) for taker in taken]
     assert of_critic == [True, True, True, False] * 3
     rows = torch.stack([samples[0, 4:, 0] for samples in seen]).view(3, 3, 12)
     for i in range(3):  # each step of an epoch has samples of its own, in every pass
@@ -256,7 +255,7 @@ REFUSED = {
     **dict.fromkeys(["smooth_weight", "penalty", "noise"], (-1,)),
     "n_hidden": ((), 128, (8, 0)),
     "noise_share": (1.1,),
-    "validation_share": (1,),
+    **dict.fromkeys(["validation_share", "average"], (1, -0.1)),
 }
 
 
@@ -266,10 +265,82 @@ def test_refuses_an_option(name, value, refuses):
         MDWGANGP(**{name: value})
 
 
-def test_defaults_are_those_of_the_authors():
+def test_refuses_an_unknown_start(refuses):
+    with refuses(errors.UnknownChoice, name="start", value="zero"):
+        MDWGANGP(start="zero")
+
+
+def test_defaults_are_those_of_the_authors_but_for_how_long_training_takes():
     authors = {"n_latent": 10, "n_hidden": (128, 128), "n_neighbors": 10, "smooth_weight": 0.2, "penalty": 10}
-    authors |= {"n_critic": 5, "lr": 5e-4, "batch_size": 32, "n_epochs": 500, "noise": 0.5, "noise_share": 0.25}
+    authors |= {"batch_size": 32, "noise": 0.5, "noise_share": 0.25}
     assert {name: getattr(MDWGANGP(), name) for name in authors} == authors
+
+
+# ---- what makes training short
+
+
+def test_a_step_is_that_of_rmsprop_of_torch():
+    torch.manual_seed(0)
+    mine, theirs = Network(3, 6, [4, 2], (5, 4)), Network(3, 6, [4, 2], (5, 4))
+    theirs.load_state_dict(mine.state_dict())
+    step, reference = RMSprop(mine, 0.01), torch.optim.RMSprop(theirs.parameters(), 0.01, alpha=0.9, eps=1e-7)
+    for i in range(5):
+        x, codes = torch.randn(7, 3), torch.stack([torch.arange(7) % 4, torch.arange(7) % 2], dim=1)
+        step.step((mine(x, codes) - i).square().mean())
+        reference.zero_grad()
+        (theirs(x, codes) - i).square().mean().backward()
+        reference.step()
+    for name, value in mine.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[name])
+
+
+@pytest.mark.parametrize("sizes", [[9, 2], [50, 1]])
+def test_embeddings_start_at_the_principal_components_of_means(sizes):
+    torch.manual_seed(0)
+    networks = [Network(3, 6, sizes, (5,)), Network(6, 3, sizes, (5,))]
+    before = [table.weight.clone() for table in networks[0].tables]
+    # means of rank 3, which the 4 or more dimensions of the first embedding hold
+    codes = torch.stack([torch.arange(200) % sizes[0], torch.arange(200) % sizes[1]], dim=1)
+    means = torch.randn(sizes[0], 3) @ torch.randn(3, 6)
+    start_at_means(networks, means[codes[:, 0]], codes)
+    centred = (means - means.mean(dim=0)).double().numpy()
+    for network in networks:
+        start = network.tables[0].weight.detach().double().numpy()
+        # the distances between conditions are those between their means, in another unit
+        np.testing.assert_allclose(
+            cdist(start, start) / cdist(start, start).mean(), cdist(centred, centred) / cdist(centred, centred).mean(),
+            atol=1e-4,
+        )  # fmt: skip
+        rank = (np.abs(start).max(axis=0) > 0).sum()
+        assert np.square(start).sum() / (len(start) * rank) == pytest.approx(1, rel=1e-3)
+        if sizes[1] == 1:  # nothing sets a single batch apart from others
+            assert network is networks[1] or torch.equal(network.tables[1].weight, before[1])
+
+
+@pytest.mark.parametrize("average", [0.0, 0.6])
+def test_the_average_is_that_of_a_naive_recurrence(average):
+    generator, critic = Network(3, 6, [2], (4,)), Network(6, 3, [2], (4,))
+    weight = generator.output.weight
+    expected, seen, real = weight.detach().clone(), [], torch.randn(1, 48, 6)
+    hook = generator.register_forward_pre_hook(lambda *_: seen.append(weight.detach().clone()))
+    options = small(average=average, lr=0.05)
+    judged = next(train(generator, critic, real, torch.zeros(48, 1, dtype=torch.long), torch.Generator(), options))
+    hook.remove()
+    after = [*seen[2::2], weight.detach()]  # the generator draws twice in a step
+    assert len(after) == 3
+    for i, current in enumerate(after, start=1):
+        share = max(1 - average, 9 / (i + 10)) if average else 1
+        expected = (1 - share) * expected + share * current
+    torch.testing.assert_close(judged.output.weight.detach(), expected)
+    assert (judged is generator) == (average == 0)
+
+
+def test_epochs_are_as_many_as_fit_in_the_steps():
+    data = expression(np.random.default_rng(0).normal(size=(310, 2)), np.arange(310) % 2)
+    for batch_size, n_critic, count in ((31, 1, 46), (31, 3, 46), (2, 1, 3)):  # of the 300 that are not held out
+        options = {"n_epochs": None, "batch_size": batch_size, "n_critic": n_critic, "n_hidden": (2,)}
+        augmentation = small(**options, validation_share=10 / 310).fit(data, np.random.default_rng(0))
+        assert len(augmentation.scores_) == count
 
 
 # ---- smoothing

@@ -8,7 +8,7 @@ import numpy as np
 
 from semiclip._arguments import check_choice, check_number, check_whole
 from semiclip._device import usable_device
-from semiclip._numerics import row_blocks, single_precision
+from semiclip._numerics import row_blocks, rows_at_once, single_precision
 from semiclip._seed import seeded
 from semiclip.augment._protocol import Expression, FittedDraws
 from semiclip.errors import BadValue, Diverged, Empty
@@ -25,7 +25,10 @@ logger = logging.getLogger(__name__)
 MOST_HELD_OUT = 1000  # samples, so that validation stays cheap
 N_DRAWS = 8  # for each sample held out
 BLOCK = 1 << 12  # samples drawn at a time
+BLOCK_VALUES = 1 << 24  # distances at a time
+MOST_STEPS, LEAST_EPOCHS = 420, 3  # of the generator, where the number of epochs is not given
 Metric = Literal["correlation", "euclidean"]
+Start = Literal["means", "random"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -43,6 +46,10 @@ class MDWGANGP(FittedDraws):
     gets noise; and a proper score of held-out samples picks the weights (the energy score, Gneiting and Raftery 2007,
     DOI 10.1198/016214506000001437).
 
+    Its training is set up to be short. The authors took small steps from random embeddings, many times over:
+    ``n_critic=5, lr=5e-4, n_epochs=500, average=0, start="random"``. On simulated screens, the defaults reach a lower
+    energy score in a small part of the time; a page shows by how much.
+
     Parameters
     ----------
     n_latent, n_hidden
@@ -58,6 +65,13 @@ class MDWGANGP(FittedDraws):
         Learning rate of RMSprop, and samples in a mini-batch.
     n_epochs
         Most epochs. In one the generator passes once, and the critics ``n_critic`` times, over the training samples.
+        ``None`` is as many as fit in 420 steps of the generator, and at least 3.
+    average
+        Each step of the generator keeps this share of a running average of its weights, and less in the first steps.
+        The average is what is scored and kept. 0 averages nothing.
+    start
+        What embeddings of perturbations and batches start from: the leading principal components of the mean expression
+        of their training samples (``"means"``), or normal variables (``"random"``).
     patience
         Training ends early after so many epochs without a better score; ``None`` trains for all epochs.
     noise, noise_share
@@ -96,10 +110,12 @@ class MDWGANGP(FittedDraws):
     n_neighbors: int = 10
     smooth_weight: float = 0.2
     penalty: float = 10.0
-    n_critic: int = 5
-    lr: float = 5e-4
+    n_critic: int = 1
+    lr: float = 0.01
     batch_size: int = 32
-    n_epochs: int = 500
+    n_epochs: int | None = None
+    average: float = 0.99
+    start: Start = "means"
     patience: int | None = 100
     noise: float = 0.5
     noise_share: float = 0.25
@@ -108,17 +124,20 @@ class MDWGANGP(FittedDraws):
     progress_bar: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("n_latent", "n_critic", "batch_size", "n_epochs"):
+        for name in ("n_latent", "n_critic", "batch_size"):
             check_whole(name, getattr(self, name))
-        if self.patience is not None:
-            check_whole("patience", self.patience)
+        for name in ("n_epochs", "patience"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
         if isinstance(self.n_hidden, int) or not self.n_hidden or min(self.n_hidden) < 1:
             raise BadValue("n_hidden", self.n_hidden, "a list of widths of at least 1, such as [128, 128]")
         for name in ("smooth_weight", "penalty", "noise"):
             check_number(name, getattr(self, name), least=0)
         check_number("lr", self.lr, above=0)
         check_number("noise_share", self.noise_share, least=0, most=1)
-        check_number("validation_share", self.validation_share, least=0, below=1)
+        for name in ("validation_share", "average"):
+            check_number(name, getattr(self, name), least=0, below=1)
+        check_choice("start", self.start, Start)
 
     def _learn(self, expression: Expression, rng: np.random.Generator) -> None:
         import torch
@@ -171,36 +190,40 @@ class MDWGANGP(FittedDraws):
         import torch
         from tqdm.auto import tqdm
 
-        from semiclip.augment._gan import Network, energy_score, train
+        from semiclip.augment._gan import Network, energy_score, start_at_means, train
 
         n_genes = real.shape[2]
+        n_steps = len(codes) // min(self.batch_size, len(codes))  # in an epoch
+        n_epochs = max(LEAST_EPOCHS, MOST_STEPS // n_steps) if self.n_epochs is None else self.n_epochs
         with seeded(rng):
             generator = Network(self.n_latent, n_genes, sizes, self.n_hidden).to(real.device)
             critic = Network(n_genes, len(real), sizes, self.n_hidden).to(real.device)
+            if self.start == "means":
+                start_at_means([generator, critic], real[0], codes)
         stream = torch.Generator(real.device).manual_seed(int(rng.integers(2**63)))
         training = train(generator, critic, real, codes, stream, self)
         # the same noise in every epoch, so that scores differ only by what was learnt
         fixed = torch.randn(N_DRAWS, len(held), self.n_latent, generator=stream, device=real.device)
         scores: list[float] = []
         best, kept = 0, None
-        with tqdm(range(self.n_epochs), "MDWGAN-GP", unit="epoch", disable=not self.progress_bar) as epochs:
+        with tqdm(range(n_epochs), "MDWGAN-GP", unit="epoch", disable=not self.progress_bar) as epochs:
             for epoch in epochs:
-                next(training)
+                judged = next(training)
                 if not len(held):
                     continue
                 with torch.no_grad():
-                    drawn = generator(fixed, held_codes.expand(N_DRAWS, -1, -1))
+                    drawn = judged(fixed, held_codes.expand(N_DRAWS, -1, -1))
                 scores.append(energy_score(held, drawn).item())
                 if kept is None or scores[epoch] < scores[best]:
-                    best, kept = epoch, {name: value.clone() for name, value in generator.state_dict().items()}
+                    best, kept = epoch, {name: value.clone() for name, value in judged.state_dict().items()}
                     epochs.set_postfix(score=f"{scores[best]:.4g}")
                 elif self.patience is not None and epoch - best >= self.patience:
                     break
         if kept is not None:
-            generator.load_state_dict(kept)
-        if not all(torch.isfinite(value).all() for value in generator.state_dict().values()):
+            judged.load_state_dict(kept)
+        if not all(torch.isfinite(value).all() for value in judged.state_dict().values()):
             raise Diverged("training", way_out=f"pass a smaller lr than {self.lr}")
-        return generator, np.array(scores), best + 1 if kept is not None else self.n_epochs
+        return judged, np.array(scores), best + 1 if kept is not None else n_epochs
 
 
 def hold_out(codes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -219,7 +242,6 @@ def smooth(x: np.ndarray, *, n_neighbors: int = 10, metric: Metric = "euclidean"
     It is D^(-1/2) (A + I) D^(-1/2) X: A is 1 for neighbours in either direction, D has the row sums of A + I.
     """
     from scipy import sparse
-    from sklearn.neighbors import kneighbors_graph
 
     check_choice("metric", metric, Metric)
     n, rows, which, points = len(x), np.arange(len(x)), "samples", x
@@ -231,8 +253,23 @@ def smooth(x: np.ndarray, *, n_neighbors: int = 10, metric: Metric = "euclidean"
         points /= np.linalg.norm(points, axis=1, keepdims=True)
     if not 1 <= n_neighbors < len(rows):
         raise BadValue("n_neighbors", n_neighbors, f"at least 1 and fewer than the {len(rows)} {which}")
-    chosen = kneighbors_graph(points, n_neighbors).tocoo()
-    graph = sparse.csr_array((chosen.data.astype(x.dtype), (rows[chosen.row], rows[chosen.col])), shape=(n, n))
+    chosen = rows[find_nearest(points, n_neighbors)].ravel()
+    graph = sparse.csr_array((np.ones(len(chosen), x.dtype), (rows.repeat(n_neighbors), chosen)), shape=(n, n))
     graph = graph.maximum(graph.T) + sparse.eye_array(n, dtype=x.dtype)
     scale = (1 / np.sqrt(graph.sum(axis=1))).astype(x.dtype)[:, None]
     return scale * (graph @ (scale * x))
+
+
+def find_nearest(points: np.ndarray, k: int) -> np.ndarray:
+    """Return the rows of the ``k`` nearest other points of each point (n, d) by Euclidean distance, shape (n, k)."""
+    import torch
+
+    # in the precision of the points: scikit-learn computes in float64, which takes twice as long
+    x = torch.from_numpy(points)
+    half = x.square().sum(dim=1) / 2
+    nearest = np.empty((len(x), k), dtype=np.int64)
+    for block in row_blocks(len(x), rows_at_once(BLOCK_VALUES, len(x))):
+        closeness = torch.addmm(-half, x[block], x.T)  # falls with the distance
+        closeness[:, block].fill_diagonal_(-torch.inf)
+        nearest[block] = closeness.topk(k).indices.numpy()
+    return nearest
