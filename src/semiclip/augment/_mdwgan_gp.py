@@ -8,7 +8,7 @@ import numpy as np
 
 from semiclip._arguments import check_choice, check_number, check_whole
 from semiclip._device import usable_device
-from semiclip._numerics import row_blocks, rows_at_once, single_precision
+from semiclip._numerics import row_blocks, single_precision
 from semiclip._seed import seeded
 from semiclip.augment._protocol import Expression, FittedDraws
 from semiclip.errors import BadValue, Diverged, Empty
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 MOST_HELD_OUT = 1000  # samples, so that validation stays cheap
 N_DRAWS = 8  # for each sample held out
 BLOCK = 1 << 12  # samples drawn at a time
-BLOCK_VALUES = 1 << 24  # distances at a time
 MOST_STEPS, LEAST_EPOCHS = 420, 3  # of the generator, where the number of epochs is not given
 Metric = Literal["correlation", "euclidean"]
 Start = Literal["means", "random"]
@@ -242,6 +241,7 @@ def smooth(x: np.ndarray, *, n_neighbors: int = 10, metric: Metric = "euclidean"
     It is D^(-1/2) (A + I) D^(-1/2) X: A is 1 for neighbours in either direction, D has the row sums of A + I.
     """
     from scipy import sparse
+    from sklearn.neighbors import kneighbors_graph
 
     check_choice("metric", metric, Metric)
     n, rows, which, points = len(x), np.arange(len(x)), "samples", x
@@ -253,23 +253,8 @@ def smooth(x: np.ndarray, *, n_neighbors: int = 10, metric: Metric = "euclidean"
         points /= np.linalg.norm(points, axis=1, keepdims=True)
     if not 1 <= n_neighbors < len(rows):
         raise BadValue("n_neighbors", n_neighbors, f"at least 1 and fewer than the {len(rows)} {which}")
-    chosen = rows[find_nearest(points, n_neighbors)].ravel()
-    graph = sparse.csr_array((np.ones(len(chosen), x.dtype), (rows.repeat(n_neighbors), chosen)), shape=(n, n))
+    chosen = kneighbors_graph(points, n_neighbors).tocoo()
+    graph = sparse.csr_array((chosen.data.astype(x.dtype), (rows[chosen.row], rows[chosen.col])), shape=(n, n))
     graph = graph.maximum(graph.T) + sparse.eye_array(n, dtype=x.dtype)
     scale = (1 / np.sqrt(graph.sum(axis=1))).astype(x.dtype)[:, None]
     return scale * (graph @ (scale * x))
-
-
-def find_nearest(points: np.ndarray, k: int) -> np.ndarray:
-    """Return the rows of the ``k`` nearest other points of each point (n, d) by Euclidean distance, shape (n, k)."""
-    import torch
-
-    # in the precision of the points: scikit-learn computes in float64, which takes twice as long
-    x = torch.from_numpy(points)
-    half = x.square().sum(dim=1) / 2
-    nearest = np.empty((len(x), k), dtype=np.int64)
-    for block in row_blocks(len(x), rows_at_once(BLOCK_VALUES, len(x))):
-        closeness = torch.addmm(-half, x[block], x.T)  # falls with the distance
-        closeness[:, block].fill_diagonal_(-torch.inf)
-        nearest[block] = closeness.topk(k).indices.numpy()
-    return nearest
