@@ -71,7 +71,7 @@ def measure(call: str, n_genes: int, **sizes: int) -> dict[str, float]:
 
 def recall(n_genes: int, d: int, n_permutations: int) -> Any:
     adata, options = random_map(n_genes, d, n_permutations)
-    return lambda: scl.tl.recall(adata, progress_bar=False, **options)
+    return lambda: scl.tl.recall(adata, **options)
 
 
 def null_overlap(n_genes: int, d: int, n_permutations: int) -> Any:

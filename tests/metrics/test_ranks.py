@@ -90,7 +90,7 @@ def test_tails_equal_counting(kind, way, levels, monkeypatch):
     assert (kept.cuts == tails.cuts).all()
     assert kept.hits is None or (kept.hits.look_up(*pairs) == hit).all()
     assert kept.hits is not None or way == "double" or kind not in ("normal", "alike")
-    # what is looked up in bits is the same, strip by strip and in both directions
+    # what is looked up in codes is the same, strip by strip and in both directions
     for at_once in (1 << 28, 1_000):
         monkeypatch.setattr("semiclip.metrics._hits.HITS", at_once)
         looked_up = sum(strip.look_up(*pairs).astype(int) for strip in read_hits(cosines, tails))

@@ -119,7 +119,7 @@ def train(
         return add_noise(generator(torch.randn(*codes.shape[:-1], generator.n_input, **random), codes))
 
     average = deepcopy(generator) if options.average else generator
-    weights_of = [[parameter.data for parameter in network.parameters()] for network in (average, generator)]
+    averaged, current = ([parameter.data for parameter in network.parameters()] for network in (average, generator))
     size, n_steps = min(options.batch_size, n), 0
     while True:
         passes = torch.stack([torch.randperm(n, **random)[: n - n % size] for _ in range(n_critic)])
@@ -141,7 +141,7 @@ def train(
             n_steps += 1
             if options.average:
                 # the weights that training started with, and those soon after, are forgotten sooner
-                torch._foreach_lerp_(*weights_of, max(1 - options.average, 9 / (n_steps + 10)))
+                torch._foreach_lerp_(averaged, current, max(1 - options.average, 9 / (n_steps + 10)))
         yield average
 
 

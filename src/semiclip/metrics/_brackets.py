@@ -41,7 +41,7 @@ class Limits(NamedTuple):
             n_above += cosine > cut if is_high else cosine >= cut
         return self.codes[n_above]
 
-    def in_order(self, cuts: np.ndarray) -> bool:
+    def is_ascending(self, cuts: np.ndarray) -> bool:
         """Say whether these cosines of the limits are in order too: ranks that differ may have the same cosine."""
         # what equals such a cosine is above a low limit, yet not above the high one that came before it
         return not ((cuts[:-1] == cuts[1:]) & self.is_high[:-1] & ~self.is_high[1:]).any()

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-WIDTHS = (1, 2, 4, 8, 16)  # bits of a code
+WIDTHS = (1, 2, 4, 8, 16, 32)  # bits of a code
 
 
 class Codebook(NamedTuple):
@@ -42,14 +42,14 @@ class PairCodes(NamedTuple):
     """Bits of a code."""
     start: int = 0
     """First row of the strip."""
-    whole: bool = True
+    is_whole: bool = True
     """Whether the strip has all rows."""
 
     @classmethod
     def make(cls, n: int, width: int, n_rows: int) -> Self:
         """Make room for a strip of ``n_rows`` of ``n`` rows; what is never written takes no memory."""
-        kind = np.uint16 if width > 8 else np.uint8
-        return cls(np.zeros((n_rows, row_size(n, width)), dtype=kind), width, whole=n_rows == n)
+        kind = {16: np.uint16, 32: np.uint32}.get(width, np.uint8)
+        return cls(np.zeros((n_rows, count_values(n, width)), dtype=kind), width, is_whole=n_rows == n)
 
     def put(self, start: int, left: int, codes: np.ndarray) -> None:
         """Set the codes of a block that begins at this row and column."""
@@ -70,19 +70,19 @@ class PairCodes(NamedTuple):
         n_rows, size = self.packed.shape
         together = 8 // min(self.width, 8)
         first, second = np.minimum(one, other), np.maximum(one, other)
-        if not self.whole:
+        if not self.is_whole:
             first -= self.start
         # a place outside is that of any other pair
         codes = np.take(self.packed, first * size + (second >> together.bit_length() - 1), mode="clip")
         if together > 1:
             codes >>= ((second & together - 1) * self.width).astype(np.uint8)
             codes &= np.uint8((1 << self.width) - 1)
-        if not self.whole:
+        if not self.is_whole:
             codes[(first < 0) | (first >= n_rows)] = 0
         return codes
 
 
-def row_size(n: int, width: int) -> int:
+def count_values(n: int, width: int) -> int:
     """Return how many values hold the codes of a row."""
     return -(-n // (8 // min(width, 8)))
 

@@ -12,7 +12,7 @@ from semiclip import errors
 from semiclip._numerics import rows_at_once
 from semiclip.metrics import _cosines
 from semiclip.metrics._brackets import Brackets, Limits
-from semiclip.metrics._codes import PairCodes, row_size
+from semiclip.metrics._codes import PairCodes, count_values
 from semiclip.metrics._cosines import Cosines
 from semiclip.metrics._map import ONE_LABEL, GeneMap, Levels, distinct_pairs
 from semiclip.metrics._ranks import read_cosines
@@ -70,7 +70,7 @@ def find_tails(
     if read.error:
         unsure = np.flatnonzero((np.abs(read.near[:, None] - cuts.ravel()) <= read.error).any(axis=1))
         hit[unsure] = in_tails(cosines.at(*(rows[unsure] for rows in pairs)), cuts)
-    kept = Hits(codes, limits.patterns) if codes is not None and read.coded else None
+    kept = Hits(codes, limits.patterns) if codes is not None and read.is_coded else None
     return Tails(cuts, read.error, kept), hit
 
 
@@ -84,7 +84,7 @@ def _strip_rows(n: int, width: int) -> int:
 
     Up to 46,000 rows and one pair of thresholds, or 23,000 and five, there is a single strip.
     """
-    return min(n, rows_at_once(HITS, row_size(n, width) * max(1, width // 8) * _cosines.ROWS) * _cosines.ROWS)
+    return min(n, rows_at_once(HITS, count_values(n, width) * max(1, width // 8) * _cosines.ROWS) * _cosines.ROWS)
 
 
 def read_hits(cosines: Cosines, tails: Tails) -> Iterator[Hits]:

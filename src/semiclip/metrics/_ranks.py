@@ -25,7 +25,7 @@ class Reading(NamedTuple):
     near: np.ndarray
     """The cosine of each pair, off by at most ``error``."""
     error: float
-    coded: bool = False
+    is_coded: bool = False
     """Whether the codes of all pairs have been written."""
 
 
@@ -105,7 +105,7 @@ def _read(
     coded = False
     if limits is not None and codes is not None:
         cuts = np.array(statistics)
-        coded = limits.in_order(cuts)
+        coded = limits.is_ascending(cuts)
         if coded:
             _add_codes(held, exact, limits, cuts, codes)
     return Reading(statistics, near, error, coded)
@@ -229,7 +229,7 @@ class _Bracket:
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
-        self.n_below = self.n_to_low = self.n_between = self.n_high = 0
+        self.n_below = self.n_to_low = self.n_high = 0
         self.values: list[np.ndarray] = []
 
     def count(self, block: np.ndarray) -> None:
@@ -237,7 +237,6 @@ class _Bracket:
         to_low = block <= self.low
         between = block[(block < self.high) & ~to_low]
         self.n_to_low += int(np.count_nonzero(to_low))
-        self.n_between += between.size
         self.values.append(between)
         self.n_below += int(np.count_nonzero(block < self.low))
         self.n_high += int(np.count_nonzero((block == self.high) & ~to_low))  # low may equal high
