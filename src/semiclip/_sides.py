@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +14,7 @@ import pandas as pd
 from semiclip._checks import check_finite, read_column, read_representation
 from semiclip._design import SIDES, STUDENT
 from semiclip._messages import warn
+from semiclip._numerics import row_blocks
 from semiclip._pairing import key_codes, pair_rows, pair_rows_in_place
 from semiclip._provenance import recorded_fingerprint
 from semiclip._views import split_views
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FINGERPRINT = "fingerprint"  # of the student's encoder, in the registry of a model whose training data tell it
+HASHED = 1 << 14  # rows at a time
 SAME_VIEWS = 0.01  # relative distance up to which controls and their views are the same; devices differ by less
 
 
@@ -76,7 +79,7 @@ class Reading:
     learned: Mapping[Side, Mapping[str, Any]]
     key_means: Any = None  # of all keys, where they were counted
     obs: dict[Side, pd.DataFrame] = field(init=False)
-    traces: dict[Side, tuple[Any, np.ndarray | None]] = field(init=False, default_factory=dict)
+    traces: dict[Side, tuple[Any, np.ndarray | None, str | None]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.obs = {side: self._columns(side).copy() for side in SIDES}
@@ -84,7 +87,7 @@ class Reading:
     @cached_property
     def sides(self) -> dict[Side, SideArrays]:
         """Arrays of each side, whose representation must be the one of the setup."""
-        self.traces = {side: (stored := self._stored(side), _weigh_rows(stored)) for side in SIDES}
+        self.traces = {side: (stored := self._stored(side), _hash_rows(stored), self._record(side)) for side in SIDES}
         side_of = {side: (self._adata(side), self.reps[side]) for side in SIDES}
         return {side: read_side(*side_of[side], self.design, side, self.learned[side]) for side in SIDES}
 
@@ -100,13 +103,17 @@ class Reading:
 
     def is_current(self) -> bool:
         """Say whether the data are still those that were read; what is in a file is not looked at again."""
-        if not all(self._columns(side).equals(self.obs[side]) for side in SIDES):
+        if not all(_are_alike(self._columns(side), self.obs[side]) for side in SIDES):
             return False
-        for side, (known, sums) in self.traces.items():
-            stored = self._stored(side)  # a table or a sparse matrix is not looked into, but read again
-            if stored is not known or not (isinstance(stored, np.ndarray) or _is_in_file(stored)):
+        for side, (known, hashes, record) in self.traces.items():
+            if record != self._record(side):
                 return False
-            if not np.all(_weigh_rows(stored) == sums):
+            stored = self._stored(side)  # a table or a sparse matrix is not looked into, but read again
+            if stored is not known:
+                return False
+            again = _hash_rows(stored)
+            same = _is_in_file(stored) if hashes is None or again is None else np.array_equal(again, hashes)
+            if not same:
                 return False
         return True
 
@@ -121,13 +128,28 @@ class Reading:
     def _stored(self, side: Side) -> Any:
         return self._adata(side).obsm.get(self.reps[side])
 
+    def _record(self, side: Side) -> str | None:
+        return recorded_fingerprint(self._adata(side), self.reps[side]) if side == STUDENT else None
 
-def _weigh_rows(stored: Any) -> np.ndarray | None:
-    """Return a weighted sum of each row of an array, by which changes of values show; ``None`` of what is in a file."""
-    if not isinstance(stored, np.ndarray):
+
+def _are_alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Say whether columns are equal, with the types of their values: 1 and 1.0 are other labels."""
+    labels = [key for key in one if one[key].dtype == object]
+    return one.equals(other) and all(one[key].map(type).equals(other[key].map(type)) for key in labels)
+
+
+def _hash_rows(stored: Any) -> np.ndarray | None:
+    """Return a number for each row of an array of numbers, which changes with any of its bits; ``None`` of all else."""
+    if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "fiu":
         return None
-    dtype = np.float64 if stored.dtype.itemsize > 4 else np.float32
-    return np.einsum("ij,j->i", stored, np.linspace(1, 2, stored.shape[1], dtype=dtype), dtype=dtype)
+    # in words of up to 32 bits, so that odd factors of 64 bits keep changes of the highest ones apart
+    word = f"u{math.gcd(stored.dtype.itemsize, 4)}"
+    n_words = stored.shape[1] * stored.dtype.itemsize // np.dtype(word).itemsize
+    factors = np.random.default_rng(0).integers(2**63, size=n_words, dtype=np.uint64) | np.uint64(1)
+    hashes = np.empty(len(stored), dtype=np.uint64)
+    for rows in row_blocks(len(stored), HASHED):
+        np.einsum("ij,j->i", np.ascontiguousarray(stored[rows]).view(word), factors, dtype=np.uint64, out=hashes[rows])
+    return hashes
 
 
 def _is_in_file(values: Any) -> bool:

@@ -174,7 +174,7 @@ def test_small_plates_of_wide_embeddings_are_drawn_anew_in_every_epoch():
 
 
 @pytest.mark.parametrize(("n_controls", "thin"), [((10, 9, 2), True), ((11, 9), False), ((25, 39), False)])
-@pytest.mark.parametrize("ridge", [0.0, 0.01, 0.5])
+@pytest.mark.parametrize("ridge", [0.0, 1e-4, 1e-3, 0.01, 0.5])
 def test_few_controls_give_what_a_whole_decomposition_gives(plates, augmentation, n_controls, thin, ridge):
     """A batch of 50 controls beside them makes every transform that of a (40, 40) matrix, on the same draws."""
     options = {"methods": "tvn", "ridge": ridge, "clip": None, "seed": 2}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from semiclip import correction, errors
-from semiclip._sides import SideArrays
+from semiclip._sides import SideArrays, _are_alike, _hash_rows
 from semiclip.model import SemiClip
 from semiclip.model._shared import project
 from semiclip.model._tensors import PairedTensors
@@ -252,3 +252,48 @@ def test_data_that_stay_the_same_are_fitted_once(make, quiet, monkeypatch):
         fits.clear()
         trained.train(1, **quiet)
         assert len(fits) == 2
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.int8, np.uint16, np.int32, np.float16, np.float32, np.float64, np.longdouble, ">f4"]
+)
+def test_every_change_of_a_row_changes_its_hash_alone(dtype):
+    x = np.arange(1, 46).reshape(5, 9).astype(dtype)
+    before, same = _hash_rows(x), np.asfortranarray(x)
+    np.testing.assert_array_equal(_hash_rows(same), before)
+    changes = [(slice(2, 5), [1, -2, 1]), (slice(0, 2), [1, -1]), (slice(7, 8), [1])]  # sums of which some stay
+    for columns, by in changes:
+        other = x.copy()
+        other[3, columns] += np.array(by).astype(dtype)
+        np.testing.assert_array_equal(_hash_rows(other) != before, np.arange(5) == 3)
+    if x.dtype.kind == "f":
+        other = x.copy()
+        other[1, :2] *= -1
+        other[2, 4] = np.nextafter(other[2, 4], other.dtype.type(np.inf))
+        np.testing.assert_array_equal(_hash_rows(other) != before, [False, True, True, False, False])
+
+
+@pytest.mark.parametrize("values", [[["a"]], np.ones((2, 2, 2)), np.ones((2, 2), dtype=complex), pd.DataFrame([[1]])])
+def test_what_is_no_table_of_numbers_has_no_hash(values):
+    assert _hash_rows(values if isinstance(values, pd.DataFrame) else np.array(values)) is None
+
+
+def test_labels_of_other_types_are_other_labels():
+    whole = pd.DataFrame({"dose": pd.Series([1, 2], dtype=object)})
+    assert _are_alike(whole, whole.copy())
+    assert not _are_alike(whole, whole.map(float).astype(object))
+
+
+@pytest.mark.parametrize("of_model", [{}, {"n_shared": 3}])
+def test_whole_numbers_train_as_their_values(mdata, setup, quiet, spy, of_model):
+    held = []
+    for dtype in (np.int32, np.float32):
+        other = mdata.copy()
+        del other["rna"].uns["semiclip"]
+        other["rna"].obsm["X_pca"] = np.round(10 * mdata["rna"].obsm["X_pca"]).astype(dtype)
+        SemiClip.setup_mudata(other, **setup)
+        torch.manual_seed(0)
+        watch = spy()
+        SemiClip(other, **of_model).train(1, batch_size=64, callbacks=[watch], **quiet)
+        held.append(watch.data.tensors.student)
+    assert torch.equal(*held)

@@ -14,7 +14,7 @@ from semiclip.correction._correct import split_controls
 from semiclip.correction._moments import MomentsBank
 from semiclip.correction._pea import PEA
 from semiclip.correction._pools import MOMENTS, PLAN, TRANSFORM, ControlPools
-from semiclip.errors import NoVariation
+from semiclip.errors import NotFitted, NoVariation
 
 UNTOUCHED, CENTRED, SCALED, WHITENED = range(4)  # kinds of rows, each by its last step
 ENTRY_BITS = 40  # of a number that sorts rows by kind and entry
@@ -84,21 +84,29 @@ class Augmentation:
         self.bank = WhiteningBank(self.pools, seed, steps_per_epoch) if whitened.any() else None
         probability = float(np.diff(cumulative, prepend=0) @ ~(whitened | whole))
         self.moments = MomentsBank(self.pools, batch, probability, seed) if probability else None
+        self.numbers: Tensor | None = None
 
     def start_epoch(self, epoch: int) -> None:
         """Draw what is due in an epoch: moments, whitening transforms, and the random numbers of all rows."""
+        self.renew_banks(epoch)
+        # of all rows, since in each mini-batch the calls would take longer than their work
+        at_once = ROWS_AT_ONCE_CUDA if self.device.type == "cuda" else ROWS_AT_ONCE
+        parts = torch.arange(self.n_rows, device=self.device).split(at_once)
+        # new memory in each epoch, in which a CUDA graph is captured anew
+        self.numbers = torch.cat([self._draw_numbers(part, epoch) for part in parts], dim=1)
+
+    def renew_banks(self, epoch: int) -> None:
+        """Draw the moments and the whitening transforms that are due in an epoch."""
         if self.moments is not None:
             self.moments.start_epoch(epoch)
         if self.bank is not None:
             self.bank.start_epoch(epoch)
-        # of all rows, since in each mini-batch the calls would take longer than their work
-        at_once = ROWS_AT_ONCE_CUDA if self.device.type == "cuda" else ROWS_AT_ONCE
-        parts = torch.arange(self.n_rows, device=self.device).split(at_once)
-        self.numbers = torch.cat([self._draw_numbers(part, epoch) for part in parts], dim=1)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, row: Tensor, batch: Tensor) -> Tensor:
         """Augment rows ``x``, shape (B, d), of these numbers and batch codes, both (B,), in the epoch that started."""
+        if self.numbers is None:
+            raise NotFitted("this augmentation", "call start_epoch first")
         return self.apply(x, batch, self._choose(self.numbers[:, self._share(row)], batch))
 
     def draw(self, row: Tensor, batch: Tensor, epoch: int | Tensor) -> Draw:

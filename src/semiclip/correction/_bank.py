@@ -23,6 +23,7 @@ AT_FIRST = 2  # of them, where more would make the first epoch long
 # dimensions takes a tenth of a step of the paper's adapter. Few controls may cost more, since draws of them differ
 # most. The number for GPUs is an estimate
 COST_OF_A_STEP, COST_OF_A_STEP_FEW, COST_OF_A_STEP_CUDA = 2**21, 2**24, 2**20
+EXACT_BELOW = 0.1  # of ridges: eigenvectors of few controls are then multiplied in float64
 AT_ONCE = 4  # transforms of many controls fitted together: the cache of a CPU then holds them
 # transforms of few controls are fitted on so many numbers together: the cache of a CPU holds them, and a GPU is busy
 AT_ONCE_FEW, AT_ONCE_FEW_CUDA = 1 << 20, 1 << 22
@@ -142,7 +143,8 @@ class WhiteningBank:
             covariance = factor[:, :, None] * covariance * factor[:, None, :]
             self.weight[entry] = (_inverse_roots(covariance, ridge, number, noise) / divisor[:, :, None]).float()
             return
-        roots = _thin_inverse_roots(controls.mul_(factor[:, None, :]), chosen, ridge, number, noise)
+        exact = self.pea.ridge < EXACT_BELOW
+        roots = _thin_inverse_roots(controls.mul_(factor[:, None, :]), chosen, ridge, number, noise, exact=exact)
         rest, change, vectors, divisor = (part.float() for part in (*roots, divisor))
         rest, into, weight = rest[:, None] / divisor, vectors / divisor[:, :, None], change[:, :, None] * vectors.mT
         if self.thin:
@@ -166,7 +168,7 @@ def _inverse_roots(covariance: Tensor, ridge: Tensor, number: Tensor, noise: Ten
 
 
 def _thin_inverse_roots(
-    controls: Tensor, chosen: Tensor, ridge: Tensor, number: Tensor, noise: Tensor | None
+    controls: Tensor, chosen: Tensor, ridge: Tensor, number: Tensor, noise: Tensor | None, *, exact: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the same of fewer centred controls than dimensions, (E, n, d), as ``rest * I + V @ diag(change) @ V.T``.
 
@@ -181,8 +183,8 @@ def _thin_inverse_roots(
     # vectors of length 1, but for directions without variation, of which no vector is left
     null = values <= _tolerance(values, number, controls.shape[2])
     lengths = torch.where(null, torch.inf, number[:, None] * values).sqrt()
-    # float32 is faster; without a ridge, the inverse roots of small eigenvalues would blow its rounding up
-    dtype = torch.float32 if noise is None else torch.float64
+    # float32 is faster; with a small ridge, the inverse roots of small eigenvalues would blow its rounding up
+    dtype = torch.float64 if exact else torch.float32
     vectors = controls.to(dtype).mT @ (mixtures / lengths[:, None]).to(dtype)
     factors, rest = _invert_roots(values, vectors, ridge, number, noise)
     return rest, factors - rest[:, None], vectors

@@ -84,7 +84,9 @@ class Correction(NamedTuple):
                 if chain.shift is not None:
                     values -= chain.shift
                 total = csc_array(entries, shape=(len(present), len(taken))) @ values
-                sums[present] += Affine(weight=chain.weight)(total.astype(_raise_half(np, x.dtype), copy=False))
+                if chain.weight is not None:  # in the precision of the rows, which is faster
+                    total = Affine(weight=chain.weight)(total.astype(_raise_half(np, x.dtype), copy=False))
+                sums[present] += total
         return sums / np.bincount(codes, minlength=n_groups)[:, None]
 
 
@@ -194,11 +196,13 @@ class CorrectionSpec:
             pooled = pooled.then(whitening)
 
             # in one array, which the system takes back when it is done with, while it keeps what many small ones leave
-            one: Any = pooled.weight
-            weights = xp.empty((len(pools), *one.shape), dtype=_raise_half(xp, x.dtype), device=device(x))
+            one: Any = keep(pooled).weight
+            weights = xp.empty((len(pools) if recipe.after else 0, *one.shape), dtype=one.dtype, device=device(x))
 
             def finish(pool: int, step: Affine) -> Affine:  # at once, since all together are large in float64
                 chain = keep(chains[pool].then(pooled).then(step))
+                if not recipe.after:  # one matrix serves all batches
+                    return chain._replace(weight=one)
                 weights[pool, ...] = chain.weight
                 return chain._replace(weight=weights[pool, ...])
 

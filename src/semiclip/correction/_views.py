@@ -90,7 +90,7 @@ def augment(
     views = Views(values, np.empty((n_views, n, 3), dtype=bool), np.empty((n_views, n), dtype=np.int64))
     numbers = torch.zeros(n, dtype=torch.long) if options.granularity == "batch" else torch.arange(n)
     for view in range(n_views):
-        augmentation.start_epoch(view)
+        augmentation.renew_banks(view)
         for part in row_blocks(n, BLOCK):
             codes = torch.as_tensor(batch[part].astype(np.int64))
             draw = augmentation.draw(numbers[part], codes, view)

@@ -380,7 +380,7 @@ class SemiClip(Transferable):
         else:
             taught = of_teacher(teacher.values, teacher.batch, order)
             taught = taught if self.module.teacher_adapter else reduce_components(taught, self.module.n_output)
-        del reading, teacher, of_teacher  # its maps are large, and so are rows that were read from a file
+        del reading, teacher, of_teacher  # the maps of the teacher are large, and so are rows read from a file
         if self.module.objective.spec.needs_labels:
             splitting["labels"] = read_labels(samples, design, pairing)
         views = read_views(samples, view_keys, self.representations["student_rep"], design, groups)

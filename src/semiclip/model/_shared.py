@@ -220,7 +220,8 @@ def read_data(model: SemiClip) -> Reading:
 
 def average_keys(reading: Reading, rows: np.ndarray | None = None) -> KeyMeans:
     """Average the corrected rows of both sides by key, of the student those that are numbered, by default all."""
-    pairing, n_keys = reading.pairing, len(reading.pairing.counts)
+    sides, corrections, pairing = reading.sides, reading.corrections, reading.pairing  # refused in this order
+    n_keys = len(pairing.counts)
     numbers = {STUDENT: np.arange(len(pairing.student)) if rows is None else rows}
     codes = {STUDENT: pairing.student[numbers[STUDENT]], TEACHER: pairing.teacher}
     counts = [np.bincount(key[key >= 0], minlength=n_keys) for key in (pairing.student, *codes.values())]
@@ -235,11 +236,11 @@ def average_keys(reading: Reading, rows: np.ndarray | None = None) -> KeyMeans:
     place = np.full(n_keys + 1, -1)
     place[both] = np.arange(len(both))
     means = []
-    for side, arrays in reading.sides.items():
+    for side, arrays in sides.items():
         kept = np.flatnonzero(place[codes[side]] >= 0)
         taken = numbers[side][kept] if side in numbers else kept
         of_row = place[codes[side][kept]]
-        means.append(reading.corrections[side].average(arrays.values, arrays.batch, taken, of_row, len(both)))
+        means.append(corrections[side].average(arrays.values, arrays.batch, taken, of_row, len(both)))
     return KeyMeans(means[0], means[1], group[both], both)
 
 
