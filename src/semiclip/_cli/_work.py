@@ -194,7 +194,7 @@ def quiet_trainer() -> None:
 
 
 def _read_columns(settings: Settings) -> dict[str, Any]:
-    """Return what the columns mean, if it is said how they pair."""
+    """Return what the columns mean; ``pair_on`` and ``control`` must be given."""
     for name in ("columns.pair_on", "columns.control"):
         settings.need(name)
     return settings.pairing
