@@ -1,4 +1,4 @@
-"""Genes under the names that other data have for them."""
+"""Renames genes to the names that other data use for them."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
