@@ -252,6 +252,20 @@ def test_labels_that_are_none_and_parts_of_a_combination(folder, study, tmp_path
     assert told == ["unknown", "unknown"] * 2 + ["blank", "blank"]
 
 
+@pytest.mark.parametrize(("setting", "n"), [("", 1), ("unlabelled = []\n", 0), ('unlabelled = ["gene_01"]\n', 1)])
+def test_what_judges_heeds_labels_that_are_none(folder, study, tmp_path, warned, setting, n):
+    adata = anndata.read_h5ad(folder / "embedded.h5ad")
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace({"gene_00": "NA"})
+    adata.write_h5ad(tmp_path / "mine.h5ad")
+    path = study(("[student]", f"{setting}[student]"))
+    told = "'NA'" if not setting else "'gene_01'"
+    for command in (["evaluate", "--out", tmp_path / "mine.csv"], ["report", "--out", tmp_path / "mine.html"]):
+        name, *flags = map(str, command)
+        assert main([name, str(tmp_path / "mine.h5ad"), "--study", str(path), *flags]) == 0
+        messages = warned()  # once, though there are two corrections
+        assert [f"perturbation: {told} " in message for message in messages] == [True] * n
+
+
 def test_training_takes_them_too(folder, study, tmp_path):
     path = study(("[student]", 'separator = "+"\nunlabelled = ["compound_00"]\n[student]'))
     with pytest.warns(scl.errors.SemiclipWarning, match="names nothing: 'compound_00'"):

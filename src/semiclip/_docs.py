@@ -101,8 +101,8 @@ use_rep
     "relationships": """\
 relationships
     Annotated pairs of genes, labelled as the perturbations are: columns ``gene_a``, ``gene_b`` and, optionally,
-    ``database``. By default the five databases of :func:`semiclip.datasets.relationships`. Of genes that have changed
-    their symbols, :func:`semiclip.pp.match_genes` takes the names of the perturbations.""",
+    ``database``. By default the five databases of :func:`semiclip.datasets.relationships`. If genes have changed
+    their symbols, :func:`semiclip.pp.match_genes` renames those of the pairs as the perturbations name them.""",
     "threshold": """\
 thresholds
     Low and high quantile beyond which a pair is recalled, 0 ≤ low ≤ high ≤ 1.""",

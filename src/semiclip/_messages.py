@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LEVELS = {0: logging.ERROR, 1: logging.WARNING, 2: logging.INFO, 3: logging.INFO, 4: logging.DEBUG}  # as scanpy counts
 _seen: ContextVar[set[Any] | None] = ContextVar("_seen", default=None)  # the places that have warned
+_told: ContextVar[set[str] | None] = ContextVar("_told", default=None)  # the messages
 _FOLDER = f"{Path(__file__).parent}{os.sep}"
 
 
@@ -79,7 +80,11 @@ def announce_loading(*packages: str) -> None:
 
 def warn(message: str) -> None:
     """Warn at the line of the user that led here, whatever lies between."""
-    caller, seen = sys._getframe(1), _seen.get()
+    caller, seen, told = sys._getframe(1), _seen.get(), _told.get()
+    if told is not None:
+        if message in told:
+            return
+        told.add(message)
     if seen is not None:
         place = caller.f_code, caller.f_lineno
         if place in seen:
@@ -116,3 +121,14 @@ def warn_once() -> Iterator[None]:
         yield
     finally:
         _seen.reset(token)
+
+
+@contextmanager
+def warn_without_repeats() -> Iterator[None]:
+    """Let each message of :func:`warn` through a single time, for data that are read again and again."""
+    outer = _told.get()
+    token = _told.set(set() if outer is None else outer)
+    try:
+        yield
+    finally:
+        _told.reset(token)

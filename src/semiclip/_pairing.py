@@ -120,7 +120,8 @@ def find_unlabelled(obs: pd.DataFrame, design: Design, treated: np.ndarray) -> t
         if key is None or key not in obs:
             continue
         rows = mark_unlabelled(obs[key], list_unlabelled(design, key)) & treated & ~mask
-        for label, n in obs[key][rows].astype(str).value_counts().items():
+        # as objects, since astype(str) of categories fails in pandas 2.2 where copies are made on writing
+        for label, n in obs[key][rows].astype(object).map(str).value_counts().items():
             counts[str(label)] = counts.get(str(label), 0) + int(n)
         mask |= rows
     return mask, counts

@@ -56,6 +56,14 @@ def test_equals_a_plain_loop(path):
     assert gene_aliases(str(path)).to_dict() == alone == EXPECTED
 
 
+def test_ambiguity_is_judged_without_case(tmp_path):
+    genes = ["CAD\t\tCad", "OTHER\t\tcad|Oth", "A1\t\tp21", "B1\tP21\t", "C1\tx1\tX1"]
+    (tmp_path / "hgnc.txt").write_text("\n".join(["symbol\tprev_symbol\talias_symbol", *genes]))
+    aliases = gene_aliases(tmp_path / "hgnc.txt")
+    assert aliases.to_dict() == {"Oth": "OTHER", "X1": "C1", "x1": "C1"}
+    assert aliases.attrs["summary"] == {"genes": 5, "aliases": 3, "of_several": 3, "of_symbols": 1}
+
+
 def test_a_gzipped_file(path, tmp_path):
     (tmp_path / "hgnc.txt.gz").write_bytes(gzip.compress(path.read_bytes()))
     assert gene_aliases(tmp_path / "hgnc.txt.gz").to_dict() == EXPECTED

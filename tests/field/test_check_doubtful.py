@@ -227,8 +227,8 @@ def test_shared_sample_names_keep_the_columns_of_both(named_alike):
     mdata.obs["sex"] = pd.Categorical(np.where(donor == "d1", "f", "m"))
     (code,) = find(mdata, "shared sample names")["code"]
     run(mdata, [code])
-    assert mdata["image"].obs_names.tolist() == ["image:s4", "image:s2", "image:s1"]
-    expected = {"s1": 1, "s2": 2, "s3": 3, "image:s4": 4, "image:s2": 2, "image:s1": 1}
+    assert mdata["image"].obs_names.tolist() == ["s4", "image:s2", "image:s1"]
+    expected = {"s1": 1, "s2": 2, "s3": 3, "s4": 4, "image:s2": 2, "image:s1": 1}
     assert mdata.obs["age"].to_dict() == expected
     assert mdata.obs["donor"].to_dict() == {name: f"d{n}" for name, n in expected.items()}
     assert mdata.obs["sex"].to_dict() == {name: "f" if n == 1 else "m" for name, n in expected.items()}
@@ -246,6 +246,44 @@ def test_shared_sample_names_keep_the_columns_of_both(named_alike):
 def test_shared_sample_names_are_left_where_an_embedding_of_both_would_lose_rows(named_alike):
     mdata, _ = named_alike
     mdata.obsm["X_joint"] = np.ones((4, 2))
+    mdata.obsp["near"] = np.eye(4)
     (row,) = find(mdata, "shared sample names").itertuples()
     assert row.code == ""
-    assert "mdata.obsm loses these rows of X_joint, so copy them" in row.mend
+    told = "mdata.obsm['X_joint'], mdata.obsp['near'] will lose these rows, so copy them to the modality before"
+    assert row.mend == f"write 'image:' before these obs_names of image; {told}"
+
+
+def test_shared_sample_names_without_columns_of_the_whole_are_renamed(named_alike):
+    mdata, _ = named_alike
+    (row,) = find(mdata, "shared sample names").itertuples()
+    assert row.mend == "write 'image:' before these obs_names of image"
+    for _ in range(2):
+        run(mdata, [row.code])
+        assert mdata["image"].obs_names.tolist() == ["s4", "image:s2", "image:s1"]
+        assert sorted(mdata.obs_names) == ["image:s1", "image:s2", "s1", "s2", "s3", "s4"]
+
+
+def test_columns_of_the_whole_may_be_named_like_copies(named_alike):
+    mdata, donor = named_alike
+    mdata.obs["image:donor"] = donor
+    run(mdata, find(mdata, "shared sample names")["code"])
+    expected = {"s1": "d1", "s2": "d2", "s3": "d3", "s4": "d4", "image:s2": "d2", "image:s1": "d1"}
+    assert mdata.obs["image:donor"].to_dict() == expected
+
+
+def test_names_that_may_mean_other_rows_are_left_to_a_person(make_screen, named_alike):
+    mdata, donor = named_alike
+    mdata.obs["donor"] = donor
+    mdata["image"].obs_names = ["s2", "s3", "s4"]  # without mdata.update()
+    (row,) = find(mdata, "shared sample names").itertuples()
+    assert row.code == ""
+    assert (
+        row.mend == "write 'image:' before these obs_names of image, and copy donor of mdata.obs to the modality before"
+    )
+    modalities = dict(make_screen(["a"], ["a"], dose=1.0).mod)
+    modalities["rna"].obs_names, modalities["image"].obs_names = ["s1", "s2", "s3"], ["s1", "s1", "s4"]
+    with warnings.catch_warnings(action="ignore"):
+        mdata = mudata.MuData(modalities)
+        mdata.obs["donor"] = np.arange(mdata.n_obs)
+    (row,) = find(mdata, "shared sample names").itertuples()
+    assert row.code == ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -147,3 +149,23 @@ def test_what_looks_at_one_modality_warns_that_they_count_as_replicates(small_st
     assert not {"NA", "unassigned"} & {*kept.obs["perturbation"]}
     getattr(scl.tl, measure)(kept, **columns)
     assert warned() == []
+
+
+@pytest.mark.parametrize("function", ["nearest", "null_overlap", "relationship_sets", "report"])
+def test_one_call_warns_once_of_one_table(small_study, warned, tmp_path, function):
+    adata = small_study.knockouts["image"].copy()
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace({"gene_00": "NA"})
+    adata.obsm["X_other"] = adata.obsm["X_image"][:, ::-1].copy()
+    columns = {"perturbation_key": "perturbation", "control": "control", "relationships": small_study.relationships}
+    other = adata[adata.obs["perturbation"] != "gene_01"].copy()
+    other.obs["perturbation"] = other.obs["perturbation"].replace({"gene_02": "unknown"})
+    options = {"n_permutations": 1, "progress_bar": False, "references": {"X_other": adata, "X_image": other}}
+    if function == "relationship_sets":
+        scl.tl.relationship_sets(adata, use_rep="X_image", references={"X_other": adata}, **columns)
+    elif function == "report":
+        options = {"n_permutations": 100, "progress_bar": False}
+        scl.report(adata, tmp_path / "page.html", use_rep=["X_image", "X_other"], **columns, **options)
+    else:
+        getattr(scl.tl, function)(adata, use_rep="X_image", **columns, **options)
+    told = [re.search("perturbation: (.*?) \\(", message)[1] for message in warned()]
+    assert told == (["'NA'"] * 2 if function in ("nearest", "null_overlap") else ["'NA'"])  # other rows are told too

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+from collections import deque
 
 import anndata
 import numpy as np
@@ -131,4 +132,46 @@ def test_lists_and_tables_in_a_description_become_text(table, tmp_path):
     assert obs["tags"].astype(object).tolist()[:5] == ["['a', 'b']"] * 5
     assert obs["tags"].isna().tolist() == [False] * 5 + [True, False, False]
     assert obs["tags"].astype(object).tolist()[6:] == ["['c']", "{'d': 1}"]
-    assert obs["shape"].tolist() == ["[1 2]"] * 8
+    assert obs["shape"].tolist() == ["[1, 2]"] * 8
+
+
+LONG = np.arange(2000)
+LONG_TOO = np.where(LONG == 1000, -1, LONG)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "label"),
+    [
+        (["a", "b"], np.array(["a", "b"]), "['a', 'b']"),
+        (["a", "b"], pd.Series(["a", "b"]), "['a', 'b']"),
+        ([1, None], deque([1, None]), "[1, None]"),
+        ({8, 0, 16}, {0, 16, 8}, "{0, 16, 8}"),
+        ({"b", "a"}, frozenset("ab"), "{'a', 'b'}"),
+        ({"x": 1, "y": {"b", "a"}}, {"y": {"a", "b"}, "x": 1}, "{'x': 1, 'y': {'a', 'b'}}"),
+        (("a",), ("a",), "('a',)"),
+        (LONG, LONG.tolist(), str(LONG.tolist())),
+    ],
+)
+def test_equal_collections_are_one_label(table, first, second, label):
+    column = pd.Series([first] * 4 + [second] * 4, dtype=object)
+    images = scl.io.profiles(table.assign(Metadata_x=column), **KEYS)
+    assert images.obs["x"].tolist() == [label] * 8
+
+
+@pytest.mark.parametrize(("first", "second"), [(LONG, LONG_TOO), ([1.0], np.array([1.0 + 1e-12])), ({1}, {2})])
+def test_other_collections_are_two_labels(table, first, second):
+    column = pd.Series([first] * 4 + [second] * 4, dtype=object)
+    images = scl.io.profiles(table.assign(Metadata_x=column), **KEYS)
+    assert pd.factorize(images.obs["x"])[0].tolist() == [0] * 4 + [1] * 4
+
+
+def test_collections_may_name_perturbations(table):
+    column = [[label] for label in table["Metadata_drug"]]
+    images = scl.io.profiles(table.assign(Metadata_drug=column), perturbation_key="drug", control="['DMSO']")
+    assert images.obs["drug"].tolist() == [f"['{label}']" for label in table["Metadata_drug"]]
+
+
+@pytest.mark.parametrize("key", [0, False, [], ()])
+def test_a_well_key_that_is_no_text_is_refused(refuses, table, key):
+    with refuses(errors.WrongType, name="well_key"):
+        scl.io.profiles(table, **KEYS, well_key=key)

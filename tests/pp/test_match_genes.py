@@ -94,6 +94,52 @@ def test_two_perturbations_never_become_one(warned):
     assert "2 gene name(s) stay" in warned()[0]
 
 
+@pytest.mark.parametrize("kind", [dict, pd.Series])
+@pytest.mark.parametrize("nothing", [np.nan, None, "", " "])
+def test_aliases_without_a_symbol_mean_no_gene(kind, nothing):
+    aliases = kind({"A": nothing, "B": nothing, "MLL2": "KMT2D"})
+    assert match_genes(pd.Series(["A", "MLL2"]), ["B", "KMT2D"], aliases=aliases).tolist() == ["A", "KMT2D"]
+
+
+def test_what_could_mean_two_genes_without_case_stays():
+    aliases = {"Cad": "OTHER", "ALR": "KMT2D"}
+    mine = pd.Series(["Cad", "alr"])
+    assert match_genes(mine, ["OTHER", "CAD"], aliases=aliases).tolist() == ["Cad", "alr"]
+    # a name of the reference counts as it is and as the symbol that it is an alias of
+    assert match_genes(mine, ["OTHER", "ALR"], aliases=aliases).tolist() == ["OTHER", "ALR"]
+    assert match_genes(pd.Series(["kmt2d"]), ["ALR"], aliases=aliases).tolist() == ["ALR"]
+    assert match_genes(pd.Series(["kmt2d"]), ["ALR", "Kmt2d"], aliases=aliases).tolist() == ["kmt2d"]
+
+
+@pytest.mark.parametrize("kind", [list, np.array, pd.Index, tuple, pd.Series])
+def test_controls_are_no_genes_however_they_are_spelt(kind):
+    control = kind(["NT", "Non-targeting"])
+    mine = pd.Series(["NT ", "nt", "non-targeting", "NTS", "MLL2"])
+    expected = ["NT ", "nt", "non-targeting", "NTS", "KMT2D"]
+    reference = ["NTS", "KMT2D", "NON-TARGETING"]
+    assert match_genes(mine, reference, control=control, aliases=ALIASES).tolist() == expected
+    assert match_genes(pd.Series(["NTS"]), ["nt\u00a0"], control=control, aliases=ALIASES).tolist() == ["NTS"]
+
+
+def test_labels_that_name_nothing_become_no_gene():
+    aliases = {"NA": "NAGLU", "nan": "NAGLU"}
+    nothing = pd.Series(["NA", "nan", "None", "Unknown", "NAGLU"])
+    reference = ["NAGLU", "none", "unknown"]
+    pd.testing.assert_series_equal(match_genes(nothing, reference, aliases=aliases), nothing)
+    assert match_genes(pd.Series(["NAGLU"]), ["NA"], aliases=aliases).tolist() == ["NAGLU"]
+
+
+def test_categories_keep_their_order_and_kind():
+    mine = pd.Series(pd.Categorical(["MLL2", "TP53", None], ["Z", "MLL2", "TP53"], ordered=True), ["a", "b", "c"])
+    expected = pd.Series(pd.Categorical(["KMT2D", "TP53", None], ["Z", "KMT2D", "TP53"], ordered=True), mine.index)
+    pd.testing.assert_series_equal(match_genes(mine, SCREEN, aliases=ALIASES), expected)
+    mine = pd.Series(pd.Categorical(["MLL2"], ["KMT2D", "MLL2"]))  # the new name is a category without rows
+    expected = pd.Series(pd.Categorical(["KMT2D"], ["KMT2D"]))
+    pd.testing.assert_series_equal(match_genes(mine, SCREEN, aliases=ALIASES), expected)
+    numbers = pd.Series(pd.Categorical([3, 1, None], [3, 2, 1]))
+    pd.testing.assert_series_equal(match_genes(numbers, SCREEN, aliases=ALIASES), numbers)
+
+
 def test_nothing_to_rename_leaves_everything(caplog):
     pairs = pair(("A", "B"))
     with caplog.at_level(logging.INFO, logger="semiclip"):

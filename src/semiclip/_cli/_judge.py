@@ -8,6 +8,7 @@ import pandas as pd
 
 import semiclip as scl
 from semiclip._csv import format_csv
+from semiclip._messages import warn_without_repeats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +23,8 @@ JUDGED: dict[Method, str] = {"tvn": "after TVN", "center": "after centring"}
 
 def judge(adata: AnnData, use_rep: Sequence[str], **arguments: Any) -> dict[Method, pd.DataFrame]:
     """Return :func:`semiclip.tl.recall` after each correction."""
-    return {method: scl.tl.recall(adata, use_rep=use_rep, **arguments, method=method) for method in JUDGED}
+    with warn_without_repeats():
+        return {method: scl.tl.recall(adata, use_rep=use_rep, **arguments, method=method) for method in JUDGED}
 
 
 def format_tables(tables: Mapping[Method, pd.DataFrame]) -> str:

@@ -32,6 +32,7 @@ from semiclip._cli._record import (
     write_record,
 )
 from semiclip._cli._toml import read_settings
+from semiclip._labels import use_unlabelled
 from semiclip._messages import announce_loading
 from semiclip._storage import remove_folder, write_file
 from semiclip.errors import Conflict, FileExists, MissingFile, UnexpectedArgument
@@ -160,7 +161,8 @@ def evaluate_samples(settings: Settings, data: Path, out: Path, *, overwrite: bo
     prepare_record(out, overwrite=overwrite)
     reps, arguments = _read_evaluation(settings)
     adata = read_judged(data, DATA, settings)
-    tables = judge(adata, reps, **arguments)
+    with use_unlabelled(settings.columns.unlabelled):
+        tables = judge(adata, reps, **arguments)
     forget_record(out)
     write_text(out, format_tables(tables))
     write_record(out, {"name": "evaluate", "data": data}, _list_evaluation(settings))
@@ -178,7 +180,8 @@ def report_samples(settings: Settings, data: Path, out: Path, *, overwrite: bool
     out.parent.mkdir(parents=True, exist_ok=True)
 
     def write(path: Path) -> None:
-        scl.report(adata, path, use_rep=reps, **arguments, gene_sets=gene_sets)
+        with use_unlabelled(settings.columns.unlabelled):
+            scl.report(adata, path, use_rep=reps, **arguments, gene_sets=gene_sets)
         forget_record(out)
 
     write_file(out, write)
@@ -194,7 +197,7 @@ def quiet_trainer() -> None:
 
 
 def _read_columns(settings: Settings) -> dict[str, Any]:
-    """Return what the columns mean, if it is said how they pair."""
+    """Return what the columns mean; ``pair_on`` and ``control`` must be given."""
     for name in ("columns.pair_on", "columns.control"):
         settings.need(name)
     return settings.pairing

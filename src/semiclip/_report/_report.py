@@ -15,6 +15,7 @@ from semiclip._arguments import check_whole
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip._docs import document
+from semiclip._messages import warn_without_repeats
 from semiclip._report import _sections as sections
 from semiclip._report._parts import count, interval, listed, p_value, share
 from semiclip._report._request import Request, compute
@@ -122,7 +123,7 @@ def report(
 
     from tqdm.auto import tqdm
 
-    with tqdm(total=5, desc="report", disable=not progress_bar) as bar:
+    with warn_without_repeats(), tqdm(total=5, desc="report", disable=not progress_bar) as bar:
 
         def say(what: str) -> None:
             bar.set_postfix_str(what)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from semiclip._arguments import check_choice
 from semiclip._damage import say_reason
+from semiclip._labels import fold
 from semiclip.datasets._files import fetch
 from semiclip.errors import BadValue, DamagedFile, Empty, MissingColumn, MissingFile, Refused, Repeated
 
@@ -146,7 +147,8 @@ def gene_aliases(path: str | os.PathLike[str] | None = None) -> pd.Series:
     """Approved symbols of human genes by their former symbols and aliases, as HGNC lists them.
 
     :func:`semiclip.pp.match_genes` renames genes by it. Names that could mean several genes are left out: those that
-    HGNC lists for more than one, and those that are the approved symbol of another. The log counts them.
+    HGNC lists for more than one, and those that are the approved symbol of another, both without regard to case. The
+    log counts them.
 
     Parameters
     ----------
@@ -194,8 +196,10 @@ def gene_aliases(path: str | os.PathLike[str] | None = None) -> pd.Series:
     names = pd.concat([by_gene[name].str.split("|").explode().str.strip() for name in _SYMBOLS[1:]])
     pairs = names.rename("alias").reset_index().drop_duplicates()
     pairs = pairs[(pairs["alias"] != "") & (pairs["alias"] != pairs["symbol"])]
-    is_symbol = pairs["alias"].isin(by_gene.index)
-    is_shared = pairs["alias"].duplicated(keep=False) & ~is_symbol
+    # without case, as match_genes compares names: "Cad" is no alias of another gene where there is a gene CAD
+    form, own = pairs["alias"].map(fold), pairs["symbol"].map(fold)
+    is_symbol = form.isin(by_gene.index.map(fold)) & (form != own)
+    is_shared = (pairs["symbol"].groupby(form).transform("nunique") > 1) & ~is_symbol
     aliases = pairs[~is_symbol & ~is_shared].set_index("alias")["symbol"].sort_index()
     numbers = [len(by_gene), len(aliases), *(pairs["alias"][mask].nunique() for mask in (is_shared, is_symbol))]
     aliases.attrs["summary"] = dict(zip(("genes", "aliases", "of_several", "of_symbols"), numbers, strict=True))

@@ -36,7 +36,7 @@ def fetch(name: str) -> Path:
     """Path of a public file, which is downloaded if it is not on this machine.
 
     It is looked for in the folder that the environment variable ``SEMICLIP_DATA_DIR`` names, then in the cache
-    (``pooch.os_cache("semiclip")``), and is else downloaded from a pinned commit or a dated
+    (``pooch.os_cache("semiclip")``). If it is in neither, it is downloaded from a pinned commit or a dated
     release. The SHA-256 must always be the published one. ``TQDM_DISABLE=1`` in the environment hides the progress bar.
 
     Parameters

@@ -124,7 +124,11 @@ def profiles(
     if clip is not None:
         check_number("clip", clip, above=0)
     check_writable(AnnData(), key_added)
-    columns = {"perturbation_key": perturbation_key, "batch_key": batch_key, "well_key": well_key or ""}
+    columns = {
+        "perturbation_key": perturbation_key,
+        "batch_key": batch_key,
+        "well_key": "" if well_key is None else well_key,
+    }
     for argument, key in columns.items():
         if not isinstance(key, str):
             raise WrongType(argument, type(key), "the name of one column", "join several columns to one in the table")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Collection, Mapping, Set
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -181,9 +182,34 @@ def _to_numpy(column: pd.Series) -> pd.Series:
 
 
 def _write_collections(column: pd.Series) -> pd.Series:
-    """Return a column of objects with lists, tables and the like as text, as labels that can be compared."""
-    is_one = column.map(lambda value: isinstance(value, list | dict | set | np.ndarray)).to_numpy(dtype=bool)
-    return column.mask(is_one, column[is_one].map(str)) if is_one.any() else column
+    """Return a column of objects with lists, arrays and the like as text, one label for those that are equal."""
+    if not any(map(_is_collection, column)):
+        return column
+    labels = [_write(value) if _is_collection(value) else value for value in column]
+    return pd.Series(labels, column.index, dtype=object, name=column.name)
+
+
+def _is_collection(value: Any) -> bool:
+    return not isinstance(value, str | bytes) and isinstance(value, Collection)
+
+
+def _write(value: Any) -> str:
+    """Write a collection in full, arrays and the like as lists, and what has no order sorted."""
+    if isinstance(value, pd.DataFrame):
+        value = value.to_dict("list")
+    elif isinstance(value, np.generic | np.ndarray | pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        pairs = sorted((_write(key), _write(item)) for key, item in value.items())
+        return "{" + ", ".join(f"{key}: {item}" for key, item in pairs) + "}"
+    if isinstance(value, Set):
+        return "{" + ", ".join(sorted(map(_write, value))) + "}"
+    if not _is_collection(value):
+        return repr(value)
+    parts = ", ".join(map(_write, value))
+    if isinstance(value, tuple):
+        return f"({parts},)" if len(value) == 1 else f"({parts})"
+    return f"[{parts}]"
 
 
 def read_numbers(column: pd.Series) -> pd.Series | None:

@@ -14,7 +14,7 @@ from semiclip._pairing import pair_rows
 from semiclip.errors import BadValue
 from semiclip.pp._checks_between import BETWEEN
 from semiclip.pp._checks_within import ALWAYS, COLUMNS, STUDENT, TEACHER, WITH_COLUMNS
-from semiclip.pp._modality import Finding, Modality
+from semiclip.pp._modality import Finding, Joint, Modality
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def check(
         separator=separator,
         modalities=modalities,
     )
-    both, joint = [], _list_joint(mdata) if hasattr(mdata, "mod") else ([], [])
+    both, joint = [], Joint.of(mdata) if hasattr(mdata, "mod") else Joint()
     for name in (design.student, design.teacher):
         there = name in getattr(mdata, "mod", {}) and mdata.mod[name].n_obs  # names that repeat are a finding here
         rows = mdata.mod[name] if there else get_modality(mdata, name)
@@ -128,13 +128,6 @@ def check(
         numbers = [f"{modality.adata.n_obs:,} samples of {modality.name}" for modality in both]
         logger.info("nothing found in %s: they can be paired", " and ".join(numbers))
     return table
-
-
-def _list_joint(mdata: MuData) -> tuple[list[str], list[str]]:
-    """Return the columns of ``mdata.obs`` and the keys of ``mdata.obsm`` that are not copied from a modality."""
-    of_modalities = tuple(f"{name}:" for name in mdata.mod)
-    columns = [key for key in mdata.obs if not str(key).startswith(of_modalities)]
-    return columns, [key for key in mdata.obsm if key not in mdata.mod]
 
 
 @document

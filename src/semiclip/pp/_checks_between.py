@@ -62,9 +62,11 @@ def find_shared_names(student: Modality, teacher: Modality) -> Iterator[Finding]
     pair, prefix, key = _both(student, teacher), repr(f"{teacher.name}:"), student.design.batch_key
     if len(names := student.adata.obs_names.intersection(teacher.adata.obs_names).unique()):
         finding = f"{len(names)} obs_names are in both, which MuData takes for the same samples: {some(names)}"
-        mend, code = f"write {prefix} before the obs_names of {teacher.name}", _write_prefix(student, teacher)
-        if keys := student.joint[1]:
-            mend += f"; mdata.obsm loses these rows of {some(keys)}, so copy them to the modality before"
+        mend, code = f"write {prefix} before these obs_names of {teacher.name}", _write_prefix(student, teacher)
+        if student.joint.arrays:
+            mend += f"; {some(student.joint.arrays)} will lose these rows, so copy them to the modality before"
+        elif not code:
+            mend += f", and copy {some(student.joint.columns)} of mdata.obs to the modality before"
         yield Finding("info", "shared sample names", pair, finding, mend, code)
     if key is None:
         return
@@ -79,17 +81,21 @@ def find_shared_names(student: Modality, teacher: Modality) -> Iterator[Finding]
 
 
 def _write_prefix(student: Modality, teacher: Modality) -> str:
-    """Write code that renames the teacher's samples; columns of ``mdata.obs`` keep their rows, ``obsm`` cannot."""
-    own, others, prefix = f"{teacher.code}.obs_names", f"{student.code}.obs_names", repr(f"{teacher.name}:")
-    columns, keys = student.joint
-    if keys:
+    """Write code that renames the shared samples of the teacher alone, since mudata 0.4 updates no others.
+
+    Columns of ``mdata.obs`` keep their rows, which ``obsm`` and ``obsp`` cannot.
+    """
+    own, others, joint = f"{teacher.code}.obs_names", f"{student.code}.obs_names", student.joint
+    renamed = f"{own}.where(~{own}.isin({others}), {f'{teacher.name}:'!r} + {own})"
+    if joint.arrays or (joint.columns and not joint.is_named):
         return ""
-    if not columns:
-        return f"{own} = {prefix} + {own} if {own}.isin({others}).any() else {own}; mdata.update()"
-    former = f"lambda name, old=dict(zip({own}, {own}.str.removeprefix({prefix}))): old.get(name, name)"
+    if not joint.columns:
+        return f"{own} = {renamed}; mdata.update()"
+    former = f"lambda name, old=dict(zip({own}, old)): old.get(name, name)"
     return (
-        f"if {own}.isin({others}).any(): kept = mdata.obs[{columns!r}]; {own} = {prefix} + {own}; mdata.update(); "
-        f"mdata.obs[{columns!r}] = kept.reindex(mdata.obs_names.map({former})).set_axis(mdata.obs_names)"
+        f"if {own}.isin({others}).any(): kept, old = mdata.obs[{joint.columns!r}], {own}; {own} = {renamed}; "
+        f"mdata.update(); mdata.obs[{joint.columns!r}] = "
+        f"kept.reindex(mdata.obs_names.map({former})).set_axis(mdata.obs_names)"
     )
 
 

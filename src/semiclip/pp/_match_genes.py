@@ -1,4 +1,4 @@
-"""Genes under the names that other data have for them."""
+"""Renames genes to the names that other data use for them."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from semiclip import datasets
-from semiclip._labels import INVISIBLE, fold
+from semiclip._labels import INVISIBLE, UNLABELLED, fold
 from semiclip._messages import warn
 from semiclip.errors import MissingColumn, Repeated, WrongType, some
 
@@ -25,12 +25,12 @@ def match_genes(
     control: str | Sequence[str] | None = None,
     aliases: pd.Series | Mapping[str, str] | None = None,
 ) -> Genes:
-    """Return genes under the names that other data have for them, also where these are former or approved symbols.
+    """Rename genes to the names that other data use for them, whether those are current or former symbols.
 
     Genes change their symbols: H2AFX became H2AX. A table of relationships and a screen of different years, or the
     expression and the images of two laboratories, then miss genes that both have. A gene that the reference does not
-    have is renamed if exactly one of the reference's genes has the same approved symbol; where no alias is meant, case
-    and blanks around a name do not matter. Everything else stays.
+    have is renamed if it matches exactly one gene of the reference, by its name without case and blanks around it or by
+    its approved symbol. Everything else stays, also labels that name nothing, such as ``"nan"``.
 
     Parameters
     ----------
@@ -40,9 +40,11 @@ def match_genes(
     reference
         Genes under the names to take, such as the perturbations of a screen; names may repeat.
     control
-        Label or labels that are no genes, such as those of controls: no gene takes their names, and they keep theirs.
+        Label or labels that are no genes, such as those of controls: no gene takes their names, and they keep theirs,
+        in any case and with blanks around them.
     aliases
-        Approved symbols by other names, by default those of :func:`semiclip.datasets.gene_aliases`.
+        Approved symbols by other names, by default those of :func:`semiclip.datasets.gene_aliases`. Names without a
+        symbol do not count.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def match_genes(
     if not is_column and (absent := [name for name in PAIR if name not in genes]):
         raise MissingColumn(absent, genes.columns, "genes")
     columns: dict[str, Any] = {"": genes} if is_column else {name: genes[name] for name in PAIR}
-    controls = {control} if isinstance(control, str) else set(control or ())
+    controls = [control] if control is None or isinstance(control, str) else list(control)
     names = _find_names(_list_labels(columns.values()), _list_labels([reference]), controls, _read_aliases(aliases))
     if is_column:
         names = _drop_joined(names, _list_labels([genes]))
@@ -91,8 +93,8 @@ def _list_labels(columns: Iterable[Any]) -> list[str]:
 def _read_aliases(aliases: pd.Series | Mapping[str, str] | None) -> dict[str, str]:
     if aliases is None:
         aliases = datasets.gene_aliases()
-    if not isinstance(aliases, pd.Series):
-        return dict(aliases)
+    aliases = pd.Series(aliases, dtype=object)  # also of a mapping
+    aliases = aliases[[isinstance(symbol, str) and bool(symbol.strip(INVISIBLE)) for symbol in aliases]]
     if not aliases.index.is_unique:
         repeated = aliases.index[aliases.index.duplicated()].unique().tolist()
         raise Repeated("aliases", repeated, "leave out names that several genes have")
@@ -100,19 +102,28 @@ def _read_aliases(aliases: pd.Series | Mapping[str, str] | None) -> dict[str, st
 
 
 def _find_names(
-    labels: Iterable[str], reference: Iterable[str], controls: set[str], aliases: Mapping[str, str]
+    labels: Iterable[str], reference: Iterable[str], controls: Iterable[object], aliases: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the reference's name of each label that it lacks and has under exactly one other name."""
 
-    def find_form(label: str) -> str:
+    def find_forms(label: str) -> set[str]:
+        """Return what a gene may go by: its own name and the symbol of which that is an alias."""
         bare = label.strip(INVISIBLE)
-        return fold(aliases.get(bare, bare))
+        return {fold(bare), fold(aliases.get(bare, bare))}
 
-    there, by_form = {*reference, *controls}, dict[str, list[str]]()
-    for label in there - controls:
-        by_form.setdefault(find_form(label), []).append(label)
-    found = {label: by_form.get(find_form(label), []) for label in labels if label not in there}
-    return {label: names[0] for label, names in found.items() if len(names) == 1}
+    no_genes = {*UNLABELLED, *(fold(label) for label in controls if isinstance(label, str))}
+    there, by_form = {*reference}, dict[str, set[str]]()
+    for label in there:
+        if fold(label) not in no_genes:
+            for form in find_forms(label):
+                by_form.setdefault(form, set()).add(label)
+    names = {}
+    for label in labels:
+        if label not in there and fold(label) not in no_genes:
+            found = set().union(*(by_form.get(form, ()) for form in find_forms(label)))
+            if len(found) == 1:
+                names[label] = found.pop()
+    return names
 
 
 def _drop_joined(names: dict[str, str], labels: Iterable[str]) -> dict[str, str]:
@@ -129,4 +140,9 @@ def _drop_joined(names: dict[str, str], labels: Iterable[str]) -> dict[str, str]
 def _rename(column: pd.Series, names: Mapping[str, str]) -> pd.Series:
     """Return a column of the same type with other names."""
     renamed = column.astype(object).map(lambda label: names.get(label, label))
-    return renamed.astype("category" if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype)
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        return renamed.astype(column.dtype)
+    former = column.cat.categories
+    categories = dict.fromkeys(names.get(name, name) for name in former)  # a new name may be a category without rows
+    kind = pd.CategoricalDtype(pd.Index(list(categories), dtype=former.dtype), ordered=column.cat.ordered)
+    return renamed.astype(kind)

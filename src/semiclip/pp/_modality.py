@@ -1,14 +1,21 @@
 """One modality as the checks look at it: its columns, how pairing compares them, and how to write them in code."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
-from semiclip._design import Design
 from semiclip._pairing import canonical_keys, find_unlabelled, sort_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+
+    from semiclip._design import Design
 
 
 class Finding(NamedTuple):
@@ -26,6 +33,36 @@ class Finding(NamedTuple):
     code: str = ""
 
 
+class Joint(NamedTuple):
+    """What a MuData has of its own, beside copies from its modalities."""
+
+    columns: Sequence[str] = ()
+    """Columns of its ``obs``."""
+    arrays: Sequence[str] = ()
+    """Entries of its ``obsm`` and ``obsp``, as code."""
+    is_named: bool = True
+    """Whether each row is that of a sample by its name: no name repeats, or has changed since ``update()``."""
+
+    @classmethod
+    def of(cls, mdata: MuData) -> Self:
+        """Look through a MuData."""
+        copied = {f"{name}:{key}" for name, adata in mdata.mod.items() for key in adata.obs}
+        kinds = {"obsm": mdata.obsm, "obsp": mdata.obsp}
+        arrays = [f"mdata.{kind}[{key!r}]" for kind, held in kinds.items() for key in held if key not in mdata.mod]
+        is_named = all(_is_named(mdata, name) for name in mdata.mod)
+        return cls([key for key in mdata.obs if key not in copied], arrays, is_named)
+
+
+def _is_named(mdata: MuData, name: str) -> bool:
+    """Say whether a modality's samples have names of their own, under which the MuData has them."""
+    names = mdata.mod[name].obs_names
+    if name not in mdata.obsmap or not names.is_unique:
+        return False
+    rows = np.ravel(mdata.obsmap[name]).astype(np.intp)  # from 1; 0 for samples that the modality lacks
+    held = rows[rows > 0]
+    return len(held) == len(names) and mdata.obs_names[rows > 0].equals(names[held - 1])
+
+
 class Modality(NamedTuple):
     """One modality and what its columns mean; its control labels need not occur."""
 
@@ -33,8 +70,7 @@ class Modality(NamedTuple):
     adata: AnnData
     design: Design
     well_key: str | None = None
-    joint: tuple[list[str], list[str]] = ([], [])
-    """Columns of the MuData's own ``obs``, and keys of its ``obsm``, that are of no modality."""
+    joint: Joint = Joint()
 
     @property
     def pair_on(self) -> list[str]:

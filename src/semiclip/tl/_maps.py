@@ -11,7 +11,7 @@ from anndata import AnnData
 from semiclip._checks import check_adata, read_representation
 from semiclip._design import Design
 from semiclip._labels import list_unlabelled, mark_unlabelled
-from semiclip._messages import warn
+from semiclip._messages import warn, warn_without_repeats
 from semiclip.correction import Affine, CorrectionSpec
 from semiclip.errors import BadValue, Conflict, Empty, some
 from semiclip.metrics import group_mean
@@ -115,6 +115,15 @@ def read_corrected(
             yield Corrected(name, x, codes, labels, x.shape[1] if rank is None else rank)
 
     return correct()
+
+
+def read_with_sources(
+    adata: AnnData, use_rep: str | Sequence[str], sources: Mapping[str, AnnData], design: Design, spec: CorrectionSpec
+) -> tuple[Iterator[Corrected], list[Iterator[Corrected]]]:
+    """Check representations and those to compare them with, and warn once of what several of them share."""
+    with warn_without_repeats():
+        representations = read_corrected(adata, use_rep, design, spec)
+        return representations, [read_corrected(data, key, design, spec) for key, data in sources.items()]
 
 
 def _warn_unlabelled(labels: np.ndarray, codes: np.ndarray, design: Design) -> None:

@@ -18,7 +18,7 @@ from semiclip.metrics._cosines import Cosines
 from semiclip.metrics._matrices import normalise
 from semiclip.metrics._nearest import order_by_closeness, rank_by_closeness, read_closeness
 from semiclip.tl._columns import order_columns
-from semiclip.tl._maps import Corrected, list_names, list_sources, read_corrected
+from semiclip.tl._maps import Corrected, list_names, list_sources, read_with_sources
 from semiclip.tl._relationship_sets import join_databases
 
 
@@ -136,8 +136,7 @@ def nearest(
         raise WrongType("use_rep", type(use_rep), "one key of obsm", "call once for each representation")
     sources = {} if references is None else list_sources(adata, references)
     _check_roles(sources, student_rep, teacher_rep)
-    representation = read_corrected(adata, use_rep, design, spec)
-    others = [read_corrected(data, key, design, spec) for key, data in sources.items()]  # which checks all of them
+    representation, others = read_with_sources(adata, use_rep, sources, design, spec)
     annotated = datasets.relationships() if relationships is None else relationships
 
     corrected = next(representation)

@@ -16,7 +16,7 @@ from semiclip.metrics._cosines import Cosines
 from semiclip.metrics._matrices import check_permutations
 from semiclip.metrics._misspelt import count_misspelt
 from semiclip.tl._columns import order_columns
-from semiclip.tl._maps import Corrected, RecallBaseline, add_baselines, list_sources, read_corrected
+from semiclip.tl._maps import Corrected, RecallBaseline, add_baselines, list_sources, read_corrected, read_with_sources
 
 NULL_THRESHOLDS = ((0.05, 0.95), (0.1, 0.9), (0.15, 0.85), (0.2, 0.8), (0.25, 0.75))  # of null_overlap
 
@@ -235,8 +235,7 @@ def null_overlap(
         raise WrongType("use_rep", type(use_rep), "one key of obsm", "call once for each representation")
     sources = list_sources(adata, references)
     levels = _map.read_thresholds(thresholds)
-    representation = read_corrected(adata, use_rep, design, spec)
-    others = [read_corrected(data, key, design, spec) for key, data in sources.items()]
+    representation, others = read_with_sources(adata, use_rep, sources, design, spec)
     annotated = datasets.relationships() if relationships is None else relationships
 
     # one map at a time in memory, and first those of which little is kept

@@ -13,7 +13,7 @@ from semiclip._docs import document
 from semiclip.correction import CorrectionSpec, Fallback, Method, Profile
 from semiclip.errors import NameTaken, NothingShared, Repeated, WrongType
 from semiclip.metrics import _hits, _map
-from semiclip.tl._maps import RecallBaseline, add_baselines, list_names, read_corrected
+from semiclip.tl._maps import RecallBaseline, add_baselines, list_names, read_with_sources
 from semiclip.tl._sets import GENES, NOT_SETS, THRESHOLDS
 
 COPY = "copy the representation to another key of obsm"
@@ -98,8 +98,7 @@ def relationship_sets(
     if both := [name for name in sources if name in names]:
         raise Repeated("representations in use_rep and references", both, COPY)
     levels = _map.read_thresholds(thresholds)
-    representations = read_corrected(adata, names, design, spec)
-    others = [read_corrected(data, key, design, spec) for key, data in sources.items()]  # which checks all of them
+    representations, others = read_with_sources(adata, names, sources, design, spec)
     annotated = datasets.relationships() if relationships is None else relationships
 
     recalled: dict[str, pd.DataFrame] = {}
