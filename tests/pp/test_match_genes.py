@@ -161,3 +161,14 @@ def test_refuses_what_is_no_table_of_genes(refuses):
         match_genes(pair(("A", "B"))[["gene_a"]], SCREEN, aliases=ALIASES)
     with refuses(errors.Repeated, items=["MLL2"]):
         match_genes(pair(("A", "B")), SCREEN, aliases=pd.Series(["A", "B"], index=["MLL2", "MLL2"]))
+
+
+@pytest.mark.parametrize("make", [set, list, tuple, pd.Index, np.array, pd.Series, pd.Categorical])
+def test_a_reference_has_any_form_that_holds_names(make):
+    assert scl.pp.match_genes(pd.Series(["a"]), make(["A", "B"]), aliases={}).tolist() == ["A"]
+
+
+@pytest.mark.parametrize("reference", ["A", pd.DataFrame({"gene": ["A"]})])
+def test_one_name_or_a_table_is_no_reference(reference, refuses):
+    with refuses(errors.WrongType, name="reference"):
+        scl.pp.match_genes(pd.Series(["a"]), reference, aliases={})

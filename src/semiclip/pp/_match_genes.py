@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from semiclip import datasets
@@ -20,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 def match_genes(
     genes: Genes,
-    reference: pd.Series | pd.Index | np.ndarray | Sequence[str],
+    reference: Iterable[str],
     *,
     control: str | Sequence[str] | None = None,
     aliases: pd.Series | Mapping[str, str] | None = None,
@@ -68,6 +67,8 @@ def match_genes(
     """
     if not isinstance(genes, pd.DataFrame | pd.Series):
         raise WrongType("genes", type(genes), "relationships (a DataFrame) or a column of genes (a Series)")
+    if isinstance(reference, str | pd.DataFrame):
+        raise WrongType("reference", type(reference), "names of genes, such as an obs column")
     is_column = isinstance(genes, pd.Series)
     if not is_column and (absent := [name for name in PAIR if name not in genes]):
         raise MissingColumn(absent, genes.columns, "genes")
@@ -86,8 +87,8 @@ def match_genes(
 
 def _list_labels(columns: Iterable[Any]) -> list[str]:
     """Return the distinct labels of columns, sorted; what is no text, such as a gap, has no other name."""
-    labels = {label for column in columns for label in pd.unique(pd.Series(column, dtype=object))}
-    return sorted(label for label in labels if isinstance(label, str))
+    labels = {label for column in columns for label in column if isinstance(label, str)}
+    return sorted(labels)
 
 
 def _read_aliases(aliases: pd.Series | Mapping[str, str] | None) -> dict[str, str]:
