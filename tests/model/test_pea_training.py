@@ -12,7 +12,7 @@ from lightning import Callback
 import semiclip as scl
 from semiclip import errors
 from semiclip.correction import LADDER, PEA, Augmentation, correct, fit_correction
-from semiclip.model import SemiClip
+from semiclip.model import SemiClip, _data
 
 KEY, SAME = "X_pca_mwo", "X_pca_same"
 
@@ -134,6 +134,26 @@ def test_the_adapter_is_shown_augmented_rows_new_ones_in_each_epoch(trained, mda
         rows = pairs.row
         assert torch.equal(shown, alone(forms[rows, pairs.view + 1], rows, torch.as_tensor(batch)[rows]))
     assert {epoch for epoch, _, _ in watch.steps} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("pea", [True, {"granularity": "batch"}])
+def test_how_many_mini_batches_are_augmented_together_does_not_show(trained, monkeypatch, pea):
+    together, _ = trained(pea=pea, epochs=3, views=[KEY])
+    calls, augment = [], Augmentation.__call__
+
+    def counted(self, x, *rest):
+        calls.append(len(x))
+        return augment(self, x, *rest)
+
+    monkeypatch.setattr(Augmentation, "__call__", counted)
+    for ahead, n_bytes in ((True, 1 << 24), (True, 0), (False, 0)):
+        monkeypatch.setattr(_data, "AHEAD_BYTES", n_bytes)
+        monkeypatch.setattr(_data.PairedDataModule, "augments_ahead", ahead)
+        calls.clear()
+        alone, watch = trained(pea=pea, epochs=3, views=[KEY])
+        assert torch.equal(weights(alone), weights(together))
+        assert watch.data.n_batches == 2
+        assert calls == (3 * [200] if n_bytes and pea is True else 6 * [100])
 
 
 def test_the_seed_decides_the_weights_to_a_bit_and_options_may_be_given_in_any_form(trained):

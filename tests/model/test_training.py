@@ -15,6 +15,7 @@ from semiclip import errors
 from semiclip.correction import PEA, Augmentation
 from semiclip.metrics import retrieval
 from semiclip.model import SemiClip
+from semiclip.model._data import PairedDataModule
 from semiclip.objectives import OBJECTIVES, PRESETS
 
 MIN_LR = 1e-6
@@ -156,8 +157,10 @@ def test_the_precision_of_matrix_products_is_set_for_training_alone(train):
     assert (watch.precision, torch.get_float32_matmul_precision()) == ("medium", before)
 
 
-def test_half_precision_leaves_pea_and_weights_in_float32(train, monkeypatch):
+@pytest.mark.parametrize("ahead", [True, False])
+def test_half_precision_leaves_pea_and_weights_in_float32(train, monkeypatch, ahead):
     seen, augment = [], Augmentation.__call__
+    monkeypatch.setattr(PairedDataModule, "augments_ahead", ahead)
 
     def watched(self, x, *rest):
         out = augment(self, x, *rest)
@@ -166,7 +169,7 @@ def test_half_precision_leaves_pea_and_weights_in_float32(train, monkeypatch):
 
     monkeypatch.setattr(Augmentation, "__call__", watched)
     full, half = (train(3, batch_size=32, precision=precision)[0] for precision in ("32-true", "bf16-mixed"))
-    assert seen == 2 * 3 * 8 * [(torch.float32, torch.float32, False)]
+    assert seen == 2 * 3 * (1 if ahead else 8) * [(torch.float32, torch.float32, False)]
     assert all(value.dtype == torch.float32 for value in half.module.parameters())
     for name in ("train_loss", "validation_loss"):
         curves = [model.history[name].to_numpy(float) for model in (half, full)]

@@ -16,7 +16,7 @@ from semiclip import _counter_rng
 from semiclip._arguments import check_number, read_whole
 from semiclip._checks import read_rows
 from semiclip.errors import BadValue, Conflict, Mismatch, Refused, Repeated, TooFew, TooMany
-from semiclip.model._tensors import MiniBatch, read_classes
+from semiclip.model._tensors import MiniBatch, MiniBatches, read_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,27 +36,8 @@ ORDER, PARTNER = 0, 1  # what a random number is for
 FILLED_DATA = {"tensors", "groups", "labels", "infer", "augmentation", "seed", "train_size", "validation_size"}
 FILLED_DATA |= {"batch_size", "split_seed", "key_means"}
 RETRIEVAL = ("validation_mean_rank_percentile", "validation_recall_at_")
+AHEAD_BYTES = 1 << 24  # of the student's rows that PEA augments together
 RESIDENT = 0.6  # share of a GPU's free memory that the data may take; the rest is for weights, activations and PEA
-
-
-class MiniBatches:
-    """One epoch of mini-batches each time it is iterated over."""
-
-    def __init__(self, n: int, draw: Callable[[], Iterator[Any]]) -> None:
-        self.n, self.draw = n, draw
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.draw()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Say to Lightning that an epoch can be taken up in its middle; where, the trainer's progress tells."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Do nothing, since nothing is kept."""
 
 
 class PairedDataModule(LightningDataModule):
@@ -95,6 +76,8 @@ class PairedDataModule(LightningDataModule):
         data would take more than 60 % of a GPU's free memory, with chunks of an eighth of it.
     """
 
+    augments_ahead = True  # PEA is applied before the step, not as a part of its graph
+
     def __init__(
         self,
         tensors: PairedTensors,
@@ -118,7 +101,7 @@ class PairedDataModule(LightningDataModule):
             chunk_rows = read_whole("chunk_rows", chunk_rows, batch_size)
         self.host, self.batch_size, self.seed, self.split_seed = tensors, batch_size, seed, split_seed
         self.infer, self.make_augmentation, self.chunk_rows = infer, augmentation, chunk_rows
-        self.augmentation: Augmentation | None = None
+        self.augmentation: Any = None  # an Augmentation, once there is a device
         self.steps_per_call = 1
         sizes: dict[str, Any] = {"train_size": train_size, "validation_size": validation_size}
         split = split_rows(tensors.key.numpy(), groups, split_seed, **sizes, external_indexing=external_indexing)
@@ -256,8 +239,32 @@ class PairedDataModule(LightningDataModule):
         share = rows.view(-1, self.n_processes, size // self.n_processes)[:, self.rank]
         left = list(share[(trainer.fit_loop.batch_idx + 1) * self.steps_per_call :])  # of an epoch that is resumed
         batches = self._draw(self.tensors, left, left, epoch)
+        if self.augmentation is not None and self.augments_ahead:
+            batches = self._augment_ahead(batches)
         while together := list(islice(batches, self.steps_per_call)):
             yield together
+
+    def _augment_ahead(self, batches: Iterator[MiniBatch]) -> Iterator[MiniBatch]:
+        """Show rows as PEA does, of several mini-batches together, which share what it reads for them."""
+        n_rows = AHEAD_BYTES // self.tensors.student[:1].float().nbytes
+        n_together = max(1, n_rows // min(self.batch_size, self.n_train) * self.n_processes)
+        if self.augmentation.pea.granularity == "batch":  # each mini-batch draws for itself
+            n_together = 1
+        while together := list(islice(batches, n_together)):
+            shown = self.augment(together).split([len(pairs.row) for pairs in together])
+            for pairs, rows in zip(together, shown, strict=True):
+                source = pairs.source.seen_as(pairs.student, rows)
+                yield pairs._replace(student=torch.arange(len(rows)), source=source)
+
+    def augment(self, batches: Sequence[MiniBatch]) -> Tensor:
+        """Return the student rows of mini-batches, one below the other, as PEA shows them: the one place for it."""
+        rows = torch.cat([pairs.source.seen(pairs) for pairs in batches])
+        number = torch.cat([pairs.row for pairs in batches])
+        batch = torch.cat([pairs.source.batch[pairs.student] for pairs in batches])
+        if self.n_processes > 1 and self.augmentation.pea.granularity == "batch":
+            torch.distributed.broadcast(number, src=0)  # the first row draws for all, also for those of other processes
+        with torch.autocast(rows.device.type, enabled=False):  # moments in half precision would be noise
+            return self.augmentation(rows, number, batch)
 
     def _draw_validation(self) -> Iterator[MiniBatch]:
         n = -(-self.n_val // self.batch_size)

@@ -133,15 +133,10 @@ class DistillationPlan(LightningModule):
         return self.objective(embedded, teacher, self._label(key))
 
     def view(self, batch: MiniBatch) -> torch.Tensor:
-        """Return what the adapter sees of student rows in training: the one place for augmentation."""
-        rows, augmentation = batch.source.seen(batch), self.data.augmentation
-        if augmentation is None:
-            return rows
-        row = batch.row
-        if self.trainer.world_size > 1 and augmentation.pea.granularity == "batch":
-            row = self._gather(row)[: len(row)]  # the first row draws for all, also for those of other processes
-        with torch.autocast(rows.device.type, enabled=False):  # moments in half precision would be noise
-            return augmentation(rows, row, batch.source.batch[batch.student])
+        """Return what the adapter sees of student rows in training."""
+        if self.data.augmentation is None or self.data.augments_ahead:
+            return batch.source.seen(batch)
+        return self.data.augment([batch])
 
     def _label(self, key: torch.Tensor) -> torch.Tensor:
         """Return the class of each row where the objective learns from classes, -1 if training has none of it."""
@@ -208,7 +203,8 @@ class DistillationPlan(LightningModule):
         self._freeze()  # heads may be new, and another plan may have trained before
         if self.steps_per_call and self.module.capturable and can_capture(self.trainer):
             self.automatic_optimization = False
-            self.data.steps_per_call = self.steps_per_call
+            # rows that are made ahead would have another address in each mini-batch, which a graph cannot follow
+            self.data.steps_per_call, self.data.augments_ahead = self.steps_per_call, False
 
     def _set_classes(self, n_classes: int) -> None:
         objective: Any = self.module.objective

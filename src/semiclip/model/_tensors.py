@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from semiclip import _counter_rng
 from semiclip.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -38,6 +38,26 @@ class MiniBatch(NamedTuple):
     """Which of the student's cached views is seen, -1 for the student as it was measured."""
     source: PairedTensors
     """Where the rows are."""
+
+
+class MiniBatches:
+    """One epoch of mini-batches each time it is iterated over."""
+
+    def __init__(self, n: int, draw: Callable[[], Iterator[Any]]) -> None:
+        self.n, self.draw = n, draw
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.draw()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Say to Lightning that an epoch can be taken up in its middle; where, the trainer's progress tells."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing, since nothing is kept."""
 
 
 @dataclass
