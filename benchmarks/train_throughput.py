@@ -6,7 +6,8 @@ draws rows at random. The DataLoaders draw a partner in Python for each item: on
 its arrays, as research code does, the other has tensors and lists ready; each with no and with two workers, of which
 the faster counts. There is a batch for 10,000 rows, with 500 controls. Memory is the peak above what the process held
 when the data were made. Every size runs in a process of its own. `of_without_pea` is the rate with PEA as a share of
-the rate without it.
+the rate without it; `of_without_pea_by_turn` is the median of that share over the turns, which a machine whose speed
+swings between turns changes less. So is `of_bare_by_turn`, by which the last line compares the sizes.
 
 With `--objectives all`, or the names of some, these take turns instead, each without PEA, with the paper's widths and
 mini-batches, and with an adapter of the teacher where the objective has one. `of_semiclip` is the share of
@@ -64,6 +65,7 @@ def main() -> None:
             measure_objectives(n, args)
         return
     seconds: dict[str, dict[int, float]] = {}
+    of_bare: dict[str, dict[int, float]] = {}
     for n in args.rows:
         passed = {name: str(getattr(args, name)) for name in ("repeats", "epochs", "device", "precision")}
         options = [part for name, value in passed.items() for part in (f"--{name}", value)]
@@ -74,12 +76,14 @@ def main() -> None:
                 figure = json.loads(line)
                 if figure["figure"] == "throughput":
                     seconds.setdefault(figure["loop"], {})[n] = 1e6 / figure["rows_per_s"]
+                    of_bare.setdefault(figure["loop"], {})[n] = figure["of_bare_by_turn"]
         if child.returncode:
             sys.exit(child.returncode)
     for loop in ("semiclip", "semiclip+pea"):
         of_size = seconds[loop]
         report("microseconds_per_row", loop=loop, **{str(n): round(value, 1) for n, value in of_size.items()},
-               largest_over_smallest=round(max(of_size.values()) / min(of_size.values()), 3))  # fmt: skip
+               largest_over_smallest=round(max(of_size.values()) / min(of_size.values()), 3),
+               growth_beside_bare=round(max(of_bare[loop].values()) / min(of_bare[loop].values()), 3))  # fmt: skip
 
 
 def measure(n: int, args: argparse.Namespace) -> None:
@@ -93,7 +97,7 @@ def measure(n: int, args: argparse.Namespace) -> None:
     scl.model.SemiClip.setup_mudata(mdata, student_rep="X_rep", teacher_rep="X_rep", pair_on="perturbation", **keys)
     x, y, key = ready(mdata, args.device)
     epochs = max(args.epochs, LONGEST // n)
-    best: dict[str, float] = {}
+    rates: dict[str, list[float]] = {}  # rows per second of each turn
     above: dict[str, float] = {}
     for turn in range(args.repeats):
         for loop, pea in (("semiclip", False), ("semiclip+pea", True)):
@@ -108,7 +112,7 @@ def measure(n: int, args: argparse.Namespace) -> None:
             )  # fmt: skip
             whole = time.perf_counter() - started
             rows = epochs * (len(model.train_indices) // BATCH) * BATCH
-            best[loop] = max(best.get(loop, 0), rows / clock.seconds)
+            rates.setdefault(loop, []).append(rows / clock.seconds)
             above[loop] = max(above.get(loop, 0), peak() - held)
             if turn == 0:
                 report("preparation", n_rows=n, loop=loop, seconds=round(whole - clock.seconds, 2))
@@ -117,20 +121,27 @@ def measure(n: int, args: argparse.Namespace) -> None:
                     "paper_scale", n_rows=n, loop=loop, seconds_for_150_epochs=round(150 * clock.seconds / epochs, 1)
                 )
         steps = min(LONGEST, max(n, LONGEST)) // BATCH
-        best["bare"] = max(best.get("bare", 0), bare(x, y, steps))
+        rates.setdefault("bare", []).append(bare(x, y, steps))
         for kind in (LookedUp, Ready):
-            for workers in (0, 2):
-                name, rate = f"dataloader ({kind.__doc__})", dataloader(kind(x, y, key), x.device, steps // 4, workers)
-                best[name] = max(best.get(name, 0), rate)
+            several = [dataloader(kind(x, y, key), x.device, steps // 4, workers) for workers in (0, 2)]
+            rates.setdefault(f"dataloader ({kind.__doc__})", []).append(max(several))
+    best = {loop: max(of_turns) for loop, of_turns in rates.items()}
     looked_up, at_hand = (best[f"dataloader ({kind.__doc__})"] for kind in (LookedUp, Ready))
     for loop, rate in best.items():
-        more = {"of_bare": round(rate / best["bare"], 3), "of_dataloader_obs": round(rate / looked_up, 3)}
+        more = {"of_bare": round(rate / best["bare"], 3), "of_bare_by_turn": by_turn(rates[loop], rates["bare"])}
+        more["of_dataloader_obs"] = round(rate / looked_up, 3)
         more["of_dataloader_tensors"] = round(rate / at_hand, 3)
         if loop == "semiclip+pea":
             more["of_without_pea"] = round(rate / best["semiclip"], 3)
+            more["of_without_pea_by_turn"] = by_turn(rates[loop], rates["semiclip"])
         if loop in above:
             more["peak_gb_above_data"] = round(above[loop] / 1e9, 2)
         report("throughput", n_rows=n, loop=loop, rows_per_s=round(rate), **more)
+
+
+def by_turn(rates: list[float], others: list[float]) -> float:
+    """Return the median over turns of one loop's rate as a share of another's."""
+    return round(float(np.median(np.divide(rates, others))), 3)
 
 
 def measure_objectives(n: int, args: argparse.Namespace) -> None:
