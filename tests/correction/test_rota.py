@@ -11,14 +11,15 @@ def make(period, size=8, at_first=2):
     return Rota(place, np.full(size, size), period, at_first)
 
 
-def test_a_costly_bank_starts_with_two_and_each_epoch_adds_one():
-    rota = make(period=34)
-    there = [int((rota.versions(epoch) >= 0).sum()) for epoch in range(10)]
-    assert there == [2, 3, 4, 5, 6, 7, 8, 8, 8, 8]
+def test_a_costly_bank_starts_with_two_and_grows_as_fast_as_it_is_renewed():
+    rota = make(period=32)
+    there = [int((rota.versions(epoch) >= 0).sum()) for epoch in range(0, 33, 4)]
+    assert there == [2, 3, 4, 5, 6, 7, 8, 8, 8]  # one of eight in each fourth of 32 epochs
     drawn = [len(rota.turn(epoch)[0]) for epoch in range(200)]
-    assert drawn[:8] == [2, 1, 1, 1, 1, 1, 1, 1]  # in epoch 6 the last is added, and in the next the first is due
-    assert sum(drawn[102:136]) == 8  # each once in a period
-    assert [int((make(3).versions(epoch) >= 0).sum()) for epoch in range(3)] == [3, 6, 8]
+    assert [epoch for epoch in range(30) if drawn[epoch]] == [0, 4, 8, 12, 16, 20, 24, 25, 29]
+    assert sum(drawn[:30]) == 10
+    assert sum(drawn[102:134]) == 8  # each once in a period
+    assert [int((make(3).versions(epoch) >= 0).sum()) for epoch in range(4)] == [3, 5, 8, 8]
     assert (make(1).versions(0) == 0).all()
 
 
@@ -26,14 +27,14 @@ def test_a_costly_bank_starts_with_two_and_each_epoch_adds_one():
 def test_an_entry_lasts_a_period_and_a_resumed_run_has_the_same(period):
     whole = make(period)
     held = []
-    for epoch in range(3 * period + 8):
+    for epoch in range(4 * period + 8):
         whole.turn(epoch)
         held.append(whole.held)
         resumed = make(period)
         entries, versions = resumed.turn(epoch)
         np.testing.assert_array_equal(resumed.held, whole.held)
         np.testing.assert_array_equal(versions, whole.held[entries])
-    for before, after in zip(held[8 + period :], held[8 + 2 * period :], strict=False):
+    for before, after in zip(held[8 + 2 * period :], held[8 + 3 * period :], strict=False):
         np.testing.assert_array_equal(after - before, period)
 
 

@@ -149,16 +149,15 @@ class Augmentation:
             for number, (correct, entry) in corrections.items():
                 out = torch.where((kind == number)[:, None], correct(x, draw.steps, entry), out)
             return out
-        # rows of one kind stand together, and in them rows of one entry, which share what they read: the cache helps
-        entry = torch.where(whitened, draw.transform, draw.moments)
-        order, start = torch.argsort((kind << ENTRY_BITS) + entry), 0
-        x, steps, entry = x.index_select(0, order), draw.steps[order], entry[order]
-        for number, n_rows in enumerate(torch.bincount(kind).tolist()):
-            rows, start = slice(start, start + n_rows), start + n_rows
-            if n_rows and number != UNTOUCHED:
-                correct, _ = corrections[number]
-                x[rows] = correct(x[rows], steps[rows], entry[rows])
-        return x.index_select(0, torch.argsort(order))
+        # rows of one kind together, and in them those of one entry, which share what they read: the cache helps
+        order = torch.argsort((kind << ENTRY_BITS) + torch.where(whitened, draw.transform, draw.moments))
+        out = x.clone()
+        for number, rows in enumerate(order.split(torch.bincount(kind, minlength=WHITENED + 1).tolist())):
+            if len(rows) and number != UNTOUCHED:
+                correct, entry = corrections[number]
+                of_kind = correct(x.index_select(0, rows), draw.steps[rows], entry[rows])
+                out.index_copy_(0, rows, of_kind)
+        return out
 
     def _standardise(self, bank: MomentsBank, x: Tensor, steps: Tensor, entry: Tensor) -> Tensor:
         return self._clip(_center(bank, x, steps, entry).div_(bank.scale.index_select(0, entry)))

@@ -16,16 +16,16 @@ class Rota:
     period
         Epochs that an entry lasts; 0 for ever.
     at_first
-        Entries of each group that epoch 0 draws, or a renewal's share if that is more. Each later epoch adds such a
-        share; when all are there, they are renewed in turn.
+        Entries of each group that epoch 0 draws, or a renewal's share if that is more. Later epochs add others as fast
+        as they renew them when all are there.
     """
 
     def __init__(self, place: np.ndarray, size: np.ndarray, period: int, at_first: int) -> None:
         self.place, self.period = place, period
-        share = -(-size // max(period, 1))
-        at_first = np.maximum(at_first, share)
-        self.added = -(-np.maximum(place + 1 - at_first, 0) // share)
-        growing = -(-np.maximum(size - at_first, 0) // share)  # epochs; renewals begin in the next
+        at_first = np.maximum(at_first, -(-size // max(period, 1)))
+        self.added, growing = (
+            -(-np.maximum(last - at_first, 0) * period // size) for last in (place + 1, size)
+        )  # epochs; renewals begin in the next
         self.first_due = growing + np.minimum(growing, 1) + place * period // size
         self.held = np.full(len(place), -1)
 

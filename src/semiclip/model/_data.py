@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from semiclip import _counter_rng
 from semiclip._arguments import check_number, read_whole
 from semiclip._checks import read_rows
 from semiclip.errors import BadValue, Conflict, Mismatch, Refused, Repeated, TooFew, TooMany
-from semiclip.model._tensors import MiniBatch, MiniBatches, read_classes
+from semiclip.model._tensors import MiniBatch, MiniBatches, join_mini_batches, read_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -250,21 +250,21 @@ class PairedDataModule(LightningDataModule):
         n_together = max(1, n_rows // min(self.batch_size, self.n_train) * self.n_processes)
         if self.augmentation.pea.granularity == "batch":  # each mini-batch draws for itself
             n_together = 1
-        while together := list(islice(batches, n_together)):
-            shown = self.augment(together).split([len(pairs.row) for pairs in together])
-            for pairs, rows in zip(together, shown, strict=True):
-                source = pairs.source.seen_as(pairs.student, rows)
-                yield pairs._replace(student=torch.arange(len(rows)), source=source)
+        for _, of_source in groupby(batches, key=lambda pairs: id(pairs.source)):
+            while together := list(islice(of_source, n_together)):
+                shown = self.augment(join_mini_batches(together)).split([len(pairs.row) for pairs in together])
+                for pairs, rows in zip(together, shown, strict=True):
+                    source = pairs.source.seen_as(pairs.student, rows)
+                    yield pairs._replace(student=torch.arange(len(rows), device=rows.device), source=source)
 
-    def augment(self, batches: Sequence[MiniBatch]) -> Tensor:
-        """Return the student rows of mini-batches, one below the other, as PEA shows them: the one place for it."""
-        rows = torch.cat([pairs.source.seen(pairs) for pairs in batches])
-        number = torch.cat([pairs.row for pairs in batches])
-        batch = torch.cat([pairs.source.batch[pairs.student] for pairs in batches])
+    def augment(self, pairs: MiniBatch) -> Tensor:
+        """Return the student's rows as PEA shows them: the one place for it."""
+        rows, number = pairs.source.seen(pairs), pairs.row
         if self.n_processes > 1 and self.augmentation.pea.granularity == "batch":
-            torch.distributed.broadcast(number, src=0)  # the first row draws for all, also for those of other processes
+            # the first row draws for all, also for those of other processes
+            torch.distributed.broadcast(number := number.clone(), src=0)
         with torch.autocast(rows.device.type, enabled=False):  # moments in half precision would be noise
-            return self.augmentation(rows, number, batch)
+            return self.augmentation(rows, number, pairs.source.batch[pairs.student])
 
     def _draw_validation(self) -> Iterator[MiniBatch]:
         n = -(-self.n_val // self.batch_size)

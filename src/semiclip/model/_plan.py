@@ -136,7 +136,7 @@ class DistillationPlan(LightningModule):
         """Return what the adapter sees of student rows in training."""
         if self.data.augmentation is None or self.data.augments_ahead:
             return batch.source.seen(batch)
-        return self.data.augment([batch])
+        return self.data.augment(batch)
 
     def _label(self, key: torch.Tensor) -> torch.Tensor:
         """Return the class of each row where the objective learns from classes, -1 if training has none of it."""

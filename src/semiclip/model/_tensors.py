@@ -40,6 +40,13 @@ class MiniBatch(NamedTuple):
     """Where the rows are."""
 
 
+def join_mini_batches(batches: Sequence[MiniBatch]) -> MiniBatch:
+    """Join mini-batches of one source to a single one."""
+    names = MiniBatch._fields[:-1]
+    joined: dict[str, Any] = {name: torch.cat([getattr(pairs, name) for pairs in batches]) for name in names}
+    return batches[0]._replace(**joined)
+
+
 class MiniBatches:
     """One epoch of mini-batches each time it is iterated over."""
 
