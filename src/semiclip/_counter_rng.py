@@ -44,7 +44,8 @@ def keys(states: Tensor, n: int) -> Tensor:
 
 def permutation(n: int, *counters: int, device: torch.device) -> Tensor:
     """Shuffle ``range(n)``."""
-    return torch.argsort(_mix(state(*counters, torch.arange(n, device=device))), stable=True)
+    parts = torch.arange(n, device=device).split(HASHED)
+    return torch.argsort(torch.cat([_mix(state(*counters, part)) for part in parts]), stable=True)
 
 
 def _mix(x: Any) -> Any:
@@ -59,4 +60,5 @@ def _wrap(x: Any) -> Any:
     return x.long() if isinstance(x, torch.Tensor) else ((int(x) + 2**63) & (2**64 - 1)) - 2**63
 
 
+HASHED = 1 << 20  # states at a time, since hashing takes several times their memory
 GAMMA, FIRST, SECOND = map(_wrap, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))

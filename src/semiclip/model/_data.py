@@ -234,8 +234,8 @@ class PairedDataModule(LightningDataModule):
         epoch, size = trainer.current_epoch, min(self.batch_size, self.n_train)
         if self.augmentation is not None:
             self.augmentation.start_epoch(epoch)
-        order = _counter_rng.permutation(self.n_train, self.seed, epoch, ORDER, device=self._train_rows.device)
-        rows = self._train_rows[order[: self.n_batches * size]]
+        where, n_rows = self._train_rows.device, self.n_batches * size
+        rows = self._train_rows[_counter_rng.permutation(self.n_train, self.seed, epoch, ORDER, device=where)[:n_rows]]
         share = rows.view(-1, self.n_processes, size // self.n_processes)[:, self.rank]
         left = list(share[(trainer.fit_loop.batch_idx + 1) * self.steps_per_call :])  # of an epoch that is resumed
         batches = self._draw(self.tensors, left, left, epoch)
