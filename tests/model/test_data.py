@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,7 +137,24 @@ def test_chunks_draw_what_resident_data_draw(many, data_module, caplog, chunk_ro
         assert torch.equal(stacked(a), stacked(b))
 
 
-def test_at_most_two_chunks_are_on_the_device(many, data_module, monkeypatch):
+class Doubling:
+    """Augmentation that doubles rows."""
+
+    pea = SimpleNamespace(granularity="row")
+
+    def __init__(self, **kwargs):
+        self.calls = []
+
+    def start_epoch(self, epoch):
+        pass
+
+    def __call__(self, rows, number, batch):
+        self.calls.append(len(rows))
+        return 2 * rows
+
+
+@pytest.mark.parametrize("augmentation", [None, Doubling])
+def test_at_most_two_chunks_are_on_the_device(many, data_module, monkeypatch, augmentation):
     living, most, copied = weakref.WeakSet(), [], []
     tensors = many(400)
     part = type(tensors).part
@@ -145,14 +163,18 @@ def test_at_most_two_chunks_are_on_the_device(many, data_module, monkeypatch):
         copy = part(self, pairs, device)
         copied.append(len(copy.student))
         assert len(copy.student) == len(copy.teacher)
-        living.add(copy.student)
+        living.add(copy.teacher)
         most.append(sum(map(len, living)))
         return copy
 
     monkeypatch.setattr(type(tensors), "part", watched)
-    data = data_module(tensors, train_size=1.0, batch_size=8, chunk_rows=30)
+    data = data_module(tensors, train_size=1.0, batch_size=8, chunk_rows=30, augmentation=augmentation)
     for (batch,) in data.train_dataloader():
+        factor = 1 if augmentation is None else 2
+        assert torch.equal(batch.source.seen(batch), factor * tensors.student[batch.row])
         assert len(batch.source.student) <= 30
+    if augmentation is not None:
+        assert data.augmentation.calls == copied
     assert copied == [24] * 16 + [16]
     assert max(most) <= 60  # the one in use and the next
     data.steps_per_call = 7  # a call needs the chunks of all its steps

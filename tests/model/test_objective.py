@@ -159,6 +159,19 @@ def test_on_a_gpu_steps_are_captured_unless_the_objective_waits_for_the_device(m
     assert same(graphed, plain)
 
 
+@pytest.mark.parametrize("steps", [(16, 0), (0, 16)])
+def test_of_pretraining_and_distillation_either_may_take_steps_in_graphs(make, quiet, monkeypatch, steps):
+    captures = []
+    monkeypatch.setattr("semiclip.model._plan.can_capture", lambda trainer: True)
+    monkeypatch.setattr(
+        "semiclip.model._graph.GraphedStep._capture",
+        lambda self, step: captures.append(step) or (step, torch.zeros(())),
+    )
+    plans = {name: {"steps_per_call": n} for name, n in zip(("pretrain_kwargs", "plan_kwargs"), steps, strict=True)}
+    make("c2kd").train(2, batch_size=32, pea=True, **plans, **quiet)
+    assert len(captures) == 2  # one of each epoch
+
+
 def test_arguments_are_those_of_the_objective_and_recorded_with_its_defaults(make, capsys):
     model = make("vicreg", covariance=2)
     assert (model.module.objective.invariance, model.module.objective.covariance) == (25, 2)

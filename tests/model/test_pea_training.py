@@ -148,7 +148,8 @@ def test_how_many_mini_batches_are_augmented_together_does_not_show(trained, mon
     monkeypatch.setattr(Augmentation, "__call__", counted)
     for ahead, n_bytes in ((True, 1 << 24), (True, 0), (False, 0)):
         monkeypatch.setattr(_data, "AHEAD_BYTES", n_bytes)
-        monkeypatch.setattr(_data.PairedDataModule, "augments_ahead", ahead)
+        is_ahead = property(lambda _, ahead=ahead: ahead, lambda *_: None)
+        monkeypatch.setattr(_data.PairedDataModule, "augments_ahead", is_ahead)
         calls.clear()
         alone, watch = trained(pea=pea, epochs=3, views=[KEY])
         assert torch.equal(weights(alone), weights(together))

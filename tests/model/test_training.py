@@ -160,7 +160,7 @@ def test_the_precision_of_matrix_products_is_set_for_training_alone(train):
 @pytest.mark.parametrize("ahead", [True, False])
 def test_half_precision_leaves_pea_and_weights_in_float32(train, monkeypatch, ahead):
     seen, augment = [], Augmentation.__call__
-    monkeypatch.setattr(PairedDataModule, "augments_ahead", ahead)
+    monkeypatch.setattr(PairedDataModule, "augments_ahead", property(lambda _: ahead, lambda *_: None))
 
     def watched(self, x, *rest):
         out = augment(self, x, *rest)

@@ -156,7 +156,7 @@ class Augmentation:
             if len(rows) and number != UNTOUCHED:
                 correct, entry = corrections[number]
                 of_kind = correct(x.index_select(0, rows), draw.steps[rows], entry[rows])
-                out.index_copy_(0, rows, of_kind)
+                out.index_copy_(0, rows, of_kind.to(out.dtype))
         return out
 
     def _standardise(self, bank: MomentsBank, x: Tensor, steps: Tensor, entry: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from itertools import groupby, islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -238,24 +238,24 @@ class PairedDataModule(LightningDataModule):
         rows = self._train_rows[_counter_rng.permutation(self.n_train, self.seed, epoch, ORDER, device=where)[:n_rows]]
         share = rows.view(-1, self.n_processes, size // self.n_processes)[:, self.rank]
         left = list(share[(trainer.fit_loop.batch_idx + 1) * self.steps_per_call :])  # of an epoch that is resumed
-        batches = self._draw(self.tensors, left, left, epoch)
-        if self.augmentation is not None and self.augments_ahead:
-            batches = self._augment_ahead(batches)
+        batches = self._draw_ahead(left, epoch)
         while together := list(islice(batches, self.steps_per_call)):
             yield together
 
-    def _augment_ahead(self, batches: Iterator[MiniBatch]) -> Iterator[MiniBatch]:
-        """Show rows as PEA does, of several mini-batches together, which share what it reads for them."""
+    def _draw_ahead(self, rows: list[Tensor], epoch: int) -> Iterator[MiniBatch]:
+        """Pair mini-batches, and show several together as PEA does: they share what it reads for them."""
+        if self.augmentation is None or not self.augments_ahead:
+            yield from chain.from_iterable(self._draw(self.tensors, rows, rows, epoch))
+            return
         n_rows = AHEAD_BYTES // self.tensors.student[:1].float().nbytes
-        n_together = max(1, n_rows // min(self.batch_size, self.n_train) * self.n_processes)
+        n_together = max(1, n_rows * self.n_processes // min(self.batch_size, self.n_train))
         if self.augmentation.pea.granularity == "batch":  # each mini-batch draws for itself
             n_together = 1
-        for _, of_source in groupby(batches, key=lambda pairs: id(pairs.source)):
-            while together := list(islice(of_source, n_together)):
-                shown = self.augment(join_mini_batches(together)).split([len(pairs.row) for pairs in together])
-                for pairs, rows in zip(together, shown, strict=True):
-                    source = pairs.source.seen_as(pairs.student, rows)
-                    yield pairs._replace(student=torch.arange(len(rows), device=rows.device), source=source)
+        for together in self._draw(self.tensors, rows, rows, epoch, n_together):
+            shown = self.augment(join_mini_batches(together)).split([len(pairs.row) for pairs in together])
+            for i, seen in enumerate(shown):
+                source, place = together[i].source.seen_as(together[i].student, seen), torch.arange(len(seen))
+                yield together[i]._replace(student=place.to(seen.device), source=source)
 
     def augment(self, pairs: MiniBatch) -> Tensor:
         """Return the student's rows as PEA shows them: the one place for it."""
@@ -269,13 +269,19 @@ class PairedDataModule(LightningDataModule):
     def _draw_validation(self) -> Iterator[MiniBatch]:
         n = -(-self.n_val // self.batch_size)
         places = torch.arange(self.n_val, device=self._val_rows.device)
-        yield from self._draw(self.validation, list(self._val_rows.tensor_split(n)), list(places.tensor_split(n)), -1)
+        rows, places_of = (list(of_all.tensor_split(n)) for of_all in (self._val_rows, places))
+        yield from chain.from_iterable(self._draw(self.validation, rows, places_of, -1))
 
-    def _draw(self, source: PairedTensors, rows: list[Tensor], places: list[Tensor], epoch: int) -> Iterator[MiniBatch]:
-        """Pair mini-batches of rows, which are at these places of the source."""
+    def _draw(
+        self, source: PairedTensors, rows: list[Tensor], places: list[Tensor], epoch: int, n_together: int = 1
+    ) -> Iterator[list[MiniBatch]]:
+        """Pair mini-batches of rows, which are at these places of the source; up to so many of one source together."""
         if self.resident:
-            for row, place in zip(rows, places, strict=True):
-                yield source.pair(row, place, self.seed, epoch, PARTNER)
+            for first in range(0, len(rows), n_together):
+                some = slice(first, first + n_together)
+                yield [
+                    source.pair(*part, self.seed, epoch, PARTNER) for part in zip(rows[some], places[some], strict=True)
+                ]
             return
         at_once = max(1, self.chunk_rows // max(map(len, rows)))  # type: ignore[operator]  # a number if not resident
         for first in range(0, len(rows), at_once):
@@ -284,9 +290,12 @@ class PairedDataModule(LightningDataModule):
             part = source.part(pairs, self.device)
             here = torch.arange(len(pairs.row), device=self.device)
             sizes = [len(row) for row in rows[chunk]]
+            of_part = []
             for row, place in zip(pairs.row.to(self.device).split(sizes), here.split(sizes), strict=True):
                 plain = torch.full_like(place, -1)  # the part has them as they are seen
-                yield MiniBatch(row, place, place, part.key[place], plain, part)
+                of_part.append(MiniBatch(row, place, place, part.key[place], plain, part))
+            for start in range(0, len(of_part), n_together):
+                yield of_part[start : start + n_together]
 
 
 def split_rows(

@@ -201,10 +201,11 @@ class DistillationPlan(LightningModule):
         if self.module.objective.spec.needs_labels:
             self._set_classes(len(self.data.classes))
         self._freeze()  # heads may be new, and another plan may have trained before
-        if self.steps_per_call and self.module.capturable and can_capture(self.trainer):
-            self.automatic_optimization = False
-            # rows that are made ahead would have another address in each mini-batch, which a graph cannot follow
-            self.data.steps_per_call, self.data.augments_ahead = self.steps_per_call, False
+        captures = bool(self.steps_per_call and self.module.capturable and can_capture(self.trainer))
+        self.automatic_optimization = not captures
+        self.data.steps_per_call = self.steps_per_call if captures else 1
+        # rows that are made ahead would have another address in each mini-batch, which a graph cannot follow
+        self.data.augments_ahead = not captures
 
     def _set_classes(self, n_classes: int) -> None:
         objective: Any = self.module.objective

@@ -35,7 +35,7 @@ class MiniBatch(NamedTuple):
     key: Tensor
     """Pairing key."""
     view: Tensor
-    """Which of the student's cached views is seen, -1 for the student as it was measured."""
+    """Which of the student's cached views is seen, -1 for the student as it was measured; of those of ``source``."""
     source: PairedTensors
     """Where the rows are."""
 
