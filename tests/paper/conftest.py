@@ -92,3 +92,11 @@ def study(tmp_path) -> Path:
     path = tmp_path / "study.toml"
     path.write_text(STUDY, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def read_files() -> Callable[[Path], dict[str, bytes]]:
+    """Read all that is in a folder."""
+    return lambda folder: {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }

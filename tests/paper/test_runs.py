@@ -1,4 +1,4 @@
-"""Runs are shared and kept: a call makes only what is not there, whatever was killed, failed or changed before."""
+"""Runs are shared by what they are, whatever their order and wherever they were killed, and kept apart from others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,49 +16,6 @@ from semiclip._cli._paper._parts import PARTS
 from semiclip._cli._paper._plan import Run, read_plan
 from semiclip._cli._toml import read_settings
 from semiclip.correction import LADDER
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-
-def read_files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_a_second_call_makes_nothing_and_writes_the_same(study, capsys, run):
-    folder = study.with_name("results")
-    assert run(study, "--only", "table1", "figure5") == 0
-    before = read_files(folder)
-    stamps = {path: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}
-    assert run(study, "--only", "table1", "--only", "figure5") == 0
-    assert read_files(folder) == before
-    assert {path: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()} == stamps
-    assert capsys.readouterr().out.splitlines()[-1] == f"written to {folder}: paper.html, runs.csv, table1, figure5"
-
-
-def test_a_change_makes_only_what_it_touches(study, run, text):
-    folder = study.with_name("results")
-    assert run(study, "--only", "table1") == 0
-    before = {path.name for path in (folder / "runs").iterdir()}
-    study.write_text(text.replace("[methods.vicreg]\nmax_epochs = 2", "[methods.vicreg]\nmax_epochs = 1"), "utf-8")
-    assert run(study, "--only", "table1") == 0
-    added = {path.name for path in (folder / "runs").iterdir()} - before
-    assert {name.rsplit("-", 1)[0] for name in added} == {
-        f"vicreg_{rung}seed_{seed}" for rung in ("", "control_sampling_") for seed in (0, 1)
-    }
-
-
-def test_what_fails_later_keeps_the_record_of_what_is_there(study, capsys, run, text):
-    assert run(study, "--only", "figure5") == 0
-    folder = study.with_name("results")
-    before = read_files(folder)
-    study.write_text(
-        text.replace("max_epochs = 2\n[methods.siglip]", "max_epochs = 1\nprecision = 3\n[methods.siglip]"), "utf-8"
-    )
-    assert run(study, "--only", "figure5") in (1, 2)
-    study.write_text(text.replace("n_components = 8", "n_components = 800"), encoding="utf-8")
-    assert run(study, "--only", "figure5") == 2
-    assert read_files(folder) == before
 
 
 def test_a_folder_of_others_is_left_alone(study, capsys, run):
@@ -115,7 +71,7 @@ def test_what_is_drawn_from_results_changes_no_result(study, text):
 
 
 @pytest.mark.slow
-def test_what_is_killed_goes_on_to_the_same_files(study, run, text):
+def test_what_is_killed_goes_on_to_the_same_files(study, run, text, read_files):
     """Kill -9 after the first runs, then the same call again."""
     command = [sys.executable, "-m", "semiclip", "paper", str(study), "--jobs", "2", "--only", "table1", "figure4"]
     environment = {**os.environ, "MPLBACKEND": "agg"}
@@ -139,7 +95,7 @@ def test_what_is_killed_goes_on_to_the_same_files(study, run, text):
 
 
 @pytest.mark.slow
-def test_runs_do_not_depend_on_their_order(study, run, text):
+def test_runs_do_not_depend_on_their_order(study, run, text, read_files):
     text = text.replace('["mlp from scratch", "pca frozen"]', '["pca frozen", "pca fine-tuned"]')
     study.write_text(text.replace("seeds = 2", "seeds = 1"), encoding="utf-8")
     folder = study.with_name("results")

@@ -1,8 +1,9 @@
-"""The numbers of tables and figures are those of the library."""
+"""The numbers of tables and figures are those of the library, and another call makes only what is not there."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from contextlib import nullcontext
 from functools import cache
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 COLUMNS = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
 PAIRING = {"pair_on": ["perturbation", "dose"], **COLUMNS, "student_rep": "X_pca", "teacher_rep": "X_image"}
+MADE = ["table1", "table2", "figure4", "figure5", "figure7"]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,14 @@ def made(tmp_path_factory, run, text) -> Path:
     """Some tables and figures of a small study."""
     folder = tmp_path_factory.mktemp("paper")
     (folder / "study.toml").write_text(text, encoding="utf-8")
-    assert run(folder / "study.toml", "--only", "table1", "table2", "figure4", "figure5", "figure7") == 0
+    assert run(folder / "study.toml", "--only", *MADE) == 0
     return folder / "results"
+
+
+@pytest.fixture
+def copied(made, study) -> Path:
+    """The same results beside a study of each test's own."""
+    return shutil.copytree(made, study.with_name("results"))
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +136,36 @@ def test_results_are_kept_as_they_were_measured(made):
     assert settings["unseen"]["l1000"] == {"image_rep": "X_image", "zscores": True}
     assert settings["methods"]["semiclip"] == {"max_epochs": 3, "plan_kwargs": {"lr": 0.3}}
     assert settings["versions"]["semiclip"]
+
+
+def test_a_second_call_makes_nothing_and_writes_the_same(made, capsys, run, read_files):
+    before = read_files(made)
+    stamps = {path: path.stat().st_mtime_ns for path in (made / "runs").iterdir()}
+    assert run(made.with_name("study.toml"), *(flag for part in MADE for flag in ("--only", part))) == 0
+    assert read_files(made) == before
+    assert {path: path.stat().st_mtime_ns for path in (made / "runs").iterdir()} == stamps
+    assert capsys.readouterr().out.splitlines()[-1] == f"written to {made}: paper.html, runs.csv, {', '.join(MADE)}"
+
+
+def test_a_change_makes_only_what_it_touches(copied, study, run, text):
+    before = {path.name for path in (copied / "runs").iterdir()}
+    study.write_text(text.replace("[methods.vicreg]\nmax_epochs = 2", "[methods.vicreg]\nmax_epochs = 1"), "utf-8")
+    assert run(study, "--only", "table1") == 0
+    added = {path.name for path in (copied / "runs").iterdir()} - before
+    assert {name.rsplit("-", 1)[0] for name in added} == {
+        f"vicreg_{rung}seed_{seed}" for rung in ("", "control_sampling_") for seed in (0, 1)
+    }
+
+
+def test_what_fails_later_keeps_the_record_of_what_is_there(copied, study, run, text, read_files):
+    before = read_files(copied)
+    study.write_text(
+        text.replace("max_epochs = 2\n[methods.siglip]", "max_epochs = 1\nprecision = 3\n[methods.siglip]"), "utf-8"
+    )
+    assert run(study, "--only", "figure5") in (1, 2)
+    study.write_text(text.replace("n_components = 8", "n_components = 800"), encoding="utf-8")
+    assert run(study, "--only", "figure5") == 2
+    assert read_files(copied) == before
 
 
 @pytest.mark.slow
