@@ -72,8 +72,14 @@ def test_private_parts_of_scvi_tools_are_imported_in_one_place():
             assert not private or module == "semiclip.model._scvi_compat", f"{path}: {line}"
 
 
+def count_lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
 def test_files_are_small():
-    sizes = sorted(len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES.values())
+    sizes = sorted(count_lines(path) for path in MODULES.values())
     assert sizes[-1] <= 400
     assert sizes[len(sizes) // 2] <= 150
     assert len([module for module in MODULES if room(module) == "model"]) <= 11
+    tests = {str(path): count_lines(path) for path in Path(__file__).parent.rglob("*.py")}
+    assert {path: size for path, size in tests.items() if size > 400} == {}

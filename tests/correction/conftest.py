@@ -45,3 +45,39 @@ def augmented(augmentation):
         return drawn, made.apply(torch.as_tensor(x), codes, drawn).numpy()
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def study():
+    """Make rows in mixed order, a third of them controls, in batches that differ by an offset and by a scale."""
+
+    def make(seed=0, n=240, d=5, n_batches=3, offset=4.0):
+        rng = np.random.default_rng(seed)
+        batch = rng.permutation(np.arange(n) % n_batches)
+        control = rng.permutation(np.arange(n) // n_batches % 3 == 0)[:n]
+        mixing = rng.normal(size=(d, d))
+        x = rng.normal(size=(n, d)) @ mixing * rng.uniform(0.5, 2, (n_batches, 1))[batch]
+        return x + offset * rng.normal(size=(n_batches, d))[batch], batch, control
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def few_controls():
+    """Make rows of one batch with an offset, of which the first are controls."""
+
+    def make(n_controls, d=20, n=120):
+        return np.random.default_rng(0).normal(size=(n, d)) + 3, np.zeros(n, dtype=int), np.arange(n) < n_controls
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def unsigned():
+    """Turn the columns of ``x`` the way those of ``like`` point; whitened components come in any order."""
+
+    def turn(x, like):
+        order = np.abs(np.corrcoef(x, like, rowvar=False)[: x.shape[1], x.shape[1] :]).argmax(axis=0)
+        return x[:, order] * np.sign((x[:, order] * like).sum(axis=0))
+
+    return turn

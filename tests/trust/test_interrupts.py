@@ -111,8 +111,9 @@ def test_a_signal_at_any_moment_is_a_keyboard_interrupt():
     assert interrupt(40) == ["KeyboardInterrupt"] * 40
 
 
+# a child for each signal trains until it comes; the parent says how each of them ended
 SLEEPER = """
-import signal, warnings
+import os, signal, sys, warnings
 warnings.simplefilter("ignore")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import semiclip as scl
@@ -123,30 +124,41 @@ scl.pp.encode(study.mdata["rna"], encoder="pca", n_components=8, rng=0)
 class Say(Callback):
     def on_train_epoch_end(self, trainer, pl_module):
         if trainer.current_epoch == 1:
-            print("training", flush=True)
+            print(os.getpid(), flush=True)
 
 columns = {"perturbation_key": "perturbation", "control": "control", "batch_key": "batch"}
-scl.tl.semiclip(
-    study.mdata, student_rep="X_pca", teacher_rep="X_image", pair_on=["perturbation", "dose"], **columns,
-    recipe="whole", max_epochs=10**6, callbacks=[Say()],
-)
+for _ in range(int(sys.argv[1])):
+    if not (child := os.fork()):
+        scl.tl.semiclip(
+            study.mdata, student_rep="X_pca", teacher_rep="X_image", pair_on=["perturbation", "dose"], **columns,
+            recipe="whole", max_epochs=10**6, callbacks=[Say()],
+        )
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("ended", file=sys.stderr, flush=True)
+    print(ended, flush=True)
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs signals")
-@pytest.mark.parametrize(("number", "says"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, None)])
-def test_a_script_ends_by_the_signal_that_it_got(number, says):
-    with subprocess.Popen(
-        [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and signals")
+def test_a_script_ends_by_the_signal_that_it_got():
+    signals, ends = (signal.SIGINT, signal.SIGTERM), []
+    command = [sys.executable, "-c", SLEEPER, str(len(signals))]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, **pipes) as process:
         try:
-            assert process.stdout.readline() == "training\n"
-            time.sleep(0.2)
-            process.send_signal(number)
+            for number in signals:
+                child = int(process.stdout.readline())
+                time.sleep(0.2)
+                os.kill(child, number)
+                ends.append(int(process.stdout.readline()))
             _, told = process.communicate(timeout=60)
         finally:
-            process.kill()  # one that goes on
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # one that goes on
+    interrupted, terminated, _ = told.split("ended\n")
     assert "NameError" not in told
-    if says:
-        assert told.rstrip().splitlines()[-1].startswith(says)
-    assert process.returncode in ([1, -signal.SIGINT] if says else [-signal.SIGTERM])
+    assert interrupted.rstrip().splitlines()[-1].startswith("KeyboardInterrupt")
+    assert "Traceback" not in terminated
+    assert process.returncode == 0
+    assert ends[0] in (1, -signal.SIGINT)
+    assert ends[1] == -signal.SIGTERM
