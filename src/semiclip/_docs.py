@@ -10,6 +10,11 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+# of ``unlabelled``, whether rows are left out or only counted
+USUAL = """\
+    ``None`` is the usual ones, without regard to case, such as ``"nan"``, ``"NA"``, ``"None"``, ``"unknown"``,
+    ``"unassigned"`` and ``"doublet"``. Pass your own where one of these is a real name, or ``()`` if all labels are
+    names."""
 PARAMETERS = {
     "columns": """\
 perturbation_key
@@ -39,11 +44,15 @@ split_key
 label_key
     ``obs`` column of the student with the classes of an objective that learns from labels. Without it, every pairing
     key is a class of its own, so that each dose is one.""",
-    "labels": """\
+    "unlabelled": f"""\
 unlabelled
-    Labels that name no perturbation: treated rows that carry one are not paired, and a warning counts them. ``None``
-    is the usual ones, without regard to case, such as ``"nan"``, ``"NA"``, ``"None"``, ``"unknown"``, ``"unassigned"``
-    and ``"doublet"``. Pass your own where one of these is a real name, or ``()`` if all labels are names.
+    Labels that name no perturbation: treated rows that carry one stay, as rows of one perturbation, and a warning
+    counts them.
+{USUAL}""",
+    "labels": f"""\
+unlabelled
+    Labels that name no perturbation: treated rows that carry one are not paired, and a warning counts them.
+{USUAL}
 separator
     What stands between the parts of a combination, such as ``"+"``, if their order says nothing: ``"A+B"`` and
     ``"B+A"`` are then paired as one. ``None`` takes labels as they are.""",
@@ -141,7 +150,9 @@ ValueError
 }
 ADATA = "adata\n    Observations of perturbations, and representations of them."
 PARAMETERS["samples"] = "\n".join([ADATA, PARAMETERS["representations"], PARAMETERS["columns"]])
-PARAMETERS["map"] = "\n".join(PARAMETERS[name] for name in ("samples", "relationships", "correction", "threshold"))
+PARAMETERS["map"] = "\n".join(
+    PARAMETERS[name] for name in ("samples", "unlabelled", "relationships", "correction", "threshold")
+)
 
 
 def document(function: F) -> F:

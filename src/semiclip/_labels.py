@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from semiclip._design import Design
 
@@ -23,7 +21,6 @@ UNLABELLED = (
 )  # fmt: skip
 # of columns beside the perturbation, such as a second drug, "none" may be a value: only what pandas writes is none
 MISSING_AS_TEXT = ("", "<na>", "nan")
-_unlabelled: ContextVar[Sequence[Any] | None] = ContextVar("_unlabelled", default=None)
 INVISIBLE = " \t\n\r\v\f\u00a0\u2007\u202f\u200b\u200c\u200d\u2060\ufeff"  # blanks, also those that str.strip keeps
 
 
@@ -40,20 +37,9 @@ def _fold_any(label: Any) -> str:
     return fold(str(int(label) if is_whole else label))
 
 
-@contextmanager
-def use_unlabelled(labels: Sequence[Any] | None) -> Iterator[None]:
-    """Let these labels name nothing for functions that have no argument ``unlabelled``; ``None`` means the usual."""
-    token = _unlabelled.set(labels)
-    try:
-        yield
-    finally:
-        _unlabelled.reset(token)
-
-
 def list_unlabelled(design: Design, key: str) -> tuple[str, ...]:
     """Return the labels, folded, that name nothing in a column: those of ``unlabelled=``, or the usual ones."""
-    given = _unlabelled.get() if design.unlabelled is None else design.unlabelled
-    named = None if given is None else tuple(_fold_any(label) for label in given)
+    named = None if design.unlabelled is None else tuple(_fold_any(label) for label in design.unlabelled)
     if key == design.perturbation_key or key == (design.pair_on or ("",))[0]:
         return UNLABELLED if named is None else named
     return tuple(label for label in MISSING_AS_TEXT if named is None or label in named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import semiclip as scl
@@ -169,3 +170,82 @@ def test_one_call_warns_once_of_one_table(small_study, warned, tmp_path, functio
         getattr(scl.tl, function)(adata, use_rep="X_image", **columns, **options)
     told = [re.search("perturbation: (.*?) \\(", message)[1] for message in warned()]
     assert told == (["'NA'"] * 2 if function in ("nearest", "null_overlap") else ["'NA'"])  # other rows are told too
+
+
+# what they need beside representations, columns and relationships
+ON_MAPS = {
+    "recall": {"n_permutations": 10, "rng": 0, "progress_bar": False},
+    "similarity": {"n_bins": 4},
+    "null_overlap": {"references": "X_other", "n_permutations": 2, "rng": 0, "progress_bar": False},
+    "relationship_sets": {},
+    "nearest": {"references": "X_other", "n_permutations": 2, "rng": 0, "progress_bar": False},
+}
+
+
+@pytest.fixture
+def on_map(small_study):
+    """Arguments of functions of annotated genes, one of which is called NA."""
+    adata = small_study.knockouts["image"].copy()
+    adata.obs["perturbation"] = adata.obs["perturbation"].astype(str).replace({"gene_00": "NA"})
+    adata.obsm["X_other"] = adata.obsm["X_image"][:, ::-1].copy()
+    columns = {"perturbation_key": "perturbation", "control": "control", "relationships": small_study.relationships}
+    return adata, {"use_rep": "X_image", **columns}
+
+
+def list_counted(adata, messages):
+    """Return the labels that each warning counts, having checked its numbers of rows."""
+    counted = []
+    for message in messages:
+        rows = dict(re.findall(r"'([^']*)' \((\d+) rows\)", message))
+        assert {label: int(n) for label, n in rows.items()} == {
+            label: (adata.obs["perturbation"] == label).sum() for label in rows
+        }
+        counted.append([*rows])
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "counted"),
+    [
+        (None, [["NA"]]),
+        ((), []),
+        ("gene_01", [["gene_01"]]),
+        (["GENE_01 ", "na", "absent"], [["NA", "gene_01"]]),
+    ],
+)
+@pytest.mark.parametrize("function", ON_MAPS)
+def test_what_looks_at_a_map_of_genes_is_told_which_labels_are_none(on_map, warned, function, unlabelled, counted):
+    adata, arguments = on_map
+    judge = getattr(scl.tl, function)
+    by_default = judge(adata, **arguments, **ON_MAPS[function])
+    assert list_counted(adata, warned()) == [["NA"]]
+    table = judge(adata, **arguments, **ON_MAPS[function], unlabelled=unlabelled)
+    assert list_counted(adata, warned()) == counted
+    pd.testing.assert_frame_equal(table, by_default)  # the rows stay, whatever their label
+
+
+@pytest.mark.parametrize(("unlabelled", "counted"), [((), []), (["gene_01"], [["gene_01"]])])
+def test_a_report_is_told_too_and_its_page_stays_the_same(on_map, warned, tmp_path, unlabelled, counted):
+    adata, arguments = on_map
+    options = {**arguments, "n_permutations": 100, "rng": 0, "progress_bar": False}
+    by_default = scl.report(adata, tmp_path / "default.html", **options)
+    assert list_counted(adata, warned()) == [["NA"]]
+    page = scl.report(adata, tmp_path / "page.html", **options, unlabelled=unlabelled)
+    assert list_counted(adata, warned()) == counted
+    one, two = (re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "", path.read_text("utf-8")) for path in (by_default, page))
+    assert one == two
+
+
+@pytest.mark.parametrize("function", ["null_overlap", "relationship_sets", "nearest"])
+def test_other_objects_have_the_same_labels_that_are_none(on_map, warned, function):
+    adata, arguments = on_map
+    other = adata[adata.obs["perturbation"] != "gene_05"].copy()
+    other.obs["perturbation"] = other.obs["perturbation"].replace({"gene_01": "unknown"})
+    options = {**ON_MAPS[function], "references": {"X_other": other}}
+    getattr(scl.tl, function)(adata, **arguments, **options)
+    messages = warned()
+    assert [*list_counted(adata, messages[:1]), *list_counted(other, messages[1:])] == [["NA"], ["NA", "unknown"]]
+    getattr(scl.tl, function)(adata, **arguments, **options, unlabelled=["unknown"])
+    assert list_counted(other, warned()) == [["unknown"]]
+    getattr(scl.tl, function)(adata, **arguments, **options, unlabelled=())
+    assert warned() == []

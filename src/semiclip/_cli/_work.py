@@ -32,7 +32,6 @@ from semiclip._cli._record import (
     write_record,
 )
 from semiclip._cli._toml import read_settings
-from semiclip._labels import use_unlabelled
 from semiclip._messages import announce_loading
 from semiclip._storage import remove_folder, write_file
 from semiclip.errors import Conflict, FileExists, MissingFile, UnexpectedArgument
@@ -161,8 +160,7 @@ def evaluate_samples(settings: Settings, data: Path, out: Path, *, overwrite: bo
     prepare_record(out, overwrite=overwrite)
     reps, arguments = _read_evaluation(settings)
     adata = read_judged(data, DATA, settings)
-    with use_unlabelled(settings.columns.unlabelled):
-        tables = judge(adata, reps, **arguments)
+    tables = judge(adata, reps, **arguments)
     forget_record(out)
     write_text(out, format_tables(tables))
     write_record(out, {"name": "evaluate", "data": data}, _list_evaluation(settings))
@@ -180,8 +178,7 @@ def report_samples(settings: Settings, data: Path, out: Path, *, overwrite: bool
     out.parent.mkdir(parents=True, exist_ok=True)
 
     def write(path: Path) -> None:
-        with use_unlabelled(settings.columns.unlabelled):
-            scl.report(adata, path, use_rep=reps, **arguments, gene_sets=gene_sets)
+        scl.report(adata, path, use_rep=reps, **arguments, gene_sets=gene_sets)
         forget_record(out)
 
     write_file(out, write)
@@ -209,6 +206,7 @@ def _read_evaluation(settings: Settings) -> tuple[list[str], dict[str, Any]]:
         "perturbation_key": settings.need("columns.perturbation"),
         "control": settings.need("columns.control") or None,
         "batch_key": settings.columns.batch,
+        "unlabelled": settings.columns.unlabelled,
         "relationships": read_relationships(settings),
         "n_permutations": settings.evaluation.permutations,
         "rng": settings.evaluation.seed,

@@ -37,6 +37,7 @@ def report(
     perturbation_key: str,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
     base: str | None = None,
     relationships: pd.DataFrame | None = None,
     gene_sets: str | os.PathLike[str] | Mapping[str, Iterable[str]] | None = None,
@@ -67,6 +68,7 @@ def report(
     use_rep
         Key or keys of ``obsm`` (or ``"X"``), at most 16.
     {columns}
+    {unlabelled}
     base
         Representation that gains and losses are counted from; by default the first of ``use_rep``.
     {relationships}
@@ -104,7 +106,7 @@ def report(
     check_whole("n_permutations", n_permutations, FEWEST)
     columns: dict[str, Any] = {"perturbation_key": perturbation_key, "control": control, "batch_key": batch_key}
     correction: dict[str, Any] = {"method": method, "profile": profile, "ridge": ridge, "fallback": fallback}
-    design, _ = Design.of(**columns), CorrectionSpec(**correction)
+    design, _ = Design.of(**columns, unlabelled=unlabelled), CorrectionSpec(**correction)
     check_adata(adata)
     for read in (design.batches, design.perturbations, design.controls):
         read(adata)

@@ -62,6 +62,7 @@ class Results(NamedTuple):
 def compute(request: Request, say: Callable[[str], object]) -> Results:
     """Call the functions one after the other, and ``say`` what is done next."""
     arguments: dict[str, Any] = {"use_rep": request.names, "relationships": request.relationships, **request.parameters}
+    arguments["unlabelled"] = request.design.unlabelled
     several = bool(request.others)
     say("recalled pairs")
     sets = tl.relationship_sets(request.adata, **arguments, thresholds=THRESHOLDS[0])

@@ -30,6 +30,7 @@ def nearest(
     perturbation_key: str,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
     query: str | Sequence[str] | None = None,
     n_neighbors: int = 10,
     opposite: bool = False,
@@ -58,6 +59,7 @@ def nearest(
     use_rep
         Key of ``obsm`` (or ``"X"``), such as ``"X_semiclip"``.
     {columns}
+    {unlabelled}
     query
         Perturbation or perturbations whose neighbours are sought; by default all.
     n_neighbors
@@ -127,7 +129,7 @@ def nearest(
     >>> table[["neighbour", "rank", "rank_X"]].to_numpy().tolist()
     [['gene_18', 1, 3], ['gene_12', 2, 2], ['gene_06', 3, 1]]
     """
-    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key, unlabelled=unlabelled)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     check_whole("n_neighbors", n_neighbors)
     check_whole("n_near", n_near)

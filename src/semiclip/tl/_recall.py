@@ -29,6 +29,7 @@ def recall(
     perturbation_key: str,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
     relationships: pd.DataFrame | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
@@ -48,6 +49,7 @@ def recall(
     Parameters
     ----------
     {samples}
+    {unlabelled}
     {relationships}
     {correction}
         The paper's numbers are in the profile ``"public"``, which is the one of EFAAR_benchmarking.
@@ -84,7 +86,7 @@ def recall(
     """
     from tqdm.auto import tqdm
 
-    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key, unlabelled=unlabelled)
     check_permutations(n_permutations)
     for name in baselines:
         check_choice("baselines", name, RecallBaseline)
@@ -117,6 +119,7 @@ def similarity(
     perturbation_key: str,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
     relationships: pd.DataFrame | None = None,
     method: Method | None = "tvn",
     profile: Profile = "clean",
@@ -148,7 +151,7 @@ def similarity(
     >>> table["n_all"].tolist(), table["n_annotated"].tolist()
     ([0, 107, 137, 32], [0, 0, 4, 32])
     """
-    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key, unlabelled=unlabelled)
     (level,) = _map.read_thresholds(thresholds, single=True)
     representations = read_corrected(adata, use_rep, design, CorrectionSpec(method, profile, ridge, fallback=fallback))
     annotated = datasets.relationships() if relationships is None else relationships
@@ -168,6 +171,7 @@ def null_overlap(
     perturbation_key: str,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
     references: str | Sequence[str] | Mapping[str, AnnData],
     relationships: pd.DataFrame | None = None,
     method: Method | None = "tvn",
@@ -190,6 +194,7 @@ def null_overlap(
     use_rep
         Key of ``obsm`` (or ``"X"``), the representation whose rows exchange their perturbations.
     {columns}
+    {unlabelled}
     references
         Key or keys of ``obsm`` of the representations to compare with. A mapping of such keys to AnnData takes them
         from other objects, for example from images, which share only the genes; the columns mean the same in all.
@@ -228,7 +233,7 @@ def null_overlap(
     """
     from tqdm.auto import tqdm
 
-    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key, unlabelled=unlabelled)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     check_whole("n_permutations", n_permutations)
     if not isinstance(use_rep, str):

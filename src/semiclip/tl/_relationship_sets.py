@@ -27,6 +27,7 @@ def relationship_sets(
     perturbation_key: str,
     control: str | Sequence[str] | None,
     batch_key: str | None = None,
+    unlabelled: str | Sequence[str] | None = None,
     references: Mapping[str, AnnData] | None = None,
     relationships: pd.DataFrame | None = None,
     method: Method | None = "tvn",
@@ -42,6 +43,7 @@ def relationship_sets(
     Parameters
     ----------
     {samples}
+    {unlabelled}
     references
         Representations of other samples: keys of ``obsm`` of other objects, for example of images of the same
         knockouts. The columns mean the same in all. Each is corrected on its own controls, and its tails are those of
@@ -86,7 +88,7 @@ def relationship_sets(
     >>> sets.groupby("threshold_low")[["X", "X (permuted)", "X_image"]].sum().to_numpy().tolist()
     [[6, 4, 13], [11, 6, 27]]
     """
-    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key)
+    design = Design.of(perturbation_key=perturbation_key, control=control, batch_key=batch_key, unlabelled=unlabelled)
     spec = CorrectionSpec(method, profile, ridge, fallback=fallback)
     for kind in baselines:
         check_choice("baselines", kind, RecallBaseline)
