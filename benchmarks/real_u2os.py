@@ -92,7 +92,15 @@ def semiclip_rank(compounds: MuData, train: np.ndarray, test: np.ndarray, **sett
 
 
 def distil(
-    compounds: MuData, rows: np.ndarray, *, n_components: int, n_hidden: Any, max_epochs: int, temperature: float
+    compounds: MuData,
+    rows: np.ndarray,
+    *,
+    n_components: int,
+    n_hidden: Any = "auto",
+    temperature: float = 0.1,
+    correction: str = "center",
+    lr: float = 0.03,
+    **training: Any,
 ) -> tuple[scl.model.SemiClip, scl.encoders.PCAEncoder]:
     """Fit encoder and adapter on these rows alone."""
     part = compounds[rows].copy()
@@ -105,18 +113,18 @@ def distil(
         perturbation_key="perturbation",
         control=None,
         recipe="whole",
-        max_epochs=max_epochs,
         train_size=1.0,
         rng=0,
         model_kwargs={
             "n_hidden": n_hidden,
             "temperature": temperature,
-            "student_correction": "center",
-            "teacher_correction": "center",
+            "student_correction": correction,
+            "teacher_correction": correction,
         },
-        plan_kwargs={"lr": 0.03},
+        plan_kwargs={"lr": lr},
         accelerator="cpu",
         enable_progress_bar=False,
+        **training,
     )
     return model, encoder
 

@@ -5,7 +5,7 @@ in new batches, both after TVN of the embedding and after centring alone, as `re
 mini-batches of 1,024 an epoch; `keys_100` has one of 400, and `keys_3000` (1,000 compounds of `private_interacting`,
 which is no regime of the package) has 11.
 
-* `whole`: 10 to 150 epochs of the cosine, and 25 at ten times the rate; in three regimes also mini-batches of 256, the
+* `whole`: 10 to 150 epochs of the cosine, and 25 from a rate of 0.3; in three regimes also mini-batches of 256, the
   epoch of 150 that is best on a tenth of the compounds, held out (`best`, by retrieval), and a training of at most 150
   epochs that stops where the same has not improved for 10 epochs (`stop`).
 * `shared`: 1 to 25 epochs.

@@ -28,7 +28,8 @@ DEFAULT: dict[str, dict[str, Any]] = {
 }
 # Epochs of the cosine unless told: the 150 of the paper. A third of them is enough for Semi-Clipped at the rate above:
 # simulations recall as much after TVN, and 0.1 more after centring (benchmarks/time_to_recall.py). The paper's released
-# code has 50 as well. Other objectives, and encoders that are trained, were not measured with fewer.
+# code has 50 as well. A rate of 0.3 for 25 is no worse with the adapter of the size chosen here, but the wide one loses
+# by it on few keys (benchmarks/whole_schedules.py). Other objectives, and encoders that are trained, were not measured.
 N_EPOCHS, N_EPOCHS_SEMICLIP = 150, 50
 # by objective and by the preset of training; one that the paper does not have has no preset of that name
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
