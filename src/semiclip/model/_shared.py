@@ -242,7 +242,7 @@ def average_keys(reading: Reading, rows: np.ndarray | None = None) -> KeyMeans:
         taken = numbers[side][kept] if side in numbers else kept
         of_row = place[codes[side][kept]]
         means.append(corrections[side].average(arrays.values, arrays.batch, taken, of_row, len(both)))
-    return KeyMeans(*means, group[both], both)
+    return KeyMeans(means[0], means[1], group[both], both)
 
 
 def check_weight(distilled_weight: Any, encoder: Any) -> None:
