@@ -69,26 +69,57 @@ def read_side(
 
 
 @dataclass
-class Reading:
-    """Both sides of a study, their corrections and pairs, each read or fitted when it is first asked for, and once."""
+class PairedObs:
+    """The columns of both sides that say what a row is, as they were when this was made, and the pairs they make."""
 
     data: AnnData | MuData
     design: Design
-    reps: Mapping[Side, str]
-    specs: Mapping[Side, CorrectionSpec]
-    learned: Mapping[Side, Mapping[str, Any]]
-    key_means: Any = None  # of all keys, where they were counted
     obs: dict[Side, pd.DataFrame] = field(init=False)
-    traces: dict[Side, tuple[Any, np.ndarray | None, str | None]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.obs = {side: self._columns(side).copy() for side in SIDES}
 
     @cached_property
+    def pairing(self) -> Pairing:
+        """The pairs, made when they are first asked for."""
+        return pair_sides(self.data, self.design)
+
+    def is_current(self) -> bool:
+        """Say whether the columns are still the same."""
+        return all(_are_alike(self._columns(side), self.obs[side]) for side in SIDES)
+
+    def _columns(self, side: Side) -> pd.DataFrame:
+        obs, design = self.design.side(self.data, side).obs, self.design
+        columns = [design.perturbation_key, design.batch_key, *(design.pair_on or ())]
+        return obs[[key for key in dict.fromkeys(columns) if key in obs]]
+
+
+@dataclass
+class Reading:
+    """Both sides of a study, their corrections and pairs, each read or fitted when it is first asked for, and once."""
+
+    paired: PairedObs
+    reps: Mapping[Side, str]
+    specs: Mapping[Side, CorrectionSpec]
+    learned: Mapping[Side, Mapping[str, Any]]
+    key_means: Any = None  # of all keys, where they were counted
+    traces: dict[Side, tuple[Any, np.ndarray | None, str | None]] = field(init=False, default_factory=dict)
+
+    @property
+    def design(self) -> Design:
+        """What the columns mean."""
+        return self.paired.design
+
+    @property
+    def pairing(self) -> Pairing:
+        """Which rows belong together."""
+        return self.paired.pairing
+
+    @cached_property
     def sides(self) -> dict[Side, SideArrays]:
         """Arrays of each side, whose representation must be the one of the setup."""
         self.traces = {side: (stored := self._stored(side), _hash_rows(stored), self._record(side)) for side in SIDES}
-        side_of = {side: (self._adata(side), self.reps[side]) for side in SIDES}
+        side_of = {side: (self.adata(side), self.reps[side]) for side in SIDES}
         return {side: read_side(*side_of[side], self.design, side, self.learned[side]) for side in SIDES}
 
     @cached_property
@@ -96,15 +127,8 @@ class Reading:
         """What corrects each side."""
         return {side: arrays.fit(self.specs[side]) for side, arrays in self.sides.items()}
 
-    @cached_property
-    def pairing(self) -> Pairing:
-        """Which rows belong together."""
-        return pair_sides(self.data, self.design)
-
     def is_current(self) -> bool:
-        """Say whether the data are still those that were read; what is in a file is not looked at again."""
-        if not all(_are_alike(self._columns(side), self.obs[side]) for side in SIDES):
-            return False
+        """Say whether representations are still those that were read; what is in a file is not looked at again."""
         for side, (known, hashes, record) in self.traces.items():
             if record != self._record(side):
                 return False
@@ -117,19 +141,15 @@ class Reading:
                 return False
         return True
 
-    def _adata(self, side: Side) -> AnnData:
-        return self.design.side(self.data, side)
-
-    def _columns(self, side: Side) -> pd.DataFrame:
-        obs, design = self._adata(side).obs, self.design
-        columns = [design.perturbation_key, design.batch_key, *(design.pair_on or ())]
-        return obs[[key for key in dict.fromkeys(columns) if key in obs]]
+    def adata(self, side: Side) -> AnnData:
+        """Return the samples of a side."""
+        return self.design.side(self.paired.data, side)
 
     def _stored(self, side: Side) -> Any:
-        return self._adata(side).obsm.get(self.reps[side])
+        return self.adata(side).obsm.get(self.reps[side])
 
     def _record(self, side: Side) -> str | None:
-        return recorded_fingerprint(self._adata(side), self.reps[side]) if side == STUDENT else None
+        return recorded_fingerprint(self.adata(side), self.reps[side]) if side == STUDENT else None
 
 
 def _are_alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:

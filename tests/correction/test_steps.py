@@ -115,6 +115,9 @@ def test_coral_is_the_inverse_root_of_the_regularised_covariance(m, reg):
     controls = correlated(m, 7)
     expected = fractional_matrix_power(covariance(controls, ddof=1) + reg * np.eye(7), -0.5)
     np.testing.assert_allclose(STEPS["coral"](controls, reg=reg).weight, expected, rtol=1e-9, atol=1e-11)
+    before = np.random.default_rng(1).normal(size=(5, 7))
+    after = STEPS["coral"](controls, reg=reg, before=before)
+    np.testing.assert_allclose(after.weight, before @ expected, rtol=1e-9, atol=1e-10)
 
 
 @given(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from semiclip import correction, errors
+from semiclip import _sides, correction, errors
 from semiclip._sides import SideArrays, _are_alike, _hash_rows
 from semiclip.model import SemiClip
 from semiclip.model._shared import project
@@ -252,6 +252,30 @@ def test_data_that_stay_the_same_are_fitted_once(make, quiet, monkeypatch):
         fits.clear()
         trained.train(1, **quiet)
         assert len(fits) == 2
+
+
+def test_pairs_of_a_setup_serve_its_models_until_a_column_changes(make, quiet, spy, monkeypatch):
+    def swap_perturbations(mdata):
+        obs, labels = mdata["rna"].obs, mdata["rna"].obs["perturbation"].to_numpy().copy()
+        labels[:20] = labels[:20][::-1]
+        obs["perturbation"] = labels
+
+    expected = make(before=swap_perturbations)
+    calls = []
+    pair = _sides.pair_rows
+    monkeypatch.setattr(_sides, "pair_rows", lambda *args: calls.append(1) or pair(*args))
+    changed = make(after=swap_perturbations)
+    assert len(calls) == 1
+    keys = []
+    for model in (changed, expected):
+        watch = spy()
+        model.train(1, callbacks=[watch], **quiet)
+        keys.append(watch.data.host.key)
+    assert len(calls) == 2
+    assert torch.equal(*keys)
+    changed.train(1, **quiet)
+    SemiClip(changed.adata).train(1, **quiet)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(

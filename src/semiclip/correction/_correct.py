@@ -200,12 +200,14 @@ class CorrectionSpec:
             weights = xp.empty((len(pools) if recipe.after else 0, *one.shape), dtype=one.dtype, device=device(x))
 
             def finish(pool: int, step: Affine) -> Affine:  # at once, since all together are large in float64
-                chain = keep(chains[pool].then(pooled).then(step))
+                chain = chains[pool].then(pooled)
                 if not recipe.after:  # one matrix serves all batches
-                    return chain._replace(weight=one)
+                    return keep(chain)._replace(weight=one)
+                chain = keep(chain._replace(weight=step.weight))  # which holds the matrix of all batches already
                 weights[pool, ...] = chain.weight
                 return chain._replace(weight=weights[pool, ...])
 
+            options["coral"]["before"] = pooled.weight
             rows_of_pool = (pooled(read(pool)) for pool in range(len(pools)))
             chains = _fit_each(recipe.after, rows_of_pool, names, finish, **options)
         kept = [keep(chain) for chain in chains]

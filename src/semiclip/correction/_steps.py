@@ -102,9 +102,12 @@ def whiten_pca(controls: Array, *, ridge: float = 0.0, noise: Array | None = Non
     return Affine(weight=vectors * (1 / array_namespace(values).sqrt(values + ridge)))
 
 
-def coral(controls: Array, *, reg: float = 0.5) -> Affine:
-    """Multiply by ``(cov + reg·I)^(-1/2)``, covariance with ddof 1, as EFAAR_benchmarking does within each batch."""
-    return Affine(weight=_inverse_root(controls, reg, ddof=1))
+def coral(controls: Array, *, reg: float = 0.5, before: Array | None = None) -> Affine:
+    """Multiply by ``(cov + reg·I)^(-1/2)``, covariance with ddof 1, as EFAAR_benchmarking does within each batch.
+
+    With ``before``, a matrix (k, d), the map is multiplication by that matrix and then this one.
+    """
+    return Affine(weight=_inverse_root(controls, reg, ddof=1, before=before))
 
 
 def _mean(controls: Array) -> Array:
@@ -113,13 +116,21 @@ def _mean(controls: Array) -> Array:
     return first + array_namespace(controls).mean(controls - first, axis=0)
 
 
-def _inverse_root(controls: Array, ridge: float, *, ddof: int, noise: Array | None = None) -> Array:
-    """Return ``(cov + ridge·I)^(-1/2)``, shape (d, d); without a ridge, directions without variance become zero."""
+def _inverse_root(
+    controls: Array, ridge: float, *, ddof: int, noise: Array | None = None, before: Array | None = None
+) -> Array:
+    """Return ``before @ (cov + ridge·I)^(-1/2)``, shape (k, d), by default ``before`` is the identity.
+
+    Without a ridge, directions without variance become zero.
+    """
     vectors, values = _spectrum(controls, ddof=ddof, noise=noise)
     xp = array_namespace(vectors)
     rest = ridge**-0.5 if ridge else 0.0  # the factor of all directions that the controls do not span
-    identity = xp.eye(vectors.shape[0], dtype=vectors.dtype, device=device(vectors))
-    return (vectors * (1 / xp.sqrt(values + ridge) - rest)) @ vectors.T + rest * identity
+    # few controls span few directions: two thin products are much less than one of two square matrices
+    turned = vectors if before is None else before @ vectors
+    if before is None:
+        before = xp.eye(vectors.shape[0], dtype=vectors.dtype, device=device(vectors))
+    return (turned * (1 / xp.sqrt(values + ridge) - rest)) @ vectors.T + rest * before
 
 
 def _spectrum(controls: Array, *, ddof: int, noise: Array | None = None) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ HELD = 1 << 25  # cosines near a rank that are held, 0.3 GB with their places
 TIES = 1 << 7  # more than one cosine in so many are computed faster all together than each by itself
 
 
-class Reading(NamedTuple):
+class CosineStatistics(NamedTuple):
     """What all cosines say of some ranks and of some pairs."""
 
     statistics: list[float]
@@ -40,7 +40,7 @@ def read_cosines(
     second: np.ndarray,
     limits: Limits | None = None,
     codes: PairCodes | None = None,
-) -> Reading:
+) -> CosineStatistics:
     """Return the cosines of these ranks, counted from 0 in ascending order, and those of some pairs of rows.
 
     Each first row is before its second. Where ``codes`` are asked for, and the ranks are those of the limits, the codes
@@ -90,7 +90,7 @@ def _read(
     second: np.ndarray,
     limits: Limits | None,
     codes: PairCodes | None,
-) -> Reading:
+) -> CosineStatistics:
     error, deviations, windows = cosines.error(np.float32), DEVIATIONS, None
     sample, near = _draw_sample(cosines, np.float32), np.empty(len(first), np.float32)
     blocks = cosines.look_up(first, second, near)
@@ -108,7 +108,7 @@ def _read(
         coded = limits.is_ascending(cuts)
         if coded:
             _add_codes(held, exact, limits, cuts, codes)
-    return Reading(statistics, near, error, coded)
+    return CosineStatistics(statistics, near, error, coded)
 
 
 def _hold(
@@ -184,7 +184,7 @@ def _add_codes(held: list[_Held], exact: list[_Exact], limits: Limits, cuts: np.
         codes.add(part.start, part.left, block)
 
 
-def _read_in_double(cosines: Cosines, ranks: Sequence[int], first: np.ndarray, second: np.ndarray) -> Reading:
+def _read_in_double(cosines: Cosines, ranks: Sequence[int], first: np.ndarray, second: np.ndarray) -> CosineStatistics:
     sample, deviations = _draw_sample(cosines, np.float64), DEVIATIONS
     near, found = np.empty(len(first)), dict[int, float]()
     blocks = cosines.look_up(first, second, near)
@@ -197,7 +197,7 @@ def _read_in_double(cosines: Cosines, ranks: Sequence[int], first: np.ndarray, s
         values = {rank: brackets[pair].select(rank) for rank, pair in edges.items()}
         found |= {rank: value for rank, value in values.items() if value is not None}
         blocks, deviations = cosines.blocks(), 8 * deviations  # where the sample misled, in a wider bracket
-    return Reading([found[rank] for rank in ranks], near, 0.0)
+    return CosineStatistics([found[rank] for rank in ranks], near, 0.0)
 
 
 def _draw_sample(cosines: Cosines, dtype: Any) -> np.ndarray:

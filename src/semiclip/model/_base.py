@@ -16,7 +16,7 @@ from semiclip._checks import check_adata, check_finite, get_modality, read_rows
 from semiclip._design import STUDENT, TEACHER, Design
 from semiclip._docs import document
 from semiclip._mudata import put_together, take_apart
-from semiclip._sides import SideArrays, check_columns, pair_sides, read_side, warn_if_corrected
+from semiclip._sides import PairedObs, SideArrays, check_columns, read_side, warn_if_corrected
 from semiclip.baselines import BASELINES
 from semiclip.correction import PEA, CorrectionSpec, Fallback, Method
 from semiclip.errors import BadValue, NoData, NotInMemory
@@ -130,14 +130,16 @@ class PairedModel(SafeModel):
         design = read_design(setup_method_args[SETUP_ARGS])
         get_modality(mdata, design.student)
         check_columns(mdata, design, STUDENT)
+        paired = None
         if kwargs.get("source_registry") is None:  # data for a trained model need no teacher
             check_columns(mdata, design, TEACHER)
-            pair_sides(mdata, design).report(design.student, design.teacher)
+            paired = PairedObs(mdata, design)
+            paired.pairing.report(design.student, design.teacher)
         fields = [
             MuDataRepresentationField(STUDENT, student_rep, mod_key=design.student, mod_required=True),
             MuDataRepresentationField(TEACHER, teacher_rep, required=False, mod_key=design.teacher, mod_required=True),
         ]
-        cls._register(mdata, fields, setup_method_args, **kwargs)
+        cls._register(mdata, fields, setup_method_args, paired, **kwargs)
 
     @classmethod
     @setup_anndata_dsp.dedent
@@ -177,11 +179,25 @@ class PairedModel(SafeModel):
 
     @classmethod
     def _register(
-        cls, adata: AnnData | MuData, fields: list[Any], setup_method_args: dict[str, Any], **kwargs: Any
+        cls,
+        adata: AnnData | MuData,
+        fields: list[Any],
+        setup_method_args: dict[str, Any],
+        paired: PairedObs | None = None,
+        **kwargs: Any,
     ) -> None:
-        manager = Manager(fields, setup_method_args)
+        manager: Any = Manager(fields, setup_method_args)
         manager.register_fields(adata, **kwargs)
+        manager.paired = paired  # which serves the models that are made of this setup
         cls.register_manager(manager)
+
+    def _read_pairs(self) -> PairedObs:
+        """Return the pairs of the training data: those of the setup, unless a column has changed since."""
+        manager: Any = self.adata_manager
+        paired: PairedObs | None = getattr(manager, "paired", None)
+        if paired is None or paired.data is not self.adata or not paired.is_current():
+            paired = manager.paired = PairedObs(self.adata, self.design)
+        return paired
 
     @property
     def design(self) -> Design:

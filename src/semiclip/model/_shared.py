@@ -211,11 +211,12 @@ class KeyMeans:
 
 def read_data(model: SemiClip) -> Reading:
     """Return what the model has read of its data, if they are still the same, or start anew."""
-    if model._reading is None or model._reading.data is not model.adata or not model._reading.is_current():
+    paired, known = model._read_pairs(), model._reading
+    if known is None or known.paired is not paired or not known.is_current():
         reps = {side: model.representations[f"{side}_rep"] for side in SIDES}
         learned = {side: model.registry_[FIELDS][side][STATE] for side in SIDES}
-        model._reading = Reading(model.adata, model.design, reps, model._specs, learned)
-    return model._reading
+        known = model._reading = Reading(paired, reps, model._specs, learned)
+    return known
 
 
 def average_keys(reading: Reading, rows: np.ndarray | None = None) -> KeyMeans:
@@ -232,7 +233,7 @@ def average_keys(reading: Reading, rows: np.ndarray | None = None) -> KeyMeans:
         return KeyMeans(known.student[kept], known.teacher[kept], known.group[kept], both)
     design = reading.design.changed(split_key=None)  # of experiments there may be few, perturbations are many
     group = np.empty(n_keys + 1, dtype=np.int64)  # the last one is that of rows without a key
-    group[pairing.student] = read_groups(design.side(reading.data, STUDENT), design, pairing.student)
+    group[pairing.student] = read_groups(reading.adata(STUDENT), design, pairing.student)
     place = np.full(n_keys + 1, -1)
     place[both] = np.arange(len(both))
     means = []
