@@ -84,8 +84,10 @@ class PairedObs:
         """The pairs, made when they are first asked for."""
         return pair_sides(self.data, self.design)
 
-    def is_current(self) -> bool:
-        """Say whether the columns are still the same."""
+    def is_current(self, data: AnnData | MuData, design: Design) -> bool:
+        """Say whether these are the pairs of some data, whose columns have not changed since."""
+        if self.data is not data or self.design != design:
+            return False
         return all(_are_alike(self._columns(side), self.obs[side]) for side in SIDES)
 
     def _columns(self, side: Side) -> pd.DataFrame:
@@ -154,8 +156,13 @@ class Reading:
 
 def _are_alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     """Say whether columns are equal, with the types of their values: 1 and 1.0 are other labels."""
-    labels = [key for key in one if one[key].dtype == object]
-    return one.equals(other) and all(one[key].map(type).equals(other[key].map(type)) for key in labels)
+    return one.equals(other) and all(_list_types(one[key]) == _list_types(other[key]) for key in one)
+
+
+def _list_types(column: pd.Series) -> list[type]:
+    """Return the types of a column's values, or of its categories."""
+    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    return list(map(type, values)) if values.dtype == object else []
 
 
 def _hash_rows(stored: Any) -> np.ndarray | None:

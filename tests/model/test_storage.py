@@ -12,7 +12,7 @@ import torch
 
 from semiclip import _sides, correction, errors
 from semiclip._sides import SideArrays, _are_alike, _hash_rows
-from semiclip.model import SemiClip
+from semiclip.model import Baseline, SemiClip
 from semiclip.model._shared import project
 from semiclip.model._tensors import PairedTensors
 
@@ -254,28 +254,48 @@ def test_data_that_stay_the_same_are_fitted_once(make, quiet, monkeypatch):
         assert len(fits) == 2
 
 
-def test_pairs_of_a_setup_serve_its_models_until_a_column_changes(make, quiet, spy, monkeypatch):
+@pytest.fixture
+def pairings(monkeypatch):
+    """Count how often sides are paired."""
+    calls, pair = [], _sides.pair_rows
+    monkeypatch.setattr(_sides, "pair_rows", lambda *args: calls.append(1) or pair(*args))
+    return calls
+
+
+def test_pairs_of_a_setup_serve_a_model_once_unless_a_column_has_changed(make, quiet, spy, pairings):
     def swap_perturbations(mdata):
         obs, labels = mdata["rna"].obs, mdata["rna"].obs["perturbation"].to_numpy().copy()
         labels[:20] = labels[:20][::-1]
         obs["perturbation"] = labels
 
-    expected = make(before=swap_perturbations)
-    calls = []
-    pair = _sides.pair_rows
-    monkeypatch.setattr(_sides, "pair_rows", lambda *args: calls.append(1) or pair(*args))
-    changed = make(after=swap_perturbations)
-    assert len(calls) == 1
+    expected, changed = make(before=swap_perturbations), make(after=swap_perturbations)
+    assert len(pairings) == 2
     keys = []
-    for model in (changed, expected):
+    for model, n_pairings in ((expected, 2), (changed, 3)):
         watch = spy()
         model.train(1, callbacks=[watch], **quiet)
         keys.append(watch.data.host.key)
-    assert len(calls) == 2
+        assert len(pairings) == n_pairings
+        assert not hasattr(model.adata_manager, "paired")  # which scvi-tools keeps for good
     assert torch.equal(*keys)
     changed.train(1, **quiet)
-    SemiClip(changed.adata).train(1, **quiet)
-    assert len(calls) == 2
+    assert len(pairings) == 4
+
+
+def test_pairs_of_a_setup_serve_a_baseline(mdata, setup, pairings):
+    Baseline.setup_mudata(mdata, **setup)
+    Baseline(mdata, method="ridge").train()
+    assert len(pairings) == 1
+
+
+def test_pairs_of_other_columns_are_made_anew(mdata, setup, quiet, spy, pairings):
+    controls = ["control"]
+    SemiClip.setup_mudata(mdata, **setup | {"control": controls})
+    controls.append("compound_08")
+    SemiClip(mdata).train(1, callbacks=[watch := spy()], **quiet)
+    assert len(pairings) == 2
+    is_control = mdata["rna"].obs["perturbation"].isin(controls).to_numpy()
+    assert (watch.data.host.key.numpy()[is_control] == -1).all()
 
 
 @pytest.mark.parametrize(
@@ -306,6 +326,8 @@ def test_labels_of_other_types_are_other_labels():
     whole = pd.DataFrame({"dose": pd.Series([1, 2], dtype=object)})
     assert _are_alike(whole, whole.copy())
     assert not _are_alike(whole, whole.map(float).astype(object))
+    mixed = [pd.DataFrame({"dose": pd.Categorical([one, "a"], categories=[one, "a"])}) for one in (1, 1, 1.0, True)]
+    assert [_are_alike(mixed[0], other) for other in mixed[1:]] == [True, False, False]
 
 
 @pytest.mark.parametrize("of_model", [{}, {"n_shared": 3}])

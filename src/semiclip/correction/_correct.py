@@ -203,7 +203,8 @@ class CorrectionSpec:
                 chain = chains[pool].then(pooled)
                 if not recipe.after:  # one matrix serves all batches
                     return keep(chain)._replace(weight=one)
-                chain = keep(chain._replace(weight=step.weight))  # which holds the matrix of all batches already
+                # CORAL's weight holds the matrix of all batches already, and moves nothing
+                chain = keep(chain._replace(weight=step.weight))
                 weights[pool, ...] = chain.weight
                 return chain._replace(weight=weights[pool, ...])
 

@@ -4,7 +4,7 @@ import numpy as np
 
 
 class Rota:
-    """Renews the entries of a bank in turn: some are due in every epoch, and a new one lasts ``period`` epochs.
+    """Renews the entries of a bank in turn, so that each that was renewed lasts ``period`` epochs.
 
     What an entry holds is a function of its version, the epoch in which it was last due. A run that is taken up again
     therefore has the bank that it would have had.

@@ -188,16 +188,17 @@ class PairedModel(SafeModel):
     ) -> None:
         manager: Any = Manager(fields, setup_method_args)
         manager.register_fields(adata, **kwargs)
-        manager.paired = paired  # which serves the models that are made of this setup
+        manager.paired = paired
         cls.register_manager(manager)
 
-    def _read_pairs(self) -> PairedObs:
-        """Return the pairs of the training data: those of the setup, unless a column has changed since."""
+    def _take_pairs(self) -> PairedObs:
+        """Return the pairs that the setup made, unless a column has changed since; they serve one model, once.
+
+        scvi-tools keeps the manager for good, and they are large.
+        """
         manager: Any = self.adata_manager
-        paired: PairedObs | None = getattr(manager, "paired", None)
-        if paired is None or paired.data is not self.adata or not paired.is_current():
-            paired = manager.paired = PairedObs(self.adata, self.design)
-        return paired
+        paired: PairedObs | None = vars(manager).pop("paired", None)
+        return paired if paired and paired.is_current(self.adata, self.design) else PairedObs(self.adata, self.design)
 
     @property
     def design(self) -> Design:

@@ -9,7 +9,7 @@ from torch import nn
 from semiclip._arguments import check_choice
 from semiclip._design import STUDENT, TEACHER
 from semiclip._numerics import row_blocks
-from semiclip._sides import pair_sides, read_groups
+from semiclip._sides import read_groups
 from semiclip.baselines import BASELINES
 from semiclip.errors import Conflict, NoData
 from semiclip.metrics import group_mean
@@ -166,7 +166,7 @@ class Baseline(PairedModel):
         if self.adata is None:
             raise NoData("Baseline", "load it with Baseline.load(folder, mdata) to train it further")
         student, teacher = self._read(self.adata, STUDENT), self._read(self.adata, TEACHER)
-        pairing = pair_sides(self.adata, self.design)
+        pairing = self._take_pairs().pairing
         seed = int(torch.randint(2**31, ()))  # follows scvi.settings.seed
         external_indexing = (datasplitter_kwargs or {}).get("external_indexing")
         groups = read_groups(self.design.side(self.adata, STUDENT), self.design, pairing.student)

@@ -211,11 +211,11 @@ class KeyMeans:
 
 def read_data(model: SemiClip) -> Reading:
     """Return what the model has read of its data, if they are still the same, or start anew."""
-    paired, known = model._read_pairs(), model._reading
-    if known is None or known.paired is not paired or not known.is_current():
+    known = model._reading
+    if known is None or not known.paired.is_current(model.adata, model.design) or not known.is_current():
         reps = {side: model.representations[f"{side}_rep"] for side in SIDES}
         learned = {side: model.registry_[FIELDS][side][STATE] for side in SIDES}
-        known = model._reading = Reading(paired, reps, model._specs, learned)
+        known = model._reading = Reading(model._take_pairs(), reps, model._specs, learned)
     return known
 
 
